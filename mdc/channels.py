@@ -1,0 +1,87 @@
+"""The catalogue of channels: a kind says its mode, lifetime, fields and which pub/sub group carries it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from service.partition import partition_of
+
+Mode = Literal["merge", "rows", "event"]
+DAY_MS = 86_400_000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of channel. `ttl_ms` 0 = kept for ever; `keep` = events (or closed bars) kept for the snapshot."""
+
+    name: str
+    mode: Mode
+    group: str
+    ttl_ms: int
+    about: str
+    fields: tuple[str, ...] = ()
+    keep: int = 0
+    per_symbol: bool = True
+    names: tuple[str, ...] = ()  # the only names of a kind that is not per symbol
+    operators_only: bool = False
+
+
+QUOTE_FIELDS = (
+    "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume", "vwap", "trades", "prev_close",
+    "change", "change_pct", "rel_volume", "session", "ts",
+)  # fmt: skip
+BAR_FIELDS = ("t", "open", "high", "low", "close", "volume", "vwap", "trades", "i", "prev", "rev")
+PRINT_FIELDS = ("price", "size", "ts", "exchange", "conditions", "id")
+BOARD_FIELDS = ("sym", "last", "change", "change_pct", "volume", "gap_pct")
+ALERT_FIELDS = ("sym", "kind", "price", "prev", "ts")
+HALT_FIELDS = ("state", "high_band", "low_band", "indicators", "ts")
+STATUS_FIELDS = ("listener", "processors", "ts")
+BOARDS = ("volume", "gainers", "losers", "gappers")
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("quote", "merge", "quote", DAY_MS, "last trade, best bid and offer, session totals of a symbol", QUOTE_FIELDS),
+        Kind("bars:1s", "merge", "bars", DAY_MS, "the one-second bar in the making; history of closed bars", BAR_FIELDS, keep=120),
+        Kind("bars:1m", "merge", "bars", DAY_MS, "the one-minute bar in the making; history of closed bars", BAR_FIELDS, keep=390),
+        Kind("trades", "event", "trades", DAY_MS, "recent prints of a symbol", PRINT_FIELDS, keep=50),
+        Kind("board", "rows", "shared", DAY_MS, "ranked symbols", BOARD_FIELDS, per_symbol=False, names=BOARDS),
+        Kind("alerts", "event", "shared", DAY_MS, "new session highs and lows", ALERT_FIELDS, keep=200, per_symbol=False, names=("range",)),
+        Kind("halts", "merge", "halts", DAY_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),
+        Kind("status", "merge", "shared", 0, "rates, lag and losses of the pipeline", STATUS_FIELDS, per_symbol=False, names=("pipeline",)),
+    )
+}  # fmt: skip
+
+
+class UnknownChannel(ValueError):
+    """A channel name that the catalogue does not know."""
+
+
+def kind_of(channel: str) -> Kind:
+    """Return the kind of `channel` (`quote:AAPL`, `bars:1m:AAPL`, `board:gainers`).  Raises: UnknownChannel."""
+    return _parse(channel)[0]
+
+
+def split(channel: str) -> tuple[Kind, str]:
+    """Return (kind, name).  Raises: UnknownChannel.  A name is a symbol, or one of the kind's own names."""
+    return _parse(channel)
+
+
+def _parse(channel: str) -> tuple[Kind, str]:
+    first, _, rest = channel.partition(":")
+    kind = KINDS.get(first)
+    if kind is None and rest:
+        second, _, rest = rest.partition(":")
+        kind = KINDS.get(f"{first}:{second}")
+    if kind is None or not NAME.fullmatch(rest) or (kind.names and rest not in kind.names):
+        raise UnknownChannel(channel[:80])
+    return kind, rest
+
+
+def group_of(channel: str, partitions: int) -> str:
+    """Return the pub/sub channel that carries the updates of `channel`: `up:{group}:{partition}`."""
+    kind, name = _parse(channel)
+    return f"up:{kind.group}:{partition_of(name, partitions) if kind.per_symbol else 0}"

@@ -1,0 +1,68 @@
+"""Streams and partitions in, queue names and declaration arguments out. The one place that knows what a queue is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXCHANGE = "md"
+PARTITIONED = ("trades", "quotes", "aggregates", "halts", "books", "news")
+SINGLE = ("unknown", "status")  # one partition whatever the deployment says
+STREAMS = PARTITIONED + SINGLE
+
+STREAM_OF_EVENT = {
+    "T": "trades", "XT": "trades",
+    "Q": "quotes", "XQ": "quotes", "C": "quotes",
+    "A": "aggregates", "AM": "aggregates", "XA": "aggregates", "XAS": "aggregates", "CA": "aggregates", "CAS": "aggregates",
+    "V": "aggregates",
+    "LULD": "halts",
+    "L2": "books",
+    "news": "news",
+    "status": "status",
+}  # fmt: skip
+
+TTL_MS = 5_000
+NEWS_TTL_MS = 900_000
+QUEUE_BYTES_MAX = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One subscription stream and partition, and the bounds of its queue."""
+
+    stream: str
+    partition: int
+    ttl_ms: int = TTL_MS
+    bytes_max: int = QUEUE_BYTES_MAX
+
+    @property
+    def name(self) -> str:
+        return f"md.{self.stream}.{self.partition}"
+
+    @property
+    def arguments(self) -> dict[str, int | str | bool]:
+        """Declaration arguments that RabbitMQ 3.10 to 4.x accept alike (classic, durable, no mirroring)."""
+        return {
+            "x-queue-type": "classic",
+            "x-message-ttl": self.ttl_ms,
+            "x-max-length-bytes": self.bytes_max,
+            "x-overflow": "drop-head",
+            "x-single-active-consumer": True,
+        }
+
+
+def queue(stream: str, partition: int, ttl_ms: int | None = None, bytes_max: int = QUEUE_BYTES_MAX) -> Queue:
+    """Return the queue of a stream and partition; `ttl_ms` None means the stream's own."""
+    default_ms = NEWS_TTL_MS if stream == "news" else TTL_MS
+    return Queue(stream, partition, default_ms if ttl_ms is None else ttl_ms, bytes_max)
+
+
+def all_queues(partitions: int, bytes_max: int = QUEUE_BYTES_MAX) -> list[Queue]:
+    """Return every queue of a deployment with `partitions` partitions."""
+    many = [queue(stream, p, bytes_max=bytes_max) for stream in PARTITIONED for p in range(partitions)]
+    return many + [queue(stream, 0, bytes_max=bytes_max) for stream in SINGLE]
+
+
+def queues_of(partition: int, bytes_max: int = QUEUE_BYTES_MAX) -> list[Queue]:
+    """Return the queues that the owner of `partition` reads; partition 0 also reads the single ones."""
+    streams = STREAMS if partition == 0 else PARTITIONED
+    return [queue(stream, partition, bytes_max=bytes_max) for stream in streams]

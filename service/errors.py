@@ -1,0 +1,19 @@
+"""Operating failures in, one clear line out: what is wrong and what the operator does about it."""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """A failure only the operator can mend; shown as one line, never as a traceback.
+
+    `what` names the fault, `fix` the next step, `exit_code` what the process ends with (2 = configuration, 3 = dependency).
+    """
+
+    def __init__(self, what: str, fix: str, exit_code: int = 2) -> None:
+        super().__init__(what)
+        self.what = what.rstrip(". ")
+        self.fix = fix.rstrip(". ")
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.fix}."

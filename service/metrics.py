@@ -1,0 +1,41 @@
+"""Numbers in, Prometheus text out. Names are `tapeline_<component>_<what>_<unit>`; durations are histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LATENCY_MS = (1, 2, 5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 1000, 2000, 5000)
+
+
+def counter(component: str, what: str, help_: str, labels: Sequence[str] = ()) -> Counter:
+    """Return the process-wide counter `tapeline_<component>_<what>_total`, made on first use."""
+    return _once(Counter, f"tapeline_{component}_{what}", help_, labels)  # type: ignore[no-any-return]
+
+
+def gauge(component: str, what: str, help_: str, labels: Sequence[str] = ()) -> Gauge:
+    """Return the process-wide gauge `tapeline_<component>_<what>`, made on first use."""
+    return _once(Gauge, f"tapeline_{component}_{what}", help_, labels)  # type: ignore[no-any-return]
+
+
+def histogram(
+    component: str, what: str, help_: str, labels: Sequence[str] = (), buckets: Sequence[float] = LATENCY_MS
+) -> Histogram:
+    """Return the process-wide histogram `tapeline_<component>_<what>`, made on first use."""
+    return _once(Histogram, f"tapeline_{component}_{what}", help_, labels, buckets=buckets)  # type: ignore[no-any-return]
+
+
+_made: dict[str, object] = {}
+
+
+def _once(kind: type, name: str, help_: str, labels: Sequence[str], **more: object) -> object:
+    # Components are built more than once in one process (tests, the embedded runner); Prometheus allows a name once.
+    if name not in _made:
+        _made[name] = kind(name, help_, labels, **more)
+    return _made[name]
+
+
+def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:
+    """Return all metrics of this process in the Prometheus text format."""
+    return generate_latest(registry)

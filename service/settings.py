@@ -1,0 +1,115 @@
+"""The environment in, one frozen typed settings object a component out; a bad value ends in one clear line."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import OperatorError
+
+
+class ComponentSettings(BaseSettings):
+    """What every component reads. Component classes add fields with their own prefix (MDL_, MDP_, WDS_, SCP_)."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    mdq_url: str = Field("memory://", validation_alias="MDQ_URL", description="amqp://user:pass@host/vhost or memory://")
+    mdq_partitions: int = Field(8, ge=1, le=1024, validation_alias="MDQ_PARTITIONS", description="partitions a stream")
+    mdc_url: str = Field("memory://", validation_alias="MDC_URL", description="redis://host:port/db or memory://")
+    run_dir: Path = Field(Path(".run"), validation_alias="RUN_DIR", description="keys, admin token, logs")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias="LOG_LEVEL")
+    log_format: Literal["json", "console"] = Field("json", validation_alias="LOG_FORMAT")
+    admin_host: str = Field("127.0.0.1", validation_alias="ADMIN_HOST", description="address of the admin port")
+    admin_token: SecretStr | None = Field(None, validation_alias="ADMIN_TOKEN", description="bearer token; generated when absent")
+
+    @field_validator("mdq_url")
+    @classmethod
+    def _queue_url(cls, value: str) -> str:
+        return check_url(value, ("amqp", "amqps", "memory"), "amqp://guest:guest@127.0.0.1:5672/")
+
+    @field_validator("mdc_url")
+    @classmethod
+    def _cache_url(cls, value: str) -> str:
+        return check_url(value, ("redis", "rediss", "unix", "memory"), "redis://127.0.0.1:6379/0")
+
+
+def check_url(value: str, schemes: tuple[str, ...], example: str) -> str:
+    """Return `value` when its scheme is one of `schemes` and its port is a number; raise ValueError with an example."""
+    parts = urlsplit(value)
+    try:
+        port_ok = parts.port is None or 0 < parts.port < 65536
+    except ValueError:
+        port_ok = False
+    network = parts.scheme not in ("memory", "unix")
+    if parts.scheme not in schemes or not port_ok or (network and not parts.hostname):
+        raise ValueError(f"is not a usable URL (schemes: {', '.join(schemes)}); write it like {example}")
+    return value
+
+
+S = TypeVar("S", bound=ComponentSettings)
+
+
+def load(cls: type[S], **overrides: Any) -> S:
+    """Read `cls` from the environment.  Raises: OperatorError naming every bad variable and what it must be."""
+    try:
+        return cls(**overrides)
+    except ValidationError as bad:
+        faults = "; ".join(_fault(cls, item) for item in bad.errors())
+        raise OperatorError(faults, "Correct the environment variable and start again") from None
+
+
+def _fault(cls: type[ComponentSettings], item: Any) -> str:
+    name = str(item["loc"][0]) if item["loc"] else "settings"
+    field = cls.model_fields.get(name)
+    if field is not None and field.validation_alias:
+        name = str(field.validation_alias)
+    message = str(item["msg"]).removeprefix("Value error, ")
+    shown = hide_password(str(item.get("input", "")))[:80]
+    return f"{name}={shown!r}: {message}" if item["loc"] else message
+
+
+def hide_password(text: str) -> str:
+    """Return `text` with the password of a URL in it replaced by ***."""
+    parts = urlsplit(text) if "://" in text else None
+    try:
+        if parts is None or not parts.password:
+            return text
+    except ValueError:
+        return text
+    return text.replace(f":{parts.password}@", ":***@")
+
+
+def shown(settings: ComponentSettings) -> dict[str, Any]:
+    """Return the settings for the one start-up log line: secrets and URL passwords hidden."""
+    return {name: hide_password(str(value)) for name, value in settings.model_dump().items()}
+
+
+def admin_token(settings: ComponentSettings) -> str:
+    """Return the bearer token of the admin ports: ADMIN_TOKEN, or one made once in RUN_DIR/admin.token (mode 0600)."""
+    if settings.admin_token is not None:
+        return settings.admin_token.get_secret_value()
+    return secret_file(settings.run_dir / "admin.token", lambda: secrets.token_urlsafe(32).encode()).decode()
+
+
+def secret_file(path: Path, make: Any) -> bytes:
+    """Return the content of `path`, made by `make()` when absent; safe when several processes start together."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            own = path.with_name(f"{path.name}.{os.getpid()}.new")
+            own.write_bytes(make())
+            own.chmod(0o600)
+            try:
+                os.link(own, path)  # atomic, and only the first of several processes wins
+            except FileExistsError:
+                pass
+            own.unlink()
+        return path.read_bytes()
+    except OSError as error:
+        raise OperatorError(f"cannot keep a secret at {path}: {error.strerror}", "Set RUN_DIR to a writable directory") from None
