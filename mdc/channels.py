@@ -45,13 +45,13 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("quote", "merge", "quote", DAY_MS, "last trade, best bid and offer, session totals of a symbol", QUOTE_FIELDS),
-        Kind("bars:1s", "merge", "bars", DAY_MS, "the one-second bar in the making; history of closed bars", BAR_FIELDS, keep=120),
-        Kind("bars:1m", "merge", "bars", DAY_MS, "the one-minute bar in the making; history of closed bars", BAR_FIELDS, keep=390),
-        Kind("trades", "event", "trades", DAY_MS, "recent prints of a symbol", PRINT_FIELDS, keep=50),
-        Kind("board", "rows", "shared", DAY_MS, "ranked symbols", BOARD_FIELDS, per_symbol=False, names=BOARDS),
-        Kind("alerts", "event", "shared", DAY_MS, "new session highs and lows", ALERT_FIELDS, keep=200, per_symbol=False, names=("range",)),
+        Kind("bars:1s", "merge", "bars", DAY_MS, "the one-second bar in the making; history of closed bars", BAR_FIELDS, 120),
+        Kind("bars:1m", "merge", "bars", DAY_MS, "the one-minute bar in the making; history of closed bars", BAR_FIELDS, 390),
+        Kind("trades", "event", "trades", DAY_MS, "recent prints of a symbol", PRINT_FIELDS, 50),
+        Kind("board", "rows", "shared", DAY_MS, "ranked symbols", BOARD_FIELDS, 0, False, BOARDS),
+        Kind("alerts", "event", "shared", DAY_MS, "new session highs and lows", ALERT_FIELDS, 200, False, ("range",)),
         Kind("halts", "merge", "halts", DAY_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),
-        Kind("status", "merge", "shared", 0, "rates, lag and losses of the pipeline", STATUS_FIELDS, per_symbol=False, names=("pipeline",)),
+        Kind("status", "merge", "shared", 0, "rates, lag and losses of the pipeline", STATUS_FIELDS, 0, False, ("pipeline",)),
     )
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -11,25 +12,28 @@ LATENCY_MS = (1, 2, 5, 10, 20, 40, 60, 80, 100, 150, 200, 300, 500, 1000, 2000, 
 
 def counter(component: str, what: str, help_: str, labels: Sequence[str] = ()) -> Counter:
     """Return the process-wide counter `tapeline_<component>_<what>_total`, made on first use."""
-    return _once(Counter, f"tapeline_{component}_{what}", help_, labels)  # type: ignore[no-any-return]
+    made: Counter = _once(Counter, f"tapeline_{component}_{what}", help_, labels)
+    return made
 
 
 def gauge(component: str, what: str, help_: str, labels: Sequence[str] = ()) -> Gauge:
     """Return the process-wide gauge `tapeline_<component>_<what>`, made on first use."""
-    return _once(Gauge, f"tapeline_{component}_{what}", help_, labels)  # type: ignore[no-any-return]
+    made: Gauge = _once(Gauge, f"tapeline_{component}_{what}", help_, labels)
+    return made
 
 
 def histogram(
     component: str, what: str, help_: str, labels: Sequence[str] = (), buckets: Sequence[float] = LATENCY_MS
 ) -> Histogram:
     """Return the process-wide histogram `tapeline_<component>_<what>`, made on first use."""
-    return _once(Histogram, f"tapeline_{component}_{what}", help_, labels, buckets=buckets)  # type: ignore[no-any-return]
+    made: Histogram = _once(Histogram, f"tapeline_{component}_{what}", help_, labels, buckets=buckets)
+    return made
 
 
-_made: dict[str, object] = {}
+_made: dict[str, Any] = {}
 
 
-def _once(kind: type, name: str, help_: str, labels: Sequence[str], **more: object) -> object:
+def _once(kind: Any, name: str, help_: str, labels: Sequence[str], **more: Any) -> Any:
     # Components are built more than once in one process (tests, the embedded runner); Prometheus allows a name once.
     if name not in _made:
         _made[name] = kind(name, help_, labels, **more)

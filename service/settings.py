@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -105,10 +106,8 @@ def secret_file(path: Path, make: Any) -> bytes:
             own = path.with_name(f"{path.name}.{os.getpid()}.new")
             own.write_bytes(make())
             own.chmod(0o600)
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.link(own, path)  # atomic, and only the first of several processes wins
-            except FileExistsError:
-                pass
             own.unlink()
         return path.read_bytes()
     except OSError as error:
