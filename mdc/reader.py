@@ -1,1 +1,210 @@
-"""Cached documents and their updates in, one ordered stream of documents and consistent snapshots out."""
+"""Cached documents and their updates in, one ordered stream of documents and consistent snapshots out.
+
+Invariant: after `watch(channel)` has returned while the cache is up, every later document of the channel reaches `on_docs`
+in order; a snapshot read after that holds everything before the first document that it does not hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from mdc import keys
+from mdc.channels import KINDS, group_of, kind_of
+from mdc.connect import AWAY, CacheUnavailable, open_cache
+from mdc.documents import Doc, Snapshot, decode_message, event_snapshot, state_snapshot
+from service.run import backoff_s
+
+CONFIRM_S_MAX = 5.0
+PARTITIONS_CHECK_S = 5.0
+SLACK = 64  # writers trim event lists this late; see scripts/flush.lua
+log = structlog.get_logger()
+
+OnDocs = Callable[[list[Doc]], None]
+OnState = Callable[[bool, str], None]
+
+
+class Reader:
+    """A reader of the cache. `on_docs` and `on_state` are called on the loop; `on_state(False, why)` when updates stop.
+
+    After `on_state(True, …)` everything watched is subscribed again, but what happened in between is unknown: read the
+    snapshots of everything watched anew.
+    """
+
+    def __init__(self, url: str, on_docs: OnDocs, on_state: OnState, partitions: int = 8, client_name: str = "wds") -> None:
+        self.up = False
+        self.partitions = partitions
+        self._on_docs = on_docs
+        self._on_state = on_state
+        self._redis = open_cache(url, client_name)
+        self._pubsub: Any = None
+        self._groups: Counter[str] = Counter()
+        self._confirmed: dict[str, asyncio.Future[None]] = {}
+        self._watched: Counter[str] = Counter()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to read in the background; connects, and reconnects for ever with backoff."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop reading and close the connections."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._redis.aclose()
+
+    async def watch(self, channel: str) -> None:
+        """Have the documents of `channel` delivered (with those of its whole group).  Raises: UnknownChannel.
+
+        Returns when the subscription is active; at once while the cache is away (it becomes active before the next
+        `on_state(True)`).
+        """
+        self._watched[channel] += 1
+        group = group_of(channel, self.partitions)
+        self._groups[group] += 1
+        if not self.up:
+            return
+        if self._groups[group] == 1:
+            await self._subscribe(group)
+        waiting = self._confirmed.get(group)
+        if waiting is not None:
+            with contextlib.suppress(TimeoutError, CacheUnavailable):
+                await asyncio.wait_for(asyncio.shield(waiting), CONFIRM_S_MAX)
+
+    async def unwatch(self, channel: str) -> None:
+        """Take one `watch` back; the last one of a group ends its delivery."""
+        if self._watched[channel] <= 0:
+            return
+        self._watched[channel] -= 1
+        if not self._watched[channel]:
+            del self._watched[channel]
+        group = group_of(channel, self.partitions)
+        self._groups[group] -= 1
+        if self._groups[group] <= 0:
+            del self._groups[group]
+            self._confirmed.pop(group, None)
+            if self.up:
+                with contextlib.suppress(*AWAY):
+                    await self._pubsub.unsubscribe(group)
+
+    async def snapshot(self, channel: str, limit: int | None = None) -> Snapshot | None:
+        """Return what `channel` holds now, None when it holds nothing.  Raises: UnknownChannel, CacheUnavailable.
+
+        `limit` bounds rows, events or closed bars (the newest). The document and its history are read in one transaction.
+        """
+        kind = kind_of(channel)
+        try:
+            if kind.mode == "event":
+                bodies = await self._redis.lrange(keys.document(channel), -kind.keep, -1)
+                return event_snapshot(bodies, kind.keep, limit)
+            if not kind.keep:
+                body = await self._redis.get(keys.document(channel))
+                return None if body is None else state_snapshot(body, None, limit)
+            async with self._redis.pipeline(transaction=True) as both:
+                both.get(keys.document(channel))
+                both.lrange(keys.history(channel), -kind.keep, -1)
+                body, closed = await both.execute()
+            return None if body is None else state_snapshot(body, closed, limit)
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None
+
+    async def list_channels(self, kind: str) -> list[str]:
+        """Return the channels of `kind` that hold or held something, sorted.  Raises: KeyError, CacheUnavailable."""
+        known = KINDS[kind]
+        if known.names:
+            return [f"{kind}:{name}" for name in known.names]
+        try:
+            names = await self._redis.smembers(keys.index(kind))
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None
+        return sorted(f"{kind}:{name.decode()}" for name in names)
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._connect()
+                attempt = 0
+                await self._receive()
+            except AWAY as error:
+                self._down(str(error) or type(error).__name__)
+            await asyncio.sleep(backoff_s(attempt, random.random(), most_s=1.0))
+            attempt += 1
+
+    async def _connect(self) -> None:
+        if self._pubsub is not None:
+            with contextlib.suppress(*AWAY):
+                await self._pubsub.aclose()
+        await self._learn_partitions()
+        self._pubsub = self._redis.pubsub()
+        self._confirmed.clear()
+        await self._pubsub.subscribe("mdc:reader")  # a pub/sub connection must listen to something to be readable
+        for group in list(self._groups):
+            await self._subscribe(group)
+        while any(not future.done() for future in self._confirmed.values()):
+            await self._take(CONFIRM_S_MAX, deadline=True)
+        self.up = True
+        self._on_state(True, "")
+
+    async def _receive(self) -> None:
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + PARTITIONS_CHECK_S
+        while True:
+            await self._take(1.0)
+            if loop.time() >= check_at:
+                check_at = loop.time() + PARTITIONS_CHECK_S
+                await self._learn_partitions()
+
+    async def _take(self, timeout_s: float, deadline: bool = False) -> None:
+        message = await self._pubsub.get_message(timeout=timeout_s)
+        if message is None:
+            if deadline:
+                raise TimeoutError("the cache did not confirm a subscription")
+            return
+        if message["type"] == "message":
+            self._deliver(message["data"])
+        elif message["type"] == "subscribe":
+            waiting = self._confirmed.get(message["channel"].decode())
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
+    def _deliver(self, body: bytes) -> None:
+        try:
+            docs = decode_message(body)
+        except msgspec.DecodeError as error:
+            log.error("update_malformed", error=str(error), sample=body[:200])
+            return
+        self._on_docs(docs)
+
+    async def _subscribe(self, group: str) -> None:
+        self._confirmed[group] = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(*AWAY):  # a lost connection shows in _receive, which subscribes to everything again
+            await self._pubsub.subscribe(group)
+
+    async def _learn_partitions(self) -> None:
+        found = await self._redis.get(keys.PARTITIONS)
+        if found is not None and int(found) != self.partitions:
+            self.partitions = int(found)
+            self._groups = Counter()
+            for channel, times in self._watched.items():
+                self._groups[group_of(channel, self.partitions)] += times
+            if self.up:
+                raise ConnectionError("the number of partitions changed")
+
+    def _down(self, why: str) -> None:
+        for future in self._confirmed.values():
+            if not future.done():
+                future.set_result(None)
+        if self.up:
+            self.up = False
+            self._on_state(False, why)
+            log.warning("cache_lost", error=why)

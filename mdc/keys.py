@@ -1,0 +1,32 @@
+"""Channels and partitions in, Redis key names out. The one place that knows how a key is spelled."""
+
+from __future__ import annotations
+
+EPOCH = "mdc:epoch"  # id of this life of the cache; gone when Redis was emptied
+PARTITIONS = "mdc:partitions"  # how many partitions the writers use
+DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
+
+
+def document(channel: str) -> str:
+    """A document (string), or the list of recent documents of an event channel."""
+    return f"ch:{channel}"
+
+
+def history(channel: str) -> str:
+    """List of closed bars, oldest first."""
+    return f"hist:{channel}"
+
+
+def index(kind: str) -> str:
+    """Set of the channels of a kind that were ever written."""
+    return f"idx:{kind}"
+
+
+def checkpoint(partition: int) -> str:
+    """Hash: what the owner of a partition needs to go on where the last one stopped."""
+    return f"cp:{partition}"
+
+
+def parts(what: str) -> str:
+    """Hash partition → that partition's share of something merged (boards)."""
+    return f"part:{what}"
