@@ -1,0 +1,87 @@
+"""Settings of the machine in, servers for the tests out: given ones (TEST_MDQ_URL, TEST_MDC_URL) or private ones, one a session.
+
+`rabbitmq_url` and `redis_url` are shared by the session; `mdq_url` and `mdc_url` are the same servers, emptied for this test.
+`rabbitmq_server` and `redis_server` are always private ones: for tests that stop, kill or restart them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+import aiormq
+import pytest
+import redis
+
+from mdq.topology import all_queues
+from tests.servers import RabbitMQ, Redis, Server, ServerMissing
+from tests.tapes import absent
+
+PARTITIONS_MAX = 16  # no test uses more; the queues up to this partition are deleted between tests
+
+S = TypeVar("S", bound=Server)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMQ]:
+    """A private RabbitMQ node that a test may stop, kill, freeze and restart; it must be running again at the test's end."""
+    yield from _private(RabbitMQ)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A private Redis that a test may stop, kill, freeze and restart; it must be running again at the test's end."""
+    yield from _private(Redis)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(request: pytest.FixtureRequest) -> str:
+    """The URL of the session's RabbitMQ: TEST_MDQ_URL when given."""
+    return os.environ.get("TEST_MDQ_URL") or str(request.getfixturevalue("rabbitmq_server").url)
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The URL of the session's Redis: TEST_MDC_URL when given."""
+    return os.environ.get("TEST_MDC_URL") or str(request.getfixturevalue("redis_server").url)
+
+
+@pytest.fixture
+def mdq_url(rabbitmq_url: str) -> str:
+    """The session's RabbitMQ without any market-data queue."""
+    thread = threading.Thread(target=lambda: asyncio.run(_delete_queues(rabbitmq_url)))  # a test's loop must not be disturbed
+    thread.start()
+    thread.join()
+    return rabbitmq_url
+
+
+@pytest.fixture
+def mdc_url(redis_url: str) -> str:
+    """The session's Redis with an empty database."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    return redis_url
+
+
+def _private(kind: type[S]) -> Iterator[S]:
+    try:
+        server = kind()
+    except ServerMissing as missing:
+        absent(str(missing))
+        return
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+async def _delete_queues(url: str) -> None:
+    connection = await aiormq.connect(url)
+    channel = await connection.channel()
+    for queue in all_queues(PARTITIONS_MAX):
+        await channel.queue_delete(queue.name)
+    await connection.close()

@@ -1,0 +1,48 @@
+"""A condition in, its first true value out: tests poll with a deadline, they never sleep for a guessed while."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+POLL_S = 0.01
+
+
+async def until(condition: Callable[[], Any], seconds: float = 5, what: str = "", every_s: float = POLL_S) -> Any:
+    """Return the first truthy value of `condition()` (plain or async); fail after `seconds`, naming `what`.
+
+    An exception of the condition fails the test at once: a broken probe must not look like a slow system.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value
+        _check(deadline, seconds, what, condition, value)
+        await asyncio.sleep(every_s)
+
+
+def until_sync(condition: Callable[[], Any], seconds: float = 5, what: str = "", every_s: float = POLL_S) -> Any:
+    """The same for tests without an event loop."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        _check(deadline, seconds, what, condition, value)
+        time.sleep(every_s)
+    return value
+
+
+def _check(deadline: float, seconds: float, what: str, condition: Callable[[], Any], value: Any) -> None:
+    if time.monotonic() > deadline:
+        raise AssertionError(f"not within {seconds} s: {what or _source(condition)} (last value: {value!r})")
+
+
+def _source(condition: Callable[[], Any]) -> str:
+    try:
+        return " ".join(inspect.getsource(condition).split())[:200]
+    except (OSError, TypeError):
+        return repr(condition)
