@@ -1,0 +1,83 @@
+# Tapeline. Plain `make` explains every target.
+# Options are environment variables; `make run FEED=replay` and `FEED=replay make run` are the same thing.
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# The first interpreter that is new enough; PYTHON=/path/to/python3 chooses another one.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
+
+.PHONY: help run test check bench fmt web venv lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run     start everything on this machine; open http://127.0.0.1:8000, Ctrl-C stops it"
+	@echo "             FEED=simulator   simulator | replay | massive"
+	@echo "               SYMBOLS=500 RATE=2000 SEED=1        simulator: how many symbols, events/s, which universe"
+	@echo "               TAPE=day.ndjson.gz SPEED=1 LOOP=0   replay: what, how fast (1, 10, … or max), again and again"
+	@echo "               API_KEY=… MARKET=stocks             massive: your key; stocks options crypto forex indices"
+	@echo "             MDQ_URL=amqp://guest:guest@127.0.0.1:5672/   RabbitMQ instead of the embedded queue"
+	@echo "             MDC_URL=redis://127.0.0.1:6379/0             Redis instead of the embedded cache"
+	@echo "             MDP_WORKERS=1 WDS_WORKERS=1 SCP_PORT=8000 WDS_PORT=8400 RUN_DIR=.run LOG_LEVEL=info"
+	@echo "make test    every test, against RabbitMQ, Redis and a browser too (installed when missing, or TEST_MDQ_URL="
+	@echo "             TEST_MDC_URL=, or Docker); ARGS='tests/wds -k token' chooses"
+	@echo "make check   ruff, mypy --strict, layout rules, TypeScript; what continuous integration runs"
+	@echo "make bench   every benchmark as JSON lines; BENCH=listener only that one"
+	@echo "make fmt     format and mend what ruff can"
+	@echo "make web     build the browser page"
+	@echo "make venv    install the pinned packages into $(VENV)"
+	@echo "make lock    resolve pyproject.toml into requirements.lock and requirements-dev.lock again"
+	@echo "make clean   remove what was built, installed or run here"
+
+run: $(VENV)/installed
+	@exec $(PY) -m deploy.local
+
+test: $(VENV)/installed-dev
+	@PY=$(PY) exec tests/run $(ARGS)
+
+check: $(VENV)/installed-dev
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest tests/test_layout.py
+	@if [ -d scp/web/node_modules ]; then cd scp/web && PATH="$(abspath $(VENV))/bin:$$PATH" npm run --silent check; fi
+
+bench: $(VENV)/installed-dev
+	@exec $(PY) -m tests.bench $(BENCH)
+
+fmt: $(VENV)/installed-dev
+	@$(PY) -m ruff check --fix-only --quiet .
+	@$(PY) -m ruff format .
+
+web: $(VENV)/installed
+	@exec $(PY) -m scp.build
+
+venv: $(VENV)/installed
+
+lock: $(VENV)/installed-dev
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		--upgrade --extra web pyproject.toml -o requirements.lock
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		--upgrade --extra web --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf scp/web/node_modules scp/apps/_default/static/app
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What pip says goes to stderr, so that `make bench` prints nothing but results on stdout.
+$(PY):
+	@test -n "$(PYTHON)" || { echo "make: Tapeline needs Python 3.11 or newer with venv: apt-get install python3 python3-venv," \
+		"or name one with PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "making $(VENV) with $(PYTHON)" >&2
+	@"$(PYTHON)" -m venv $(VENV) >&2
+
+$(VENV)/installed: requirements.lock | $(PY)
+	@echo "installing the pinned packages (once, about half a minute)" >&2
+	@$(PY) -m pip install --disable-pip-version-check --only-binary :all: --require-hashes -r requirements.lock >&2
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed | $(PY)
+	@echo "installing the pinned packages of the tests (once, about half a minute)" >&2
+	@$(PY) -m pip install --disable-pip-version-check --only-binary :all: --require-hashes -r requirements-dev.lock >&2
+	@touch $@
