@@ -148,12 +148,16 @@ class Reader:
         self._pubsub = self._redis.pubsub()
         self._confirmed.clear()
         await self._pubsub.subscribe("mdc:reader")  # a pub/sub connection must listen to something to be readable
-        for group in list(self._groups):
-            await self._subscribe(group)
-        while any(not future.done() for future in self._confirmed.values()):
+        await self._take(CONFIRM_S_MAX, deadline=True)
+        while not self._all_confirmed():  # others may watch more meanwhile
+            for group in [group for group in self._groups if group not in self._confirmed]:
+                await self._subscribe(group)
             await self._take(CONFIRM_S_MAX, deadline=True)
         self.up = True
         self._on_state(True, "")
+
+    def _all_confirmed(self) -> bool:
+        return all(group in self._confirmed and self._confirmed[group].done() for group in self._groups)
 
     async def _receive(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,145 @@
+"""Channel updates of one partition in, one atomic fenced flush out.
+
+Invariant: a flush is applied once or not at all; its documents, checkpoint and updates appear together; a writer that lost
+its partition (fence) or whose cache was emptied (epoch) writes nothing.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from mdc import keys
+from mdc.channels import DAY_MS, KINDS
+from mdc.connect import AWAY, CacheUnavailable
+from service.errors import OperatorError
+
+OPEN_CACHE = """
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+redis.call('SET', KEYS[2], ARGV[2], 'NX')
+return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
+"""
+
+
+class Outcome(IntEnum):
+    """What became of a flush: applied; refused because another worker owns the partition; refused because the cache is new."""
+
+    APPLIED = 0
+    FENCED = 1
+    NEW_CACHE = 2
+
+
+class Flush:
+    """The changes of one partition since the last flush, gathered by analyzers. Counts and bytes only; does no I/O."""
+
+    def __init__(self, partition: int, epoch: str) -> None:
+        self.partition = partition
+        self.epoch = epoch
+        self.documents = 0
+        self.checkpoint: list[Any] = []
+        self._groups: dict[str, list[Any]] = {}
+        self._history: list[Any] = []
+        self._shares: list[Any] = []
+        self._index: list[Any] = []
+        self._letters: list[bytes] = []
+        self._shared: list[Any] = []
+
+    def channel_writer(self, kind: str) -> list[Any]:
+        """Return the list that takes `key, document` pairs of `kind`: the hot path appends to it directly."""
+        found = self._groups.get(kind)
+        if found is None:
+            found = self._groups[kind] = []
+        return found
+
+    def add_history(self, kind: str, channel: str, value: bytes, index: int | None = None) -> None:
+        """Append a closed bar, or replace the one `index` (negative: from the end)."""
+        where = "" if index is None else index
+        self._history += (keys.history(channel), where, value, KINDS[kind].keep, KINDS[kind].ttl_ms)
+
+    def add_share(self, what: str, value: bytes) -> None:
+        """Write this partition's share of something merged over partitions."""
+        self._shares += (keys.parts(what), self.partition, value)
+
+    def add_channel(self, kind: str, name: str) -> None:
+        """Say that a channel now exists, so that wildcards find it."""
+        self._index += (keys.index(kind), name)
+
+    def add_dead_letter(self, value: bytes) -> None:
+        """Keep a bad event for the operators (the newest 1000 are kept)."""
+        self._letters.append(value)
+
+    def add_shared(self, kind: str, channel: str, ts_ms: int, data: bytes) -> None:
+        """Write a channel that several partitions write; the cache gives the sequence number."""
+        self._shared += (channel, KINDS[kind].keep, KINDS[kind].ttl_ms, ts_ms, data)
+
+    @property
+    def empty(self) -> bool:
+        return not (self._groups or self.checkpoint or self._shared or self._shares or self._letters or self._history)
+
+    def arguments(self, fence: int, number: int) -> list[Any]:
+        """Return the ARGV of scripts/flush.lua; `number` grows with every flush of the partition."""
+        args: list[Any] = [fence, self.epoch, number, DAY_MS if self.checkpoint else 0, len(self._groups)]
+        for name, pairs in self._groups.items():
+            kind = KINDS[name]
+            channel = f"up:{kind.group}:{self.partition}"
+            args += (channel, kind.keep if kind.mode == "event" else 0, kind.ttl_ms, len(pairs) // 2)
+            args += pairs
+        for values, width in (
+            (self._history, 5),
+            (self.checkpoint, 2),
+            (self._shares, 3),
+            (self._index, 2),
+            (self._letters, 1),
+            (self._shared, 5),
+        ):
+            args.append(len(values) // width)
+            args += values
+        return args
+
+
+class Writer:
+    """Writes flushes to the cache through one pipeline a round."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+        self._source = files("mdc").joinpath("scripts/flush.lua").read_text()
+        self._sha = ""
+
+    async def open(self, new_epoch: str, partitions: int) -> str:
+        """Return the epoch of the cache, `new_epoch` if it was empty.  Raises: OperatorError, CacheUnavailable."""
+        try:
+            self._sha = await self._redis.script_load(self._source)
+            both = [keys.EPOCH, keys.PARTITIONS, new_epoch, partitions]
+            epoch, known = await self._redis.eval(OPEN_CACHE, 2, *both)
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None
+        if int(known) != partitions:
+            what = f"the cache was written with {int(known)} partitions, this worker has MDQ_PARTITIONS={partitions}"
+            raise OperatorError(what, "Give every component the same MDQ_PARTITIONS, or empty the cache to change it")
+        return str(epoch.decode())
+
+    async def write(self, flushes: list[tuple[int, list[Any]]]) -> list[Outcome]:
+        """Apply `(partition, arguments)` flushes, each on its own.  Raises: CacheUnavailable (apply them again, unchanged)."""
+        try:
+            return await self._evaluate(flushes)
+        except NoScriptError:
+            return await self._load_and_evaluate(flushes)
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None
+
+    async def _load_and_evaluate(self, flushes: list[tuple[int, list[Any]]]) -> list[Outcome]:
+        try:
+            self._sha = await self._redis.script_load(self._source)
+            return await self._evaluate(flushes)
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None
+
+    async def _evaluate(self, flushes: list[tuple[int, list[Any]]]) -> list[Outcome]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for partition, args in flushes:
+                fence = f"fence:partition:{partition}"
+                pipe.execute_command("EVALSHA", self._sha, 3, fence, keys.EPOCH, keys.checkpoint(partition), *args)
+            return [Outcome(int(code)) for code in await pipe.execute()]
