@@ -1,0 +1,1 @@
+"""py4web imports each folder here as one app."""

@@ -1,0 +1,61 @@
+"""WDS's answers in, readiness out. Runs on a loop in a thread of its own: gunicorn's threads stay free for pages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+
+import structlog
+
+from scp.desk import PAGE
+from scp.settings import ScpSettings
+from service.admin import AdminServer
+from service.settings import admin_token
+
+PROBE_S = 2.0  # between probes, and how long one may take
+
+log = structlog.get_logger()
+
+
+class Health:
+    """The admin port and the probe behind /readyz."""
+
+    def __init__(self, settings: ScpSettings) -> None:
+        self._settings = settings
+        self._wds_fault: str | None = "WDS was not asked yet"
+
+    def start(self) -> None:
+        """Serve the admin port from a daemon thread, which ends with the process."""
+        named = contextvars.copy_context()  # log lines of the thread keep the component's name
+        threading.Thread(target=lambda: named.run(asyncio.run, self._serve()), name="admin", daemon=True).start()
+
+    def reasons(self) -> list[str]:
+        """Return what keeps the page from working, in words."""
+        missing = [] if PAGE.is_file() else ["the front end is not built: run python -m scp.build"]
+        return missing + ([self._wds_fault] if self._wds_fault else [])
+
+    async def _serve(self) -> None:
+        own = self._settings
+        admin = AdminServer("scp", own.admin_host, own.admin_port, admin_token(own), self.reasons)
+        await admin.start()
+        log.info("admin_listening", host=admin.host, port=admin.port)
+        while True:
+            self._wds_fault = await wds_fault(*own.wds_address)
+            await asyncio.sleep(PROBE_S)
+
+
+async def wds_fault(host: str, port: int) -> str | None:
+    """Return None when an HTTP server answers there (any status will do), else what is wrong."""
+    where = f"WDS at {host}:{port}"
+    try:
+        async with asyncio.timeout(PROBE_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(f"GET /livez HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            line = await reader.readline()
+            writer.close()
+    except TimeoutError:
+        return f"{where} does not answer"
+    except OSError as error:
+        return f"{where} is not reachable: {(error.strerror or str(error)).lower()}"
+    return None if line.startswith(b"HTTP/") else f"{where} is not a web server"

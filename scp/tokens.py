@@ -1,0 +1,69 @@
+"""A key file shared with WDS in, short-lived viewer tokens out. A token opens every channel but the operators' ones."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mdc.channels import KINDS
+from service.errors import OperatorError
+from service.settings import secret_file
+
+KEY_FILE = "wds-signing.pem"  # in RUN_DIR; whichever of SCP and WDS starts first makes it
+ISSUER = "tapeline-local"
+AUDIENCE = "wds"
+VIEWER_CHANNELS = tuple(f"{kind.name}:*" for kind in KINDS.values() if not kind.operators_only)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerToken:
+    """A signed token and how long it opens the stream, in seconds."""
+
+    text: str
+    expires_s: int
+
+
+class Minter:
+    """Signs viewer tokens with the local key."""
+
+    def __init__(self, key: Ed25519PrivateKey, life_s: int) -> None:
+        self._key = key
+        self._life_s = life_s
+
+    def viewer(self, subject: str, now_s: int) -> ViewerToken:
+        """Return a token for `subject`, good for all non-operator channels from `now_s` for the configured life."""
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "iat": now_s,
+            "exp": now_s + self._life_s,
+            "jti": secrets.token_urlsafe(12),
+            "ch": list(VIEWER_CHANNELS),
+        }
+        return ViewerToken(jwt.encode(claims, self._key, algorithm="EdDSA"), self._life_s)
+
+
+def signing_key(run_dir: Path) -> Ed25519PrivateKey:
+    """Return the local signing key, made on first use.  Raises: OperatorError when the file is no Ed25519 key."""
+    path = run_dir / KEY_FILE
+    try:
+        key = serialization.load_pem_private_key(secret_file(path, _new_pem), password=None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise OperatorError(
+            f"{path} is not an Ed25519 private key", "Remove the file and restart SCP and WDS; they make a new one"
+        )
+    return key
+
+
+def _new_pem() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
