@@ -77,9 +77,8 @@ async def _supervise(component: str, body: Main) -> None:
     if not task.done():
         log.error("drain_timed_out", seconds=DRAIN_S_MAX)
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        return
+        await asyncio.wait({task}, timeout=1)  # a task that refuses to be cancelled must not keep the process
+        sys.exit(1)  # what it still held may be lost: not a clean end
     stopping.cancel()
     await task
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +20,8 @@ from service.errors import OperatorError
 class ComponentSettings(BaseSettings):
     """What every component reads. Component classes add fields with their own prefix (MDL_, MDP_, WDS_, SCP_)."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    # An empty variable is an absent one: Makefiles, compose files and charts pass on what was never set.
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
     mdq_url: str = Field("memory://", validation_alias="MDQ_URL", description="amqp://user:pass@host/vhost or memory://")
     mdq_partitions: int = Field(8, ge=1, le=1024, validation_alias="MDQ_PARTITIONS", description="partitions a stream")
@@ -42,13 +45,13 @@ class ComponentSettings(BaseSettings):
 
 def check_url(value: str, schemes: tuple[str, ...], example: str) -> str:
     """Return `value` when its scheme is one of `schemes` and its port is a number; raise ValueError with an example."""
-    parts = urlsplit(value)
     try:
-        port_ok = parts.port is None or 0 < parts.port < 65536
-    except ValueError:
-        port_ok = False
-    network = parts.scheme not in ("memory", "unix")
-    if parts.scheme not in schemes or not port_ok or (network and not parts.hostname):
+        parts = urlsplit(value)
+        network = parts.scheme not in ("memory", "unix")
+        usable = parts.scheme in schemes and parts.port != 0 and (not network or bool(parts.hostname))
+    except ValueError:  # a port that is no number or too large, a broken IPv6 address
+        usable = False
+    if not usable:
         raise ValueError(f"is not a usable URL (schemes: {', '.join(schemes)}); write it like {example}")
     return value
 
@@ -75,15 +78,12 @@ def _fault(cls: type[ComponentSettings], item: Any) -> str:
     return f"{name}={shown!r}: {message}" if item["loc"] else message
 
 
+PASSWORD = re.compile(r"(?<=://)([^:@/\s]*):\S*@")
+
+
 def hide_password(text: str) -> str:
-    """Return `text` with the password of a URL in it replaced by ***."""
-    parts = urlsplit(text) if "://" in text else None
-    try:
-        if parts is None or not parts.password:
-            return text
-    except ValueError:
-        return text
-    return text.replace(f":{parts.password}@", ":***@")
+    """Return `text` with the password of every URL in it replaced by ***, also of a URL too broken to take apart."""
+    return PASSWORD.sub(r"\1:***@", text)
 
 
 def shown(settings: ComponentSettings) -> dict[str, Any]:
@@ -98,14 +98,14 @@ def admin_token(settings: ComponentSettings) -> str:
     return secret_file(settings.run_dir / "admin.token", lambda: secrets.token_urlsafe(32).encode()).decode()
 
 
-def secret_file(path: Path, make: Any) -> bytes:
+def secret_file(path: Path, make: Callable[[], bytes]) -> bytes:
     """Return the content of `path`, made by `make()` when absent; safe when several processes start together."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            own = path.with_name(f"{path.name}.{os.getpid()}.new")
+            own = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+            own.touch(0o600, exist_ok=False)  # nobody else may read it, not even before it is complete
             own.write_bytes(make())
-            own.chmod(0o600)
             with contextlib.suppress(FileExistsError):
                 os.link(own, path)  # atomic, and only the first of several processes wins
             own.unlink()

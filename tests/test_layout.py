@@ -1,0 +1,234 @@
+"""The tree in, breaches of the house rules out: what may import what, what must be pure, how large, how named.
+
+A rule is broken only by an entry in one of the tables below, and every entry says why.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# folder → what it may import of ours; the data flows mdl → mdq → mdp → mdc → wds, and service/ is under all of them
+MAY_IMPORT = {
+    "service": set(),
+    "mdq": {"service"},
+    "mdl": {"mdq", "service"},
+    "mdc": {"service"},
+    "mdp": {"mdq", "mdc", "service"},
+    "wds": {"mdc", "service"},
+    "scp": {"mdc", "service"},
+    "deploy": {"service", "mdq", "mdl", "mdc", "mdp", "wds", "scp"},
+}
+PACKAGES = tuple(MAY_IMPORT)
+
+# Pure code gets time, dice, bytes and limits as arguments; whoever imports one of these is a shell.
+IMPURE = {
+    "asyncio", "socket", "socketserver", "select", "selectors", "ssl", "time", "random", "secrets", "threading", "subprocess",
+    "multiprocessing", "signal", "http", "urllib.request", "redis", "fakeredis", "aio_pika", "aiormq", "websockets", "massive",
+    "uvicorn", "uvloop", "litestar", "gunicorn", "py4web", "httpx", "requests", "resource", "shutil", "tempfile",
+}  # fmt: skip
+IMPURE_NAMES = {"os.environ", "os.getenv", "os.getpid", "os.kill", "datetime.now", "datetime.utcnow", "date.today"}
+
+# The shells: they read, call, write. What is listed here and imports nothing impure is an error, too.
+SHELLS: dict[str, str] = {
+    "service/admin.py": "the admin port: sockets and an HTTP server",
+    "service/clock.py": "the one place that reads the machine's clocks",
+    "service/lease.py": "draws the holder's name",
+    "service/run.py": "signals, event loop, waiting",
+    "service/settings.py": "reads the environment and makes secret files",
+}
+# A Future or a Protocol of coroutines is a type, not I/O: these import only such names from asyncio.
+TYPES_ONLY: dict[str, str] = {
+    "mdq/broker.py": "the contract names asyncio.Future",
+}
+
+WITHOUT_TEST_MODULE: dict[str, str] = {}
+
+LINES_MAX, FUNCTION_LINES_MAX = 600, 70
+LONG_FILES: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {}
+
+FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "common", "misc", "enums"}
+# Paths of one machine and hosts of one network have no place in a checkout that others clone.
+NOT_PORTABLE = re.compile(
+    r"(?<![\w.])/(?:work|root|home/\w+|opt/wheels)/|--(?:extra-)?index-url|--find-links|pip\.conf|registry\.npmjs|files\.pythonhosted"
+)
+PORTABLE_ANYWAY: dict[str, str] = {
+    "tests/test_layout.py": "names what it looks for",
+    "scp/web/package-lock.json": "npm writes the public registry's addresses into its lock",
+}
+
+
+@cache
+def tracked() -> tuple[str, ...]:
+    """Return the files of the checkout: committed ones and new ones that are not ignored."""
+    argv = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    except (OSError, subprocess.CalledProcessError):  # an unpacked archive has no .git
+        skipped = {".venv", ".run", "node_modules", "__pycache__", ".git", "build", "dist"}
+        listed = [str(p.relative_to(ROOT)) for p in ROOT.rglob("*") if not skipped & set(p.relative_to(ROOT).parts)]
+    return tuple(sorted(name for name in set(listed) if name and (ROOT / name).is_file()))
+
+
+def modules() -> list[str]:
+    """Return the Python files of the packages."""
+    return [name for name in tracked() if name.endswith(".py") and name.split("/")[0] in PACKAGES]
+
+
+@cache
+def tree_of(name: str) -> ast.Module:
+    return ast.parse((ROOT / name).read_text(), name)
+
+
+def imports(name: str) -> Iterator[str]:
+    """Yield the dotted names that a file imports, wherever in the file."""
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def impurities(name: str) -> set[str]:
+    """Return what makes a file a shell: impure imports and reads of the environment or the clock."""
+    found = {root for dotted in imports(name) for root in IMPURE if dotted == root or dotted.startswith(f"{root}.")}
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+            found |= {f"{owner}.{node.attr}"} & IMPURE_NAMES
+    return found
+
+
+def breaches(found: list[str]) -> None:
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_a_folder_imports_only_what_lies_below_it(folder: str) -> None:
+    """Data flows one way, and so do imports."""
+    allowed = MAY_IMPORT[folder] | {folder}
+    breaches([
+        f"{name} imports {dotted}: {folder}/ may import {sorted(allowed)}"
+        for name in modules()
+        if name.startswith(f"{folder}/")
+        for dotted in imports(name)
+        if (dotted.split(".")[0] in MAY_IMPORT or dotted.split(".")[0] == "tests") and dotted.split(".")[0] not in allowed
+    ])  # fmt: skip
+
+
+def test_every_file_is_pure_unless_it_is_a_listed_shell() -> None:
+    """Time, dice, sockets and the environment are arguments everywhere but in the shells."""
+    excused = SHELLS.keys() | TYPES_ONLY.keys()
+    breaches([f"{name} uses {sorted(found)}" for name in modules() if name not in excused and (found := impurities(name))])
+
+
+def test_the_list_of_shells_is_current() -> None:
+    """A shell that is gone, or has become pure, leaves the list."""
+    listed = [name for name in (SHELLS | TYPES_ONLY) if name not in modules() or not impurities(name)]
+    breaches([f"{name} needs no entry any more" for name in listed])
+
+
+def test_an_excuse_for_types_covers_types_only() -> None:
+    """A file excused for naming types calls nothing of asyncio."""
+    allowed = {"asyncio.Future", "asyncio.Task", "asyncio.AbstractEventLoop"}
+    breaches([
+        f"{name} imports {dotted}"
+        for name in TYPES_ONLY
+        for dotted in imports(name)
+        if dotted.split(".")[0] in IMPURE and dotted not in allowed
+    ])  # fmt: skip
+
+
+def test_every_module_has_its_test_module() -> None:
+    """tests/ mirrors the folders: mdq/batch.py is tested in tests/mdq/test_batch.py."""
+    missing = []
+    for name in modules():
+        path = Path(name)
+        trivial = path.name in ("__init__.py", "__main__.py") or name in WITHOUT_TEST_MODULE
+        if not trivial and f"tests/{path.parent}/test_{path.name}" not in tracked():
+            missing.append(f"{name} has no tests/{path.parent}/test_{path.name}")
+    breaches(missing + [f"{name} needs no entry any more" for name in WITHOUT_TEST_MODULE if name not in modules()])
+
+
+def test_files_and_functions_stay_small() -> None:
+    """Past 600 lines a file, past 70 a function, something wants to be separate."""
+    found = []
+    for name in [*modules(), *(n for n in tracked() if n.startswith("tests/") and n.endswith(".py"))]:
+        lines = (ROOT / name).read_text().count("\n")
+        if lines > LINES_MAX and name not in LONG_FILES:
+            found.append(f"{name} has {lines} lines")
+        for node in ast.walk(tree_of(name)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                size = (node.end_lineno or node.lineno) - node.lineno + 1
+                if size > FUNCTION_LINES_MAX and f"{name}:{node.name}" not in LONG_FUNCTIONS:
+                    found.append(f"{name}:{node.name} has {size} lines")
+    breaches(found)
+
+
+def test_every_module_says_what_flows_through_it() -> None:
+    """The first line of a file says what comes in and what goes out."""
+    everything = [name for name in tracked() if name.endswith(".py") and name.split("/")[0] in (*PACKAGES, "tests")]
+    breaches([
+        f"{name} has no module docstring"
+        for name in everything
+        if (ROOT / name).read_text().strip() and not ast.get_docstring(tree_of(name))
+    ])  # fmt: skip
+
+
+def test_every_test_says_its_behaviour() -> None:
+    """The first line of a test is a sentence of behaviour."""
+    found = []
+    for name in tracked():
+        if name.startswith("tests/") and Path(name).name.startswith("test_") and name.endswith(".py"):
+            for node in ast.walk(tree_of(name)):
+                is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+                if is_test and not ast.get_docstring(node):
+                    found.append(f"{name}:{node.name} has no docstring")
+    breaches(found)
+
+
+def test_no_file_is_named_after_nothing() -> None:
+    """A file is a noun of the domain; utils and its kin say nothing."""
+    breaches([name for name in tracked() if {Path(part).stem for part in name.split("/")} & FORBIDDEN_NAMES])
+
+
+def test_every_folder_has_a_readme() -> None:
+    """A newcomer finds in each folder what flows in and out and what is decided."""
+    breaches([f"{folder}/README.md is missing" for folder in PACKAGES if f"{folder}/README.md" not in tracked()])
+
+
+def test_nothing_depends_on_one_machine() -> None:
+    """No path of a machine and no address of a package registry is committed."""
+    found = []
+    for name in tracked():
+        if name in PORTABLE_ANYWAY:
+            continue
+        raw = (ROOT / name).read_bytes()
+        if b"\0" in raw[:8192]:
+            continue
+        for number, line in enumerate(raw.decode(errors="replace").splitlines(), 1):
+            if hit := NOT_PORTABLE.search(line):
+                found.append(f"{name}:{number}: {hit.group()}")
+    breaches(found)
+
+
+def test_the_locks_hold_every_package_by_hash() -> None:
+    """Every pinned package carries a hash, and the run lock is part of the development lock."""
+    pins = {}
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / lock).read_text()
+        entries = re.findall(r"^([a-z0-9][\w.-]*(?:\[\w+\])?==[^\s\\;]+)", text, re.MULTILINE)
+        unhashed = [e for e in re.split(r"\n(?=[a-z0-9])", text) if "==" in e.split("\n")[0] and "--hash=sha256:" not in e]
+        assert entries
+        assert not unhashed
+        pins[lock] = set(entries)
+    assert pins["requirements.lock"] <= pins["requirements-dev.lock"]
