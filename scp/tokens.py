@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 import jwt
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from mdc.channels import KINDS
 from service.errors import OperatorError
 from service.settings import secret_file
 
-KEY_FILE = "wds-signing.pem"  # in RUN_DIR; whichever of SCP and WDS starts first makes it
-ISSUER = "tapeline-local"
+KEY_FILE = "wds.key"  # in RUN_DIR; whichever of SCP and WDS starts first makes it
+ISSUER = "tapeline"
 AUDIENCE = "wds"
 VIEWER_CHANNELS = tuple(f"{kind.name}:*" for kind in KINDS.values() if not kind.operators_only)
 
@@ -33,6 +36,7 @@ class Minter:
 
     def __init__(self, key: Ed25519PrivateKey, life_s: int) -> None:
         self._key = key
+        self._headers = {"kid": key_id(key.public_key())}
         self._life_s = life_s
 
     def viewer(self, subject: str, now_s: int) -> ViewerToken:
@@ -46,7 +50,7 @@ class Minter:
             "jti": secrets.token_urlsafe(12),
             "ch": list(VIEWER_CHANNELS),
         }
-        return ViewerToken(jwt.encode(claims, self._key, algorithm="EdDSA"), self._life_s)
+        return ViewerToken(jwt.encode(claims, self._key, algorithm="EdDSA", headers=self._headers), self._life_s)
 
 
 def signing_key(run_dir: Path) -> Ed25519PrivateKey:
@@ -61,6 +65,17 @@ def signing_key(run_dir: Path) -> Ed25519PrivateKey:
             f"{path} is not an Ed25519 private key", "Remove the file and restart SCP and WDS; they make a new one"
         )
     return key
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """Return the key's RFC 7638 thumbprint, by which WDS finds it."""
+    x = _base64url(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw))
+    members = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": x}, separators=(",", ":"), sort_keys=True)
+    return _base64url(hashlib.sha256(members.encode()).digest())
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _new_pem() -> bytes:

@@ -1,0 +1,31 @@
+// Small building blocks for elements: no framework, no markup strings (the security policy forbids them).
+
+/** Return a new element with `className` and children. */
+export function el(tag: string, className = "", ...children: (Node | string)[]): HTMLElement {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+/** Return the element with this id; a missing one is a mistake in index.html. */
+export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`no element #${id}`);
+  return found as T;
+}
+
+/** A text that is written only when it changed: a write costs layout and paint, a comparison nothing. */
+export class Text {
+  private shown: string;
+
+  constructor(readonly element: HTMLElement) {
+    this.shown = element.textContent ?? "";
+  }
+
+  set(text: string): void {
+    if (text === this.shown) return;
+    this.shown = text;
+    this.element.textContent = text;
+  }
+}

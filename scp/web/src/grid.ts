@@ -1,0 +1,278 @@
+// The quote table in, a scrolling grid of any length out. Only the rows in view exist as elements, and they are reused.
+// Invariant: one frame writes only cells whose text changed; sorting never happens while somebody scrolls.
+
+import { el, Text } from "./dom.ts";
+import { Flashes } from "./flash.ts";
+import { count, percent, price, quantity, signed } from "./format.ts";
+import { ordered, type Sorting } from "./order.ts";
+import type { Field, QuoteTable } from "./quotes.ts";
+
+export const ROW_PX = 24;
+const OVERSCAN = 4;
+const SORT_MS = 1500; // re-sorting faster makes rows unreadable
+const SCROLL_QUIET_MS = 400;
+
+interface Column {
+  key: "symbol" | Field;
+  title: string;
+  about: string;
+  /** Column width in pixels at the narrowest. */
+  px: number;
+  show?: (x: number, decimals: number) => string;
+  flashes?: boolean;
+  tinted?: boolean;
+}
+
+export const COLUMNS: readonly Column[] = [
+  { key: "symbol", title: "Symbol", about: "Symbol", px: 78 },
+  { key: "last", title: "Last", about: "Last trade", px: 74, show: price, flashes: true },
+  { key: "change", title: "Chg", about: "Change since the previous close", px: 62, show: signed, tinted: true },
+  { key: "change_pct", title: "Chg %", about: "Change in percent", px: 66, show: (x) => percent(x), tinted: true },
+  { key: "bid_size", title: "Bid sz", about: "Size at the bid", px: 52, show: (x) => quantity(x) },
+  { key: "bid", title: "Bid", about: "Best bid", px: 74, show: price, flashes: true },
+  { key: "ask", title: "Ask", about: "Best ask", px: 74, show: price, flashes: true },
+  { key: "ask_size", title: "Ask sz", about: "Size at the ask", px: 52, show: (x) => quantity(x) },
+  { key: "volume", title: "Volume", about: "Volume of the session", px: 62, show: (x) => quantity(x) },
+  { key: "vwap", title: "VWAP", about: "Volume-weighted average price", px: 74, show: price },
+  { key: "high", title: "High", about: "High of the session", px: 74, show: price },
+  { key: "low", title: "Low", about: "Low of the session", px: 74, show: price },
+  { key: "trades", title: "Trades", about: "Number of trades", px: 62, show: count },
+];
+
+interface Slot {
+  element: HTMLElement;
+  cells: HTMLElement[];
+  texts: Text[];
+  row: number;
+  place: number;
+  tone: string;
+}
+
+export class Grid {
+  private readonly scroller = el("div", "grid-scroll");
+  private readonly spacer = el("div", "grid-spacer");
+  private readonly empty = el("p", "empty");
+  private readonly slots: Slot[] = [];
+  private slotOf = new Int32Array(64).fill(-1);
+  private order = new Uint32Array(0);
+  private sorting: Sorting = { by: "volume", descending: true };
+  private readonly flashes = new Flashes();
+  private readonly heads: HTMLElement[] = [];
+  private sortedAt = 0;
+  private scrolledAt = 0;
+  private sortNow = true;
+  private rebind = true;
+  private selected = -1;
+  private viewRows = 0;
+  private version = -1;
+
+  constructor(
+    private readonly root: HTMLElement,
+    private readonly table: QuoteTable,
+    private readonly choose: (symbol: string) => void,
+  ) {
+    root.setAttribute("role", "grid");
+    root.setAttribute("aria-label", "Quotes");
+    root.setAttribute("aria-colcount", String(COLUMNS.length));
+    root.tabIndex = 0;
+    root.style.setProperty("--columns", COLUMNS.map(({ px }) => `minmax(${px}px, ${px}fr)`).join(" "));
+    root.style.setProperty("--grid-width", `${COLUMNS.reduce((sum, { px }) => sum + px, 0) + 16}px`);
+    this.scroller.append(this.headRow(), this.spacer);
+    root.append(this.scroller, this.empty);
+    this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
+    this.spacer.addEventListener("click", (event) => this.onClick(event));
+    root.addEventListener("keydown", (event) => this.onKey(event));
+    new ResizeObserver(() => this.resize()).observe(this.scroller);
+  }
+
+  /** Text shown while there is no row. */
+  waitFor(text: string): void {
+    if (this.empty.textContent !== text) this.empty.textContent = text;
+  }
+
+  /** Mark `symbol` as the chosen one. */
+  select(symbol: string): void {
+    this.selected = this.table.row(symbol);
+    this.rebind = true;
+  }
+
+  /** Paint what changed; called once a frame. */
+  paint(now: number): void {
+    if (this.version !== this.table.version) this.onNewSymbols(now);
+    if (this.sortDue(now)) this.sort(now);
+    this.flashes.expire(now);
+    if (this.rebind) this.bindAll();
+    this.table.drain((row) => {
+      const at = this.slotOf[row] ?? -1;
+      if (at >= 0) this.fill(this.slots[at]!, now);
+    });
+  }
+
+  private onNewSymbols(now: number): void {
+    this.version = this.table.version;
+    if (this.slotOf.length < this.table.size) {
+      const larger = new Int32Array(this.table.size * 2).fill(-1);
+      larger.set(this.slotOf);
+      this.slotOf = larger;
+    }
+    if (now - this.sortedAt > 250) this.sortNow = true;
+    else this.version = -1; // a burst of new symbols: look again next frame, sort a few times a second
+    this.empty.hidden = this.table.size > 0;
+  }
+
+  private sortDue(now: number): boolean {
+    if (this.sortNow) return true;
+    if (this.sorting.by === "symbol" || now - this.scrolledAt < SCROLL_QUIET_MS) return false;
+    return now - this.sortedAt > SORT_MS;
+  }
+
+  private sort(now: number): void {
+    this.sortNow = false;
+    this.sortedAt = now;
+    const order = ordered(this.table, this.sorting);
+    if (sameOrder(order, this.order)) return;
+    this.order = order;
+    this.spacer.style.height = `${order.length * ROW_PX}px`;
+    this.root.setAttribute("aria-rowcount", String(order.length + 1));
+    this.rebind = true;
+  }
+
+  private bindAll(): void {
+    this.rebind = false;
+    const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW_PX) - OVERSCAN);
+    const wanted = Math.min(this.viewRows + 2 * OVERSCAN, this.order.length);
+    while (this.slots.length < wanted) this.slots.push(this.newSlot());
+    for (const slot of this.slots) if (slot.row >= 0) this.slotOf[slot.row] = -1;
+    // Place p always lives in slot p mod n: scrolling by one row rebinds one element, not all of them.
+    const n = Math.max(1, this.slots.length);
+    for (let place = first; place < first + this.slots.length; place++) this.bind(this.slots[place % n]!, place % n, place);
+  }
+
+  private bind(slot: Slot, at: number, place: number): void {
+    const row = place < this.order.length ? this.order[place]! : -1;
+    if (slot.place !== place) {
+      slot.place = place;
+      slot.element.style.transform = `translateY(${place * ROW_PX}px)`;
+      slot.element.setAttribute("aria-rowindex", String(place + 2));
+    }
+    if (slot.row !== row) {
+      slot.row = row;
+      slot.element.hidden = row < 0;
+      for (const cell of slot.cells) this.flashes.dark(cell);
+    }
+    if (row < 0) return;
+    this.slotOf[row] = at;
+    const chosen = String(row === this.selected);
+    if (slot.element.getAttribute("aria-selected") !== chosen) slot.element.setAttribute("aria-selected", chosen);
+    this.fill(slot, 0);
+  }
+
+  private fill(slot: Slot, now: number): void {
+    const { row, cells, texts } = slot;
+    const { table } = this;
+    const decimals = table.decimals[row]!;
+    texts[0]!.set(table.symbols[row]!);
+    for (let at = 1; at < COLUMNS.length; at++) {
+      const column = COLUMNS[at]!;
+      const key = column.key as Field;
+      texts[at]!.set(column.show!(table.columns[key][row]!, decimals));
+      if (column.flashes && now > 0 && now - table.movedAt[key]![row]! < 120) {
+        this.flashes.light(cells[at]!, table.direction[key]![row]!, now);
+      }
+    }
+    const tone = toneOf(table.columns.change[row]!);
+    if (tone !== slot.tone) {
+      slot.tone = tone;
+      slot.element.dataset["tone"] = tone;
+    }
+  }
+
+  private newSlot(): Slot {
+    const cells = COLUMNS.map((column) => {
+      const cell = el("span", column.tinted ? "cell tint" : "cell");
+      cell.setAttribute("role", column.key === "symbol" ? "rowheader" : "gridcell");
+      return cell;
+    });
+    const element = el("div", "grid-row", ...cells);
+    element.setAttribute("role", "row");
+    this.spacer.append(element);
+    return { element, cells, texts: cells.map((cell) => new Text(cell)), row: -1, place: -1, tone: "" };
+  }
+
+  private headRow(): HTMLElement {
+    const row = el("div", "grid-head");
+    row.setAttribute("role", "row");
+    for (const column of COLUMNS) {
+      const button = el("button", "", column.title) as HTMLButtonElement;
+      button.type = "button";
+      button.title = `${column.about}: sort`;
+      button.tabIndex = -1;
+      const head = el("span", "cell", button);
+      head.setAttribute("role", "columnheader");
+      button.addEventListener("click", () => this.sortBy(column.key));
+      this.heads.push(head);
+      row.append(head);
+    }
+    this.markSorting();
+    return row;
+  }
+
+  private sortBy(by: Sorting["by"]): void {
+    const descending = this.sorting.by === by ? !this.sorting.descending : by !== "symbol";
+    this.sorting = { by, descending };
+    this.sortNow = true;
+    this.scroller.scrollTop = 0;
+    this.markSorting();
+  }
+
+  private markSorting(): void {
+    COLUMNS.forEach((column, at) => {
+      const sorted = column.key === this.sorting.by ? (this.sorting.descending ? "descending" : "ascending") : "none";
+      this.heads[at]!.setAttribute("aria-sort", sorted);
+    });
+  }
+
+  private onScroll(): void {
+    this.scrolledAt = performance.now();
+    this.rebind = true;
+  }
+
+  private resize(): void {
+    this.viewRows = Math.ceil(this.scroller.clientHeight / ROW_PX);
+    this.rebind = true;
+  }
+
+  private onClick(event: Event): void {
+    const element = (event.target as HTMLElement).closest(".grid-row");
+    const slot = this.slots.find((candidate) => candidate.element === element);
+    if (slot && slot.row >= 0) this.choose(this.table.symbols[slot.row]!);
+  }
+
+  private onKey(event: KeyboardEvent): void {
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: this.viewRows - 2, PageUp: 2 - this.viewRows }[event.key];
+    if (step === undefined || this.order.length === 0) return;
+    event.preventDefault();
+    const from = this.order.indexOf(this.selected);
+    const place = Math.min(Math.max(from + step, 0), this.order.length - 1);
+    this.choose(this.table.symbols[this.order[place]!]!);
+    this.reveal(place);
+  }
+
+  private reveal(place: number): void {
+    const top = place * ROW_PX;
+    const shown = this.scroller.clientHeight - 2 * ROW_PX; // the header row and one more
+    if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
+    else if (top > this.scroller.scrollTop + shown) this.scroller.scrollTop = top - shown;
+  }
+}
+
+/** "up", "down" or "flat": the colour of a change. */
+export function toneOf(change: number): string {
+  return change > 0 ? "up" : change < 0 ? "down" : "flat";
+}
+
+function sameOrder(a: Uint32Array, b: Uint32Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
+  return true;
+}

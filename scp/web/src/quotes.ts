@@ -1,0 +1,129 @@
+// Quote documents in, columns of numbers out: one Float64Array a field, one row a symbol, and a list of rows that changed.
+// Invariant: a row never moves or disappears; what is not known is NaN.
+
+import { decimalsOf, priceDecimals } from "./format.ts";
+
+export const FIELDS = [
+  "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume", "vwap", "trades",
+  "prev_close", "change", "change_pct", "ts",
+] as const; // prettier-ignore
+export type Field = (typeof FIELDS)[number];
+export type Quote = Partial<Record<Field, number | null>>;
+
+export const ROWS_MAX = 20_000; // more than any vendor lists; symbols past it are counted and not shown
+const FLASHED: readonly Field[] = ["last", "bid", "ask"];
+
+export class QuoteTable {
+  readonly symbols: string[] = [];
+  readonly columns: Record<Field, Float64Array>;
+  /** Decimals that a row's prices are shown with. */
+  decimals = new Uint8Array(64);
+  /** +1 or −1: where the field last moved to; one array for each flashed field. */
+  readonly direction: Record<string, Int8Array> = {};
+  /** When it moved, in the caller's milliseconds. */
+  readonly movedAt: Record<string, Float64Array> = {};
+  updates = 0;
+  refusedSymbols = 0;
+  /** Raised when a symbol was added, so that lists of symbols are made again. */
+  version = 0;
+
+  private readonly rows = new Map<string, number>();
+  private readonly changed: number[] = [];
+  private dirty = new Uint8Array(64);
+
+  constructor() {
+    this.columns = Object.fromEntries(FIELDS.map((field) => [field, blank(64)])) as Record<Field, Float64Array>;
+    for (const field of FLASHED) {
+      this.direction[field] = new Int8Array(64);
+      this.movedAt[field] = new Float64Array(64);
+    }
+  }
+
+  get size(): number {
+    return this.symbols.length;
+  }
+
+  /** The row of `symbol`, or −1. */
+  row(symbol: string): number {
+    return this.rows.get(symbol) ?? -1;
+  }
+
+  /** Write what `quote` has. `whole` = a snapshot: what it lacks is not known any more, and nothing flashes. */
+  apply(symbol: string, quote: Quote, now: number, whole = false): number {
+    const row = this.rows.get(symbol) ?? this.add(symbol);
+    if (row < 0) return row;
+    this.updates++;
+    for (const field of FIELDS) {
+      const given = quote[field];
+      if (given !== undefined) this.write(row, field, given ?? NaN, whole ? 0 : now);
+      else if (whole) this.columns[field][row] = NaN;
+    }
+    if (!this.dirty[row]) {
+      this.dirty[row] = 1;
+      this.changed.push(row);
+    }
+    return row;
+  }
+
+  /** Call `visit` for each row changed since the last time. */
+  drain(visit: (row: number) => void): void {
+    for (const row of this.changed) {
+      this.dirty[row] = 0;
+      visit(row);
+    }
+    this.changed.length = 0;
+  }
+
+  private write(row: number, field: Field, value: number, now: number): void {
+    const column = this.columns[field];
+    const before = column[row]!;
+    column[row] = value;
+    if (field === "bid" || field === "ask") this.widen(row, value);
+    // Where nobody quotes, prints say the tick; where somebody does, sub-penny prints must not widen the column.
+    else if (field === "last" && Number.isNaN(this.columns.bid[row]!)) this.widen(row, value);
+    const moves = this.direction[field];
+    if (moves !== undefined && now > 0 && value !== before && before === before && value === value) {
+      moves[row] = value > before ? 1 : -1;
+      this.movedAt[field]![row] = now;
+    }
+  }
+
+  private widen(row: number, value: number): void {
+    const needs = priceDecimals(decimalsOf(value));
+    if (needs > this.decimals[row]!) this.decimals[row] = needs;
+  }
+
+  private add(symbol: string): number {
+    const row = this.symbols.length;
+    if (row >= ROWS_MAX) {
+      this.refusedSymbols++;
+      return -1;
+    }
+    if (row >= this.dirty.length) this.grow(this.dirty.length * 2);
+    for (const field of FIELDS) this.columns[field][row] = NaN;
+    this.decimals[row] = 2;
+    this.symbols.push(symbol);
+    this.rows.set(symbol, row);
+    this.version++;
+    return row;
+  }
+
+  private grow(capacity: number): void {
+    for (const field of FIELDS) this.columns[field] = larger(this.columns[field], blank(capacity));
+    for (const field of FLASHED) {
+      this.direction[field] = larger(this.direction[field]!, new Int8Array(capacity));
+      this.movedAt[field] = larger(this.movedAt[field]!, new Float64Array(capacity));
+    }
+    this.dirty = larger(this.dirty, new Uint8Array(capacity));
+    this.decimals = larger(this.decimals, new Uint8Array(capacity));
+  }
+}
+
+function blank(capacity: number): Float64Array {
+  return new Float64Array(capacity).fill(NaN);
+}
+
+function larger<T extends { set(from: T): void }>(from: T, to: T): T {
+  to.set(from);
+  return to;
+}

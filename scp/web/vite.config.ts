@@ -1,0 +1,14 @@
+// Source in, hashed files for py4web's static folder out. Everything is served from our own origin.
+import { defineConfig } from "vite";
+
+export default defineConfig({
+  base: "/static/app/",
+  build: {
+    outDir: "../apps/_default/static/app",
+    emptyOutDir: true,
+    target: "es2022",
+    assetsInlineLimit: 0, // the content security policy allows no data: fonts or scripts
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 600,
+  },
+});
