@@ -6,6 +6,7 @@ its partition (fence) or whose cache was emptied (epoch) writes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from importlib.resources import files
 from typing import Any
@@ -54,10 +55,11 @@ class Flush:
             found = self._groups[kind] = []
         return found
 
-    def add_history(self, kind: str, channel: str, value: bytes, index: int | None = None) -> None:
-        """Append a closed bar, or replace the one `index` (negative: from the end)."""
-        where = "" if index is None else index
-        self._history += (keys.history(channel), where, value, KINDS[kind].keep, KINDS[kind].ttl_ms)
+    def add_history(self, kind: str, channel: str, values: Sequence[bytes], drop: int = 0) -> None:
+        """Append closed bars, after dropping the newest `drop` of the history (they are written anew, corrected)."""
+        for value in values:
+            self._history += (keys.history(channel), drop, value, KINDS[kind].keep, KINDS[kind].ttl_ms)
+            drop = 0
 
     def add_share(self, what: str, value: bytes) -> None:
         """Write this partition's share of something merged over partitions."""

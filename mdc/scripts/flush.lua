@@ -2,7 +2,7 @@
 -- KEYS  fence, mdc:epoch, checkpoint.
 -- ARGV  fence number, epoch, flush number, checkpoint TTL (ms), then sections, each led by its count:
 --   update groups: pub/sub channel, keep (0 = one document, else a list of so many), TTL (ms, 0 = none), n, n × (key, document)
---   history: key, index ('' = append, else counted from the end), value, keep, TTL
+--   history: key, how many of the newest entries to drop first, value ('' = none), keep, TTL
 --   checkpoint pairs: field, value           hash shares: key, field, value
 --   index: key, member                       dead letters: value (newest last)
 --   shared: channel, keep, TTL, ts, data     (many writers: the sequence number is given here)
@@ -48,12 +48,9 @@ for _ = 1, tonumber(take()) do
 end
 
 for _ = 1, tonumber(take()) do
-  local key, index, value, keep, ttl = take(), take(), take(), tonumber(take()), take()
-  if index == '' then
-    append(key, keep, ttl, value)
-  elseif call('LLEN', key) >= -tonumber(index) then
-    call('LSET', key, index, value)
-  end
+  local key, drop, value, keep, ttl = take(), tonumber(take()), take(), tonumber(take()), take()
+  if drop > 0 then call('LTRIM', key, 0, -drop - 1) end
+  if value ~= '' then append(key, keep, ttl, value) end
 end
 
 local pairs_left = tonumber(take())

@@ -1,0 +1,108 @@
+"""The contract of an analyzer: decoded events in, channel documents and checkpoint cells out. Pure: no I/O, no clock, no dice.
+
+Invariant: `restore(cells)` of everything an analyzer has put into checkpoints brings back a state that continues as if
+nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mdc import keys
+from mdc.writer import Flush
+from mdp.events import AnyBar, AnyQuote, AnyTrade, IndexValue, LimitBands
+
+SYMBOLS_MAX = 100_000  # a partition with more is refused new ones (counted as bad events): no map grows without bound
+
+
+class BadEvent(ValueError):
+    """An event that decodes but cannot be used; it is counted, sampled and kept, and its batch goes on."""
+
+
+class Analyzer:
+    """Base of all analyzers: what a subclass does not override costs nothing, the partition never calls it."""
+
+    name = ""
+
+    def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
+        """A trade. `rule` = bits of mdp.conditions; `volume` in units, `notional` in units² (mdp.exact), 0 without VOLUME."""
+
+    def on_quote(self, quote: AnyQuote) -> None:
+        """A best bid and offer."""
+
+    def on_second_bar(self, bar: AnyBar) -> None:
+        """The vendor's aggregate of a second."""
+
+    def on_minute_bar(self, bar: AnyBar) -> None:
+        """The vendor's aggregate of a minute."""
+
+    def on_value(self, value: IndexValue) -> None:
+        """The value of an index."""
+
+    def on_bands(self, bands: LimitBands) -> None:
+        """Limit up/limit down bands."""
+
+    def on_time(self, now_ms: int) -> None:
+        """Wall-clock time passes; called before every flush."""
+
+    def collect(self, flush: Flush) -> None:
+        """Put what changed since the last call into `flush`: documents, history, checkpoint cells."""
+
+    def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
+        """Take back the checkpoint: (symbol, cell) pairs of this analyzer."""
+
+    def rewrite(self) -> None:
+        """The cache is new and empty: count everything as changed so that the next flush writes it all."""
+
+
+class Outlet:
+    """Writes the documents of one kind: gives each channel its key, its sequence numbers and its head of the document."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._heads: dict[str, list[Any]] = {}  # symbol → [key, b'{"ch":…,"epoch":…,"seq":', seq]
+        self._epoch = ""
+        self._pairs: list[Any] = []
+        self._flush: Flush | None = None
+
+    def begin(self, flush: Flush) -> Callable[[str, int, bytes], None]:
+        """Start a flush; return the function that writes `(symbol, ts ms, data JSON)`."""
+        if flush.epoch != self._epoch:
+            self._epoch = flush.epoch
+            for symbol, head in self._heads.items():
+                head[1] = self._head(symbol)
+        self._flush = flush
+        self._pairs = flush.channel_writer(self.kind)
+        return self.write
+
+    def write(self, symbol: str, ts: int, data: bytes) -> None:
+        head = self._heads.get(symbol)
+        if head is None:
+            head = self._new(symbol)
+        head[2] += 1
+        self._pairs += (head[0], b'%b%d,"ts":%d,"data":%b}' % (head[1], head[2], ts, data))
+
+    def seq(self, symbol: str) -> int:
+        """Return the last sequence number of a channel, 0 before its first document."""
+        head = self._heads.get(symbol)
+        return int(head[2]) if head is not None else 0
+
+    def restore(self, symbol: str, seq: int) -> None:
+        """Continue a channel after `seq`."""
+        self._heads[symbol] = [keys.document(f"{self.kind}:{symbol}"), self._head(symbol), seq]
+
+    def announce(self) -> None:
+        """Say again, in the flush under way, that all channels exist (a new cache has forgotten)."""
+        assert self._flush is not None, "announce() belongs into a flush"
+        for symbol in self._heads:
+            self._flush.add_channel(self.kind, symbol)
+
+    def _new(self, symbol: str) -> list[Any]:
+        assert self._flush is not None, "write() belongs into a flush"
+        self.restore(symbol, 0)
+        self._flush.add_channel(self.kind, symbol)
+        return self._heads[symbol]
+
+    def _head(self, symbol: str) -> bytes:
+        return f'{{"ch":"{self.kind}:{symbol}","epoch":"{self._epoch}","seq":'.encode()

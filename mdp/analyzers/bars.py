@@ -1,0 +1,258 @@
+"""Trades in, `bars:1s:SYMBOL` and `bars:1m:SYMBOL` out: the bar in the making, and the closed ones as history.
+
+Invariant: a bar holds exactly the trades whose time falls into it, however late they came, as long as it is among the
+last `retained` ones; later ones are counted, never guessed into another bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mdc.writer import Flush
+from mdp.analyzer import Analyzer, Outlet
+from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME
+from mdp.events import AnyBar, AnyTrade, IndexValue
+from mdp.exact import number, ratio, units
+
+
+class Bar(msgspec.Struct, array_like=True):
+    """One bar; `start` in ms, prices null until a trade may set them, `volume` in units, `notional` in units²."""
+
+    start: int
+    open: float | None = None
+    high: float | None = None
+    low: float | None = None
+    close: float | None = None
+    volume: int = 0
+    notional: int = 0
+    trades: int = 0
+    close_ts: int = 0
+
+    def row(self) -> list[float | int | None]:
+        """Return [t, open, high, low, close, volume, vwap, trades]."""
+        return [
+            self.start, self.open, self.high, self.low, self.close, number(self.volume),
+            ratio(self.notional, self.volume), self.trades,
+        ]  # fmt: skip
+
+
+class Series(msgspec.Struct, array_like=True):
+    """The bars of one symbol. `closed` are the newest closed ones, oldest first; `stored` of them are in the history."""
+
+    current: Bar
+    closed: list[Bar]
+    stored: int = 0
+    number: int = 0
+    revision: int = 0
+    from_trades: bool = False
+    from_minutes: bool = False
+    corrected: bool = False
+
+
+class BarData(msgspec.Struct):
+    """The published state; fields in the order of mdc.channels.BAR_FIELDS."""
+
+    t: int
+    open: float | None
+    high: float | None
+    low: float | None
+    close: float | None
+    volume: int | float
+    vwap: float | None
+    trades: int
+    i: int
+    prev: list[float | int | None] | None
+    rev: int
+
+
+class Cell(msgspec.Struct, array_like=True):
+    """The checkpoint of one symbol."""
+
+    seq: int
+    series: Series
+
+
+class BarsAnalyzer(Analyzer):
+    """Builds the bars of one width. `retained` = how many closed bars a late trade can still correct."""
+
+    def __init__(self, kind: str, width_ms: int, retained: int) -> None:
+        self.name = self._kind = kind
+        self.too_late = 0
+        self._width_ms = width_ms
+        self._retained = retained
+        self._series: dict[str, Series] = {}
+        self._changed: set[str] = set()
+        self._out = Outlet(kind)
+        self._announce = False
+        self._encode = msgspec.json.Encoder().encode
+        self._cell = msgspec.json.Decoder(Cell)
+
+    def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
+        symbol, ts, price = trade.symbol, trade.ts, trade.price
+        start = ts - ts % self._width_ms
+        series = self._series.get(symbol)
+        if series is None or not series.from_trades:
+            series = self._begin_trades(symbol, start)
+        bar = series.current
+        if start != bar.start:
+            found = self._other_bar(series, start)
+            if found is None:
+                self.too_late += 1
+                return
+            bar = found
+        if rule & VOLUME:
+            bar.volume += volume
+            bar.notional += notional
+            bar.trades += 1
+        if rule == ALL or rule & HIGH_LOW:
+            if bar.high is None or price > bar.high:
+                bar.high = price
+            if bar.low is None or price < bar.low:
+                bar.low = price
+        if rule & LAST and ts >= bar.close_ts:
+            bar.close_ts = ts
+            bar.close = price
+            if bar.open is None:
+                bar.open = price
+        self._changed.add(symbol)
+
+    def on_second_bar(self, bar: AnyBar) -> None:
+        """The vendor's seconds, for a symbol of which no trades come; a wider bar is merged from them."""
+        series = self._series.get(bar.symbol)
+        if series is not None and (series.from_trades or series.from_minutes):
+            return
+        mine = self._bar_at(bar.symbol, bar.start - bar.start % self._width_ms)
+        if mine is not None:
+            _merge(mine, bar)
+            self._changed.add(bar.symbol)
+
+    def on_minute_bar(self, bar: AnyBar) -> None:
+        """The vendor's minute replaces what was merged from seconds."""
+        series = self._series.get(bar.symbol)
+        if self._width_ms != 60_000 or (series is not None and series.from_trades):
+            return
+        mine = self._bar_at(bar.symbol, bar.start)
+        if mine is not None:
+            self._series[bar.symbol].from_minutes = True
+            mine.open = mine.high = mine.low = mine.close = None
+            mine.volume = mine.notional = mine.close_ts = 0
+            _merge(mine, bar)
+            self._changed.add(bar.symbol)
+
+    def on_value(self, value: IndexValue) -> None:
+        bar = self._bar_at(value.symbol, value.ts - value.ts % self._width_ms)
+        if bar is None:
+            self.too_late += 1
+            return
+        _extend(bar, value.value, value.value)
+        if bar.open is None:
+            bar.open = value.value
+        bar.close = value.value
+        self._changed.add(value.symbol)
+
+    def collect(self, flush: Flush) -> None:
+        if not (self._changed or self._announce):
+            return
+        write = self._out.begin(flush)
+        if self._announce:
+            self._announce = False
+            self._out.announce()
+        encode, checkpoint, kind = self._encode, flush.checkpoint, self._kind
+        for symbol in self._changed:
+            series = self._series[symbol]
+            if series.corrected or series.stored < len(series.closed):
+                self._store(flush, symbol, series)
+            bar = series.current
+            prev = series.closed[-1].row() if series.closed else None
+            data = BarData(*bar.row(), series.number, prev, series.revision)  # type: ignore[arg-type]  # a row is that
+            write(symbol, max(bar.close_ts, bar.start), encode(data))
+            checkpoint += (f"{kind}:{symbol}", b"[%d,%b]" % (self._out.seq(symbol), encode(series)))
+        self._changed.clear()
+
+    def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
+        for symbol, body in cells:
+            cell = self._cell.decode(body)
+            self._series[symbol] = cell.series
+            self._out.restore(symbol, cell.seq)
+
+    def rewrite(self) -> None:
+        for series in self._series.values():
+            series.stored = 0
+        self._changed.update(self._series)
+        self._announce = True
+
+    def _begin_trades(self, symbol: str, start: int) -> Series:
+        """A symbol's first trade: from here on its bars are made of trades, not of the vendor's aggregates."""
+        series = self._series.get(symbol)
+        if series is None:
+            series = self._series[symbol] = Series(Bar(start), [])
+        elif start > series.current.start:
+            self._other_bar(series, start)
+        series.from_trades = True
+        return series
+
+    def _bar_at(self, symbol: str, start: int) -> Bar | None:
+        series = self._series.get(symbol)
+        if series is None:
+            series = self._series[symbol] = Series(Bar(start), [])
+        return series.current if start == series.current.start else self._other_bar(series, start)
+
+    def _other_bar(self, series: Series, start: int) -> Bar | None:
+        """Return the bar at `start`, which is not the current one: a new one, a closed one, or None when that is too old."""
+        closed = series.closed
+        if start > series.current.start:
+            closed.append(series.current)
+            if len(closed) > self._retained and series.stored:
+                del closed[0]
+                series.stored -= 1
+            series.current = Bar(start)
+            series.number += 1
+            return series.current
+        if not closed or start < closed[0].start:
+            return None
+        return self._late(series, start)
+
+    def _late(self, series: Series, start: int) -> Bar:
+        series.corrected = True
+        place = len(series.closed)
+        while place and series.closed[place - 1].start > start:
+            place -= 1
+        found = series.closed[place - 1] if place else None
+        if found is None or found.start != start:
+            found = Bar(start)
+            series.closed.insert(place, found)
+            series.number += 1
+        if found is not series.closed[-1]:
+            series.revision += 1
+        return found
+
+    def _store(self, flush: Flush, symbol: str, series: Series) -> None:
+        """Write closed bars to the history: the new ones, or after a correction all that are retained."""
+        first = 0 if series.corrected else series.stored
+        drop = series.stored if series.corrected else 0
+        rows = [self._encode(bar.row()) for bar in series.closed[first:]]
+        flush.add_history(self._kind, f"{self._kind}:{symbol}", rows, drop)
+        del series.closed[: max(0, len(series.closed) - self._retained)]
+        series.stored = len(series.closed)
+        series.corrected = False
+
+
+def _merge(mine: Bar, bar: AnyBar) -> None:
+    _extend(mine, bar.high, bar.low)
+    if mine.open is None:
+        mine.open = bar.open
+    if bar.end >= mine.close_ts:
+        mine.close_ts = bar.end
+        mine.close = bar.close
+    volume = units(bar.volume)
+    mine.volume += volume
+    mine.notional += volume * units(bar.vwap if bar.vwap is not None else bar.close)
+
+
+def _extend(bar: Bar, high: float, low: float) -> None:
+    if bar.high is None or high > bar.high:
+        bar.high = high
+    if bar.low is None or low < bar.low:
+        bar.low = low

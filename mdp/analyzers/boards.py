@@ -1,0 +1,120 @@
+"""The quotes of a partition in, its share of each board out; and all shares in, the board of the market out.
+
+Invariant: the merged board is the true top of the market: a symbol in the market's top N is in its partition's top N.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from mdc.channels import BOARDS
+from mdc.writer import Flush
+from mdp.analyzer import Analyzer
+from mdp.analyzers.quote import QuoteAnalyzer, QuoteData
+
+SHARE_EVERY_MS = 250
+
+
+class Row(msgspec.Struct):
+    """One row; fields in the order of mdc.channels.BOARD_FIELDS."""
+
+    sym: str
+    last: float
+    change: float | None
+    change_pct: float | None
+    volume: int | float
+    gap_pct: float | None
+
+
+Rank = Callable[[QuoteData], float | None]  # higher is better, None = not on this board
+
+
+def _volume(quote: QuoteData) -> float | None:
+    return quote.volume or None
+
+
+def _gain(quote: QuoteData) -> float | None:
+    return quote.change_pct if quote.change_pct is not None and quote.change_pct > 0 else None
+
+
+def _loss(quote: QuoteData) -> float | None:
+    return -quote.change_pct if quote.change_pct is not None and quote.change_pct < 0 else None
+
+
+def _gap(quote: QuoteData) -> float | None:
+    gap = gap_pct(quote)
+    return abs(gap) if gap else None
+
+
+def gap_pct(quote: QuoteData) -> float | None:
+    """Return how far the day opened from the previous close, in percent."""
+    if quote.open is None or not quote.prev_close:
+        return None
+    return round(100 * (quote.open - quote.prev_close) / quote.prev_close, 4)
+
+
+RANKS: dict[str, Rank] = {"volume": _volume, "gainers": _gain, "losers": _loss, "gappers": _gap}
+assert tuple(RANKS) == BOARDS, "every board has a rank"
+
+Share = list[tuple[float, str, msgspec.Raw]]  # (rank, symbol, row) best first
+_share = msgspec.json.Decoder(Share)
+
+
+class BoardsAnalyzer(Analyzer):
+    """Ranks a partition's symbols every 250 ms, when a quote changed. `rows_max` is the length of a board."""
+
+    name = "boards"
+
+    def __init__(self, quotes: QuoteAnalyzer, rows_max: int) -> None:
+        self._quotes = quotes
+        self._rows_max = rows_max
+        self._next_ms = 0
+        self._now_ms = 0
+        self._written: dict[str, bytes] = {}
+        self._encode = msgspec.json.Encoder().encode
+
+    def on_time(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+
+    def collect(self, flush: Flush) -> None:
+        if self._now_ms < self._next_ms and self._now_ms >= self._next_ms - SHARE_EVERY_MS:
+            return
+        self._next_ms = self._now_ms + SHARE_EVERY_MS
+        quotes = [(symbol, quote) for symbol, quote in self._quotes.quotes.items() if quote.last is not None]
+        rows: dict[str, bytes] = {}
+        for board, rank in RANKS.items():
+            share = self._share(quotes, rank, rows)
+            if share != self._written.get(board):
+                self._written[board] = share
+                flush.add_share(f"board:{board}", share)
+
+    def rewrite(self) -> None:
+        self._written.clear()
+        self._next_ms = 0
+
+    def _share(self, quotes: Sequence[tuple[str, QuoteData]], rank: Rank, rows: dict[str, bytes]) -> bytes:
+        ranked = [(value, symbol, quote) for symbol, quote in quotes if (value := rank(quote)) is not None]
+        best = heapq.nsmallest(self._rows_max, ranked, key=_order)
+        return self._encode([(value, symbol, msgspec.Raw(self._row(symbol, quote, rows))) for value, symbol, quote in best])
+
+    def _row(self, symbol: str, quote: QuoteData, rows: dict[str, bytes]) -> bytes:
+        row = rows.get(symbol)
+        if row is None:
+            assert quote.last is not None, "only traded symbols are ranked"
+            made = Row(symbol, quote.last, quote.change, quote.change_pct, quote.volume, gap_pct(quote))
+            row = rows[symbol] = self._encode(made)
+        return row
+
+
+def _order(item: tuple[float, str, object]) -> tuple[float, str]:
+    return (-item[0], item[1])  # equal ranks by symbol, so that a board does not flicker
+
+
+def merge_shares(shares: Sequence[bytes], rows_max: int) -> bytes:
+    """Return the data of a board, `{"order":[…],"rows":{…}}`, from the shares of all partitions."""
+    merged = heapq.merge(*(_share.decode(share) for share in shares), key=_order)
+    best = [item for item, _ in zip(merged, range(rows_max), strict=False)]
+    return msgspec.json.encode({"order": [symbol for _, symbol, _ in best], "rows": {symbol: row for _, symbol, row in best}})

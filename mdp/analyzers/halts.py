@@ -1,0 +1,85 @@
+"""Limit up/limit down events in, `halts:SYMBOL` out: price bands and whether the symbol trades."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from mdc.writer import Flush
+from mdp.analyzer import Analyzer, Outlet
+from mdp.events import LimitBands
+
+# The vendor publishes the indicators as numbers of its conditions list; only these change whether a symbol trades.
+HALTED = frozenset({17})
+RESUMED = frozenset({18})
+
+
+class HaltData(msgspec.Struct):
+    """The published state; fields in the order of mdc.channels.HALT_FIELDS; `state` is trading or halted."""
+
+    state: str = "trading"
+    high_band: float | None = None
+    low_band: float | None = None
+    indicators: list[int] = []
+    ts: int = 0
+
+
+class Cell(msgspec.Struct, array_like=True):
+    """The checkpoint of one symbol."""
+
+    seq: int
+    data: HaltData
+
+
+class HaltsAnalyzer(Analyzer):
+    """Keeps bands and trading state by symbol; the newest event wins, an older one that comes late changes nothing."""
+
+    name = "halts"
+
+    def __init__(self) -> None:
+        self._halts: dict[str, HaltData] = {}
+        self._changed: set[str] = set()
+        self._out = Outlet("halts")
+        self._announce = False
+        self._encode = msgspec.json.Encoder().encode
+        self._cell = msgspec.json.Decoder(Cell)
+
+    def on_bands(self, bands: LimitBands) -> None:
+        data = self._halts.get(bands.symbol)
+        if data is None:
+            data = self._halts[bands.symbol] = HaltData()
+        if bands.ts < data.ts:
+            return
+        indicators = set(bands.indicators or ())
+        if indicators & HALTED:
+            data.state = "halted"
+        elif indicators & RESUMED:
+            data.state = "trading"
+        data.high_band, data.low_band = bands.high or None, bands.low or None
+        data.indicators, data.ts = sorted(indicators), bands.ts
+        self._changed.add(bands.symbol)
+
+    def collect(self, flush: Flush) -> None:
+        if not (self._changed or self._announce):
+            return
+        write = self._out.begin(flush)
+        if self._announce:
+            self._announce = False
+            self._out.announce()
+        for symbol in self._changed:
+            data = self._halts[symbol]
+            body = self._encode(data)
+            write(symbol, data.ts, body)
+            flush.checkpoint += (f"halts:{symbol}", b"[%d,%b]" % (self._out.seq(symbol), body))
+        self._changed.clear()
+
+    def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
+        for symbol, body in cells:
+            cell = self._cell.decode(body)
+            self._halts[symbol] = cell.data
+            self._out.restore(symbol, cell.seq)
+
+    def rewrite(self) -> None:
+        self._changed.update(self._halts)
+        self._announce = True

@@ -1,0 +1,39 @@
+"""A CSV of what a feed does not say in, previous closes and average volumes by symbol out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import OperatorError
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a symbol before its first event; sizes in shares a day."""
+
+    prev_close: float | None
+    avg_volume: float | None
+
+
+Reference = Mapping[str, Known]
+
+
+def read_reference(path: Path | None) -> Reference:
+    """Return the rows of a CSV with the columns symbol, prev_close, avg_volume; empty without a path.  Raises: OperatorError."""
+    if path is None:
+        return {}
+    try:
+        with path.open(newline="") as file:
+            return {row["symbol"]: Known(_number(row["prev_close"]), _number(row["avg_volume"])) for row in csv.DictReader(file)}
+    except OSError as error:
+        raise OperatorError(f"cannot read MDP_REFERENCE={path}: {error.strerror}", "Give an existing CSV or unset it") from None
+    except (KeyError, ValueError, TypeError) as error:
+        what = f"MDP_REFERENCE={path} is not a reference file ({error})"
+        raise OperatorError(what, "Its header is symbol,prev_close,avg_volume") from None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
