@@ -1,0 +1,46 @@
+"""A market's frames in, `Frame`s out: the one contract all feeds obey; a feed never looks inside what it passes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Literal, NamedTuple, Protocol
+
+State = Literal["connecting", "live", "refused", "stopped", "standby", "ended"]
+
+
+class FeedRefused(Exception):
+    """The vendor refused our key: trying again is useless until the key changes."""
+
+
+class FeedClosed(ConnectionError):
+    """The connection to the vendor is lost or could not be made; the feed tries again by itself."""
+
+
+class Frame(NamedTuple):
+    """What arrived in one piece, its bytes untouched, and when it arrived (wall clock, ns)."""
+
+    data: bytes | str
+    received_ns: int
+
+
+class Feed(Protocol):
+    """`async for frame in feed` until the feed ends, is closed, or raises FeedRefused.
+
+    `lossless` feeds wait while the listener has no room; the others are never slowed. `market` and `subscriptions` say
+    what is asked of the source; `state` and `reason` how it stands; `reconnects` and `malformed` count since the start.
+    """
+
+    name: str
+    market: str
+    subscriptions: tuple[str, ...]
+    lossless: bool
+    state: State
+    reason: str
+    reconnects: int
+    malformed: int
+    dropped_frames: int
+
+    def __aiter__(self) -> AsyncIterator[Frame]: ...
+
+    async def close(self) -> None:
+        """Give the source back; the iteration ends."""

@@ -1,0 +1,150 @@
+"""The environment in, the listener's and the vendor server's frozen settings out; every field with its unit and default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from service.settings import ComponentSettings, check_url
+
+FeedKind = Literal["massive", "replay", "simulator"]
+Market = Literal[
+    "stocks", "options", "crypto", "forex", "indices", "futures",
+    "futures/cme", "futures/cbot", "futures/nymex", "futures/comex",
+]  # fmt: skip
+
+SUBSCRIPTIONS = {
+    "stocks": "T.*,Q.*,A.*,AM.*,LULD.*",
+    "options": "T.*,Q.*,A.*,AM.*",
+    "crypto": "XT.*,XQ.*,XA.*,XAS.*",
+    "forex": "C.*,CA.*,CAS.*",
+    "indices": "V.*,A.*,AM.*",
+    "futures": "T.*,Q.*,A.*,AM.*",
+}
+
+
+class MdlSettings(ComponentSettings):
+    """The listener. What `POST /feed` may change at runtime is `RUNTIME`."""
+
+    feed: FeedKind = Field("simulator", validation_alias="MDL_FEED", description="massive, replay or simulator")
+    market: Market = Field("stocks", validation_alias="MDL_MARKET", description="asset class of the vendor's feed")
+    subscriptions: str = Field("", validation_alias="MDL_SUBSCRIPTIONS", description="T.*,Q.AAPL …; empty = all of the market")
+    delayed: bool = Field(False, validation_alias="MDL_DELAYED", description="the vendor's 15 minutes delayed feed")
+    api_key: SecretStr = Field(
+        SecretStr(""), validation_alias="MDL_API_KEY", description="the vendor's key; empty = see the file"
+    )
+    api_key_file: Path | None = Field(None, validation_alias="MDL_API_KEY_FILE", description="read again when it changes")
+    massive_url: str = Field(
+        "", validation_alias="MDL_MASSIVE_URL", description="ws:// or wss:// of another server; empty = vendor"
+    )
+    massive_open_timeout_s: float = Field(10, gt=0, validation_alias="MDL_OPEN_TIMEOUT_S", description="connected and let in, s")
+
+    tape: str = Field("", validation_alias="MDL_TAPE", description="recorded file, folder or pattern for the replay")
+    speed: str = Field(
+        "1", validation_alias="MDL_SPEED", description="1 = as recorded, 10 = ten times, max = lossless, no pauses"
+    )
+    loop: bool = Field(False, validation_alias="MDL_LOOP", description="begin again at the tape's end")
+
+    symbols: int = Field(500, ge=1, le=100_000, validation_alias="MDL_SYMBOLS", description="size of the simulated universe")
+    rate: float = Field(2_000, ge=0, le=2_000_000, validation_alias="MDL_RATE", description="simulated events/s; 0 = silence")
+    seed: int = Field(7, validation_alias="MDL_SEED", description="same seed, same universe and events")
+    quotes: float = Field(0.7, ge=0, le=1, validation_alias="MDL_QUOTES", description="share of quotes among the events")
+    session: Literal["regular", "clock"] = Field(
+        "regular", validation_alias="MDL_SESSION", description="regular = always open; clock = New York's hours, quiet at night"
+    )
+
+    buffer_bytes: int = Field(
+        64 * 1024 * 1024, ge=64 * 1024, validation_alias="MDL_BUFFER_BYTES", description="frames held before routing, bytes"
+    )
+    buffer_age_ms: int = Field(4_000, ge=100, validation_alias="MDL_BUFFER_AGE_MS", description="older frames are dropped, ms")
+    lag_ms_max: float = Field(1_000, gt=0, validation_alias="MDL_LAG_MS_MAX", description="buffer age that makes us unready, ms")
+
+    lease: Literal["auto", "on", "off"] = Field(
+        "auto", validation_alias="MDL_LEASE", description="one listener a market; auto = for the vendor's feed with a real Redis"
+    )
+    lease_ttl_ms: int = Field(
+        3_000, ge=300, validation_alias="MDL_LEASE_TTL_MS", description="a dead holder's lease lasts so long"
+    )
+
+    record: bool = Field(False, validation_alias="MDL_RECORD", description="record from the start")
+    record_dir: Path = Field(Path(".run/recordings"), validation_alias="MDL_RECORD_DIR", description="where recordings go")
+    record_file_bytes: int = Field(
+        256 * 1024 * 1024, ge=4096, validation_alias="MDL_RECORD_FILE_BYTES", description="compressed size of one file"
+    )
+    record_file_s: float = Field(3600, gt=0, validation_alias="MDL_RECORD_FILE_S", description="time span of one file, s")
+    record_bytes_max: int = Field(
+        20 * 1024**3, ge=4096, validation_alias="MDL_RECORD_BYTES_MAX", description="all recordings; then recording stops"
+    )
+    record_queue_bytes: int = Field(
+        32 * 1024 * 1024, ge=65_536, validation_alias="MDL_RECORD_QUEUE_BYTES", description="frames waiting for the disk"
+    )
+
+    admin_port: int = Field(9101, ge=0, le=65535, validation_alias="MDL_ADMIN_PORT", description="0 = a free one")
+
+    @field_validator("speed")
+    @classmethod
+    def _speed(cls, value: str) -> str:
+        try:
+            usable = value == "max" or 0 < float(value) <= 1e6
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must be max or a number above 0, for example 1, 0.5 or 10")
+        return value
+
+    @field_validator("massive_url")
+    @classmethod
+    def _massive_url(cls, value: str) -> str:
+        return check_url(value, ("ws", "wss"), "ws://127.0.0.1:8700") if value else value
+
+    @field_validator("subscriptions")
+    @classmethod
+    def _subscriptions(cls, value: str) -> str:
+        for item in filter(None, (item.strip() for item in value.split(","))):
+            kind, dot, symbol = item.partition(".")
+            if item != "*" and not (kind.isalnum() and dot and symbol and symbol.isprintable() and " " not in symbol):
+                raise ValueError(f"{item[:40]!r} is not a subscription; write them like T.*,Q.AAPL")
+        return value
+
+    @model_validator(mode="after")
+    def _replay_needs_a_tape(self) -> MdlSettings:
+        if self.feed == "replay" and not self.tape:
+            raise ValueError("the replay needs a tape: set MDL_TAPE to a recorded .ndjson, .ndjson.gz or .ndjson.zst file")
+        return self
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The subscriptions asked for, or all of the market."""
+        text = self.subscriptions or SUBSCRIPTIONS[self.market.split("/")[0]]
+        return tuple(item.strip() for item in text.split(",") if item.strip())
+
+    @property
+    def factor(self) -> float | None:
+        """The replay's speed; None is `max`."""
+        return None if self.speed == "max" else float(self.speed)
+
+
+RUNTIME = (
+    "feed", "market", "subscriptions", "delayed", "api_key", "massive_url",
+    "tape", "speed", "loop", "symbols", "rate", "seed", "quotes", "session",
+)  # fmt: skip
+
+
+class VendorSettings(MdlSettings):
+    """The Massive-compatible server. Its feed (simulator or replay) is described by the same MDL_* variables."""
+
+    host: str = Field("127.0.0.1", validation_alias="MDL_VENDOR_HOST", description="address it listens on")
+    port: int = Field(8700, ge=0, le=65535, validation_alias="MDL_VENDOR_PORT", description="0 = a free one")
+    keys: str = Field("demo-key", min_length=1, validation_alias="MDL_VENDOR_KEYS", description="accepted API keys, with commas")
+    vendor_admin_port: int = Field(9106, ge=0, le=65535, validation_alias="MDL_VENDOR_ADMIN_PORT", description="faults, health")
+    client_bytes: int = Field(
+        16 * 1024 * 1024, ge=65_536, validation_alias="MDL_VENDOR_CLIENT_BYTES", description="unsent bytes that cut a slow reader"
+    )
+    client_s: float = Field(5, gt=0, validation_alias="MDL_VENDOR_CLIENT_S", description="age of unsent data that cuts it, s")
+    auth_s: float = Field(10, gt=0, validation_alias="MDL_VENDOR_AUTH_S", description="time a client has to authenticate, s")
+
+    @property
+    def key_set(self) -> frozenset[str]:
+        return frozenset(key.strip() for key in self.keys.split(",") if key.strip())
