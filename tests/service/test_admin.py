@@ -102,7 +102,7 @@ async def test_a_taken_port_is_one_clear_line() -> None:
 
 def test_a_host_that_is_not_ours_is_one_clear_line() -> None:
     """An address of another machine cannot be listened on."""
-    with pytest.raises(OperatorError, match="cannot listen on 192.0.2.1:0"):
+    with pytest.raises(OperatorError, match=r"cannot listen on 192\.0\.2\.1:0"):
         bind("192.0.2.1", 0, "ADMIN_HOST")
 
 

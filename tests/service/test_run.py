@@ -132,7 +132,7 @@ async def test_a_refusal_is_not_waited_for() -> None:
     async def probe() -> None:
         raise PermissionError("wrong password")
 
-    with pytest.raises(OperatorError, match="the cache refused the connection: wrong password. Set MDC_URL") as failed:
+    with pytest.raises(OperatorError, match=r"the cache refused the connection: wrong password\. Set MDC_URL") as failed:
         await wait_for("the cache", probe, Shutdown(), "Set MDC_URL", refused=(PermissionError,))
     assert failed.value.exit_code == 3
 

@@ -1,0 +1,133 @@
+"""Settings and free ports in, the processes of this machine out: what each runs, with which variables, where it is asked.
+
+Data order: cache, listener, processors, data service, page; they are started in it. Stopping goes from the feed downwards, so
+that each hop can drain what the one above it sent, and the cache goes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.settings import LocalSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One child process. `admin` holds (component, port) of its admin ports; `stage` orders the stop, lowest first."""
+
+    name: str
+    arguments: tuple[str, ...]
+    stage: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    admin: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The processes of one run, in the order of their start, and the ports people use."""
+
+    processes: tuple[Process, ...]
+    page_port: int
+    stream_port: int
+    mdl_admin_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A port this run will open, and the variable that moves it."""
+
+    variable: str
+    port: int
+
+
+def claims(settings: LocalSettings) -> list[Claim]:
+    """Return every port that the settings ask for by number."""
+    ports = {
+        "SCP_PORT": settings.scp_port,
+        "WDS_PORT": settings.wds_port,
+        "MDL_ADMIN_PORT": settings.mdl_admin_port,
+        "MDP_ADMIN_PORT": settings.mdp_admin_port,
+        "WDS_ADMIN_PORT": settings.wds_admin_port,
+        "SCP_ADMIN_PORT": settings.scp_admin_port,
+    }
+    if settings.embedded_cache:
+        ports["MDC_EMBEDDED_PORT"] = settings.mdc_port
+    return [Claim(variable, port) for variable, port in ports.items() if port]
+
+
+def clash(wanted: list[Claim]) -> tuple[Claim, Claim] | None:
+    """Return two claims of the same port, if any."""
+    first: dict[int, Claim] = {}
+    for claim in wanted:
+        if claim.port in first:
+            return first[claim.port], claim
+        first[claim.port] = claim
+    return None
+
+
+def plan(settings: LocalSettings, ports: Mapping[str, int], run_dir: Path, reference: Path | None) -> Plan:
+    """Return the processes. `ports` holds a number for every variable of `claims`, and MDP_ADMIN_PORT_1… for more workers."""
+    cache_url = f"redis://127.0.0.1:{ports['MDC_EMBEDDED_PORT']}/0" if settings.embedded_cache else settings.mdc_url
+    shared = {"MDC_URL": cache_url, "MDQ_URL": settings.mdq_url, "RUN_DIR": str(run_dir), "LOG_FORMAT": "json"}
+    shared["MDQ_PARTITIONS"] = str(settings.mdq_partitions)
+    processes = [
+        *_cache(settings, ports, shared),
+        *_pipeline(settings, ports, shared, reference),
+        _stream(settings, ports, shared),
+        _page(ports, shared),
+    ]
+    return Plan(tuple(processes), ports["SCP_PORT"], ports["WDS_PORT"], ports["MDL_ADMIN_PORT"])
+
+
+def _cache(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str]) -> list[Process]:
+    if not settings.embedded_cache:
+        return []
+    return [Process("mdc", ("-m", "mdc", "embedded"), 3, {**shared, "MDC_EMBEDDED_PORT": str(ports["MDC_EMBEDDED_PORT"])})]
+
+
+def _pipeline(
+    settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str], reference: Path | None
+) -> list[Process]:
+    """One process around the in-memory queue, or a listener and processors of their own around RabbitMQ."""
+    mdl = {**shared, **feed_variables(settings), "MDL_ADMIN_PORT": str(ports["MDL_ADMIN_PORT"])}
+    mdp = {**shared, "MDP_ADMIN_PORT": str(ports["MDP_ADMIN_PORT"])}
+    if reference is not None:
+        mdp["MDP_REFERENCE"] = str(reference)
+    admin = (("mdl", ports["MDL_ADMIN_PORT"]), ("mdp", ports["MDP_ADMIN_PORT"]))
+    if settings.embedded_queue:
+        both = {**mdl, **mdp, "MDQ_URL": "memory://local"}
+        return [Process("pipeline", ("-m", "deploy.pipeline"), 0, both, admin)]
+    found = [Process("mdl", ("-m", "mdl"), 0, mdl, admin[:1])]
+    for worker in range(settings.mdp_workers):
+        port = ports["MDP_ADMIN_PORT" if worker == 0 else f"MDP_ADMIN_PORT_{worker}"]
+        name = "mdp" if settings.mdp_workers == 1 else f"mdp-{worker}"
+        found.append(Process(name, ("-m", "mdp"), 1, {**mdp, "MDP_ADMIN_PORT": str(port)}, ((name, port),)))
+    return found
+
+
+def _stream(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str]) -> Process:
+    own = {"WDS_PORT": str(ports["WDS_PORT"]), "WDS_ADMIN_PORT": str(ports["WDS_ADMIN_PORT"])}
+    own |= {"WDS_WORKERS": str(settings.wds_workers)}
+    own |= {"WDS_ORIGINS": ",".join(f"http://{host}:{ports['SCP_PORT']}" for host in ("127.0.0.1", "localhost"))}
+    return Process("wds", ("-m", "wds", "serve"), 2, {**shared, **own}, (("wds", ports["WDS_ADMIN_PORT"]),))
+
+
+def _page(ports: Mapping[str, int], shared: Mapping[str, str]) -> Process:
+    own = {name: str(ports[name]) for name in ("SCP_PORT", "SCP_ADMIN_PORT", "WDS_PORT")}
+    return Process("scp", ("-m", "scp"), 2, {**shared, **own}, (("scp", ports["SCP_ADMIN_PORT"]),))
+
+
+def feed_variables(settings: LocalSettings) -> dict[str, str]:
+    """Return the listener's variables for the short ones of `make run`."""
+    feed: dict[str, str] = {"MDL_FEED": settings.source}
+    if settings.source == "simulator":
+        feed |= {"MDL_SYMBOLS": str(settings.symbols), "MDL_RATE": f"{settings.rate:g}", "MDL_SEED": str(settings.seed)}
+    if settings.source == "replay":
+        feed |= {"MDL_TAPE": settings.tape, "MDL_SPEED": settings.speed, "MDL_LOOP": str(settings.loop).lower()}
+    if settings.source == "massive":
+        feed |= {"MDL_MARKET": settings.market}
+        if settings.api_key is not None:
+            feed |= {"MDL_API_KEY": settings.api_key.get_secret_value()}
+    return feed

@@ -1,0 +1,82 @@
+"""A directory in, one run at a time in it out: the lock, the ports it may use, and local.json for whoever wants to look."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from deploy.plan import claims, clash
+from deploy.settings import LocalSettings
+from service.admin import bind
+from service.errors import OperatorError
+
+
+@contextlib.contextmanager
+def occupied(run_dir: Path) -> Iterator[None]:
+    """Hold `run_dir` for this process; the kernel lets go when the process ends, however it ends.
+
+    Raises: OperatorError when another run holds it, or the directory cannot be written.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / "local.lock").open("a")
+    except OSError as error:
+        what = f"RUN_DIR={str(run_dir)!r}: {(error.strerror or str(error)).lower()}"
+        raise OperatorError(what, "Set RUN_DIR to a directory you may write") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OperatorError(*_running(run_dir)) from None
+        yield
+
+
+def _running(run_dir: Path) -> tuple[str, str]:
+    found = read(run_dir)
+    where = f" at http://127.0.0.1:{found['ports']['SCP_PORT']}" if "ports" in found else ""
+    what = f"Tapeline already runs in {run_dir} (process {found.get('pid', '?')}){where}"
+    return what, "Stop it with Ctrl-C in its terminal, or set RUN_DIR and the ports for a second one"
+
+
+def assign(settings: LocalSettings) -> dict[str, int]:
+    """Return a free port for every variable; the ones asked for by number are checked.
+
+    Raises: OperatorError naming the taken port and the variable that moves it.
+    """
+    asked = claims(settings)
+    if (pair := clash(asked)) is not None:
+        first, second = pair
+        what = f"{first.variable} and {second.variable} are both {first.port}"
+        raise OperatorError(what, f"Set {second.variable} to another port")
+    names = ["SCP_PORT", "WDS_PORT", "MDL_ADMIN_PORT", "MDP_ADMIN_PORT", "WDS_ADMIN_PORT", "SCP_ADMIN_PORT", "MDC_EMBEDDED_PORT"]
+    names += [f"MDP_ADMIN_PORT_{worker}" for worker in range(1, settings.mdp_workers)]
+    numbers = {claim.variable: claim.port for claim in asked}
+    with contextlib.ExitStack() as held:  # all at once, or the second free port could be the first again
+        ports = {name: held.enter_context(bind("127.0.0.1", numbers[name], name)).getsockname()[1] for name in numbers}
+        ports |= {name: held.enter_context(bind("127.0.0.1", 0, name)).getsockname()[1] for name in names if name not in ports}
+    return ports
+
+
+def write(run_dir: Path, facts: dict[str, Any]) -> None:
+    """Replace RUN_DIR/local.json: pids, ports and restarts of this run."""
+    new = run_dir / "local.json.new"
+    new.write_text(json.dumps({"pid": os.getpid(), **facts}, indent=1) + "\n")
+    new.replace(run_dir / "local.json")
+
+
+def read(run_dir: Path) -> dict[str, Any]:
+    """Return what `write` wrote, or nothing when there is no such file."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((run_dir / "local.json").read_text())
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def forget(run_dir: Path) -> None:
+    """Remove local.json: nothing runs here any more."""
+    (run_dir / "local.json").unlink(missing_ok=True)

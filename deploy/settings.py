@@ -1,0 +1,87 @@
+"""The environment of `make run` in, one frozen settings object out; what cannot work is refused here in one line."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+
+from mdl.settings import FeedKind, Market
+from service.errors import OperatorError
+from service.settings import ComponentSettings, load
+
+
+class LocalSettings(ComponentSettings):
+    """What `make run` reads. A port of 0 takes a free one. `MDQ_URL` and `MDC_URL` unset mean the embedded servers."""
+
+    feed: FeedKind | None = Field(None, validation_alias="FEED", description="unset = replay when TAPE is given, else simulator")
+    market: Market = Field("stocks", validation_alias="MARKET", description="the vendor's market, for massive")
+    api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("API_KEY", "MDL_API_KEY"), description="the vendor's key, for massive"
+    )
+    api_key_file: Path | None = Field(None, validation_alias="MDL_API_KEY_FILE", description="instead of API_KEY")
+    tape: str = Field("", validation_alias="TAPE", description="recorded file (.ndjson, .gz, .zst), folder or pattern")
+    speed: str = Field("1", validation_alias="SPEED", description="replay: times the recorded speed, or max")
+    loop: bool = Field(False, validation_alias="LOOP", description="replay: start again at the end")
+    symbols: int = Field(500, ge=1, le=100_000, validation_alias="SYMBOLS", description="simulator: how many symbols")
+    rate: float = Field(2000, gt=0, le=1_000_000, validation_alias="RATE", description="simulator: events a second")
+    seed: int = Field(7, validation_alias="SEED", description="simulator: the same seed is the same market")
+
+    mdp_workers: int = Field(1, ge=1, le=64, validation_alias="MDP_WORKERS", description="processors (RabbitMQ only)")
+    wds_workers: int = Field(1, ge=1, le=64, validation_alias="WDS_WORKERS", description="processes on WDS_PORT")
+    scp_port: int = Field(8000, ge=0, le=65535, validation_alias="SCP_PORT", description="the page")
+    wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="the WebSocket service")
+    mdc_port: int = Field(0, ge=0, le=65535, validation_alias="MDC_EMBEDDED_PORT", description="the embedded cache")
+    mdl_admin_port: int = Field(9101, ge=0, le=65535, validation_alias="MDL_ADMIN_PORT")
+    mdp_admin_port: int = Field(
+        9102, ge=0, le=65535, validation_alias="MDP_ADMIN_PORT", description="further workers: free ports"
+    )
+    wds_admin_port: int = Field(9103, ge=0, le=65535, validation_alias="WDS_ADMIN_PORT")
+    scp_admin_port: int = Field(9105, ge=0, le=65535, validation_alias="SCP_ADMIN_PORT")
+
+    @field_validator("feed", "market", mode="before")
+    @classmethod
+    def _word(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("speed")
+    @classmethod
+    def _speed(cls, value: str) -> str:
+        if value != "max" and not (re.fullmatch(r"\d+(\.\d+)?", value) and 0 < float(value) <= 100_000):
+            raise ValueError("must be a number like 1, 0.5 or 20, or max")
+        return value
+
+    @property
+    def source(self) -> FeedKind:
+        """Return the feed that runs: a tape alone is enough to ask for its replay."""
+        return self.feed or ("replay" if self.tape else "simulator")
+
+    @property
+    def embedded_queue(self) -> bool:
+        return self.mdq_url.startswith("memory:")
+
+    @property
+    def embedded_cache(self) -> bool:
+        return self.mdc_url.startswith("memory:")
+
+
+def read() -> LocalSettings:
+    """Return the settings of this run.  Raises: OperatorError naming the variable to correct."""
+    settings = load(LocalSettings)
+    if settings.source == "replay":
+        _check_tape(settings.tape)
+    if settings.source == "massive" and settings.api_key is None and settings.api_key_file is None:
+        raise OperatorError("FEED=massive needs the vendor's key", "Set API_KEY, or use FEED=simulator")
+    if settings.embedded_queue and settings.mdp_workers > 1:
+        what = f"MDP_WORKERS={settings.mdp_workers} needs a queue that processes can share"
+        raise OperatorError(what, "Set MDQ_URL=amqp://… as well, or leave MDP_WORKERS at 1")
+    return settings
+
+
+def _check_tape(tape: str) -> None:
+    if not tape:
+        raise OperatorError("FEED=replay needs a recording", "Set TAPE to a file, like TAPE=day.ndjson.gz")
+    if not Path(tape).exists() and not glob.glob(tape):
+        raise OperatorError(f"TAPE={tape!r}: there is no such file", "Set TAPE to a recording: .ndjson, .gz or .zst")
