@@ -95,7 +95,7 @@ class Router:
             self.events -= 1
             self._take_status(raw)
             return
-        symbol = _symbol_of(head)
+        symbol = symbol_of(head)
         held = self._held.setdefault(self._key(head.ev, symbol), [])
         held.append(raw)
         if head.ev != "C":  # its symbol is not where the fast path looks
@@ -139,7 +139,7 @@ class Router:
             self._on_bad(why, element[:SAMPLE_BYTES_MAX])
 
 
-def _symbol_of(head: Head) -> str:
+def symbol_of(head: Head) -> str:
     """Return the symbol that decides the partition: `sym`, `pair` or `T`, whichever the event has; of C it is `p`."""
     if head.ev == "C":
         return _string_or_empty(head.p) or head.pair

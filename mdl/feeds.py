@@ -1,0 +1,38 @@
+"""Settings in, the feed they describe out. The only place that knows all kinds."""
+
+from __future__ import annotations
+
+from mdl.feed import Feed
+from mdl.replay_feed import ReplayFeed
+from mdl.settings import MdlSettings
+from mdl.simulator import Simulator
+from mdl.simulator_feed import SimulatorFeed
+from service.errors import OperatorError
+
+
+def open_feed(settings: MdlSettings) -> Feed:
+    """Return the feed, not yet started.  Raises: OperatorError when it cannot be (a tape that is not there)."""
+    if settings.feed == "replay":
+        return ReplayFeed(settings.tape, settings.factor, settings.loop, settings.market)
+    if settings.feed == "simulator":
+        simulator = Simulator(settings.symbols, settings.seed, settings.quotes, settings.session)
+        return SimulatorFeed(simulator, settings.rate)
+    from mdl.massive_feed import MassiveFeed  # the vendor's client takes 0.3 s to load: only who needs it waits
+
+    return MassiveFeed(
+        read_key(settings), settings.market, settings.topics, settings.delayed, settings.massive_url,
+        settings.massive_open_timeout_s,
+    )  # fmt: skip
+
+
+def read_key(settings: MdlSettings) -> str:
+    """Return the vendor's key: MDL_API_KEY, else the content of MDL_API_KEY_FILE, else nothing."""
+    key = settings.api_key.get_secret_value().strip()
+    if key or settings.api_key_file is None:
+        return key
+    try:
+        return settings.api_key_file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(f"MDL_API_KEY_FILE {settings.api_key_file} cannot be read: {error}", "Make it readable") from None

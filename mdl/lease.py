@@ -1,0 +1,132 @@
+"""A market in, whether this listener may hold its one vendor connection out: a Redis lease, and who goes first after an outage.
+
+The holder renews every third of the TTL and considers the lease lost when the last successful renewal is older than the
+TTL less a fifth, whatever Redis says or does not say: that is earlier than anybody else can get it. A short Redis restart
+goes unnoticed. A standby that saw Redis away or emptied waits one more TTL before it asks, so that the previous holder,
+who asks at once, gets it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import structlog
+
+from service.clock import Clock, SystemClock
+from service.lease import RedisLease
+
+log = structlog.get_logger()
+
+
+class Tenure:
+    """What one listener knows of its lease; pure. Times are seconds of one monotonic clock."""
+
+    def __init__(self, ttl_s: float) -> None:
+        self.ttl_s = ttl_s
+        self._renewed_s: float | None = None
+        self._ever_held = False
+        self._ask_from_s = 0.0
+        self._away = False
+        self._fence = 0
+
+    def held(self, now_s: float) -> bool:
+        """Return whether the lease is certainly ours at that time."""
+        return self._renewed_s is not None and now_s < self._renewed_s + 0.8 * self.ttl_s
+
+    def may_ask(self, now_s: float) -> bool:
+        """Return whether to ask for the lease now (a standby lets the previous holder go first)."""
+        return now_s >= self._ask_from_s
+
+    def seen(self, fence: int, now_s: float) -> None:
+        """Redis answered: this many changes of holder so far. Fewer than before means that it was emptied."""
+        if (self._away or fence < self._fence) and not self._ever_held:
+            self._ask_from_s = now_s + self.ttl_s
+        self._away = False
+        self._fence = fence
+
+    def granted(self, asked_s: float) -> None:
+        """The lease is ours, for a TTL counted from before the question was sent."""
+        self._renewed_s, self._ever_held = asked_s, True
+
+    def denied(self) -> None:
+        """Somebody else holds it: from now on we are a standby like any other."""
+        self._renewed_s, self._ever_held = None, False
+
+    def away(self) -> None:
+        """Redis did not answer; what we hold, we hold until it runs out."""
+        self._away = True
+
+
+class MarketLease:
+    """The shell: asks Redis on and on. `redis` is a redis.asyncio client with short timeouts."""
+
+    def __init__(self, redis: Any, market: str, ttl_ms: int, clock: Clock | None = None) -> None:
+        self.name = f"mdl:{market}"
+        self.reason = "another listener may hold the feed; asking"
+        self._redis = redis
+        self._lease = RedisLease(redis, self.name, ttl_ms)
+        self._tenure = Tenure(ttl_ms / 1000)
+        self._clock = clock or SystemClock()
+        self._every_s = ttl_ms / 3000
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._tenure.held(self._now_s())
+
+    @property
+    def epoch(self) -> int:
+        """The fencing number; 0 while another one holds it."""
+        return self._lease.epoch
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._task = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Stop asking and give the lease up, so that a standby need not wait for the TTL."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        held = self.held
+        self._tenure.denied()
+        if held:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._lease.release(), self._every_s)
+
+    async def ask(self) -> bool:
+        """Ask once; return whether the lease is ours."""
+        asked_s = self._now_s()
+        try:
+            async with asyncio.timeout(self._every_s):
+                if not self.held:
+                    fence = await self._redis.get(f"fence:{self.name}")
+                    self._tenure.seen(int(fence or 0), self._now_s())
+                if self._tenure.may_ask(asked_s):
+                    self._answer(await self._lease.hold(), asked_s)
+        except Exception as error:  # redis-py raises its own tree besides OSError; all of it means: no answer
+            self._tenure.away()
+            self.reason = f"the lease cannot be renewed: {error or type(error).__name__}"
+        return self.held
+
+    def _answer(self, granted: bool, asked_s: float) -> None:
+        if granted:
+            if not self.held:
+                log.info("lease_acquired", lease=self.name, epoch=self.epoch)
+            self._tenure.granted(asked_s)
+            self.reason = ""
+        else:
+            self._tenure.denied()
+            self.reason = "another listener holds the feed"
+
+    async def _keep(self) -> None:
+        while True:
+            began_s = self._now_s()
+            await self.ask()
+            await asyncio.sleep(max(0.05, self._every_s - (self._now_s() - began_s)))
+
+    def _now_s(self) -> float:
+        return self._clock.mono_ns() / 1e9

@@ -1,0 +1,56 @@
+"""A rate in, the simulator's frames at that rate out: a vendor that never sleeps, never slowed by what stands behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from mdl.feed import Frame, State
+from mdl.simulator import Simulator
+
+TICK_S = 0.004
+FRAME_EVENTS_MAX = 100
+DEBT_S_MAX = 0.1  # what a stalled loop could not send is not sent later: a market does not wait either
+
+
+class SimulatorFeed:
+    """`events_s` 0 is a market in which nothing happens."""
+
+    lossless = False
+
+    def __init__(self, simulator: Simulator, events_s: float, market: str = "stocks") -> None:
+        self.name = "simulator"
+        self.market = market
+        self.subscriptions: tuple[str, ...] = ("*",)
+        self.state: State = "connecting"
+        self.reason = ""
+        self.reconnects = 0
+        self.malformed = 0
+        self.dropped_frames = 0
+        self._simulator = simulator
+        self._events_s = events_s
+        self._closed = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        self.state = "live"
+        due, then_s = 0.0, time.monotonic()
+        while not self._closed.is_set():
+            now_s = time.monotonic()
+            events_s = self._events_s * self._simulator.quiet_share()
+            due = min(due + (now_s - then_s) * events_s, max(1.0, events_s * DEBT_S_MAX))
+            then_s = now_s
+            while due >= 1:
+                events = min(int(due), FRAME_EVENTS_MAX)
+                due -= events
+                now_ns = time.time_ns()
+                yield Frame(self._simulator.frame(now_ns // 1_000_000, events), now_ns)
+            if not events_s:
+                self._simulator.frame(time.time_ns() // 1_000_000, 0)  # the clock must go on to find the opening
+            await self._pause(TICK_S - (time.monotonic() - now_s))
+
+    async def close(self) -> None:
+        self._closed.set()
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))
