@@ -1,0 +1,267 @@
+"""One channel at one rate and field set in, the same bytes for all its members out.
+
+Invariant: `fast` members have received exactly what leads to (`life`, `seq`); `late` ones stand at their own cursor and
+are brought to the group's position by frames of their own as soon as they can be written to. Nobody waits for anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import msgspec
+from msgspec import Raw
+
+from wds import delta
+from wds.channel import Channel, Entry
+from wds.delta import Board
+from wds.protocol import Event, Hz, Lost, Rows, Snap, Upd, encode
+
+EVENTS_PER_FRAME_MAX = 200
+Wrap = Callable[[bytes], bytes]
+
+
+class Recipient(Protocol):
+    """A client as a group sees it: whether frames may be written to it now, and the way to do so (never blocks)."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def write(self) -> Callable[[bytes], None]: ...
+
+
+class Cursor(NamedTuple):
+    """How far a client came in a channel; life 0 = nothing yet."""
+
+    life: int
+    seq: int
+
+
+NOWHERE = Cursor(0, 0)
+
+
+class Sent(NamedTuple):
+    """What a flush did, for the metrics."""
+
+    frames: int
+    conflated: int
+    lost: int
+
+
+class Group:
+    """The members of one (channel, hz, fields). Starts at the channel's current state."""
+
+    __slots__ = (
+        "_full",
+        "_writes",
+        "channel",
+        "data",
+        "epoch",
+        "fast",
+        "hz",
+        "late",
+        "life",
+        "lost",
+        "seq",
+        "state",
+        "ts",
+        "wanted",
+        "wrap",
+    )
+
+    def __init__(self, channel: Channel, hz: Hz, wanted: frozenset[str] | None, wrap: Wrap) -> None:
+        self.channel = channel
+        self.hz = hz
+        self.wanted = wanted
+        self.wrap = wrap
+        self.life = 0
+        self.epoch = ""
+        self.seq = 0
+        self.ts = 0
+        self.lost = 0
+        self.data = b""
+        self.state: Board | dict[str, Raw] = {}
+        self.fast: dict[Recipient, Callable[[bytes], None]] = {}
+        self.late: dict[Recipient, Cursor] = {}
+        self._writes: list[Callable[[bytes], None]] | None = None
+        self._full: bytes | None = None
+        if channel.warm and channel.life:
+            self._take()
+
+    @property
+    def empty(self) -> bool:
+        return not self.fast and not self.late
+
+    def _take(self) -> None:
+        channel = self.channel
+        self.life, self.epoch, self.seq, self.ts = channel.life, channel.epoch, channel.seq, channel.ts
+        self._full = None
+        if channel.kind.mode != "event":
+            self.data = channel.data
+            self.state = self._picked()
+
+    def _picked(self) -> Board | dict[str, Raw]:
+        state = self.channel.state
+        if self.wanted is None:
+            return state
+        return delta.pick_rows(state, self.wanted) if isinstance(state, Board) else delta.pick(state, self.wanted)
+
+    # Members
+
+    def join(self, member: Recipient, cursor: Cursor, history: Raw | None = None) -> list[bytes]:
+        """Add a member that stands at `cursor`; return the frames that bring it here (none while it is not ready)."""
+        self.late[member] = cursor
+        return self.catch_up(member, history)
+
+    def part(self, member: Recipient) -> Cursor:
+        """Remove a member; return how far it came."""
+        cursor = self.late.pop(member, None)
+        if cursor is None and self.fast.pop(member, None) is not None:
+            self._writes = None
+            cursor = Cursor(self.life, self.seq)
+        return cursor or NOWHERE
+
+    def demote(self, member: Recipient) -> None:
+        """Take a slow or paused member off the fast list; it keeps its place in the chain."""
+        if self.fast.pop(member, None) is not None:
+            self._writes = None
+            self.late[member] = Cursor(self.life, self.seq)
+
+    def reset(self, member: Recipient) -> None:
+        """The member was told this very position by other means (get): its chain goes on from here."""
+        if member in self.late:
+            self.late[member] = Cursor(self.life, self.seq)
+            self.catch_up(member)
+
+    def catch_up(self, member: Recipient, history: Raw | None = None) -> list[bytes]:
+        """Return what brings a late, ready member to the group's position, and put it on the fast list."""
+        cursor = self.late[member]
+        if not member.ready or (cursor.life == self.life and cursor.seq > self.seq):
+            return []  # ahead: it came from a quicker tier and waits until the group has passed it
+        del self.late[member]
+        self.fast[member] = member.write
+        self._writes = None
+        if not self.life or cursor == (self.life, self.seq):
+            return []
+        return [self.snap(history)] if cursor.life != self.life else self._bridge(cursor.seq)
+
+    def _bridge(self, prev: int) -> list[bytes]:
+        mode = self.channel.kind.mode
+        if mode == "event":
+            return self._events(prev)
+        if isinstance(self.state, Board):
+            board = self.state
+            return [encode(Rows(self.channel.name, prev, self.seq, self.ts, board.rows, order=board.order))]
+        return [encode(Upd(self.channel.name, prev, self.seq, self.ts, self.state))]
+
+    # Frames
+
+    def flush(self) -> Sent:
+        """Bring the members from the last position to the channel's current state. Never awaits, never waits."""
+        self.lost = 0
+        frames = self._advance()
+        written = len(frames) * len(self.fast)
+        if frames:
+            blob = b"".join(map(self.wrap, frames))
+            # A member whose buffer fills in this loop leaves `fast` while we go on over the old list: its cursor is
+            # already at the new position, and it does get these bytes.
+            for write in self.writes():
+                write(blob)
+        held = self._bring_late() if self.late else 0
+        return Sent(written, held if frames else 0, self.lost)
+
+    def _bring_late(self) -> int:
+        held = 0
+        for member in list(self.late):
+            if not member.ready:
+                held += 1
+                continue
+            for frame in self.catch_up(member):
+                member.write(self.wrap(frame))
+        return held
+
+    def writes(self) -> list[Callable[[bytes], None]]:
+        """The fast members' write functions, listed once per change of membership."""
+        if self._writes is None:
+            self._writes = list(self.fast.values())
+        return self._writes
+
+    def _advance(self) -> list[bytes]:
+        channel = self.channel
+        if not channel.warm or not channel.life or (self.life == channel.life and self.seq == channel.seq):
+            return []
+        if self.life != channel.life:
+            self._take()
+            return [self.snap(None)]
+        prev, old = self.seq, self.state
+        if channel.kind.mode == "event":
+            self._take()
+            return self._events(prev)
+        state = self._picked()
+        return self._rows(prev, old, state) if isinstance(state, Board) else self._update(prev, old, state)
+
+    def _overtaken(self) -> bool:
+        # A member that saw more than the group did may have seen a value that has changed back since: only passing its
+        # seq lets it hear of that.
+        return any(cursor.life == self.life and cursor.seq > self.seq for cursor in self.late.values())
+
+    def _update(self, prev: int, old: Board | dict[str, Raw], new: dict[str, Raw]) -> list[bytes]:
+        assert isinstance(old, dict)
+        changed = delta.changed(old, new)
+        if not changed and not self._overtaken():
+            return []  # the position stays too: the next change bridges from here
+        self._take()
+        return [encode(Upd(self.channel.name, prev, self.seq, self.ts, changed))]
+
+    def _rows(self, prev: int, old: Board | dict[str, Raw], new: Board) -> list[bytes]:
+        assert isinstance(old, Board)
+        diff = delta.row_diff(old, new)
+        if diff.empty and not self._overtaken():
+            return []
+        self._take()
+        gone = diff.gone or msgspec.UNSET
+        order = msgspec.UNSET if diff.order is None else diff.order
+        return [encode(Rows(self.channel.name, prev, self.seq, self.ts, diff.set, gone, order))]
+
+    def _events(self, prev: int) -> list[bytes]:
+        items: list[Event | Lost] = []
+        for entry in self.channel.since(prev, self.seq):
+            if entry.seq > prev + 1:
+                items.append(self._loss(entry.seq - prev - 1))
+            items.append(Event(self.channel.name, entry.seq - 1, entry.seq, entry.ts, self._event_data(entry)))
+            prev = entry.seq
+        if prev < self.seq:
+            items.append(self._loss(self.seq - prev))
+        size = EVENTS_PER_FRAME_MAX
+        parts = [items[at : at + size] for at in range(0, len(items), size)]
+        return [encode(part[0] if len(part) == 1 else part) for part in parts]
+
+    def _loss(self, n: int) -> Lost:
+        self.lost += n
+        return Lost(self.channel.name, n)
+
+    def _event_data(self, entry: Entry) -> Raw:
+        return entry.data if self.wanted is None else delta.pick_encoded(entry.data, self.wanted)
+
+    def snap(self, history: Raw | None) -> bytes:
+        """Return the snap frame of the group's position."""
+        return encode(Snap(self.channel.name, self.epoch, self.seq, self.ts, Raw(self.full(None, history))))
+
+    def full(self, limit: int | None, history: Raw | None) -> bytes:
+        """Return the group's state as JSON: at most `limit` rows, events or closed bars."""
+        if self.channel.kind.mode == "event":
+            return self._event_list(limit)
+        if self._full is None:
+            self._full = self.data if self.wanted is None else encode(self.state)
+        if history is not None and (self.wanted is None or "history" in self.wanted):
+            closed = bytes(history) if limit is None else delta.truncate_list(bytes(history), limit)
+            return delta.with_field(self._full, "history", closed)
+        if limit is not None and self.channel.kind.mode == "rows":
+            return delta.truncate_board(self._full, limit)
+        return self._full
+
+    def _event_list(self, limit: int | None) -> bytes:
+        keep = self.channel.kind.keep if limit is None else min(limit, self.channel.kind.keep)
+        known = [entry for entry in self.channel.log if entry.seq <= self.seq]
+        return encode([self._event_data(entry) for entry in known[-keep:]])

@@ -1,0 +1,441 @@
+"""Documents, snapshots, clients' wishes and ticks in; frames to members and requests to the upstream out.
+
+Flow: channel (upstream side) → groups, one a (rate, field set) → members. Invariant: a member's frames of a channel form
+one chain: a snap, then frames whose `prev` is the `seq` before. No I/O and no clock here: the shell carries out `requests`
+and answers with `on_snapshot` or `on_read_failed`; writing is a function given with each member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from msgspec import UNSET, Raw, UnsetType
+
+from mdc.channels import kind_of
+from mdc.documents import Doc, Snapshot
+from wds.channel import Channel, Moved
+from wds.freshness import LIVE, PIPELINE, Freshness, Verdict
+from wds.group import NOWHERE, Cursor, Group, Wrap
+from wds.outbox import Ladder, Outbox, Step
+from wds.protocol import GetOutcome, Hz, Since, Status, SubOutcome, encode, error
+
+SECOND_NS = 1_000_000_000
+RETRY_NS = SECOND_NS
+
+
+class Request(NamedTuple):
+    """What the shell shall do: `open` = watch, then read; `read` = read a snapshot; `close` = unwatch."""
+
+    what: Literal["open", "read", "close"]
+    channel: str
+    ticket: int
+
+
+class Want(NamedTuple):
+    """One channel that a client subscribes to; `fields` None = all."""
+
+    channel: str
+    hz: Hz
+    fields: frozenset[str] | None = None
+    since: Since | None = None
+
+
+class Member:
+    """One client as the hub knows it. `write` takes one or more whole WebSocket frames and never blocks."""
+
+    __slots__ = ("gone", "groups", "outbox", "paused", "told", "write")
+
+    def __init__(self, write: Callable[[bytes], None], ladder: Ladder) -> None:
+        self.write = write
+        self.outbox = Outbox(ladder)
+        self.paused = False  # by its own wish: a hidden tab
+        self.gone = False
+        self.told: Verdict = LIVE
+        self.groups: dict[str, Group] = {}
+
+    @property
+    def ready(self) -> bool:
+        return not self.paused and not self.gone and self.outbox.step is Step.OPEN
+
+
+Done = Callable[[list[SubOutcome]], Callable[[], None]]  # sends the reply; what it returns is called after the first frames
+
+
+@dataclass(eq=False)
+class _Batch:
+    """A sub command whose channels are being read; joined all together when the last one is there."""
+
+    member: Member
+    wants: list[Want]
+    done: Done
+    missing: set[str]
+    history: dict[str, Raw | None] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Topic:
+    """A watched channel with its groups, and who waits for its snapshot."""
+
+    channel: Channel
+    groups: dict[tuple[Hz, frozenset[str] | None], Group] = field(default_factory=dict)
+    batches: list[_Batch] = field(default_factory=list)
+    ticket: int = 0
+    reading: bool = False
+    retry_ns: int = 0
+    idle_ns: int = 0
+    pinned: bool = False
+
+    @property
+    def used(self) -> bool:
+        return bool(self.groups or self.batches or self.pinned)
+
+
+@dataclass
+class Tally:
+    """What happened since the shell last looked; it adds these to the metrics."""
+
+    frames: int = 0
+    conflated: int = 0
+    lost: int = 0
+    source_ts: list[int] = field(default_factory=list)  # ms; source time of each flushed group's document
+
+
+class Hub:
+    """All channels and members of one worker."""
+
+    def __init__(self, wrap: Wrap, freshness: Freshness, linger_s: float = 10.0) -> None:
+        self.requests: list[Request] = []
+        self.members: dict[Member, None] = {}
+        self.tally = Tally()
+        self._wrap = wrap
+        self._freshness = freshness
+        self._linger_ns = int(linger_s * SECOND_NS)
+        self._topics: dict[str, _Topic] = {}
+        self._dirty: dict[Hz, dict[Group, None]] = {}
+        self._now_ns = 0
+        self._tickets = 0
+        self._up = True
+
+    @property
+    def verdict(self) -> Verdict:
+        return self._freshness.verdict
+
+    @property
+    def watched(self) -> int:
+        return len(self._topics)
+
+    def pin(self, channel: str) -> None:
+        """Watch `channel` for ever, with or without subscribers."""
+        self._topic(channel).pinned = True
+
+    # Upstream
+
+    def on_docs(self, docs: Iterable[Doc], now_ns: int) -> None:
+        """Take documents in upstream order; raw groups are flushed at once, the others at their tick."""
+        self._now_ns = now_ns
+        topics = self._topics
+        for doc in docs:
+            topic = topics.get(doc.ch)
+            if topic is not None:
+                self._apply(topic, doc)
+        self._flush_dirty("raw")
+
+    def _apply(self, topic: _Topic, doc: Doc) -> None:
+        moved = topic.channel.apply(doc)
+        if moved is Moved.GAP:
+            self._read(topic)
+        elif moved is Moved.YES:
+            self._mark(topic)
+            if topic.channel.kind.mode != "event":
+                self._flush_raw(topic)
+        if doc.ch == PIPELINE:
+            self._tell(self._freshness.on_pipeline(doc.data, self._now_ns))
+
+    def _mark(self, topic: _Topic) -> None:
+        for group in topic.groups.values():
+            self._dirty.setdefault(group.hz, {})[group] = None
+
+    def _flush_raw(self, topic: _Topic) -> None:
+        for key, group in topic.groups.items():
+            if key[0] == "raw":
+                self._flush(group)
+
+    def on_snapshot(self, channel: str, ticket: int, snapshot: Snapshot | None, now_ns: int) -> None:
+        """Take the answer to a read; answers to reads that were overtaken by another are ignored."""
+        topic = self._asked(channel, ticket, now_ns)
+        if topic is None:
+            return
+        if topic.channel.warm:
+            topic.channel.take_history(snapshot)
+        elif not topic.channel.install(snapshot):
+            self._read(topic)
+            return
+        self._resolve(topic)
+        self._mark(topic)
+        self._flush_dirty("raw")
+
+    def on_read_failed(self, channel: str, ticket: int, now_ns: int) -> None:
+        """The snapshot could not be read: who waits is let in without it, the read is tried again."""
+        topic = self._asked(channel, ticket, now_ns)
+        if topic is not None:
+            topic.retry_ns = now_ns + RETRY_NS
+            self._resolve(topic)
+
+    def _asked(self, channel: str, ticket: int, now_ns: int) -> _Topic | None:
+        self._now_ns = now_ns
+        topic = self._topics.get(channel)
+        if topic is None or topic.ticket != ticket:
+            return None
+        topic.reading = False
+        topic.retry_ns = 0
+        return topic
+
+    def on_cache(self, up: bool, reason: str, now_ns: int) -> None:
+        """The cache went away or came back; back, everything watched is read anew."""
+        self._now_ns = now_ns
+        self._tell(self._freshness.on_cache(up, reason, now_ns))
+        self._up = up
+        if up:
+            for topic in self._topics.values():
+                topic.channel.reopen()
+                self._read(topic)
+
+    # Time
+
+    def tick(self, hz: Hz, now_ns: int) -> None:
+        """Flush what changed in one tier.  Cost: O(changed groups and their members)."""
+        self._now_ns = now_ns
+        self._flush_dirty(hz)
+
+    def on_time(self, now_ns: int) -> None:
+        """Once a second: judge freshness, try failed reads again, let go of channels nobody uses."""
+        self._now_ns = now_ns
+        self._tell(self._freshness.on_time(now_ns))
+        for topic in list(self._topics.values()):
+            if self._up and topic.retry_ns and now_ns >= topic.retry_ns and not topic.reading:
+                self._read(topic)
+            if not topic.used and now_ns - topic.idle_ns >= self._linger_ns:
+                del self._topics[topic.channel.name]
+                self.requests.append(Request("close", topic.channel.name, 0))
+
+    # Members
+
+    def add(self, member: Member) -> None:
+        """A client has proved who it is."""
+        self.members[member] = None
+        member.told = LIVE  # what it assumes until told otherwise
+
+    def drop(self, member: Member, now_ns: int) -> None:
+        """A client is gone."""
+        self._now_ns = now_ns
+        member.gone = True
+        self.members.pop(member, None)
+        for channel in list(member.groups):
+            self.leave(member, channel, now_ns)
+
+    def join(self, member: Member, wants: list[Want], done: Done, now_ns: int) -> None:
+        """Subscribe; `done` gets one outcome a channel, before the first frame, as soon as all are read."""
+        self._now_ns = now_ns
+        batch = _Batch(member, wants, done, set())
+        for want in wants:
+            topic = self._topic(want.channel)
+            if self._must_read(topic, want):
+                batch.missing.add(want.channel)
+                topic.batches.append(batch)
+        if not batch.missing:
+            self._complete(batch)
+
+    def _must_read(self, topic: _Topic, want: Want) -> bool:
+        channel = topic.channel
+        if channel.warm and channel.kind.mode == "merge" and channel.kind.keep and want.since is None:
+            if not topic.reading:
+                self._read(topic)
+            return True
+        if not channel.warm and not topic.reading and not topic.retry_ns:
+            self._read(topic)
+        return not channel.warm and topic.reading
+
+    def _resolve(self, topic: _Topic) -> None:
+        batches, topic.batches = topic.batches, []
+        for batch in batches:
+            batch.missing.discard(topic.channel.name)
+            batch.history[topic.channel.name] = topic.channel.history
+            if batch.member.gone:
+                self._forgo(batch)
+            elif not batch.missing:
+                self._complete(batch)
+        topic.channel.history = None
+
+    def _forgo(self, batch: _Batch) -> None:
+        for want in batch.wants:
+            self._idle(self._topics.get(want.channel))
+
+    def _complete(self, batch: _Batch) -> None:
+        member = batch.member
+        plans = [(want, self._plan(member, want)) for want in batch.wants]
+        after = batch.done([outcome for _, (outcome, _) in plans])
+        for want, (outcome, cursor) in plans:
+            if outcome.error is UNSET and not member.gone:
+                self._enter(member, want, cursor, batch.history.get(want.channel))
+            else:
+                self._idle(self._topics.get(want.channel))
+        after()
+
+    def _plan(self, member: Member, want: Want) -> tuple[SubOutcome, Cursor]:
+        if want.channel in member.groups:
+            return SubOutcome(want.channel, error=error("already_subscribed", "unsub first to change it")), NOWHERE
+        channel = self._topic(want.channel).channel
+        recovered: bool | UnsetType = UNSET
+        cursor = NOWHERE
+        if want.since is not None:
+            recovered = channel.warm and channel.recovers(want.since.epoch, want.since.seq)
+            cursor = Cursor(channel.life, want.since.seq) if recovered else NOWHERE
+        return SubOutcome(want.channel, want.hz, recovered), cursor
+
+    def _enter(self, member: Member, want: Want, cursor: Cursor, history: Raw | None) -> None:
+        topic = self._topic(want.channel)
+        group = self._group(topic, want.hz, want.fields)
+        member.groups[want.channel] = group
+        self._write(member, group.join(member, cursor, history))
+        if self.verdict == LIVE:
+            return
+        member.told = self.verdict if member.ready else LIVE  # one who cannot be told now is told when released
+        if member.ready:
+            self._write(member, [encode(Status(want.channel, self.verdict.state, self.verdict.reason))])
+
+    def _group(self, topic: _Topic, hz: Hz, fields: frozenset[str] | None) -> Group:
+        group = topic.groups.get((hz, fields))
+        if group is None:
+            group = topic.groups[(hz, fields)] = Group(topic.channel, hz, fields, self._wrap)
+        elif group.life != topic.channel.life:
+            self._flush(group)  # nobody shall join a life that is over
+        return group
+
+    def leave(self, member: Member, channel: str, now_ns: int) -> bool:
+        """Unsubscribe; return whether it was subscribed."""
+        self._now_ns = now_ns
+        group = member.groups.pop(channel, None)
+        if group is not None:
+            self._part(member, group)
+        return group is not None
+
+    def _part(self, member: Member, group: Group) -> Cursor:
+        cursor = group.part(member)
+        topic = self._topics[group.channel.name]
+        if group.empty:
+            del topic.groups[(group.hz, group.wanted)]
+            self._dirty.get(group.hz, {}).pop(group, None)
+            self._idle(topic)
+        return cursor
+
+    def retune(self, member: Member, hz: Hz, now_ns: int) -> None:
+        """Move every subscription of a member to another tier; its chains go on unbroken."""
+        self._now_ns = now_ns
+        for name, old in list(member.groups.items()):
+            if old.hz == hz:
+                continue
+            topic = self._topics[name]
+            group = self._group(topic, hz, old.wanted)
+            cursor = self._part(member, old)
+            member.groups[name] = group
+            self._write(member, group.join(member, cursor))
+
+    def pause(self, member: Member, paused: bool, now_ns: int) -> None:
+        """Hold everything back, or bring the member up to date and go on."""
+        self._now_ns = now_ns
+        was = member.ready
+        member.paused = paused
+        self._readiness(member, was)
+
+    def on_buffer(self, member: Member, buffered_bytes: int, now_ns: int) -> Step:
+        """Tell a member's unsent bytes; return its step on the ladder. CLOSE is for the shell to carry out."""
+        self._now_ns = now_ns
+        was = member.ready
+        step = member.outbox.observe(buffered_bytes, now_ns)
+        self._readiness(member, was)
+        return step
+
+    def _readiness(self, member: Member, was: bool) -> None:
+        if was and not member.ready:
+            for group in member.groups.values():
+                group.demote(member)
+        elif not was and member.ready:
+            self._release(member)
+
+    def _release(self, member: Member) -> None:
+        if member.told != self.verdict:
+            self._tell_member(member)
+        for group in list(member.groups.values()):
+            if not member.ready:
+                return  # the buffer filled again; the rest keeps its place
+            if member in group.late:
+                self._write(member, group.catch_up(member))
+
+    def position(self, member: Member, channel: str, limit: int | None, history: Raw | None = None) -> GetOutcome | None:
+        """Return where the member's subscription stands, as a get answers it; None when it is not subscribed.
+
+        The chain goes on from the answer, so it must be written before anything else of the channel.
+        """
+        group = member.groups.get(channel)
+        if group is None:
+            return None
+        if not group.life:
+            return GetOutcome(channel, error=error("unavailable", "no data yet"))
+        outcome = GetOutcome(channel, group.epoch, group.seq, group.ts, Raw(group.full(limit, history)))
+        group.reset(member)
+        return outcome
+
+    # Inside
+
+    def _topic(self, name: str) -> _Topic:
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = _Topic(Channel(name, kind_of(name)), idle_ns=self._now_ns)
+            self._read(topic, "open")
+        return topic
+
+    def _read(self, topic: _Topic, what: Literal["open", "read"] = "read") -> None:
+        self._tickets += 1
+        topic.ticket = self._tickets
+        topic.reading = True
+        topic.retry_ns = 0
+        self.requests.append(Request(what, topic.channel.name, topic.ticket))
+
+    def _idle(self, topic: _Topic | None) -> None:
+        if topic is not None and not topic.used:
+            topic.idle_ns = self._now_ns
+
+    def _flush_dirty(self, hz: Hz) -> None:
+        dirty = self._dirty.get(hz)
+        if dirty:
+            self._dirty[hz] = {}
+            for group in dirty:
+                self._flush(group)
+
+    def _flush(self, group: Group) -> None:
+        sent = group.flush()
+        tally = self.tally
+        tally.frames += sent.frames
+        tally.conflated += sent.conflated
+        tally.lost += sent.lost
+        if sent.frames:
+            tally.source_ts.append(group.ts)
+
+    def _write(self, member: Member, frames: list[bytes]) -> None:
+        for frame in frames:
+            member.write(self._wrap(frame))
+        self.tally.frames += len(frames)
+
+    def _tell(self, verdict: Verdict) -> None:
+        for member in self.members:
+            if member.told != verdict and member.ready:
+                self._tell_member(member)
+
+    def _tell_member(self, member: Member) -> None:
+        # One frame a client, not one a channel: a cache that goes away must not cost clients x channels writes.
+        verdict = self.verdict
+        member.told = verdict
+        if member.groups:
+            self._write(member, [encode([Status(name, verdict.state, verdict.reason) for name in member.groups])])
