@@ -114,19 +114,23 @@ class Child:
     async def _live(self, log: LogFile) -> tuple[int, Story]:
         """Run the process once; return its exit code and what it said."""
         story = Story(self.name)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *self._process.arguments,
-            env={**os.environ, **self._process.environment},
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal reaches us only: we stop the children in order
-            preexec_fn=_die_with_parent,
-        )  # fmt: skip
+        # A pipe of our own: asyncio's would have wait() last until every grandchild has closed it.
+        ours, theirs = os.pipe()
+        reading = asyncio.ensure_future(self._read(os.fdopen(ours, "rb", 0), log, story))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *self._process.arguments,
+                env={**os.environ, **self._process.environment},
+                stdin=asyncio.subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+                start_new_session=True,  # Ctrl-C in the terminal reaches us only: we stop the children in order
+                preexec_fn=_die_with_parent,
+            )  # fmt: skip
+        finally:
+            os.close(theirs)
         self.pid = process.pid
         self._on_change()
         if self._stopping.is_set():
             self._signal(signal.SIGTERM)
-        assert process.stdout is not None
-        reading = asyncio.ensure_future(self._read(process.stdout, log, story))
         code = await process.wait()
         self._signal(signal.SIGKILL, group=True)  # nothing that a dead process started may keep its port
         await asyncio.wait({reading}, timeout=1)
@@ -135,13 +139,17 @@ class Child:
         self._on_change()
         return code, story
 
-    async def _read(self, stream: asyncio.StreamReader, log: LogFile, story: Story) -> None:
-        lines = Lines()
-        while chunk := await stream.read(65536):
-            log.write(chunk)
-            for line in lines.feed(chunk):
-                if told := story.read(line, time.monotonic()):
-                    self._say(told)
+    async def _read(self, pipe: BinaryIO, log: LogFile, story: Story) -> None:
+        lines, stream = Lines(), asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+        try:
+            while chunk := await stream.read(65536):
+                log.write(chunk)
+                for line in lines.feed(chunk):
+                    if told := story.read(line, time.monotonic()):
+                        self._say(told)
+        finally:
+            transport.close()
 
     def _signal(self, sent: signal.Signals, group: bool = False) -> None:
         if self.pid is not None:

@@ -1,0 +1,109 @@
+"""Settings and ports in, processes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.plan import Claim, Plan, Process, claims, clash, feed_variables, plan
+from deploy.settings import LocalSettings
+from mdl.settings import MdlSettings
+from service.settings import load
+
+RABBIT, REDIS = "amqp://guest:guest@127.0.0.1:5672/", "redis://127.0.0.1:6379/0"
+PORTS = {
+    "SCP_PORT": 8000, "WDS_PORT": 8400, "MDL_ADMIN_PORT": 9101, "MDP_ADMIN_PORT": 9102, "WDS_ADMIN_PORT": 9103,
+    "SCP_ADMIN_PORT": 9105, "MDC_EMBEDDED_PORT": 6390, "MDP_ADMIN_PORT_1": 50001, "MDP_ADMIN_PORT_2": 50002,
+}  # fmt: skip
+
+
+def settings(**given: object) -> LocalSettings:
+    return LocalSettings.model_validate({"mdq_url": "memory://", "mdc_url": "memory://", **given})
+
+
+def made(**given: object) -> Plan:
+    return plan(settings(**given), PORTS, Path("/run"), Path("/run/reference.csv"))
+
+
+def named(what: Plan, name: str) -> Process:
+    return next(process for process in what.processes if process.name == name)
+
+
+def test_the_embedded_run_is_four_processes() -> None:
+    """Cache, pipeline, data service, page."""
+    assert [process.name for process in made().processes] == ["mdc", "pipeline", "wds", "scp"]
+
+
+def test_real_servers_split_the_pipeline() -> None:
+    """With RabbitMQ and Redis, listener and processors are processes of their own and nothing is embedded."""
+    what = made(mdq_url=RABBIT, mdc_url=REDIS, mdp_workers=3)
+    assert [process.name for process in what.processes] == ["mdl", "mdp-0", "mdp-1", "mdp-2", "wds", "scp"]
+    assert {p.environment["MDQ_URL"] for p in what.processes} == {RABBIT}
+    assert {p.environment["MDC_URL"] for p in what.processes} == {REDIS}
+
+
+def test_either_server_can_be_embedded_alone() -> None:
+    """RabbitMQ with the embedded cache, Redis with the embedded queue."""
+    assert [p.name for p in made(mdq_url=RABBIT).processes] == ["mdc", "mdl", "mdp", "wds", "scp"]
+    assert [p.name for p in made(mdc_url=REDIS).processes] == ["pipeline", "wds", "scp"]
+
+
+def test_everybody_uses_the_embedded_cache() -> None:
+    """The cache's port becomes the MDC_URL of all."""
+    assert {p.environment["MDC_URL"] for p in made().processes} == {"redis://127.0.0.1:6390/0"}
+
+
+def test_every_worker_has_an_admin_port_of_its_own() -> None:
+    """The second processor must not take the data service's admin port."""
+    what = made(mdq_url=RABBIT, mdp_workers=3)
+    ports = [port for process in what.processes for _, port in process.admin]
+    assert len(ports) == len(set(ports)) == 6
+    assert named(what, "mdp-2").environment["MDP_ADMIN_PORT"] == "50002"
+
+
+def test_the_stop_goes_from_the_feed_downwards() -> None:
+    """Who publishes stops before who consumes; the cache is last."""
+    what = made(mdq_url=RABBIT)
+    stages = {process.name: process.stage for process in what.processes}
+    assert stages["mdl"] < stages["mdp"] < stages["wds"] == stages["scp"] < stages["mdc"]
+
+
+def test_the_simulated_reference_goes_to_the_processors() -> None:
+    """Previous closes reach MDP, embedded or not; a replay has none."""
+    assert named(made(), "pipeline").environment["MDP_REFERENCE"] == "/run/reference.csv"
+    assert named(made(mdq_url=RABBIT), "mdp").environment["MDP_REFERENCE"] == "/run/reference.csv"
+    without = plan(settings(), PORTS, Path("/run"), None)
+    assert "MDP_REFERENCE" not in named(without, "pipeline").environment
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"symbols": 9, "rate": 12.5, "seed": 3}, {"feed": "simulator", "symbols": 9, "rate": 12.5, "seed": 3}),
+        ({"tape": "a.gz", "speed": "max", "loop": True}, {"feed": "replay", "tape": "a.gz", "speed": "max", "loop": True}),
+        ({"feed": "massive", "market": "crypto", "api_key": "k"}, {"feed": "massive", "market": "crypto"}),
+    ],
+)
+def test_the_listener_reads_what_the_plan_writes(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, object], expected: dict[str, object]
+) -> None:
+    """The short variables of `make run` arrive in the listener's own settings."""
+    for name, value in feed_variables(settings(**given)).items():
+        monkeypatch.setenv(name, value)
+    read = load(MdlSettings)
+    assert {name: getattr(read, name) for name in expected} == expected
+    assert read.api_key.get_secret_value() == given.get("api_key", "")
+
+
+def test_two_variables_with_one_port_are_found() -> None:
+    """The message can name both."""
+    pair = clash(claims(settings(scp_port=8400)))
+    assert pair == (Claim("SCP_PORT", 8400), Claim("WDS_PORT", 8400))
+    assert clash(claims(settings())) is None
+
+
+def test_free_ports_are_no_claims() -> None:
+    """A port of 0 asks for any, and the cache's port matters only when the cache is embedded."""
+    wanted = {claim.variable for claim in claims(settings(scp_port=0, mdc_port=6390, mdc_url=REDIS))}
+    assert wanted == {"WDS_PORT", "MDL_ADMIN_PORT", "MDP_ADMIN_PORT", "WDS_ADMIN_PORT", "SCP_ADMIN_PORT"}
