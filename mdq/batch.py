@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 EVENTS_MAX = 500
+EVENTS_GROWN_MAX = 2_000  # while the broker is slow or away batches grow up to this instead of becoming more
 LINGER_NS = 5_000_000
 
 
@@ -43,6 +44,11 @@ class Batch:
             "first_ns": self.first_ns,
             "sent_ns": self.sent_ns,
         }
+
+
+def new_epoch(wall_ns: int, dice: float) -> str:
+    """Return a publisher's epoch: sorts by start time, two starts in one ms differ by `dice` (uniform in [0, 1))."""
+    return f"{wall_ns // 1_000_000:011x}{int(dice * 0x10000):04x}"
 
 
 def from_message(headers: dict[str, Any], body: bytes) -> Batch:

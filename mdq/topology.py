@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.errors import OperatorError
+
 EXCHANGE = "md"
 PARTITIONED = ("trades", "quotes", "aggregates", "halts", "books", "news")
 SINGLE = ("unknown", "status")  # one partition whatever the deployment says
@@ -66,3 +68,9 @@ def queues_of(partition: int, bytes_max: int = QUEUE_BYTES_MAX) -> list[Queue]:
     """Return the queues that the owner of `partition` reads; partition 0 also reads the single ones."""
     streams = STREAMS if partition == 0 else PARTITIONED
     return [queue(stream, partition, bytes_max=bytes_max) for stream in streams]
+
+
+def other_arguments(wanted: Queue, detail: str) -> OperatorError:
+    """Return the error for a queue that exists with other bounds: AMQP cannot change them, only an operator can."""
+    what = f"queue {wanted.name} exists with other arguments ({detail})"
+    return OperatorError(what, f"Delete it (rabbitmqctl delete_queue {wanted.name}) or use a vhost of its own in MDQ_URL")

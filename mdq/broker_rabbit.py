@@ -1,0 +1,320 @@
+"""Batches in, the same batches out through RabbitMQ (3.10 to 4.x): confirms, single active consumers, its own reconnect.
+
+Built on aiormq, the protocol layer of aio-pika: aio-pika's robust objects hide the loss of a connection, and here it must
+be seen at once: pending confirmations fail, subscriptions end, the publisher republishes and the consumer restores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import aiormq
+import structlog
+from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, PublishError
+from pamqp.commands import Basic
+from yarl import URL
+
+from mdq.batch import Batch
+from mdq.broker import BrokerUnavailable, OnDelivery, OnMalformed
+from mdq.rabbit_calls import (
+    CLOSE_S,
+    broker_errors,
+    close_channel,
+    close_connection,
+    in_time,
+    place,
+    reason_of,
+    refusal_of_connect,
+    refusal_of_declare,
+)
+from mdq.rabbit_subscription import RabbitSubscription
+from mdq.topology import EXCHANGE, Queue
+from service.errors import OperatorError
+from service.run import backoff_s
+
+HEARTBEAT_S = 5  # both sides; a peer that is silent for three of them is gone
+CONNECT_S = 10.0
+CONFIRM_S = 10.0  # a node that confirms nothing for so long is treated as gone
+SLOW_S = 2.0  # not ready: confirmations are that late (memory or disk alarm, hung node)
+RECONNECT_S_MAX = 1.0  # well below the TTL: what is kept meanwhile must still be worth something
+
+log = structlog.get_logger()
+
+
+@dataclass(eq=False)
+class _Link:
+    """One AMQP connection from its opening to its loss."""
+
+    connection: AbstractConnection
+    publishing: aiormq.Channel
+    pending: dict[asyncio.Future[None], float] = field(default_factory=dict)  # unconfirmed → since (monotonic s), in order
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    subscriptions: set[RabbitSubscription] = field(default_factory=set)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = ""
+
+    def confirm_age_s(self) -> float:
+        """Return how long the oldest unconfirmed batch has waited."""
+        for since in self.pending.values():
+            return time.monotonic() - since
+        return 0.0
+
+
+class RabbitBroker:
+    """One connection to RabbitMQ that comes back by itself and declares its topology again."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.name = name
+        self._url = _with_defaults(url, name)
+        self._link: _Link | None = None
+        self._queues: dict[str, Queue] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._fault = "not connected yet"
+        self._message = 0
+        self._mending = False
+        # Every loss is logged here in one line; aiormq would add tracebacks for each.
+        logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+    @property
+    def ready(self) -> bool:
+        return self._link is not None and self._link.confirm_age_s() < SLOW_S
+
+    @property
+    def fault(self) -> str:
+        if self._link is None:
+            return self._fault
+        late_s = self._link.confirm_age_s()
+        return f"RabbitMQ has not confirmed for {late_s:.0f} s" if late_s >= SLOW_S else ""
+
+    async def connect(self) -> None:
+        if self._link is None:
+            await self._open()
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep_connected())
+
+    async def declare(self, queues: Sequence[Queue]) -> None:
+        await self._declare_on(self._require(), queues)
+        self._queues.update((queue.name, queue) for queue in queues)
+
+    def publish(self, batch: Batch) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        link = self._link
+        if link is None:
+            future.set_exception(BrokerUnavailable(self._fault))
+            return future
+        link.pending[future] = time.monotonic()
+        future.add_done_callback(link.pending.pop)
+        task = asyncio.create_task(self._publish(link, batch, future))  # tasks start, and lock the channel, in this order
+        link.tasks.add(task)
+        task.add_done_callback(link.tasks.discard)
+        return future
+
+    async def subscribe(
+        self, queues: Sequence[Queue], on_delivery: OnDelivery, on_malformed: OnMalformed, prefetch: int
+    ) -> RabbitSubscription:
+        if new := [queue for queue in queues if self._queues.get(queue.name) != queue]:
+            await self.declare(new)
+        link = self._require()
+        with broker_errors():
+            channel = await in_time(link.connection.channel(publisher_confirms=False))
+            subscription = RabbitSubscription(channel, on_delivery, on_malformed)
+            try:
+                await in_time(channel.basic_qos(prefetch_count=prefetch))  # per consumer: 4.x has no other kind
+                for queue in queues:
+                    await subscription.consume(queue)
+            except BaseException:
+                await subscription.close()  # else the queues it did get would have a consumer that nobody reads
+                raise
+        link.subscriptions = {known for known in link.subscriptions if known.live} | {subscription}
+        if self._link is not link:
+            subscription.end()
+        return subscription
+
+    async def depths(self, queues: Sequence[Queue]) -> dict[str, int]:
+        link = self._require()
+        found: dict[str, int] = {}
+        channel: AbstractChannel | None = None
+        with broker_errors():
+            for queue in queues:
+                if channel is None or channel.is_closed:
+                    channel = await in_time(link.connection.channel(publisher_confirms=False))
+                try:
+                    found[queue.name] = (await in_time(channel.queue_declare(queue.name, passive=True))).message_count or 0
+                except ChannelNotFoundEntity:  # AMQP closes the channel for that
+                    found[queue.name] = 0
+            if channel is not None:
+                await close_channel(channel)
+        return found
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            self._keeper = None
+        link = self._link
+        if link is None:
+            return
+        if link.pending:
+            await asyncio.wait(list(link.pending), timeout=CLOSE_S)
+        self._drop(link, "closed")
+        await close_connection(link.connection)
+
+    # --- one connection
+
+    async def _open(self) -> None:
+        connection = aiormq.Connection(self._url)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await connection.connect()
+                link = _Link(connection, cast(aiormq.Channel, await connection.channel(publisher_confirms=True)))
+            await self._declare_on(link, list(self._queues.values()))
+        except BaseException as error:
+            await close_connection(connection)
+            if refusal := refusal_of_connect(error, self._url):
+                raise refusal from None
+            with broker_errors():
+                raise
+        connection.closing.add_done_callback(lambda future: self._drop(link, _reason(future)))
+        link.publishing.closing.add_done_callback(lambda future: self._drop(link, _reason(future)))
+        self._link = link
+        if connection.is_closed or link.publishing.is_closed:
+            self._drop(link, "closed while opening")
+            raise ConnectionError("the connection was closed while opening")
+
+    def _drop(self, link: _Link, reason: str) -> None:
+        """Let go of a lost connection: everything that waits on it fails now."""
+        if link.lost.is_set():
+            return
+        link.reason = reason
+        link.lost.set()
+        if self._link is link:
+            self._link = None
+            self._fault = f"RabbitMQ at {place(self._url)} is away: {reason}"
+        for future in list(link.pending):
+            _fail(future, BrokerUnavailable(self._fault))
+        for subscription in link.subscriptions:
+            subscription.end()
+
+    async def _keep_connected(self) -> None:
+        while True:
+            link = self._link
+            if link is not None:
+                await self._watch(link)
+                log.warning("broker_lost", broker=place(self._url), reason=link.reason)
+                await close_connection(link.connection)
+            await self._reconnect()
+
+    async def _watch(self, link: _Link) -> None:
+        while not link.lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(link.lost.wait(), 1.0)
+            if link.confirm_age_s() > CONFIRM_S:
+                self._drop(link, f"nothing confirmed for {CONFIRM_S:.0f} s")
+
+    async def _reconnect(self) -> None:
+        attempt = 0
+        while self._link is None:
+            await asyncio.sleep(backoff_s(attempt, random.random(), most_s=RECONNECT_S_MAX))
+            attempt += 1
+            try:
+                await self._open()
+                log.info("broker_reconnected", broker=place(self._url), attempts=attempt)
+            except (OSError, OperatorError) as error:
+                # A refusal too may pass (a node that is still loading its users), and nobody restarts us for it.
+                self._fault = f"RabbitMQ at {place(self._url)} is away: {reason_of(error)}"
+                if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a long outage must not fill the log
+                    log.warning("broker_reconnect_failed", broker=place(self._url), attempt=attempt, error=reason_of(error))
+
+    async def _declare_on(self, link: _Link, queues: Sequence[Queue]) -> None:
+        if not queues:
+            return
+        with broker_errors():
+            channel = await in_time(link.connection.channel(publisher_confirms=False))
+            with _refusals(None):
+                await in_time(channel.exchange_declare(EXCHANGE, exchange_type="direct", durable=True))
+            for queue in queues:
+                with _refusals(queue):
+                    await in_time(channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments)))
+                    await in_time(channel.queue_bind(queue.name, EXCHANGE, queue.name))
+            await close_channel(channel)
+
+    # --- publishing
+
+    async def _publish(self, link: _Link, batch: Batch, future: asyncio.Future[None]) -> None:
+        self._message += 1
+        properties = Basic.Properties(
+            delivery_mode=1,  # not persistent: it is worth nothing after its TTL, and a disk would set the pace
+            content_type="application/json",
+            headers=batch.headers(),
+            message_id=str(self._message),
+        )
+        name = f"md.{batch.stream}.{batch.partition}"
+        try:
+            await link.publishing.basic_publish(
+                batch.body, exchange=EXCHANGE, routing_key=name, properties=properties, mandatory=True, wait=False
+            )
+        except PublishError:
+            _fail(future, BrokerUnavailable(f"queue {name} is not declared"))
+            self._mend(link)
+        except (Exception, asyncio.CancelledError) as error:  # aiormq cancels what waits on a lost connection
+            _fail(future, BrokerUnavailable(f"RabbitMQ: {reason_of(error)}"))
+        else:
+            if not future.done():
+                future.set_result(None)
+
+    def _mend(self, link: _Link) -> None:
+        """Declare the topology again: somebody has deleted a queue that we publish to."""
+        if self._mending or not self._queues:
+            return
+        self._mending = True
+        task = asyncio.create_task(self._declare_again(link))
+        link.tasks.add(task)
+        task.add_done_callback(link.tasks.discard)
+
+    async def _declare_again(self, link: _Link) -> None:
+        try:
+            await self._declare_on(link, list(self._queues.values()))
+            log.warning("broker_topology_restored", broker=place(self._url), queues=len(self._queues))
+        except (OperatorError, OSError) as error:
+            log.error("broker_topology_lost", broker=place(self._url), error=str(error))
+        finally:
+            self._mending = False
+
+    def _require(self) -> _Link:
+        if self._link is None:
+            raise BrokerUnavailable(self._fault)
+        return self._link
+
+
+def _with_defaults(url: str, name: str) -> URL:
+    try:
+        parsed = URL(url)
+    except ValueError as error:
+        raise OperatorError(f"MDQ_URL is not a URL: {error}", "Write it like amqp://user:password@host:5672/vhost") from None
+    return parsed.update_query({"heartbeat": HEARTBEAT_S, "name": name, **parsed.query})
+
+
+@contextlib.contextmanager
+def _refusals(queue: Queue | None) -> Iterator[None]:
+    try:
+        yield
+    except AMQPError as error:
+        if refusal := refusal_of_declare(error, queue):
+            raise refusal from None
+        raise
+
+
+def _fail(future: asyncio.Future[None], error: BrokerUnavailable) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _reason(closing: asyncio.Future[None]) -> str:
+    return "cancelled" if closing.cancelled() else reason_of(closing.exception())

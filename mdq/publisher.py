@@ -1,0 +1,181 @@
+"""Events in, confirmed batches out: the shell around `Batcher` that knows the broker, the clock and the timer.
+
+Invariant: a batch is published again, with the same `seq`, until it is confirmed or too old: at least once, and the
+consumer skips what it has seen. `add` never waits; a source that must not lose anything asks `full` or `await room()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+
+from mdq.batch import new_epoch
+from mdq.batcher import Batcher, Limits, Sent
+from mdq.broker import Broker, BrokerUnavailable
+from mdq.topology import PARTITIONED, SINGLE, Queue, all_queues
+from service.clock import Clock, SystemClock
+
+MARK_NS = 1_000_000_000
+TICK_S = 0.1  # how soon a reconnect is noticed and age is looked at; confirmations and linger do not wait for it
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """Batches events per (stream, partition) and publishes them to a connected broker; one a process and epoch."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        partitions: int,
+        epoch: str | None = None,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        lossless: bool = False,
+    ) -> None:
+        self.broker = broker
+        self.partitions = partitions
+        self.clock = clock or SystemClock()
+        self.epoch = epoch or new_epoch(self.clock.wall_ns(), random.random())
+        self.batcher = Batcher(self.epoch, limits, lossless)
+        self._valid = {(stream, p) for stream in PARTITIONED for p in range(partitions)} | {(stream, 0) for stream in SINGLE}
+        self._linger: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._marked_ns = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the source should hold its events back for now (`add` still takes them, up to its own bound)."""
+        return self.batcher.full
+
+    @property
+    def lossless(self) -> bool:
+        """Whether nothing may be dropped by age or bytes; then `full` is the only brake. May be changed at any time."""
+        return self.batcher.lossless
+
+    @lossless.setter
+    def lossless(self, value: bool) -> None:
+        self.batcher.lossless = value
+
+    @property
+    def published(self) -> Counter[str]:
+        """Confirmed events by stream."""
+        return self.batcher.published
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Events by stream given up here: too old, or too many bytes while the broker was away."""
+        return self.batcher.dropped
+
+    @property
+    def pending_events(self) -> int:
+        """Events taken in and neither confirmed nor dropped.  Cost: a walk over at most 64 batches and the open ones."""
+        return self.batcher.pending_events
+
+    @property
+    def queues(self) -> list[Queue]:
+        """The queues used so far."""
+        return self.batcher.queues
+
+    async def start(self) -> None:
+        """Declare every queue of the deployment and begin.  Raises: OperatorError, BrokerUnavailable."""
+        await self.broker.declare(all_queues(self.partitions))
+        self._ticker = asyncio.create_task(self._tick())
+
+    def add(self, stream: str, partition: int, events: Sequence[bytes], first_ns: int) -> None:
+        """Take bytes-like events of one (stream, partition), received at wall clock `first_ns` or later; never waits."""
+        assert (stream, partition) in self._valid, f"no queue for stream {stream!r} partition {partition}"
+        if self.batcher.add(stream, partition, events, first_ns, self.clock.mono_ns()):
+            self._pump()
+        elif self._linger is None:
+            self._arm()
+
+    async def room(self) -> None:
+        """Wait until the publisher is not `full`."""
+        while self.full:
+            self._room.clear()
+            await self._room.wait()
+
+    async def drain(self, seconds: float = 2.0) -> bool:
+        """Publish what is open and wait for the confirmations; return whether all arrived in time."""
+        deadline_ns = self.clock.mono_ns() + int(seconds * 1e9)
+        while self.batcher.pending_events and self.clock.mono_ns() < deadline_ns:
+            self._pump(flush=True)
+            await asyncio.sleep(0.002)
+        return not self.batcher.pending_events
+
+    async def close(self, seconds: float = 2.0) -> None:
+        """Drain for at most `seconds`, send a last mark so that consumers see the end, stop. The broker stays open."""
+        await self.drain(seconds)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self.broker.ready:
+            self._mark()
+        if self._linger is not None:
+            self._linger.cancel()
+        if lost := self.batcher.abandon():
+            log.warning("publisher_closed_with_events", lost_events=lost)
+
+    # --- the loop's side
+
+    def _pump(self, flush: bool = False) -> None:
+        now_ns, wall_ns, online = self.clock.mono_ns(), self.clock.wall_ns(), self.broker.ready
+        self.batcher.close_due(now_ns, wall_ns, online, flush)
+        if online:
+            for sent in self.batcher.take():
+                self.broker.publish(sent.batch).add_done_callback(partial(self._done, sent))
+        if not self.batcher.full:
+            self._room.set()
+        self._arm()
+
+    def _done(self, sent: Sent, future: asyncio.Future[None]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            self.batcher.failed(sent)  # the next tick publishes it again, when the broker is there
+            return
+        had_no_room = self.batcher.congested
+        self.batcher.confirmed(sent)
+        if had_no_room:
+            self._pump()
+
+    def _arm(self) -> None:
+        due_ns = self.batcher.due_ns if self.broker.ready else None
+        if due_ns is None or self._linger is not None:
+            return
+        delay_s = max(0, due_ns - self.clock.mono_ns()) / 1e9
+        self._linger = asyncio.get_running_loop().call_later(delay_s, self._on_linger)
+
+    def _on_linger(self) -> None:
+        self._linger = None
+        self._pump()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_ns = self.clock.mono_ns()
+            before = self.dropped.total()
+            self.batcher.expire(now_ns, self.broker.ready)
+            if lost := self.dropped.total() - before:
+                log.warning("publisher_dropped_events", lost_events=lost, reason=self.broker.fault or "not confirmed in time")
+            self._pump()
+            if self.broker.ready and now_ns - self._marked_ns >= MARK_NS:
+                self._marked_ns = now_ns
+                self._mark()
+
+    def _mark(self) -> None:
+        for batch in self.batcher.marks(self.clock.wall_ns()):
+            self.broker.publish(batch).add_done_callback(_ignore)
+
+
+def _ignore(future: asyncio.Future[None]) -> None:
+    # A lost mark is made good by the next one; asking for the exception keeps asyncio from reporting it as forgotten.
+    if not future.cancelled():
+        future.exception()
+
+
+__all__ = ["BrokerUnavailable", "Limits", "Publisher"]

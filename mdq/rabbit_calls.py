@@ -1,0 +1,113 @@
+"""AMQP calls in; answers in time or our own errors out. What only the operator can mend is told from what passes by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Iterator
+from typing import TypeVar
+
+from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelAccessRefused,
+    ChannelPreconditionFailed,
+    ConnectionNotAllowed,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+)
+from yarl import URL
+
+from mdq.broker import BrokerUnavailable
+from mdq.topology import EXCHANGE, Queue, other_arguments
+from service.errors import OperatorError
+
+CALL_S = 10.0  # declare, consume, cancel: far above what a healthy node needs
+CLOSE_S = 2.0
+DEPENDENCY = 3  # exit code
+
+T = TypeVar("T")
+
+
+async def in_time(call: Awaitable[T]) -> T:
+    """Await an AMQP call, at most 10 s: a hung node must not hang us.  Raises: TimeoutError."""
+    async with asyncio.timeout(CALL_S):
+        return await call
+
+
+@contextlib.contextmanager
+def broker_errors() -> Iterator[None]:
+    """Turn every way in which aiormq reports a lost connection into BrokerUnavailable."""
+    try:
+        yield
+    except BrokerUnavailable:
+        raise
+    except (AMQPError, OSError, RuntimeError) as error:  # RuntimeError: aiormq's word for "already closed"
+        raise BrokerUnavailable(f"RabbitMQ: {reason_of(error)}") from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # somebody cancels us
+        raise BrokerUnavailable("RabbitMQ: connection lost") from None  # aiormq cancels what waits on a lost connection
+
+
+async def close_channel(channel: AbstractChannel) -> None:
+    """Close a channel; a dead connection is no reason to wait or to complain."""
+    with contextlib.suppress(AMQPError, OSError, RuntimeError):
+        async with asyncio.timeout(CLOSE_S):
+            await channel.close()
+
+
+async def close_connection(connection: AbstractConnection) -> None:
+    """Close a connection; a dead one is no reason to wait or to complain."""
+    with contextlib.suppress(AMQPError, OSError, RuntimeError):
+        async with asyncio.timeout(CLOSE_S):
+            await connection.close()
+
+
+def place(url: URL) -> str:
+    """Return host, port and vhost of an AMQP URL: what may be shown."""
+    return f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}{url.path or '/'}"
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Return an AMQP error in words."""
+    if error is None:
+        return "closed"
+    words = [str(part) for part in error.args if part not in (None, "")]
+    return ": ".join(words) or type(error).__name__
+
+
+def refusal_of_connect(error: BaseException, url: URL) -> OperatorError | None:
+    """Return what the operator must mend when a connection was refused for good; None when trying again may help."""
+    where = f"RabbitMQ at {place(url)}"
+    if isinstance(error, OperatorError):
+        return error
+    if isinstance(error, (ProbableAuthenticationError, AuthenticationError)):
+        fix = "Correct user and password in MDQ_URL (the user guest may connect from the node's own machine only)"
+        return OperatorError(f"{where} refused the credentials of user {url.user or 'guest'!r}", fix, DEPENDENCY)
+    # aiormq reports the node's refusal of a vhost as an unexpected frame in answer to Connection.Open.
+    if isinstance(error, ConnectionNotAllowed) or (isinstance(error, InvalidFrameError) and "Connection.OpenOk" in str(error)):
+        fix = "Create the vhost and give the user permissions (rabbitmqctl add_vhost, set_permissions), or correct MDQ_URL"
+        return OperatorError(f"{where} refused the vhost: it does not exist or is not open to the user", fix, DEPENDENCY)
+    if isinstance(error, OSError) and any(word in str(error) for word in ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")):
+        fix = "Use the TLS port (5671) and a trusted certificate (?cafile=/path/ca.pem), or amqp:// where TLS is not wanted"
+        return OperatorError(f"{where}: TLS failed: {reason_of(error)}", fix, DEPENDENCY)
+    if isinstance(error, (FileNotFoundError, ssl.SSLError)):
+        return OperatorError(f"{where}: TLS files: {error}", "Correct cafile, certfile and keyfile in MDQ_URL")
+    return None
+
+
+def refusal_of_declare(error: AMQPError, queue: Queue | None) -> OperatorError | None:
+    """Return what the operator must mend when declaring `queue` (None: the exchange) was refused; None when it may pass."""
+    if isinstance(error, ChannelPreconditionFailed):
+        if queue is not None:
+            return other_arguments(queue, reason_of(error))
+        fix = "Delete it or use a vhost of its own in MDQ_URL"
+        return OperatorError(f"exchange {EXCHANGE} exists with another type ({reason_of(error)})", fix, DEPENDENCY)
+    if isinstance(error, ChannelAccessRefused):
+        fix = "Give the user configure, write and read permission on ^md(\\..*)?$ (rabbitmqctl set_permissions)"
+        return OperatorError(f"RabbitMQ refused to declare the queues: {reason_of(error)}", fix, DEPENDENCY)
+    return None

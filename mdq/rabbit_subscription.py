@@ -1,0 +1,75 @@
+"""AMQP deliveries of one channel in, `Delivery` callbacks out, acknowledgements back: what one consumer holds of its queues."""
+
+from __future__ import annotations
+
+import contextlib
+
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp.commands import Basic
+
+from mdq.batch import MalformedBatch, from_message
+from mdq.broker import BrokerUnavailable, Delivery, OnDelivery, OnMalformed
+from mdq.rabbit_calls import broker_errors, close_channel, in_time
+from mdq.topology import Queue
+
+
+class RabbitSubscription:
+    """The queues one consumer reads together on a channel of its own; its tags are the channel's delivery tags."""
+
+    def __init__(self, channel: AbstractChannel, on_delivery: OnDelivery, on_malformed: OnMalformed) -> None:
+        self._live = True
+        self._channel = channel
+        self._on_delivery = on_delivery
+        self._on_malformed = on_malformed
+        self._consumers: list[str] = []
+        self._acked = 0
+        channel.closing.add_done_callback(lambda _: self.end())
+        channel.on_consumer_cancel_callbacks.add(self._on_cancelled)
+
+    @property
+    def live(self) -> bool:
+        return self._live
+
+    async def consume(self, queue: Queue) -> None:
+        """Begin to read one more queue."""
+        answer = await in_time(self._channel.basic_consume(queue.name, self._on_message))
+        self._consumers.append(str(answer.consumer_tag))
+
+    async def ack(self, tag: int) -> None:
+        if not self._live:
+            raise BrokerUnavailable("the subscription has ended; what it held is redelivered")
+        if tag <= self._acked:
+            return  # RabbitMQ closes the channel when a tag is acknowledged twice
+        with broker_errors():
+            await self._channel.basic_ack(tag, multiple=True, wait=False)
+        self._acked = tag
+
+    async def pause(self) -> None:
+        while self._consumers and self._live:
+            with contextlib.suppress(BrokerUnavailable), broker_errors():
+                await in_time(self._channel.basic_cancel(self._consumers.pop()))
+
+    async def close(self) -> None:
+        self.end()
+        await close_channel(self._channel)
+
+    def end(self) -> None:
+        """The channel or the connection under it is lost."""
+        self._live = False
+
+    async def _on_message(self, message: DeliveredMessage) -> None:
+        tag = message.delivery_tag
+        if not self._live or tag is None:
+            return
+        try:
+            batch = from_message(message.header.properties.headers or {}, message.body)
+        except MalformedBatch as error:
+            await self._channel.basic_ack(tag, wait=False)
+            self._on_malformed(message.body, str(error))
+            return
+        self._on_delivery(Delivery(batch, tag, bool(message.redelivered)))
+
+    async def _on_cancelled(self, _: Basic.Cancel) -> None:
+        # The queue was deleted or its node went away. The others of the channel may go on, but a partition is read as a whole.
+        self.end()
+        await close_channel(self._channel)
