@@ -1,6 +1,6 @@
 // Moves of prices in, a short tint of their cells out. Two paints a flash: a fading animation would paint every frame.
 
-export const FLASH_MS = 350;
+export const FLASH_MS = 220;
 const LIT_MAX = 4000;
 
 /** Cells lit now, in the order in which they go dark. */

@@ -24,19 +24,19 @@ interface Column {
 }
 
 export const COLUMNS: readonly Column[] = [
-  { key: "symbol", title: "Symbol", about: "Symbol", px: 78 },
-  { key: "last", title: "Last", about: "Last trade", px: 74, show: price, flashes: true },
-  { key: "change", title: "Chg", about: "Change since the previous close", px: 62, show: signed, tinted: true },
-  { key: "change_pct", title: "Chg %", about: "Change in percent", px: 66, show: (x) => percent(x), tinted: true },
-  { key: "bid_size", title: "Bid sz", about: "Size at the bid", px: 52, show: (x) => quantity(x) },
-  { key: "bid", title: "Bid", about: "Best bid", px: 74, show: price, flashes: true },
-  { key: "ask", title: "Ask", about: "Best ask", px: 74, show: price, flashes: true },
-  { key: "ask_size", title: "Ask sz", about: "Size at the ask", px: 52, show: (x) => quantity(x) },
-  { key: "volume", title: "Volume", about: "Volume of the session", px: 62, show: (x) => quantity(x) },
-  { key: "vwap", title: "VWAP", about: "Volume-weighted average price", px: 74, show: price },
-  { key: "high", title: "High", about: "High of the session", px: 74, show: price },
-  { key: "low", title: "Low", about: "Low of the session", px: 74, show: price },
-  { key: "trades", title: "Trades", about: "Number of trades", px: 62, show: count },
+  { key: "symbol", title: "Symbol", about: "Symbol", px: 72 },
+  { key: "last", title: "Last", about: "Last trade", px: 68, show: price, flashes: true },
+  { key: "change", title: "Chg", about: "Change since the previous close", px: 58, show: signed, tinted: true },
+  { key: "change_pct", title: "Chg %", about: "Change in percent", px: 62, show: (x) => percent(x), tinted: true },
+  { key: "bid_size", title: "Bid sz", about: "Size at the bid", px: 48, show: (x) => quantity(x) },
+  { key: "bid", title: "Bid", about: "Best bid", px: 68, show: price, flashes: true },
+  { key: "ask", title: "Ask", about: "Best ask", px: 68, show: price, flashes: true },
+  { key: "ask_size", title: "Ask sz", about: "Size at the ask", px: 48, show: (x) => quantity(x) },
+  { key: "volume", title: "Volume", about: "Volume of the session", px: 56, show: (x) => quantity(x) },
+  { key: "vwap", title: "VWAP", about: "Volume-weighted average price", px: 68, show: price },
+  { key: "high", title: "High", about: "High of the session", px: 68, show: price },
+  { key: "low", title: "Low", about: "Low of the session", px: 68, show: price },
+  { key: "trades", title: "Trades", about: "Number of trades", px: 56, show: count },
 ];
 
 interface Slot {
@@ -54,7 +54,7 @@ export class Grid {
   private readonly empty = el("p", "empty");
   private readonly slots: Slot[] = [];
   private slotOf = new Int32Array(64).fill(-1);
-  private order = new Uint32Array(0);
+  private order: Uint32Array = new Uint32Array(0);
   private sorting: Sorting = { by: "volume", descending: true };
   private readonly flashes = new Flashes();
   private readonly heads: HTMLElement[] = [];

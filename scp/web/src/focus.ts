@@ -1,0 +1,141 @@
+// The chosen symbol and bar length in, subscriptions for exactly these out; what they bring goes to chart, prints, ticket.
+
+import { BarSeries, type BarDocument } from "./bars.ts";
+import type { CandleChart } from "./chart.ts";
+import { byId, Text } from "./dom.ts";
+import { clock, decimalsOf, price, quantity } from "./format.ts";
+import type { QuoteTable } from "./quotes.ts";
+import { Roll } from "./roll.ts";
+import type { Stream, Subscription } from "./stream.ts";
+import type { HaltDocument, Ticket } from "./ticket.ts";
+
+export type BarLength = "1s" | "1m";
+export interface Print {
+  price: number;
+  size: number | null;
+  ts: number;
+  exchange?: number | string | null;
+  conditions?: readonly (number | string)[] | null;
+}
+
+const PRINTS_SHOWN_MAX = 50;
+const BAR_HZ = 4;
+const PRINT_HZ = 10;
+
+export class Focus {
+  symbol = "";
+  length: BarLength = "1s";
+  prints = 0;
+  private readonly roll: Roll<Print & { tone: string }>;
+  private readonly chartNote = new Text(byId("chart-note"));
+  private readonly chartEmpty = new Text(byId("chart-empty"));
+  private readonly printsNote = new Text(byId("prints-note"));
+  private readonly switches = [...document.querySelectorAll<HTMLButtonElement>("[data-frame]")];
+  private series = new BarSeries();
+  private bars: Subscription | null = null;
+  private rest: Subscription[] = [];
+  private lastPrice = NaN;
+
+  constructor(
+    private readonly stream: Stream,
+    private readonly table: QuoteTable,
+    private readonly chart: CandleChart,
+    private readonly ticket: Ticket,
+  ) {
+    this.roll = new Roll(byId("prints"), "Recent prints", 5, PRINTS_SHOWN_MAX, (print) => this.line(print));
+    for (const button of this.switches) {
+      button.addEventListener("click", () => this.setLength(button.dataset["frame"] as BarLength));
+    }
+    this.roll.waitFor("Prints appear here once a symbol is chosen");
+    this.chartEmpty.set("A chart appears here once a symbol is chosen");
+  }
+
+  /** Follow `symbol` instead of the one before. */
+  choose(symbol: string): void {
+    if (symbol === this.symbol) return;
+    this.symbol = symbol;
+    for (const subscription of this.rest) subscription.close();
+    this.roll.clear();
+    this.roll.waitFor(`Waiting for the first print of ${symbol}`);
+    this.printsNote.set(symbol);
+    this.lastPrice = NaN;
+    this.prints = 0;
+    this.ticket.show(symbol);
+    this.rest = [this.followPrints(symbol), this.followHalts(symbol)];
+    this.followBars();
+  }
+
+  setLength(length: BarLength): void {
+    if (length === this.length) return;
+    this.length = length;
+    for (const button of this.switches) button.setAttribute("aria-checked", String(button.dataset["frame"] === length));
+    if (this.symbol) this.followBars();
+  }
+
+  /** Paint what came; called once a frame. */
+  paint(): void {
+    const row = this.table.row(this.symbol);
+    if (row >= 0) this.chart.precision(this.table.decimals[row]!);
+    this.roll.paint();
+  }
+
+  private followBars(): void {
+    this.bars?.close();
+    this.series = new BarSeries();
+    this.chart.clear();
+    this.nameChart();
+    const channel = `bars:${this.length}:${this.symbol}`;
+    this.bars = this.stream.subscribe([channel], { hz: BAR_HZ }, {
+      snapshot: (_, data) => this.takeBars(this.series.snapshot(data as BarDocument)),
+      update: (_, __, whole) => this.takeBars(this.series.update(whole as BarDocument)),
+    });
+  }
+
+  private takeBars(step: ReturnType<BarSeries["update"]>): void {
+    if (step.do === "ask") this.bars?.ask();
+    else this.chart.take(step);
+    this.nameChart();
+  }
+
+  private nameChart(): void {
+    const bars = this.chart.bars;
+    const length = this.length === "1s" ? "1-second" : "1-minute";
+    this.chartNote.set(bars ? `${bars} ${length} bars, local time` : "");
+    this.chartEmpty.set(bars ? "" : `Waiting for the first ${length} bar of ${this.symbol}`);
+    byId("chart").setAttribute("aria-label", `Candle chart of ${this.symbol}, ${bars} ${length} bars`);
+  }
+
+  private followPrints(symbol: string): Subscription {
+    return this.stream.subscribe([`trades:${symbol}`], { hz: PRINT_HZ }, {
+      snapshot: (_, data) => {
+        this.roll.clear();
+        for (const print of data as Print[]) this.addPrint(print);
+      },
+      event: (_, data) => this.addPrint(data as Print),
+      lost: (_, n) => this.printsNote.set(`${symbol}, ${n} skipped`),
+    });
+  }
+
+  private followHalts(symbol: string): Subscription {
+    return this.stream.subscribe([`halts:${symbol}`], { hz: 1 }, {
+      snapshot: (_, data) => this.ticket.halts(data as HaltDocument),
+      update: (_, __, whole) => this.ticket.halts(whole as HaltDocument),
+    });
+  }
+
+  private addPrint(print: Print): void {
+    const tone = print.price > this.lastPrice ? "up" : print.price < this.lastPrice ? "down" : "flat";
+    this.lastPrice = print.price;
+    this.prints++;
+    this.roll.add({ ...print, tone });
+  }
+
+  private line(print: Print & { tone: string }): { texts: string[]; tone: string } {
+    const row = this.table.row(this.symbol);
+    const usual = row >= 0 ? this.table.decimals[row]! : 2;
+    const decimals = Math.max(usual, Math.min(decimalsOf(print.price), usual + 2));
+    const venue = print.exchange == null ? "" : `ex ${print.exchange}`;
+    const conditions = print.conditions?.length ? print.conditions.join(" ") : "";
+    return { texts: [clock(print.ts), price(print.price, decimals), quantity(print.size ?? NaN), venue, conditions], tone: print.tone };
+  }
+}

@@ -1,0 +1,200 @@
+// The page: one stream in, one table of quotes, one frame loop; everything else is a view of these.
+
+import { Board, boardDecimals, type BoardRow } from "./board.ts";
+import { CandleChart } from "./chart.ts";
+import { byId, Text } from "./dom.ts";
+import { Finder } from "./finder.ts";
+import { Focus } from "./focus.ts";
+import { clock, count, decimalsOf, price, priceDecimals } from "./format.ts";
+import { Frames } from "./frames.ts";
+import { FreshnessJudge } from "./freshness.ts";
+import { Grid } from "./grid.ts";
+import { Meters } from "./meters.ts";
+import { report, type PipelineDocument, type PipelineReport } from "./pipeline.ts";
+import { FIELDS, QuoteTable, type Quote } from "./quotes.ts";
+import { Roll } from "./roll.ts";
+import { openStream } from "./connect.ts";
+import { startTheme, switchTheme } from "./theme.ts";
+import { Ticket } from "./ticket.ts";
+
+interface Alert {
+  sym: string;
+  kind: "new_high" | "new_low";
+  price: number;
+  prev: number | null;
+  ts: number;
+}
+
+const BOARDS = [
+  { name: "volume", title: "Most active", measure: "change_pct", wait: "Waiting for the first trades" },
+  { name: "gainers", title: "Gainers", measure: "change_pct", wait: "Waiting for a symbol above its previous close" },
+  { name: "losers", title: "Losers", measure: "change_pct", wait: "Waiting for a symbol below its previous close" },
+  { name: "gappers", title: "Gappers", measure: "gap_pct", wait: "Waiting for an open away from the previous close" },
+] as const;
+const GRID_HZ = 4;
+const METERS_MS = 250;
+const ALERTS_SHOWN_MAX = 60;
+
+const table = new QuoteTable();
+const judge = new FreshnessJudge();
+const frames = new Frames();
+const stream = openStream();
+let pipeline: PipelineReport | null = null;
+let newestAt = NaN; // time of the newest document, ms since the epoch
+let applied = 0; // documents applied since the page opened
+let alerts = 0;
+let connectionText = "Connecting";
+
+const seen = (at: number) => {
+  applied++;
+  if (!(at <= newestAt)) newestAt = at;
+};
+
+const select = (symbol: string) => {
+  focus.choose(symbol);
+  grid.select(symbol);
+  history.replaceState(null, "", `#${encodeURIComponent(symbol)}`);
+  document.title = `${symbol} · Tapeline`;
+};
+
+const chart = new CandleChart(byId("chart"));
+const ticket = new Ticket(table);
+const focus = new Focus(stream, table, chart, ticket);
+const grid = new Grid(byId("grid"), table, select);
+const finder = new Finder(table, select);
+const meters = new Meters(new URLSearchParams(location.search).has("fps"));
+const quotesNote = new Text(byId("quotes-note"));
+const alertsNote = new Text(byId("alerts-note"));
+const alertRoll = new Roll<Alert>(byId("alerts"), "Range alerts", 5, ALERTS_SHOWN_MAX, alertLine, (alert) => select(alert.sym));
+const boards = BOARDS.map(({ name, title, measure, wait }) => {
+  const board = new Board(name, title, measure, (symbol, last) => boardDecimals(knownDecimals(symbol), last), select);
+  board.waitFor(wait);
+  byId("boards").append(board.element);
+  return board;
+});
+
+function knownDecimals(symbol: string): number | undefined {
+  const row = table.row(symbol);
+  return row < 0 ? undefined : table.decimals[row];
+}
+
+function alertLine(alert: Alert): { texts: string[]; tone: string } {
+  const high = alert.kind === "new_high";
+  const decimals = knownDecimals(alert.sym) ?? priceDecimals(decimalsOf(alert.price));
+  const before = alert.prev == null ? "" : `was ${price(alert.prev, decimals)}`;
+  return { texts: [clock(alert.ts), high ? "▲ High" : "▼ Low", alert.sym, price(alert.price, decimals), before], tone: high ? "up" : "down" };
+}
+
+function followEverything(): void {
+  stream.subscribe(["status:pipeline"], { hz: "raw" }, {
+    snapshot: (_, data, at) => heardPipeline(data as PipelineDocument, at),
+    update: (_, __, whole, at) => heardPipeline(whole as PipelineDocument, at),
+    status: (_, state, reason) => judge.channel(state, reason),
+  });
+  stream.subscribe(["quote:*"], { hz: GRID_HZ, fields: FIELDS }, {
+    snapshot: (channel, data, at) => quoted(channel, data as Quote, at, true),
+    update: (channel, changed, _, at) => quoted(channel, changed as Quote, at, false),
+  });
+  stream.subscribe(["board:*"], { hz: 4 }, {
+    snapshot: (channel, data, at) => ranked(channel, data as { order: string[]; rows: Record<string, BoardRow> }, at),
+    rows: (channel, order, rows, at) => ranked(channel, { order, rows: rows as Record<string, BoardRow> }, at),
+  });
+  stream.subscribe(["alerts:range"], { hz: 10 }, {
+    snapshot: (_, data, at) => {
+      alertRoll.clear();
+      for (const alert of data as Alert[]) alerted(alert, at);
+    },
+    event: (_, data, at) => alerted(data as Alert, at),
+    lost: (_, n) => alertsNote.set(`${n} skipped`),
+  });
+}
+
+function heardPipeline(document: PipelineDocument, at: number): void {
+  seen(at);
+  judge.heard(performance.now());
+  pipeline = report(document);
+}
+
+function quoted(channel: string, quote: Quote, at: number, whole: boolean): void {
+  seen(at);
+  const symbol = channel.slice("quote:".length);
+  table.apply(symbol, quote, performance.now(), whole);
+}
+
+function ranked(channel: string, board: { order: readonly string[]; rows: Record<string, BoardRow> }, at: number): void {
+  seen(at);
+  boards.find(({ name }) => channel === `board:${name}`)?.set(board);
+  if (!focus.symbol && channel === "board:volume" && board.order[0]) select(board.order[0]);
+}
+
+function alerted(alert: Alert, at: number): void {
+  seen(at);
+  alerts++;
+  alertRoll.add(alert);
+}
+
+let metersAt = 0;
+let appliedBefore = 0;
+let rate = 0;
+
+function paintMeters(now: number): void {
+  const since = now - metersAt;
+  if (since < METERS_MS) return;
+  rate = rate * 0.6 + (((applied - appliedBefore) * 1000) / since) * 0.4;
+  appliedBefore = applied;
+  metersAt = now;
+  const freshness = judge.verdict(now);
+  const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - newestAt;
+  meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
+  quotesNote.set(table.size ? `${count(table.size)} symbols` : "");
+  grid.waitFor(freshness.verdict === "live" ? "Waiting for the first quote" : `No quotes yet: ${freshness.reason}`);
+  alertRoll.waitFor("No new session high or low yet");
+}
+
+function onKey(event: KeyboardEvent): void {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target instanceof HTMLInputElement) return;
+  const action = {
+    "/": () => finder.focus(),
+    "1": () => focus.setLength("1s"),
+    m: () => focus.setLength("1m"),
+    t: switchTheme,
+  }[event.key.toLowerCase()];
+  if (!action) return;
+  event.preventDefault();
+  action();
+}
+
+frames.each((now) => grid.paint(now));
+frames.each((now) => boards.forEach((board) => board.paint(now)));
+frames.each((now) => ticket.paint(now));
+frames.each(() => focus.paint());
+frames.each(() => alertRoll.paint());
+frames.each(paintMeters);
+
+stream.onConnection((connection, reason) => {
+  judge.connected(connection, reason);
+  connectionText = connection === "open" ? "Connected" : reason;
+});
+document.addEventListener("keydown", onKey);
+startTheme();
+followEverything();
+const asked = decodeURIComponent(location.hash.slice(1));
+if (asked) select(asked);
+stream.start();
+frames.start();
+
+// What tests and people at the console read; nothing of the page depends on it.
+Object.defineProperty(window, "tapeline", {
+  value: {
+    get updates() { return applied; },
+    get symbols() { return table.size; },
+    get frames() { return frames.rendered; },
+    get fps() { return frames.fps(5000); },
+    get reconnects() { return stream.reconnects; },
+    get alerts() { return alerts; },
+    get bars() { return chart.bars; },
+    get prints() { return focus.prints; },
+    get verdict() { return judge.verdict(performance.now()); },
+    quote: (symbol: string) => Object.fromEntries(FIELDS.map((field) => [field, table.columns[field][table.row(symbol)]])),
+  },
+}); // prettier-ignore

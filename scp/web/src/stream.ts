@@ -1,0 +1,36 @@
+// Channels to follow in, their documents out, over the page's one WebSocket. A typed face of the WDS browser client.
+
+import type { Connection } from "./freshness.ts";
+
+export interface Options {
+  hz?: number | "raw";
+  fields?: readonly string[];
+}
+
+/** What a subscriber is told. `whole` is the state as it is now; `at` the document's time in ms since the epoch. */
+export interface Listener {
+  /** A snapshot: the whole state; for event channels an array, oldest first. */
+  snapshot(channel: string, data: unknown, at: number): void;
+  /** Changed fields of a merge channel, and the whole of it. */
+  update?(channel: string, changed: Record<string, unknown>, whole: Record<string, unknown>, at: number): void;
+  /** A board as it is now. */
+  rows?(channel: string, order: readonly string[], rows: Record<string, unknown>, at: number): void;
+  event?(channel: string, data: unknown, at: number): void;
+  /** `n` events will never come. */
+  lost?(channel: string, n: number): void;
+  status?(channel: string, state: string, reason: string): void;
+}
+
+export interface Subscription {
+  /** Stop following. */
+  close(): void;
+  /** Ask for the snapshot again. */
+  ask(): void;
+}
+
+export interface Stream {
+  readonly reconnects: number;
+  subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription;
+  onConnection(listener: (connection: Connection, reason: string) => void): void;
+  start(): void;
+}

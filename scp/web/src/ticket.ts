@@ -1,0 +1,83 @@
+// One row of the quote table in, the chosen instrument's facts out.
+
+import { byId, Text } from "./dom.ts";
+import { Flashes } from "./flash.ts";
+import { count, NONE, percent, price, quantity, signed } from "./format.ts";
+import { toneOf } from "./grid.ts";
+import type { QuoteTable } from "./quotes.ts";
+
+const PRICES = ["last", "bid", "ask", "open", "high", "low", "prev_close", "vwap"] as const;
+const SIZES = ["bid_size", "ask_size"] as const;
+
+export interface HaltDocument {
+  state?: string | null;
+  high_band?: number | null;
+  low_band?: number | null;
+}
+
+export class Ticket {
+  private readonly box = byId("ticket");
+  private readonly texts = new Map<string, Text>();
+  private readonly flashes = new Flashes();
+  private halt: HaltDocument = {};
+  private symbol = "";
+
+  constructor(private readonly table: QuoteTable) {}
+
+  show(symbol: string): void {
+    this.symbol = symbol;
+    this.halt = {};
+    this.text("symbol").set(symbol || NONE);
+  }
+
+  /** The halt channel's word on the shown symbol. */
+  halts(document: HaltDocument): void {
+    this.halt = document;
+  }
+
+  /** Paint what changed; called once a frame. */
+  paint(now: number): void {
+    this.flashes.expire(now);
+    const row = this.table.row(this.symbol);
+    this.paintHalt();
+    if (row < 0) {
+      for (const [name, text] of this.texts) if (name !== "symbol") text.set(name === "change" || name.endsWith("_size") ? "" : NONE);
+      return;
+    }
+    const { columns } = this.table;
+    const decimals = this.table.decimals[row]!;
+    for (const field of PRICES) this.text(field).set(price(columns[field][row]!, decimals));
+    for (const field of SIZES) this.text(field).set(Number.isNaN(columns[field][row]!) ? "" : quantity(columns[field][row]!));
+    this.text("volume").set(quantity(columns.volume[row]!));
+    this.text("trades").set(count(columns.trades[row]!));
+    this.paintChange(columns.change[row]!, columns.change_pct[row]!, decimals);
+    if (now - this.table.movedAt["last"]![row]! < 100) {
+      this.flashes.light(this.text("last").element, this.table.direction["last"]![row]!, now);
+    }
+  }
+
+  private paintChange(change: number, changePct: number, decimals: number): void {
+    const known = !Number.isNaN(change);
+    this.text("change").set(known ? `${signed(change, decimals)}  ${percent(changePct)}` : "no previous close");
+    const tone = toneOf(change);
+    if (this.box.dataset["tone"] !== tone) this.box.dataset["tone"] = tone;
+  }
+
+  private paintHalt(): void {
+    const { state, low_band: low, high_band: high } = this.halt;
+    const bands = low != null && high != null ? `LULD ${low}–${high}` : "";
+    const halted = state != null && state !== "trading";
+    const badge = this.text("halt");
+    badge.set(halted ? state.toUpperCase() : bands);
+    badge.element.hidden = !halted && !bands;
+    if (badge.element.classList.contains("on") !== halted) badge.element.classList.toggle("on", halted);
+  }
+
+  private text(name: string): Text {
+    const known = this.texts.get(name);
+    if (known) return known;
+    const made = new Text(byId(`i-${name}`));
+    this.texts.set(name, made);
+    return made;
+  }
+}

@@ -1,0 +1,251 @@
+"""A seed, a number of symbols and a rate in, a WDS-protocol stream of made-up quotes out: load and looks for the page's tests.
+
+It answers like WDS but checks nothing; the page's life with the real one is tests/live/test_page.py's subject.
+Run it by itself: python -m tests.scp.stand_in PORT [SYMBOLS] [UPDATES_S].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+
+TICK_S = 0.05
+EPOCH = "k1"
+
+
+class Market:
+    """A seeded walk of symbols with their boards, bars, prints and alerts. Documents are plain dicts."""
+
+    def __init__(self, symbols: int, seed: int = 7) -> None:
+        self.dice = random.Random(seed)
+        self.quotes = {name: self._open(name) for name in _names(symbols, self.dice)}
+        self.names = list(self.quotes)
+        self.seq = dict.fromkeys(self.names, 1)
+        self.next = 0
+
+    def _open(self, name: str) -> dict[str, Any]:
+        prev = 0.00001302 if name == "SKL-USD" else 1.08345 if name == "USD/EUR" else round(self.dice.uniform(4, 900), 2)
+        tick = 1e-8 if name == "SKL-USD" else 1e-5 if name == "USD/EUR" else 0.01
+        last = prev + tick * round(prev * self.dice.gauss(0, 0.02) / tick)
+        quote = {"prev_close": prev, "open": last, "high": last, "low": last, "volume": self.dice.randrange(10**3, 10**7), "tick": tick}
+        return quote | {"last": last, "trades": self.dice.randrange(10, 9000), "session": "regular"} | self._around(last, prev, tick)
+
+    def _around(self, last: float, prev: float, tick: float) -> dict[str, Any]:
+        spread = tick * self.dice.randint(1, 3)
+        return {
+            "bid": round(last - spread, 8), "ask": round(last + spread, 8), "vwap": round(last * 0.999, 8),
+            "bid_size": self.dice.randint(1, 40) * 100, "ask_size": self.dice.randint(1, 40) * 100,
+            "change": round(last - prev, 8), "change_pct": round((last / prev - 1) * 100, 4),
+        }  # fmt: skip
+
+    def move(self) -> tuple[str, dict[str, Any]]:
+        """Move the next symbol by a few ticks; return its name and the changed fields."""
+        name = self.names[self.next % len(self.names)]
+        self.next += 1
+        quote = self.quotes[name]
+        last = round(max(quote["tick"], quote["last"] + quote["tick"] * self.dice.choice((-2, -1, -1, 0, 1, 1, 2))), 8)
+        changed = {"last": last, "volume": quote["volume"] + 100, "trades": quote["trades"] + 1, "ts": int(time.time() * 1000)}
+        changed |= {"high": max(quote["high"], last), "low": min(quote["low"], last)} | self._around(last, quote["prev_close"], quote["tick"])
+        quote |= changed
+        return name, changed
+
+    def board(self, name: str) -> dict[str, Any]:
+        """Return a board's document."""
+        by = "volume" if name == "volume" else "change_pct"
+        order = sorted(self.names, key=lambda symbol: self.quotes[symbol][by], reverse=name != "losers")[:50]
+        keep = ("last", "change", "change_pct", "volume")
+        rows = {s: {"sym": s} | {k: self.quotes[s][k] for k in keep} for s in order}
+        for s in order:
+            rows[s]["gap_pct"] = round((self.quotes[s]["open"] / self.quotes[s]["prev_close"] - 1) * 100, 3)
+        return {"order": order, "rows": rows}
+
+
+def _names(n: int, dice: random.Random) -> list[str]:
+    known = ["AAPL", "MSFT", "NVDA", "TSLA", "AMD", "SKL-USD", "USD/EUR", "ESH4", "BRK.B"]
+    while len(known) < n:
+        name = "".join(dice.choices("ABCDEFGHIJKLMNOPRSTUVWXYZ", k=dice.choice((3, 4, 4))))
+        if name not in known:
+            known.append(name)
+    return known[:n]
+
+
+class Session:
+    """One connected page."""
+
+    def __init__(self, connection: ServerConnection, market: Market, updates_s: int) -> None:
+        self.connection = connection
+        self.market = market
+        self.updates_s = updates_s
+        self.channels: set[str] = set()
+        self.seqs: dict[str, int] = {}
+        self.bars: dict[str, list[Any]] = {}
+        self.paused = False
+
+    async def run(self) -> None:
+        """Greet, then answer commands and push until the page goes."""
+        await self.send([{"t": "hello", "v": 1, "conn": "1", "ping_s": 20, "limits": {"subs": 200, "bytes": 16384}}])
+        pushing = asyncio.create_task(self.push())
+        try:
+            async for message in self.connection:
+                commands = json.loads(message)
+                for command in commands if isinstance(commands, list) else [commands]:
+                    await self.answer(command)
+        finally:
+            pushing.cancel()
+
+    async def send(self, frames: list[dict[str, Any]]) -> None:
+        if frames:
+            await self.connection.send(json.dumps(frames))
+
+    async def answer(self, command: dict[str, Any]) -> None:
+        """Do one command."""
+        op, channels = command["op"], command.get("ch", [])
+        reply: dict[str, Any] = {"id": command["id"], "ok": True} if "id" in command else {}
+        if op == "auth":
+            reply["expires_s"] = 600
+        if op == "set":
+            self.paused = command.get("paused", self.paused)
+        if op == "unsub":
+            self.channels.difference_update(channels)
+        names = [name for pattern in channels for name in self.expand(pattern)]
+        if op == "sub":
+            self.channels.update(names)
+            reply["subs"] = [{"ch": name, "hz": 4} for name in names]
+        snaps = [self.snap(name) for name in names if op in ("sub", "get")]
+        if op == "get":
+            reply["snaps"], snaps = [{k: v for k, v in snap.items() if k != "t"} for snap in snaps], []
+        await self.send([reply] if reply else [])
+        for at in range(0, len(snaps), 200):
+            await self.send(snaps[at : at + 200])
+        await self.send([{"t": "status", "ch": name, "state": "live"} for name in names if op == "sub"])
+
+    def expand(self, pattern: str) -> list[str]:
+        """Return the channels of a name or `kind:*`."""
+        if pattern == "quote:*":
+            return [f"quote:{name}" for name in self.market.names]
+        if pattern == "board:*":
+            return [f"board:{name}" for name in ("volume", "gainers", "losers", "gappers")]
+        return [pattern]
+
+    def snap(self, channel: str) -> dict[str, Any]:
+        """Return the channel's snapshot frame."""
+        self.seqs.setdefault(channel, 1)
+        return self.frame("snap", channel, self.data(channel), epoch=EPOCH)
+
+    def frame(self, t: str, channel: str, data: Any, **more: Any) -> dict[str, Any]:
+        return {"t": t, "ch": channel, "seq": self.seqs[channel], "ts": int(time.time() * 1000), "data": data} | more
+
+    def data(self, channel: str) -> Any:
+        """Return what a snapshot holds."""
+        kind, _, name = channel.partition(":")
+        if kind == "quote":
+            return self.market.quotes[name]
+        if kind == "board":
+            return self.market.board(name)
+        if kind == "status":
+            return _pipeline(self.updates_s)
+        if kind == "bars":
+            return self.first_bars(channel)
+        return [] if kind in ("trades", "alerts") else {"state": "trading"}
+
+    def first_bars(self, channel: str) -> dict[str, Any]:
+        """Return history of a walk that ends at the last price."""
+        _, length, name = channel.split(":", 2)
+        step = 1000 if length == "1s" else 60_000
+        quote, now = self.market.quotes[name], int(time.time() * 1000)
+        price, tick, bars = quote["last"], quote["tick"], []
+        for back in range(1, 119):
+            close, price = price, round(price + tick * self.market.dice.randint(-9, 9), 8)
+            high, low = max(price, close) + tick * 3, min(price, close) - tick * 3
+            bars.append([now // step * step - back * step, price, high, low, close, self.market.dice.randint(100, 9000), close, 9])
+        self.bars[channel] = [118, now // step * step, quote["last"], quote["last"], quote["last"], quote["last"], 100]
+        return self.bar(channel, None) | {"history": bars[::-1]}
+
+    def bar(self, channel: str, prev: Any) -> dict[str, Any]:
+        i, t, o, h, low, c, v = self.bars[channel]
+        return {"t": t, "open": o, "high": h, "low": low, "close": c, "volume": v, "vwap": c, "trades": 5, "i": i, "prev": prev, "rev": 0}
+
+    async def push(self) -> None:
+        """Send what moved, every 50 ms; boards, alerts and status less often."""
+        sent, started, tick = 0, time.monotonic(), 0
+        while True:
+            tick += 1
+            due = int((time.monotonic() - started) * self.updates_s) - sent
+            sent += due
+            frames = [frame for _ in range(due) if (frame := self.moved(*self.market.move())) is not None]
+            frames += self.slow(tick)
+            if not self.paused:
+                await self.send(frames)
+            await asyncio.sleep(max(0.0, started + tick * TICK_S - time.monotonic()))
+
+    def moved(self, name: str, changed: dict[str, Any]) -> dict[str, Any] | None:
+        channel = f"quote:{name}"
+        return self.next_frame("upd", channel, changed) if channel in self.channels else None
+
+    def next_frame(self, t: str, channel: str, data: Any, **more: Any) -> dict[str, Any]:
+        prev = self.seqs[channel]
+        self.seqs[channel] = prev + 1
+        return self.frame(t, channel, data, prev=prev, **more)
+
+    def slow(self, tick: int) -> list[dict[str, Any]]:
+        """Return boards 2×/s, prints and alerts and bars 4×/s, status 1×/s."""
+        frames = []
+        for channel in sorted(self.channels):
+            kind, _, name = channel.partition(":")
+            if kind == "board" and tick % 10 == 0:
+                board = self.market.board(name)
+                frame = self.next_frame("rows", channel, None, set=board["rows"], order=board["order"])
+                del frame["data"]
+                frames.append(frame)
+            elif kind == "trades" and tick % 5 == 0:
+                frames.append(self.next_frame("event", channel, self.print(name)))
+            elif kind == "alerts" and tick % 5 == 0:
+                frames.append(self.next_frame("event", channel, self.alert()))
+            elif kind == "bars" and tick % 5 == 0:
+                frames.append(self.next_frame("upd", channel, self.grow(channel)))
+            elif kind == "status" and tick % 20 == 0:
+                frames.append(self.next_frame("upd", channel, _pipeline(self.updates_s)))
+        return frames
+
+    def print(self, name: str) -> dict[str, Any]:
+        price = self.market.quotes[name]["last"]
+        conditions = self.market.dice.choice(([], [37], [12, 37]))
+        return {"price": price, "size": 100, "ts": int(time.time() * 1000), "exchange": 4, "conditions": conditions, "id": "1"}
+
+    def alert(self) -> dict[str, Any]:
+        name = self.market.dice.choice(self.market.names)
+        quote, kind = self.market.quotes[name], self.market.dice.choice(("new_high", "new_low"))
+        return {"sym": name, "kind": kind, "price": quote["last"], "prev": quote["open"], "ts": int(time.time() * 1000)}
+
+    def grow(self, channel: str) -> dict[str, Any]:
+        bar, (_, length, name) = self.bars[channel], channel.split(":", 2)
+        step, now, last = 1000 if length == "1s" else 60_000, int(time.time() * 1000), self.market.quotes[name]["last"]
+        prev = None
+        if now - bar[1] >= step:
+            prev = [*bar[1:7], bar[5], 5]
+            bar[:] = [bar[0] + 1, now // step * step, last, last, last, last, 0]
+        bar[3:] = [max(bar[3], last), min(bar[4], last), last, bar[6] + 100]
+        return self.bar(channel, prev)
+
+
+def _pipeline(events_s: int) -> dict[str, Any]:
+    listener = {"state": "live", "feed": "simulator", "dropped_events": 0, "malformed": 0}
+    return {"listener": listener, "processors": {"events_s": events_s * 3, "lag_ms": 7, "flush_ms": 2.1}, "ts": int(time.time() * 1000)}
+
+
+async def run(port: int, symbols: int, updates_s: int) -> None:
+    """Serve until cancelled."""
+    market = Market(symbols)
+    async with serve(lambda c: Session(c, market, updates_s).run(), "127.0.0.1", port, subprotocols=None, compression=None) as server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    given = [int(word) for word in sys.argv[1:]]
+    asyncio.run(run(*(given + [8400, 1250, 5000][len(given) :])))
