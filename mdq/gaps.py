@@ -1,0 +1,109 @@
+"""Batches' headers in, what is new, already seen or lost out: exact, per (stream, partition). Pure; times are arguments.
+
+Invariant: every event that the publisher numbered up to the newest batch seen is counted once: as new, or as lost
+(expired or dropped). Duplicates, redelivered or republished, are never new again.
+
+Rules:
+- A publisher's epoch sorts by time. A newer epoch counts from 0: what is missing at its start was lost.
+- An older epoch is refused (`fenced`) while the newer publisher is alive, that is, was heard within 3 s (it marks every
+  queue each second): the older is a listener that lost its lease and flushes late. When the newer one is silent the
+  older may speak again: a clock that runs behind must not silence the feed for ever.
+- Lost events are `expired` when they may have waited for a whole TTL: the batch before them was sent a TTL or more before
+  the one after them arrived (or is not known: we start from a checkpoint). Otherwise the consumer kept up and they
+  were `dropped`: by the byte bound, a broker restart, or the publisher itself. Clocks of the two hosts are compared,
+  so the split is as good as their synchronisation; the sum is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+FENCE_NS = 3_000_000_000
+
+
+class Verdict(Enum):
+    """What to do with a batch."""
+
+    NEW = "new"
+    PARTLY_OLD = "partly old"  # skip the first `skip` events
+    DUPLICATE = "duplicate"  # skip it all
+    FENCED = "fenced"  # of a publisher that has been replaced: skip it all
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The judgement of one batch: `skip` leading events are old; `expired` + `dropped` events were lost before it."""
+
+    verdict: Verdict
+    skip: int = 0
+    expired: int = 0
+    dropped: int = 0
+
+
+@dataclass(slots=True)
+class GapTotals:
+    """Events counted so far."""
+
+    new: int = 0
+    duplicate: int = 0
+    redelivered: int = 0
+    fenced: int = 0
+    expired: int = 0
+    dropped: int = 0
+    epochs: int = 0
+
+
+class GapCounter:
+    """The position in one (stream, partition). Without a restored position the first batch sets it and nothing counts as lost."""
+
+    def __init__(self, ttl_ns: int) -> None:
+        self.epoch = ""
+        self.seq = 0  # of the next event expected
+        self.totals = GapTotals()
+        self._ttl_ns = ttl_ns
+        self._sent_ns = 0  # when the last batch judged new was sent (publisher's wall clock); 0 not known
+        self._heard_ns = 0  # when the current publisher was last heard (our wall clock)
+
+    def restore(self, epoch: str, seq: int, now_ns: int, sent_ns: int = 0) -> None:
+        """Continue from a checkpoint: everything before `seq` of `epoch` has been processed.
+
+        `sent_ns` is when the last batch processed was sent; 0 not known. An empty `epoch` means: from nothing.
+        """
+        self.epoch, self.seq, self._sent_ns, self._heard_ns = epoch, seq, sent_ns, now_ns
+
+    def on_batch(self, epoch: str, seq: int, count: int, sent_ns: int, now_ns: int, redelivered: bool = False) -> Arrival:
+        """Judge a batch (or a mark: `count` 0) that arrives at wall clock `now_ns` and move the position behind it."""
+        if redelivered:
+            self.totals.redelivered += count
+        if epoch != self.epoch and not self._change_epoch(epoch, seq, now_ns, redelivered):
+            self.totals.fenced += count
+            return Arrival(Verdict.FENCED, skip=count)
+        self._heard_ns = now_ns
+        if seq < self.seq and seq + count <= self.seq:
+            self.totals.duplicate += count
+            return Arrival(Verdict.DUPLICATE, skip=count)
+        return self._advance(seq, count, sent_ns, now_ns)
+
+    def _change_epoch(self, epoch: str, seq: int, now_ns: int, redelivered: bool) -> bool:
+        """Begin `epoch`; return False when its publisher has been replaced."""
+        newer = epoch > self.epoch
+        # Redelivered, it was given to our predecessor before what the position already covers.
+        if not newer and (redelivered or now_ns - self._heard_ns < FENCE_NS):
+            return False
+        self.seq = 0 if newer and self.epoch else seq  # joining, or hearing an old one again: history is not ours to miss
+        self.epoch = epoch
+        self.totals.epochs += 1
+        return True
+
+    def _advance(self, seq: int, count: int, sent_ns: int, now_ns: int) -> Arrival:
+        skip = max(0, self.seq - seq)
+        lost = max(0, seq - self.seq)
+        expired = lost if now_ns - self._sent_ns >= self._ttl_ns else 0
+        self.seq = seq + count
+        self._sent_ns = sent_ns
+        self.totals.new += count - skip
+        self.totals.duplicate += skip
+        self.totals.expired += expired
+        self.totals.dropped += lost - expired
+        return Arrival(Verdict.PARTLY_OLD if skip else Verdict.NEW, skip, expired, lost - expired)
