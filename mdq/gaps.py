@@ -16,8 +16,12 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+
+from mdq.batch import Batch
+from mdq.topology import queue
 
 FENCE_NS = 3_000_000_000
 
@@ -41,9 +45,18 @@ class Arrival:
     dropped: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a stream has been read: everything before `seq` of `epoch`. `sent_ns` is when the last batch was sent; 0 not known."""
+
+    epoch: str
+    seq: int
+    sent_ns: int = 0
+
+
 @dataclass(slots=True)
 class GapTotals:
-    """Events counted so far."""
+    """Events of one stream counted so far."""
 
     new: int = 0
     duplicate: int = 0
@@ -55,7 +68,36 @@ class GapTotals:
 
 
 class GapCounter:
-    """The position in one (stream, partition). Without a restored position the first batch sets it and nothing counts as lost."""
+    """The positions of all streams of one partition. Without a restored position a stream's first batch sets it."""
+
+    def __init__(self, ttl_ns: int | None = None) -> None:
+        self._ttl_ns = ttl_ns  # None: each stream's own
+        self._streams: dict[str, StreamGaps] = {}
+
+    def observe(self, batch: Batch, now_ns: int, redelivered: bool = False) -> Arrival:
+        """Judge a batch that arrives at wall clock `now_ns` and move its stream's position behind it."""
+        gaps = self.stream(batch.stream)
+        return gaps.on_batch(batch.epoch, batch.seq, batch.count, batch.sent_ns, now_ns, redelivered)
+
+    def restore(self, stream: str, position: Position) -> None:
+        """Continue a stream from a checkpoint."""
+        self.stream(stream).restore(position)
+
+    def positions(self) -> Iterator[tuple[str, Position]]:
+        """Yield every stream's position, for a checkpoint."""
+        return ((stream, gaps.position) for stream, gaps in self._streams.items())
+
+    def stream(self, stream: str) -> StreamGaps:
+        """Return the counter of one stream (its `totals`), made on first use."""
+        found = self._streams.get(stream)
+        if found is None:
+            ttl_ns = queue(stream, 0).ttl_ms * 1_000_000 if self._ttl_ns is None else self._ttl_ns
+            found = self._streams[stream] = StreamGaps(ttl_ns)
+        return found
+
+
+class StreamGaps:
+    """The position in one (stream, partition)."""
 
     def __init__(self, ttl_ns: int) -> None:
         self.epoch = ""
@@ -65,15 +107,17 @@ class GapCounter:
         self._sent_ns = 0  # when the last batch judged new was sent (publisher's wall clock); 0 not known
         self._heard_ns = 0  # when the current publisher was last heard (our wall clock)
 
-    def restore(self, epoch: str, seq: int, now_ns: int, sent_ns: int = 0) -> None:
-        """Continue from a checkpoint: everything before `seq` of `epoch` has been processed.
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.seq, self._sent_ns)
 
-        `sent_ns` is when the last batch processed was sent; 0 not known. An empty `epoch` means: from nothing.
-        """
-        self.epoch, self.seq, self._sent_ns, self._heard_ns = epoch, seq, sent_ns, now_ns
+    def restore(self, position: Position) -> None:
+        """Continue from a checkpoint."""
+        self.epoch, self.seq, self._sent_ns, self._heard_ns = position.epoch, position.seq, position.sent_ns, 0
 
     def on_batch(self, epoch: str, seq: int, count: int, sent_ns: int, now_ns: int, redelivered: bool = False) -> Arrival:
         """Judge a batch (or a mark: `count` 0) that arrives at wall clock `now_ns` and move the position behind it."""
+        self._heard_ns = self._heard_ns or now_ns  # after a restore: as if the publisher had been heard just now
         if redelivered:
             self.totals.redelivered += count
         if epoch != self.epoch and not self._change_epoch(epoch, seq, now_ns, redelivered):
