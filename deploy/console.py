@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-SAME_LINE_S_MIN = 5.0  # a child that waits says so ten times a second; people are told every five seconds
-LINES_KEPT_MAX = 200
+SAME_LINE_S_MIN = 5.0  # a child that waits says so ten times a second; people are told every five
+KINDS_KEPT_MAX = 200
 LINE_BYTES_MAX = 64 * 1024
 ERROR_MARK = "tapeline "
 
@@ -28,7 +28,7 @@ class Lines:
 
 
 class Story:
-    """One child's lines in, what people are told out. The same news is told once in five seconds."""
+    """One child's lines in, what people are told out. News of the same kind is told once in five seconds."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -44,12 +44,13 @@ class Story:
                 self.refusal = line
             self.last = [*self.last[-19:], line]
             return None
+        kind = f"{event.get('component', self._name)}: {event['event']} {event.get('dependency', '')}"
         text = _told(event)
-        if text is None or now_s - self._told_s.get(text, -SAME_LINE_S_MIN) < SAME_LINE_S_MIN:
+        if text is None or now_s - self._told_s.get(kind, -SAME_LINE_S_MIN) < SAME_LINE_S_MIN:
             return None
-        if len(self._told_s) >= LINES_KEPT_MAX:
+        if len(self._told_s) >= KINDS_KEPT_MAX:
             self._told_s.clear()
-        self._told_s[text] = now_s
+        self._told_s[kind] = now_s
         return f"{event.get('component', self._name)}: {text}"
 
 
@@ -66,7 +67,7 @@ def _event(line: str) -> dict[str, Any] | None:
 def _told(event: dict[str, Any]) -> str | None:
     if event["event"] == "waiting_for_dependency":
         return f"waiting for {event.get('dependency')}: {event.get('error')}. {event.get('fix', '')}".rstrip(". ")
-    if event.get("level") in ("error", "critical"):
+    if event.get("level") in ("warning", "error", "critical"):
         hidden = ("event", "level", "timestamp", "component", "exception")
         facts = " ".join(f"{key}={value}" for key, value in event.items() if key not in hidden)
         return f"{event['event'].replace('_', ' ')} {facts}".strip()

@@ -62,6 +62,7 @@ class Local:
             say("stopping at once")
             for child in self._children:
                 child.kill()
+            rundir.forget(self._dir)
             os._exit(130)
         self._stop.set()
 

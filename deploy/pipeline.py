@@ -10,7 +10,7 @@ from mdl import listener
 from mdl.settings import MdlSettings
 from mdp import worker
 from mdp.settings import MdpSettings
-from mdq import open_broker
+from mdq.connect import open_broker
 from service import logs
 from service.run import Shutdown, main
 from service.settings import load, shown
@@ -23,7 +23,7 @@ async def serve(shutdown: Shutdown) -> None:
     mdl, mdp = load(MdlSettings), load(MdpSettings)
     logs.setup("pipeline", mdl.log_level, mdl.log_format)
     log.info("starting", mdl=shown(mdl), mdp=shown(mdp))
-    broker = open_broker(mdl.mdq_url)
+    broker = open_broker(mdl.mdq_url, "pipeline")
     # The processors outlive the listener: they drain what it published last.
     draining = Shutdown()
     processing = asyncio.create_task(_named("mdp", worker.run(mdp, draining, broker)))

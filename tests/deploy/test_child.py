@@ -15,6 +15,7 @@ import pytest
 from deploy import child as module
 from deploy.child import Child, LogFile, Refused
 from deploy.plan import Process
+from tests.local_run import alive
 from tests.waiting import until
 
 SLEEPS = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(0)); print('up', flush=True); time.sleep(60)"
@@ -115,7 +116,7 @@ async def test_nothing_that_a_dead_child_started_survives(start: Start, tmp_path
     first = child.pid
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    await until(lambda: not _alive(grandchild))
+    await until(lambda: not alive(grandchild))
 
 
 async def test_a_child_dies_with_a_parent_that_was_killed(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ asyncio.run(child.run())
     await until(lambda: "up" in log_of(tmp_path))
     parent.kill()
     await parent.wait()
-    await until(lambda: not _alive(pid))
+    await until(lambda: not alive(pid))
 
 
 def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,10 +147,3 @@ def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert sizes == {"reel.log": 100, "reel.log.1": 100}
     assert (tmp_path / "reel.log").read_text().endswith("000000049\n")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False

@@ -40,11 +40,12 @@ def test_the_same_news_is_told_every_five_seconds() -> None:
     assert sum(line is not None for line in told) == 3
 
 
-def test_errors_are_told_and_chatter_is_not() -> None:
-    """Level error reaches people with its facts; information and warnings stay in the log file."""
+def test_warnings_and_errors_are_told_and_chatter_is_not() -> None:
+    """What is wrong reaches people with its facts; information stays in the log file."""
     story = Story("mdl")
     assert story.read('{"event":"frame_split","level":"info"}', 0) is None
-    assert story.read('{"event":"slow_disk","level":"warning"}', 0) is None
+    assert story.read('{"event":"tape_bad_line","level":"warning","line":7}', 0) == "mdl: tape bad line line=7"
+    assert story.read('{"event":"tape_bad_line","level":"warning","line":8}', 1) is None
     told = story.read('{"event":"key_refused","level":"error","status":"auth_failed","timestamp":"2026"}', 0)
     assert told == "mdl: key refused status=auth_failed"
 
