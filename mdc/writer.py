@@ -23,14 +23,16 @@ redis.call('SET', KEYS[1], ARGV[1], 'NX')
 redis.call('SET', KEYS[2], ARGV[2], 'NX')
 return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
 """
+RENEW_CACHE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end"
 
 
 class Outcome(IntEnum):
-    """What became of a flush: applied; refused because another worker owns the partition; refused because the cache is new."""
+    """What became of a flush: applied, or refused because another worker owns the partition, the cache is new or rolled back."""
 
     APPLIED = 0
     FENCED = 1
     NEW_CACHE = 2
+    ROLLED_BACK = 3
 
 
 class Flush:
@@ -39,7 +41,7 @@ class Flush:
     def __init__(self, partition: int, epoch: str) -> None:
         self.partition = partition
         self.epoch = epoch
-        self.documents = 0
+        self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}
         self._history: list[Any] = []
@@ -82,8 +84,8 @@ class Flush:
         return not (self._groups or self.checkpoint or self._shared or self._shares or self._letters or self._history)
 
     def arguments(self, fence: int, number: int) -> list[Any]:
-        """Return the ARGV of scripts/flush.lua; `number` grows with every flush of the partition."""
-        args: list[Any] = [fence, self.epoch, number, DAY_MS if self.checkpoint else 0, len(self._groups)]
+        """Return the ARGV of scripts/flush.lua; `number` grows by one with every flush of the partition, 0 = not numbered."""
+        args: list[Any] = [fence, self.epoch, number, int(self.start_over), DAY_MS, len(self._groups)]
         for name, pairs in self._groups.items():
             kind = KINDS[name]
             channel = f"up:{kind.group}:{self.partition}"
@@ -122,6 +124,13 @@ class Writer:
             what = f"the cache was written with {int(known)} partitions, this worker has MDQ_PARTITIONS={partitions}"
             raise OperatorError(what, "Give every component the same MDQ_PARTITIONS, or empty the cache to change it")
         return str(epoch.decode())
+
+    async def renew(self, old_epoch: str, new_epoch: str) -> None:
+        """Begin a new life of the cache unless another worker already has.  Raises: CacheUnavailable."""
+        try:
+            await self._redis.eval(RENEW_CACHE, 1, keys.EPOCH, old_epoch, new_epoch)
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None
 
     async def write(self, flushes: list[tuple[int, list[Any]]]) -> list[Outcome]:
         """Apply `(partition, arguments)` flushes, each on its own.  Raises: CacheUnavailable (apply them again, unchanged)."""

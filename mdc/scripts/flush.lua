@@ -1,6 +1,8 @@
--- One partition's changes in, written and published all or nothing; out: 0 applied, 1 fenced off, 2 another cache life.
+-- One partition's changes in, written and published all or nothing; out: 0 applied (once), 1 fenced off, 2 another cache
+-- life, 3 the cache was rolled back to an older state.
 -- KEYS  fence, mdc:epoch, checkpoint.
--- ARGV  fence number, epoch, flush number, checkpoint TTL (ms), then sections, each led by its count:
+-- ARGV  fence number, epoch, flush number (0 = not numbered), start over (1 = drop the old checkpoint), checkpoint TTL (ms),
+-- then sections, each led by its count:
 --   update groups: pub/sub channel, keep (0 = one document, else a list of so many), TTL (ms, 0 = none), n, n × (key, document)
 --   history: key, how many of the newest entries to drop first, value ('' = none), keep, TTL
 --   checkpoint pairs: field, value           hash shares: key, field, value
@@ -10,11 +12,23 @@
 local call = redis.call
 if call('GET', KEYS[1]) ~= ARGV[1] then return 1 end
 if call('GET', KEYS[2]) ~= ARGV[2] then return 2 end
-local last = call('HGET', KEYS[3], 'flush')
-if last and tonumber(last) >= tonumber(ARGV[3]) then return 0 end -- the answer to this flush was lost, not the flush
+local number = tonumber(ARGV[3])
+if ARGV[4] == '1' then
+  if call('HGET', KEYS[3], 'life') == ARGV[2] then return 0 end
+  call('DEL', KEYS[3])
+  call('HSET', KEYS[3], 'life', ARGV[2])
+elseif number > 0 then
+  local last = tonumber(call('HGET', KEYS[3], 'flush') or 0)
+  if last == number then return 0 end -- the answer to this flush was lost, not the flush
+  if last ~= number - 1 then return 3 end
+end
+if number > 0 then
+  call('HSET', KEYS[3], 'flush', ARGV[3])
+  call('PEXPIRE', KEYS[3], ARGV[5])
+end
 
 local SLACK = 64 -- lists are trimmed this late, so that most appends cost one call
-local a = 5
+local a = 6
 local function take()
   local value = ARGV[a]
   a = a + 1
@@ -60,11 +74,6 @@ while pairs_left > 0 do
   a = a + 2 * some
   pairs_left = pairs_left - some
 end
-if tonumber(ARGV[4]) > 0 then
-  call('HSET', KEYS[3], 'flush', ARGV[3])
-  call('PEXPIRE', KEYS[3], ARGV[4])
-end
-
 for _ = 1, tonumber(take()) do
   call('HSET', take(), take(), take())
 end

@@ -16,6 +16,8 @@ from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME
 from mdp.events import AnyBar, AnyTrade, IndexValue
 from mdp.exact import number, ratio, units
 
+HISTORY_ALL = 1_000_000  # drop whatever history a new cache may still hold: it is written again from what is retained
+
 
 class Bar(msgspec.Struct, array_like=True):
     """One bar; `start` in ms, prices null until a trade may set them, `volume` in units, `notional` in units²."""
@@ -166,7 +168,10 @@ class BarsAnalyzer(Analyzer):
                 self._store(flush, symbol, series)
             bar = series.current
             prev = series.closed[-1].row() if series.closed else None
-            data = BarData(*bar.row(), series.number, prev, series.revision)  # type: ignore[arg-type]  # a row is that
+            data = BarData(
+                bar.start, bar.open, bar.high, bar.low, bar.close, number(bar.volume), ratio(bar.notional, bar.volume),
+                bar.trades, series.number, prev, series.revision,
+            )  # fmt: skip
             write(symbol, max(bar.close_ts, bar.start), encode(data))
             checkpoint += (f"{kind}:{symbol}", b"[%d,%b]" % (self._out.seq(symbol), encode(series)))
         self._changed.clear()
@@ -179,7 +184,7 @@ class BarsAnalyzer(Analyzer):
 
     def rewrite(self) -> None:
         for series in self._series.values():
-            series.stored = 0
+            series.corrected, series.stored = True, HISTORY_ALL
         self._changed.update(self._series)
         self._announce = True
 

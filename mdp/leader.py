@@ -1,0 +1,70 @@
+"""Every partition's share in, the market's boards and the pipeline's status out; done by whoever owns partition 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from mdc import keys
+from mdc.channels import BOARDS
+from mdc.connect import AWAY, CacheUnavailable
+from mdc.writer import Flush, Outcome, Writer
+from mdp.analyzers.boards import merge_shares
+from mdp.partition import Partition
+from mdp.status import PipelineStatus
+
+BOARDS_EVERY_S = 0.25
+STATUS_EVERY_S = 1.0
+STATS = "mdp:stats"
+log = structlog.get_logger()
+
+
+class Leader:
+    """Publishes what is merged over partitions. Fenced like a flush of partition 0, so two leaders never both write."""
+
+    def __init__(self, redis: Any, writer: Writer, partitions: int, board_rows: int) -> None:
+        self._redis = redis
+        self._writer = writer
+        self._partitions = partitions
+        self._rows_max = board_rows
+        self._status = PipelineStatus()
+        self._shares: dict[str, list[bytes]] = {}
+        self._epoch = ""
+
+    async def publish(self, zero: Partition, now_ms: int, with_status: bool) -> None:
+        """Publish the boards whose shares changed, and the status when it is due.  Raises: CacheUnavailable."""
+        if zero.epoch != self._epoch:
+            self._epoch = zero.epoch
+            self._shares.clear()
+        flush = Flush(0, zero.epoch)
+        try:
+            await self._add_boards(flush, now_ms)
+            if with_status:
+                await self._add_status(flush, zero, now_ms)
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None
+        if flush.empty:
+            return
+        [outcome] = await self._writer.write([(0, flush.arguments(zero.fence, 0))])
+        if outcome is not Outcome.APPLIED:
+            self._shares.clear()
+
+    async def _add_boards(self, flush: Flush, now_ms: int) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for board in BOARDS:
+                pipe.hgetall(keys.parts(f"board:{board}"))
+            found = await pipe.execute()
+        for board, shares in zip(BOARDS, found, strict=True):
+            values = [body for number, body in sorted(shares.items()) if int(number) < self._partitions]
+            if values and values != self._shares.get(board):
+                self._shares[board] = values
+                flush.add_shared("board", f"board:{board}", now_ms, merge_shares(values, self._rows_max))
+
+    async def _add_status(self, flush: Flush, zero: Partition, now_ms: int) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hvals(keys.parts("counts"))
+            pipe.hvals(STATS)
+            counts, workers = await pipe.execute()
+        data = self._status.build(now_ms, counts, workers, zero.listener, self._partitions)
+        flush.add_shared("status", "status:pipeline", now_ms, data)

@@ -1,0 +1,57 @@
+"""A worker's heartbeat in, the partitions it owns out: leases in the cache spread them evenly and move them when workers change.
+
+Invariant: a partition has at most one owner at a time as far as the cache is concerned: every claim raises the partition's
+fence, and a flush with an old fence writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from mdc.connect import AWAY, CacheUnavailable
+from service.lease import RELEASE
+
+LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
+BEAT_S = 0.4
+
+
+@dataclass(slots=True)
+class Share:
+    """What a worker owns: partition → fence; `surplus` of them should be given to others; `workers` are alive."""
+
+    owned: dict[int, int] = field(default_factory=dict)
+    surplus: int = 0
+    workers: int = 0
+
+
+class Ownership:
+    """The membership of one worker. Call `beat()` every BEAT_S."""
+
+    def __init__(self, redis: Any, worker: str, partitions: int, lease_ms: int = LEASE_MS) -> None:
+        self.worker = worker
+        self._partitions = partitions
+        self._lease_ms = lease_ms
+        self._beat = redis.register_script(files("mdp").joinpath("scripts/ownership.lua").read_text())
+        self._release = redis.register_script(RELEASE)
+
+    async def beat(self, claim: bool = True, remembered: Iterable[int] = ()) -> Share:
+        """Renew what we own and, with `claim`, take free partitions up to our fair share.  Raises: CacheUnavailable.
+
+        `remembered` are the partitions whose state we hold in memory: in an emptied cache they are ours first.
+        """
+        args = [self.worker, self._lease_ms, self._partitions, int(claim), *remembered]
+        try:
+            members, surplus, *pairs = await self._beat(keys=["mdp:workers", "mdp:since"], args=args)
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None
+        return Share(dict(zip(pairs[::2], pairs[1::2], strict=True)), int(surplus), int(members))
+
+    async def release(self, partition: int) -> None:
+        """Give a partition up: the next beat of any worker takes it.  Raises: CacheUnavailable."""
+        try:
+            await self._release(keys=[f"lease:partition:{partition}"], args=[self.worker])
+        except AWAY as error:
+            raise CacheUnavailable(str(error)) from None

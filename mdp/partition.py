@@ -1,0 +1,221 @@
+"""The batches of one partition in, its flushes out: analyzers, positions, losses and bad events together. Pure.
+
+Invariant: an event changes the analyzers at most once: what lies at or below the position in the checkpoint is skipped, and
+checkpoint, position and documents leave in the same flush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from mdc.writer import Flush
+from mdp.analyzer import Analyzer, BadEvent
+from mdp.conditions import ALL, VOLUME, Rules
+from mdp.events import (
+    MINUTE_BARS,
+    QUOTES,
+    SECOND_BARS,
+    TRADES,
+    Decoder,
+    Event,
+    IndexValue,
+    LimitBands,
+)  # fmt: skip
+from mdp.exact import units
+from mdq.batch import Batch
+from mdq.gaps import GapCounter, Position
+
+SAMPLE_BYTES_MAX = 500
+UNKNOWN_TYPES_MAX = 50
+Handler = Callable[[Any], None]
+
+
+class Counts(msgspec.Struct):
+    """What happened to a partition since its cache began; they survive hand-overs with the checkpoint. All in events."""
+
+    events: dict[str, int] = {}
+    expired: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+    redelivered: int = 0
+    bad: int = 0
+    malformed_batches: int = 0
+    unknown: dict[str, int] = {}
+    late: int = 0
+
+
+def _overrides(analyzer: Analyzer, name: str) -> bool:
+    return getattr(type(analyzer), name) is not getattr(Analyzer, name)
+
+
+class Partition:
+    """One partition's state. `epoch` is the cache's; `fence` proves to the cache that we own it."""
+
+    def __init__(self, number: int, fence: int, epoch: str, analyzers: Sequence[Analyzer]) -> None:
+        self.number = number
+        self.fence = fence
+        self.epoch = epoch
+        self.counts = Counts()
+        self.flush_number = 0
+        self.oldest_ns = 0  # when the oldest event of the flush in the making was received
+        self.listener: dict[str, Any] | None = None  # the newest status event
+        self._analyzers = analyzers
+        self._gaps = GapCounter()
+        self._decoder = Decoder()
+        self._rules = Rules()
+        self._letters: list[bytes] = []
+        self._dirty = False
+        self._start_over = False
+        self._handlers = self._routes()
+        self._trade_handlers = [a.on_trade for a in analyzers if _overrides(a, "on_trade")]
+
+    def on_batch(self, batch: Batch, redelivered: bool, now_ns: int) -> None:
+        """Take one delivery: skip what is already in, count what is missing, feed the rest to the analyzers."""
+        seen = self._gaps.observe(batch, now_ns, redelivered)
+        counts, stream = self.counts, batch.stream
+        if seen.expired:
+            counts.expired[stream] = counts.expired.get(stream, 0) + seen.expired
+        if seen.dropped:
+            counts.dropped[stream] = counts.dropped.get(stream, 0) + seen.dropped
+        fresh = batch.count - seen.skip
+        if redelivered:
+            counts.redelivered += seen.skip
+        if seen.skip or fresh or seen.expired or seen.dropped:
+            self._dirty = True
+        if fresh <= 0:
+            return
+        counts.events[stream] = counts.events.get(stream, 0) + fresh
+        if not self.oldest_ns or batch.first_ns < self.oldest_ns:
+            self.oldest_ns = batch.first_ns
+        if stream == "unknown":
+            self._count_unknown(batch.body, seen.skip)
+        elif stream == "status":
+            self._take_status(batch.body)
+        else:
+            self._take_events(batch, seen.skip)
+
+    def on_malformed(self, body: bytes, reason: str) -> None:
+        """Count and keep a queue message that is no batch at all."""
+        self.counts.malformed_batches += 1
+        self._keep(body, reason, "batch")
+
+    def collect(self, now_ms: int) -> Flush | None:
+        """Return everything that changed since the last call, None when nothing did. The caller must get it applied,
+        unchanged, before the next call, or throw this partition away."""
+        flush = Flush(self.number, self.epoch)
+        flush.start_over = self._start_over
+        for analyzer in self._analyzers:
+            analyzer.on_time(now_ms)
+            analyzer.collect(flush)
+        for letter in self._letters:
+            flush.add_dead_letter(letter)
+        self._letters.clear()
+        if self._dirty:
+            self._dirty = False
+            self._checkpoint(flush)
+        if flush.empty:
+            return None
+        self._start_over = False
+        self.flush_number += 1
+        return flush
+
+    def restore(self, cells: dict[bytes, bytes]) -> None:
+        """Continue from a checkpoint: the fields and values of its hash."""
+        by_analyzer: dict[str, list[tuple[str, bytes]]] = {analyzer.name: [] for analyzer in self._analyzers}
+        names = sorted(by_analyzer, key=len, reverse=True)
+        for field, value in cells.items():
+            key = field.decode()
+            if key == "life":
+                continue
+            if key == "flush":
+                self.flush_number = int(value)
+            elif key == "counts":
+                self.counts = msgspec.json.decode(value, type=Counts)
+            elif key.startswith("position:"):
+                self._gaps.restore(key.removeprefix("position:"), msgspec.json.decode(value, type=Position))
+            else:
+                name = next((name for name in names if key.startswith(f"{name}:")), None)
+                if name is not None:
+                    by_analyzer[name].append((key[len(name) + 1 :], value))
+        for analyzer in self._analyzers:
+            analyzer.restore(by_analyzer[analyzer.name])
+
+    def rewrite(self, fence: int, epoch: str) -> None:
+        """The cache is new: write everything we know under its epoch."""
+        self.fence, self.epoch = fence, epoch
+        self._dirty = self._start_over = True
+        for analyzer in self._analyzers:
+            analyzer.rewrite()
+
+    def _take_events(self, batch: Batch, skip: int) -> None:
+        events, bad = self._decoder.decode(batch.body, skip)
+        for body, reason in bad:
+            self._bad(body, reason, batch.stream)
+        self._dispatch(events, batch.stream)
+
+    def _dispatch(self, events: list[Event], stream: str) -> None:
+        handlers, on_trade, rules = self._handlers, self._trade_handlers, self._rules
+        position = 0
+        while position < len(events):
+            try:
+                for event in events[position:] if position else events:
+                    position += 1
+                    many = handlers[event.__class__]
+                    if many is None:
+                        rule = rules.of(event.conditions) if event.conditions and not event.continuous else ALL  # type: ignore[union-attr]
+                        volume = units(event.size) if rule & VOLUME else 0  # type: ignore[union-attr]
+                        notional = volume * units(event.price) if volume else 0  # type: ignore[union-attr]
+                        for trade_handler in on_trade:
+                            trade_handler(event, rule, volume, notional)  # type: ignore[arg-type]
+                    else:
+                        for handler in many:
+                            handler(event)
+            except BadEvent as error:
+                self._bad(msgspec.json.encode(events[position - 1]), str(error), stream)
+
+    def _routes(self) -> dict[type, list[Handler] | None]:
+        """Return event type → handlers; None marks a trade, which is prepared once for all analyzers."""
+        routes: dict[type, list[Handler] | None] = dict.fromkeys(TRADES)
+        for types, name in (
+            (QUOTES, "on_quote"), (SECOND_BARS, "on_second_bar"), (MINUTE_BARS, "on_minute_bar"), ((LimitBands,), "on_bands"),
+            ((IndexValue,), "on_value"),
+        ):  # fmt: skip
+            for kind in types:
+                routes[kind] = [getattr(a, name) for a in self._analyzers if _overrides(a, name)]
+        return routes
+
+    def _count_unknown(self, body: bytes, skip: int) -> None:
+        unknown = self.counts.unknown
+        for piece in self._decoder.pieces(body)[skip:]:
+            name = self._decoder.type_name(piece)
+            if name not in unknown and len(unknown) >= UNKNOWN_TYPES_MAX:
+                name = "(other)"
+            if name not in unknown:
+                self._keep(piece, f"unknown event type {name}", "unknown")
+            unknown[name] = unknown.get(name, 0) + 1
+
+    def _take_status(self, body: bytes) -> None:
+        for piece in self._decoder.pieces(body):
+            facts = msgspec.json.decode(piece)
+            if isinstance(facts, dict):
+                self.listener = facts
+
+    def _bad(self, body: bytes, reason: str, stream: str) -> None:
+        self.counts.bad += 1
+        self._dirty = True
+        self._keep(body, reason, stream)
+
+    def _keep(self, body: bytes, reason: str, stream: str) -> None:
+        sample = body[:SAMPLE_BYTES_MAX].decode(errors="replace")
+        facts = {"stream": stream, "partition": self.number, "reason": reason, "event": sample}
+        self._letters.append(msgspec.json.encode(facts))
+        del self._letters[:-1000]
+
+    def _checkpoint(self, flush: Flush) -> None:
+        counts = msgspec.json.encode(self.counts)
+        flush.checkpoint += ("counts", counts)
+        flush.add_share("counts", counts)
+        for stream, position in self._gaps.positions():
+            flush.checkpoint += (f"position:{stream}", msgspec.json.encode(position))

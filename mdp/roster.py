@@ -1,0 +1,34 @@
+"""Analyzer names in, the analyzers of one partition out. To add one: write it under analyzers/ and give it a name here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mdp.analyzer import Analyzer
+from mdp.analyzers.bars import BarsAnalyzer
+from mdp.analyzers.boards import BoardsAnalyzer
+from mdp.analyzers.halts import HaltsAnalyzer
+from mdp.analyzers.quote import QuoteAnalyzer
+from mdp.analyzers.range import RangeAnalyzer
+from mdp.analyzers.trades import TradesAnalyzer
+from mdp.reference import Reference
+
+ANALYZERS = ("quote", "bars", "trades", "boards", "range", "halts")  # `pipeline` is the worker's own: see status.py
+DEFAULT = ",".join(ANALYZERS)
+SECOND_MS, MINUTE_MS = 1_000, 60_000
+SECONDS_RETAINED, MINUTES_RETAINED = 10, 5  # how late a trade may come and still correct its bar
+
+
+def build(names: Sequence[str], reference: Reference, board_rows: int) -> list[Analyzer]:
+    """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what `quote` knows)."""
+    quotes = QuoteAnalyzer(reference)
+    made: dict[str, list[Analyzer]] = {
+        "quote": [quotes],
+        "bars": [BarsAnalyzer("bars:1s", SECOND_MS, SECONDS_RETAINED), BarsAnalyzer("bars:1m", MINUTE_MS, MINUTES_RETAINED)],
+        "trades": [TradesAnalyzer()],
+        "boards": [BoardsAnalyzer(quotes, board_rows)],
+        "range": [RangeAnalyzer()],
+        "halts": [HaltsAnalyzer()],
+    }
+    wanted = set(names) | ({"quote"} if "boards" in names else set())
+    return [analyzer for name in ANALYZERS if name in wanted for analyzer in made[name]]

@@ -1,0 +1,42 @@
+"""The processors' settings, read from the environment once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mdp.roster import ANALYZERS, DEFAULT
+from service.settings import ComponentSettings
+
+
+class MdpSettings(ComponentSettings):
+    """Settings of one processor worker."""
+
+    admin_port: int = Field(9102, ge=0, le=65535, validation_alias="MDP_ADMIN_PORT", description="0 = a free one")
+    analyzers: str = Field(DEFAULT, validation_alias="MDP_ANALYZERS", description="comma-separated, see mdp/README.md")
+    flush_ms: int = Field(50, ge=5, le=5_000, validation_alias="MDP_FLUSH_MS", description="pause between flushes at low load")
+    flush_ms_max: int = Field(500, ge=5, le=10_000, validation_alias="MDP_FLUSH_MS_MAX", description="the same under full load")
+    prefetch: int = Field(64, ge=1, le=10_000, validation_alias="MDP_PREFETCH", description="unacknowledged batches a queue")
+    board_rows: int = Field(500, ge=1, le=500, validation_alias="MDP_BOARD_ROWS", description="rows of a board")
+    reference: Path | None = Field(None, validation_alias="MDP_REFERENCE", description="CSV symbol,prev_close,avg_volume")
+    worker: str = Field("", max_length=64, validation_alias="MDP_WORKER", description="name of the worker; empty = made up")
+
+    @field_validator("analyzers")
+    @classmethod
+    def _known_analyzers(cls, value: str) -> str:
+        unknown = [name for name in value.split(",") if name.strip() not in ANALYZERS]
+        if unknown:
+            raise ValueError(f"unknown analyzers {', '.join(unknown)}; there are {', '.join(ANALYZERS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _flush_range(self) -> Self:
+        if self.flush_ms > self.flush_ms_max:
+            raise ValueError("MDP_FLUSH_MS must not be above MDP_FLUSH_MS_MAX")
+        return self
+
+    @property
+    def analyzer_names(self) -> list[str]:
+        return [name.strip() for name in self.analyzers.split(",")]
