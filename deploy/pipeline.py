@@ -24,6 +24,7 @@ async def serve(shutdown: Shutdown) -> None:
     logs.setup("pipeline", mdl.log_level, mdl.log_format)
     log.info("starting", mdl=shown(mdl), mdp=shown(mdp))
     broker = open_broker(mdl.mdq_url, "pipeline")
+    await broker.connect()
     # The processors outlive the listener: they drain what it published last.
     draining = Shutdown()
     processing = asyncio.create_task(_named("mdp", worker.run(mdp, draining, broker)))

@@ -26,14 +26,18 @@ class LocalRun:
     def __init__(self, run_dir: Path, **variables: str) -> None:
         self.dir = run_dir
         self.lines: list[str] = []
-        env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-        env |= dict.fromkeys(FREE_PORTS, "0") | {"RUN_DIR": str(run_dir)} | variables
+        env = self.clean_environment() | dict.fromkeys(FREE_PORTS, "0") | {"RUN_DIR": str(run_dir)} | variables
         self.process = subprocess.Popen(
             [sys.executable, "-m", "deploy.local"], cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @staticmethod
+    def clean_environment() -> dict[str, str]:
+        """Return this process's environment without any variable that Tapeline reads."""
+        return {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 
     def __enter__(self) -> LocalRun:
         return self
