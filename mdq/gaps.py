@@ -47,7 +47,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a stream has been read: everything before `seq` of `epoch`. `sent_ns` is when the last batch was sent; 0 not known."""
+    """How far a stream has been read: up to before `seq` of `epoch`. `sent_ns`: when the last batch was sent; 0 not known."""
 
     epoch: str
     seq: int
