@@ -1,44 +1,50 @@
 """Queue depths in, whether a lossless replay may go on out: nothing may grow old in the queues when a processor dies.
 
-The gate begins closed. It opens when every watched queue is empty although marks were put into all of them: then somebody
-reads. (Marks come every second and live 5 s, so a queue without a reader is never empty.) It closes as soon as more is
-ready than the processors took in the last moments, and opens again only when everything is empty. So at any time at most
-`BACKLOG_S` of events wait, and a takeover of less than TTL - BACKLOG_S - the sampling period loses nothing.
+A queue is proven when a mark that was confirmed in it has been taken: then somebody reads. The gate is open while less is
+ready than the processors took in the last moments, and once shut opens only when all queues are empty. (Marks come every
+second and live 5 s, so a queue without a reader is never empty.) So at any time at most `BACKLOG_S` of events wait, and a
+takeover of less than the TTL - BACKLOG_S - one sampling period loses nothing.
 """
 
 from __future__ import annotations
 
 BACKLOG_S = 0.4
 BACKLOG_EVENTS_MIN = 4_000  # below this nothing can grow old: the slowest processor takes so many in a tenth of a second
-MEASURE_NS = 1_000_000_000
+MEASURE_NS = 500_000_000
+
+Key = tuple[str, int]
 
 
 class ReplayGate:
-    """Fed with samples of the queues; `open` tells whether the replay may publish. Counts are of this publisher."""
+    """Fed with samples of the queues; `passes(keys)` tells whether events of those queues may be published."""
 
     def __init__(self) -> None:
-        self.open = False
+        self.open = True
         self.drained_s = 0.0
+        self.proven: set[Key] = set()
         self._since_ns: int | None = None
         self._taken_then = 0.0
 
-    def sample(self, depths: dict[str, int], events: int, batches: int, now_ns: int) -> bool:
-        """Take one sample: ready batches by queue, events and batches published so far; return whether the gate is open.
+    def passes(self, keys: set[Key]) -> bool:
+        """Return whether events of these queues may go on now."""
+        return self.open and keys <= self.proven
 
-        Call it only with depths that were read after marks had been confirmed on every watched queue.
-        """
-        ready = sum(depths.values())
+    def prove(self, depths: dict[Key, int]) -> None:
+        """Note which queues were found empty after a mark was confirmed in each of them."""
+        self.proven.update(key for key, ready in depths.items() if ready == 0)
+
+    def sample(self, ready: int, events: int, batches: int, now_ns: int) -> None:
+        """Take one sample of all proven queues: batches ready, and what was published so far."""
         backlog = ready * events / batches if batches else 0.0
         self._measure(events - backlog, now_ns)
         if self.open:
             self.open = backlog <= max(BACKLOG_EVENTS_MIN, BACKLOG_S * self.drained_s)
         else:
             self.open = ready == 0
-        return self.open
 
     def shut(self) -> None:
-        """Close it: the queues cannot be seen, or the readers are to be proven again."""
-        self.open = False
+        """The queues cannot be seen: their readers are to be proven again."""
+        self.proven.clear()
         self._since_ns = None
 
     def _measure(self, taken: float, now_ns: int) -> None:

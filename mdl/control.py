@@ -1,0 +1,118 @@
+"""Operators' requests in, the feed and the recording changed out; what is not valid is refused with a 400 that says why."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from litestar import get, post
+from litestar.exceptions import ClientException
+from litestar.types import ControllerRouterHandler
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
+
+from mdl.settings import MdlSettings
+from service.admin import require_admin
+from service.errors import OperatorError
+from service.settings import load
+
+if TYPE_CHECKING:
+    from mdl.listener import Listener
+
+
+class Change(Struct, forbid_unknown_fields=True):
+    """What may be changed while running; what is not given stays as it is."""
+
+    feed: str | UnsetType = UNSET
+    market: str | UnsetType = UNSET
+    subscriptions: str | list[str] | UnsetType = UNSET
+    delayed: bool | UnsetType = UNSET
+    api_key: str | UnsetType = UNSET
+    massive_url: str | UnsetType = UNSET
+    tape: str | UnsetType = UNSET
+    speed: str | float | UnsetType = UNSET
+    loop: bool | UnsetType = UNSET
+    symbols: int | UnsetType = UNSET
+    rate: float | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    quotes: float | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+
+
+def routes(listener: Listener) -> list[ControllerRouterHandler]:
+    """Return the admin port's handlers of one listener."""
+
+    @get("/feed", sync_to_thread=False)
+    def feed() -> dict[str, Any]:
+        return describe(listener)
+
+    @post("/feed", guards=[require_admin], status_code=200)
+    async def change_feed(data: Change) -> dict[str, Any]:
+        try:
+            await listener.session.change(changed(listener.session.settings, data))
+        except OperatorError as error:
+            raise ClientException(error.what) from None
+        return describe(listener)
+
+    @post("/feed/start", guards=[require_admin], status_code=200)
+    async def start_feed() -> dict[str, Any]:
+        await listener.session.start()
+        return describe(listener)
+
+    @post("/feed/stop", guards=[require_admin], status_code=200)
+    async def stop_feed() -> dict[str, Any]:
+        await listener.session.stop()
+        return describe(listener)
+
+    @post("/record/start", guards=[require_admin], status_code=200)
+    async def start_recording() -> dict[str, Any]:
+        try:
+            await asyncio.to_thread(listener.recorder.start)
+        except OSError as error:
+            raise ClientException(f"cannot record to {listener.recorder.folder}: {error.strerror or error}") from None
+        return describe(listener)
+
+    @post("/record/stop", guards=[require_admin], status_code=200)
+    async def stop_recording() -> dict[str, Any]:
+        await asyncio.to_thread(listener.recorder.stop)
+        return describe(listener)
+
+    return [feed, change_feed, start_feed, stop_feed, start_recording, stop_recording]
+
+
+def changed(settings: MdlSettings, change: Change) -> MdlSettings:
+    """Return the settings with the change in them, checked as at start-up.  Raises: OperatorError."""
+    given = {name: value for name, value in asdict(change).items() if value is not UNSET}
+    if isinstance(given.get("subscriptions"), list):
+        given["subscriptions"] = ",".join(given["subscriptions"])
+    if isinstance(given.get("speed"), float | int):
+        given["speed"] = f"{given['speed']:g}"
+    if "market" in given and "subscriptions" not in given and given["market"] != settings.market:
+        given["subscriptions"] = ""  # those of the old market mean nothing in the new one
+    return load(type(settings), **(settings.model_dump() | given))
+
+
+def describe(listener: Listener) -> dict[str, Any]:
+    """Return all an operator wants to see of the feed; never the key."""
+    settings, session, recorder = listener.session.settings, listener.session, listener.recorder
+    source = {
+        "massive": {"url": settings.massive_url or "vendor", "delayed": settings.delayed, "subscriptions": settings.topics},
+        "replay": {"tape": settings.tape, "speed": settings.speed, "loop": settings.loop},
+        "simulator": {
+            "symbols": settings.symbols, "rate": settings.rate, "seed": settings.seed, "quotes": settings.quotes,
+            "session": settings.session,
+        },
+    }[settings.feed]  # fmt: skip
+    lease = session.lease
+    held = None if lease is None else {"name": lease.name, "held": lease.held, "epoch": lease.epoch, "reason": lease.reason}
+    return listener.facts() | {
+        "source": source,
+        "waiting_for": listener.intake.waiting_for,
+        "vendor_status": listener.intake.vendor_status,
+        "epoch": listener.publisher.epoch,
+        "lease": held,
+        "record": {
+            "recording": recorder.recording, "folder": str(recorder.folder), "frames": recorder.recorded_frames,
+            "dropped_frames": recorder.dropped_frames, "bytes": recorder.written_bytes, "reason": recorder.reason,
+        },
+    }  # fmt: skip
