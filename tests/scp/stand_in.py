@@ -33,8 +33,17 @@ class Market:
         prev = 0.00001302 if name == "SKL-USD" else 1.08345 if name == "USD/EUR" else round(self.dice.uniform(4, 900), 2)
         tick = 1e-8 if name == "SKL-USD" else 1e-5 if name == "USD/EUR" else 0.01
         last = prev + tick * round(prev * self.dice.gauss(0, 0.02) / tick)
-        quote = {"prev_close": prev, "open": last, "high": last, "low": last, "volume": self.dice.randrange(10**3, 10**7), "tick": tick}
-        return quote | {"last": last, "trades": self.dice.randrange(10, 9000), "session": "regular"} | self._around(last, prev, tick)
+        quote = {
+            "prev_close": prev,
+            "open": last,
+            "high": last,
+            "low": last,
+            "volume": self.dice.randrange(10**3, 10**7),
+            "tick": tick,
+        }
+        return (
+            quote | {"last": last, "trades": self.dice.randrange(10, 9000), "session": "regular"} | self._around(last, prev, tick)
+        )
 
     def _around(self, last: float, prev: float, tick: float) -> dict[str, Any]:
         spread = tick * self.dice.randint(1, 3)
@@ -51,7 +60,9 @@ class Market:
         quote = self.quotes[name]
         last = round(max(quote["tick"], quote["last"] + quote["tick"] * self.dice.choice((-2, -1, -1, 0, 1, 1, 2))), 8)
         changed = {"last": last, "volume": quote["volume"] + 100, "trades": quote["trades"] + 1, "ts": int(time.time() * 1000)}
-        changed |= {"high": max(quote["high"], last), "low": min(quote["low"], last)} | self._around(last, quote["prev_close"], quote["tick"])
+        changed |= {"high": max(quote["high"], last), "low": min(quote["low"], last)} | self._around(
+            last, quote["prev_close"], quote["tick"]
+        )
         quote |= changed
         return name, changed
 
@@ -163,13 +174,27 @@ class Session:
         for back in range(1, 119):
             close, price = price, round(price + tick * self.market.dice.randint(-9, 9), 8)
             high, low = max(price, close) + tick * 3, min(price, close) - tick * 3
-            bars.append([now // step * step - back * step, price, high, low, close, self.market.dice.randint(100, 9000), close, 9])
+            bars.append(
+                [now // step * step - back * step, price, high, low, close, self.market.dice.randint(100, 9000), close, 9]
+            )
         self.bars[channel] = [118, now // step * step, quote["last"], quote["last"], quote["last"], quote["last"], 100]
         return self.bar(channel, None) | {"history": bars[::-1]}
 
     def bar(self, channel: str, prev: Any) -> dict[str, Any]:
         i, t, o, h, low, c, v = self.bars[channel]
-        return {"t": t, "open": o, "high": h, "low": low, "close": c, "volume": v, "vwap": c, "trades": 5, "i": i, "prev": prev, "rev": 0}
+        return {
+            "t": t,
+            "open": o,
+            "high": h,
+            "low": low,
+            "close": c,
+            "volume": v,
+            "vwap": c,
+            "trades": 5,
+            "i": i,
+            "prev": prev,
+            "rev": 0,
+        }
 
     async def push(self) -> None:
         """Send what moved, every 50 ms; boards, alerts and status less often."""
@@ -236,13 +261,19 @@ class Session:
 
 def _pipeline(events_s: int) -> dict[str, Any]:
     listener = {"state": "live", "feed": "simulator", "dropped_events": 0, "malformed": 0}
-    return {"listener": listener, "processors": {"events_s": events_s * 3, "lag_ms": 7, "flush_ms": 2.1}, "ts": int(time.time() * 1000)}
+    return {
+        "listener": listener,
+        "processors": {"events_s": events_s * 3, "lag_ms": 7, "flush_ms": 2.1},
+        "ts": int(time.time() * 1000),
+    }
 
 
 async def run(port: int, symbols: int, updates_s: int) -> None:
     """Serve until cancelled."""
     market = Market(symbols)
-    async with serve(lambda c: Session(c, market, updates_s).run(), "127.0.0.1", port, subprotocols=None, compression=None) as server:
+    async with serve(
+        lambda c: Session(c, market, updates_s).run(), "127.0.0.1", port, subprotocols=None, compression=None
+    ) as server:
         await server.serve_forever()
 
 

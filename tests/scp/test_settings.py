@@ -1,0 +1,40 @@
+"""scp/settings.py: what the environment may say, and that the page stays on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from scp.settings import ScpSettings, is_loopback, refuse_public_address
+from service.errors import OperatorError
+from service.settings import load
+
+
+def test_the_stream_is_on_this_machine_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without WDS_PUBLIC_URL the browser opens WDS_PORT here; with it, what it says."""
+    monkeypatch.setenv("WDS_PORT", "8444")
+    assert load(ScpSettings).wds_url == "ws://127.0.0.1:8444/v1/stream"
+    monkeypatch.setenv("WDS_PUBLIC_URL", "wss://data.example.com/v1/stream")
+    settings = load(ScpSettings)
+    assert (settings.wds_url, settings.wds_address) == ("wss://data.example.com/v1/stream", ("data.example.com", 443))
+
+
+@pytest.mark.parametrize(("name", "value"), [("WDS_PUBLIC_URL", "http://x"), ("SCP_PORT", "eighty"), ("SCP_TOKEN_S", "86400")])
+def test_a_bad_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The operator reads which variable is wrong."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(OperatorError, match=name):
+        load(ScpSettings)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost"])
+def test_addresses_of_this_machine_are_allowed(host: str) -> None:
+    """Loopback in all its spellings."""
+    assert is_loopback(host)
+    refuse_public_address(ScpSettings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "localhost.example.com", "desk", ""])
+def test_other_addresses_are_refused_until_sign_in_exists(host: str) -> None:
+    """Nobody on the network gets tokens for nothing."""
+    with pytest.raises(OperatorError, match="sign-in does not exist yet"):
+        refuse_public_address(ScpSettings(host=host))

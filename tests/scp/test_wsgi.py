@@ -1,0 +1,58 @@
+"""scp/wsgi.py and the py4web app: the real server's pages, as a browser gets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scp.desk import PAGE
+from scp.settings import APPS
+from tests.scp.conftest import ScpProcess
+from wds.tokens import KeyRing, local_key
+
+
+def test_the_page_comes_with_the_policy(scp: ScpProcess) -> None:
+    """Built or not, the answer carries every security header."""
+    answer = scp.ask("/")
+    assert answer.status == (200 if PAGE.is_file() else 503)
+    assert "ws://127.0.0.1:1;" in str(answer.getheader("Content-Security-Policy"))
+    assert answer.getheader("X-Content-Type-Options") == "nosniff"
+    assert answer.getheader("Referrer-Policy") == "no-referrer"
+    assert answer.getheader("Set-Cookie") is None
+
+
+def test_a_session_opens_the_stream(scp: ScpProcess) -> None:
+    """The token is one that WDS accepts, and nothing stores it."""
+    answer = scp.ask("/api/session")
+    assert answer.getheader("Cache-Control") == "no-store"
+    session = json.loads(answer.text)  # type: ignore[attr-defined]
+    ring = KeyRing()
+    ring.add_local(local_key(scp.run_dir).public_key())
+    claims = ring.verify(session["token"], 0)
+    assert claims.allows("quote:AAPL")
+    assert not claims.allows("admin:orders", operators_only=True)
+    assert session["wds_url"] == "ws://127.0.0.1:1/v1/stream"
+    assert 300 <= session["expires_s"] <= 600
+
+
+def test_foreign_hosts_and_sites_are_refused(scp: ScpProcess) -> None:
+    """On the wire, not only in the unit tests."""
+    assert scp.ask("/api/session", Host="evil.com").status == 421
+    assert scp.ask("/api/session", Origin="http://evil.com").status == 403
+    assert scp.ask("/", method="POST").status == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/_dashboard", "/_dashboard/index", "/nothing", "/static/app/../../__init__.py", "/static/%2e%2e/__init__.py"]
+)
+def test_there_is_nothing_else(scp: ScpProcess, path: str) -> None:
+    """No dashboard, no source files."""
+    assert scp.ask(path).status in (403, 404)
+
+
+def test_nothing_is_written_into_the_source_tree(scp: ScpProcess) -> None:
+    """py4web's secret lies in RUN_DIR."""
+    assert (scp.run_dir / "scp" / "session.secret").is_file()
+    assert {path.name for path in Path(APPS).iterdir()} - {"__pycache__"} == {"__init__.py", "_default"}
