@@ -137,7 +137,7 @@ def test_a_wrong_vendor_key_is_said_and_not_tried_in_a_loop(run: Run, tmp_path: 
         "RUN_DIR": str(tmp_path),
     }
     vendor = subprocess.Popen(
-        [sys.executable, "-m", "mdl", "vendor"], cwd=ROOT, env=LocalRun.clean_environment() | env | {"MDL_SYMBOLS": "20"},
+        [sys.executable, "-m", "mdl", "vendor-server"], cwd=ROOT, env=LocalRun.clean_environment() | env | {"MDL_SYMBOLS": "20"},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
