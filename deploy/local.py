@@ -54,9 +54,12 @@ class Local:
             if not await self._build_page():
                 return
             reference = await self._make_reference()
-            if not self._stop.is_set():
+            if self._stop.is_set():
+                return
+            try:
                 await self._serve(plan(self._settings, self._ports, self._dir, reference))
-            rundir.forget(self._dir)
+            finally:
+                rundir.forget(self._dir)
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():

@@ -92,6 +92,7 @@ def _pipeline(
 ) -> list[Process]:
     """One process around the in-memory queue, or a listener and processors of their own around RabbitMQ."""
     mdl = {**shared, **feed_variables(settings), "MDL_ADMIN_PORT": str(ports["MDL_ADMIN_PORT"])}
+    mdl["MDL_RECORD_DIR"] = str(settings.record_dir or Path(shared["RUN_DIR"]) / "recordings")
     mdp = {**shared, "MDP_ADMIN_PORT": str(ports["MDP_ADMIN_PORT"])}
     if reference is not None:
         mdp["MDP_REFERENCE"] = str(reference)

@@ -28,6 +28,7 @@ class LocalSettings(ComponentSettings):
     symbols: int = Field(500, ge=1, le=100_000, validation_alias="SYMBOLS", description="simulator: how many symbols")
     rate: float = Field(2000, gt=0, le=1_000_000, validation_alias="RATE", description="simulator: events a second")
     seed: int = Field(7, validation_alias="SEED", description="simulator: the same seed is the same market")
+    record_dir: Path | None = Field(None, validation_alias="MDL_RECORD_DIR", description="unset = RUN_DIR/recordings")
 
     mdp_workers: int = Field(1, ge=1, le=64, validation_alias="MDP_WORKERS", description="processors (RabbitMQ only)")
     wds_workers: int = Field(1, ge=1, le=64, validation_alias="WDS_WORKERS", description="processes on WDS_PORT")

@@ -77,6 +77,12 @@ def test_the_simulated_reference_goes_to_the_processors() -> None:
     assert "MDP_REFERENCE" not in named(without, "pipeline").environment
 
 
+def test_recordings_go_where_the_run_is_unless_told_otherwise() -> None:
+    """A second run must not write between the recordings of the first."""
+    assert named(made(), "pipeline").environment["MDL_RECORD_DIR"] == "/run/recordings"
+    assert named(made(record_dir="/tapes"), "pipeline").environment["MDL_RECORD_DIR"] == "/tapes"
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

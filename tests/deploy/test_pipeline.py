@@ -1,0 +1,78 @@
+"""Listener and processors in one process: the simulator's events in, documents in a cache out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from mdc.embedded import EmbeddedCache
+from service.admin import bind
+from tests.local_run import ROOT, LocalRun
+from tests.waiting import until_sync
+
+
+@pytest.fixture
+def cache() -> Iterator[EmbeddedCache]:
+    cache = EmbeddedCache()
+    cache.start()
+    yield cache
+    cache.stop()
+
+
+def pipeline(cache: EmbeddedCache, run_dir: Path, **variables: str) -> subprocess.Popen[str]:
+    env = {
+        "MDC_URL": cache.url,
+        "MDQ_URL": "memory://local",
+        "RUN_DIR": str(run_dir),
+        "MDL_ADMIN_PORT": "0",
+        "MDP_ADMIN_PORT": "0",
+    }
+    env |= {"MDL_SYMBOLS": "5", "MDL_RATE": "500"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.pipeline"], cwd=ROOT, env=LocalRun.clean_environment() | env | variables,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def document(cache: EmbeddedCache, channel: str) -> dict[str, Any]:
+    with redis.Redis.from_url(cache.url) as client:
+        raw = client.get(f"ch:{channel}")
+    return json.loads(raw)["data"] if isinstance(raw, bytes) else {}
+
+
+def test_events_become_documents_and_the_end_is_clean(cache: EmbeddedCache, tmp_path: Path) -> None:
+    """SIGTERM drains: what the listener published last is in the cache, exit code 0, both components named in the log."""
+    process = pipeline(cache, tmp_path)
+    try:
+        until_sync(lambda: document(cache, "status:pipeline").get("listener", {}).get("received_events", 0) > 100, seconds=20)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=15)
+    finally:
+        process.kill()
+    events = [json.loads(line) for line in err.splitlines()]
+    assert process.returncode == 0
+    assert {"mdl", "mdp"} <= {event["component"] for event in events}
+    assert [event for event in events if event["level"] in ("error", "critical")] == []
+
+
+@pytest.mark.parametrize("variable", ["MDL_ADMIN_PORT", "MDP_ADMIN_PORT"])
+def test_a_failure_of_either_half_ends_both(cache: EmbeddedCache, tmp_path: Path, variable: str) -> None:
+    """Half a pipeline is none: the process ends with the half's one line, and its parent starts it again."""
+    with bind("127.0.0.1", 0, "X") as holder:
+        process = pipeline(cache, tmp_path, **{variable: str(holder.getsockname()[1])})
+        try:
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 2
+    (line,) = [line for line in err.splitlines() if not line.startswith("{")]
+    assert line.startswith("tapeline pipeline: error: cannot listen on")
+    assert variable in line
