@@ -11,6 +11,8 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
+from mdl.feed import Feed
+from mdl.replay_feed import ReplayFeed
 from mdl.settings import MdlSettings
 from service.admin import require_admin
 from service.errors import OperatorError
@@ -97,7 +99,9 @@ def describe(listener: Listener) -> dict[str, Any]:
     settings, session, recorder = listener.session.settings, listener.session, listener.recorder
     source = {
         "massive": {"url": settings.massive_url or "vendor", "delayed": settings.delayed, "subscriptions": settings.topics},
-        "replay": {"tape": settings.tape, "speed": settings.speed, "loop": settings.loop},
+        "replay": {
+            "tape": settings.tape, "speed": settings.speed, "loop": settings.loop, "played_pct": _played_pct(session.feed),
+        },
         "simulator": {
             "symbols": settings.symbols, "rate": settings.rate, "seed": settings.seed, "quotes": settings.quotes,
             "session": settings.session,
@@ -116,3 +120,9 @@ def describe(listener: Listener) -> dict[str, Any]:
             "dropped_frames": recorder.dropped_frames, "bytes": recorder.written_bytes, "reason": recorder.reason,
         },
     }  # fmt: skip
+
+
+def _played_pct(feed: Feed | None) -> float | None:
+    if not isinstance(feed, ReplayFeed) or not feed.size_bytes:
+        return None
+    return round(100 * feed.played_bytes / feed.size_bytes, 1)

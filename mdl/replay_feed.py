@@ -45,6 +45,8 @@ class ReplayFeed:
         self.malformed = 0
         self.dropped_frames = 0
         self.tapes = find_tapes(tape)
+        self.played_bytes = 0  # of the files as they are on disk, in this round
+        self.size_bytes = sum(path.stat().st_size for path in self.tapes)
         self._factor = factor
         self._loop = loop
         self._closed = False
@@ -53,6 +55,7 @@ class ReplayFeed:
         while not self._closed:
             pace = Pace(self._factor) if self._factor else None
             frames = 0
+            self.played_bytes = 0
             self.state = "live"
             for path in self.tapes:
                 async for line in self._lines(path):
@@ -72,10 +75,12 @@ class ReplayFeed:
 
     async def _lines(self, path: Path) -> AsyncIterator[TapeLine]:
         reader = TapeReader(path)
+        before = self.played_bytes
         try:
             while chunk := await asyncio.to_thread(reader.read):
                 for line in chunk:
                     yield line
+                self.played_bytes = before + reader.position
         finally:
             self.malformed += reader.malformed
             await asyncio.to_thread(reader.close)
@@ -109,8 +114,14 @@ class TapeReader:
         self.path = path
         self.malformed = 0
         self.lines = 0
-        self._file = _open(path)
+        self._raw = path.open("rb", buffering=CHUNK_BYTES)
+        self._file = _decoded(path, self._raw)
         self._ended = False
+
+    @property
+    def position(self) -> int:
+        """Return how many bytes of the file, packed as it is, have been read."""
+        return self._raw.tell()
 
     def read(self) -> list[TapeLine]:
         """Return the next frames; an empty list is the end."""
@@ -125,6 +136,7 @@ class TapeReader:
 
     def close(self) -> None:
         self._file.close()
+        self._raw.close()
 
     def _take(self, line: bytes, frames: list[TapeLine]) -> None:
         try:
@@ -166,20 +178,20 @@ def find_tapes(tape: str) -> list[Path]:
 def _probe(path: Path) -> None:
     """Read the first line, so that a file of another kind is told at once and not in the middle of a replay."""
     try:
-        with _open(path) as file:
+        with path.open("rb") as raw, _decoded(path, raw) as file:
             file.readline(4096)
     except BROKEN as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise OperatorError(f"the tape {path} cannot be read: {reason}", FIX) from None
 
 
-def _open(path: Path) -> BinaryIO:
+def _decoded(path: Path, raw: BinaryIO) -> BinaryIO:
     if path.name.endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path, "rb"))  # its own buffer gives out all that precedes a broken end
+        return cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))  # its own buffer gives out all that precedes a broken end
     if path.name.endswith(".zst"):
-        stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)
+        stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         return cast(BinaryIO, io.BufferedReader(stream, CHUNK_BYTES))
-    return path.open("rb", buffering=CHUNK_BYTES)
+    return raw
 
 
 def read_all(path: Path) -> Iterator[TapeLine]:
