@@ -194,7 +194,7 @@ class Local:
                 ended = True
                 continue
             ended = False
-            percent = status.get("percent")
+            percent = status.get("source", {}).get("played_pct")
             say(progress(events, max(0, events - before) / (time.monotonic() - began_s), percent))
             before = events
 
