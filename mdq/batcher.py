@@ -100,7 +100,9 @@ class Batcher:
         if size < self.limits.events:
             return False
         self._large[key] = lane
-        return self._room
+        if not self.room:
+            self._congested = True
+        return self.room
 
     def _new_lane(self, key: tuple[str, int]) -> Lane:
         made = queue(*key)
@@ -113,12 +115,7 @@ class Batcher:
     @property
     def full(self) -> bool:
         """Whether the source should keep its events: no window left and an open batch has grown to its maximum."""
-        return not self._room and any(len(lane.events) >= self.limits.events_grown for lane in self._large.values())
-
-    @property
-    def congested(self) -> bool:
-        """Whether batches are due that found no room."""
-        return self._congested
+        return not self.room and any(len(lane.events) >= self.limits.events_grown for lane in self._large.values())
 
     @property
     def window(self) -> int:
@@ -139,14 +136,15 @@ class Batcher:
     @property
     def due_ns(self) -> int | None:
         """When the longest open batch is due (monotonic); None when nothing is open or a confirmation must come first."""
-        if not self._room:
+        if not self.room:
             return None
         for lane in self._open.values():
             return lane.opened_ns + self.limits.linger_ns
         return None
 
     @property
-    def _room(self) -> bool:
+    def room(self) -> bool:
+        """Whether one more batch may be closed."""
         return self.window < self.limits.window_batches and self._bytes < self.limits.window_bytes
 
     # --- out
@@ -160,7 +158,7 @@ class Batcher:
             self._congested = True  # after the reconnect what has piled up leaves in grown batches
         most = self.limits.events_grown if self._congested else self.limits.events
         while key := self._due(now_ns, online, flush):
-            if not self._room:
+            if not self.room:
                 self._congested = True
                 return
             self._close(key, most, wall_ns)

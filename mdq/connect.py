@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from mdq.broker import Broker
 from mdq.broker_memory import MemoryBroker
 from mdq.broker_rabbit import RabbitBroker
@@ -12,7 +10,7 @@ from service.errors import OperatorError
 
 def open_broker(url: str, name: str) -> Broker:
     """Return the broker of `url`, not yet connected; `name` is what the server's operator sees.  Raises: OperatorError."""
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0]
     if scheme == "memory":
         return MemoryBroker(url, name)
     if scheme in ("amqp", "amqps"):

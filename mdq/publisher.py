@@ -138,9 +138,9 @@ class Publisher:
         if future.cancelled() or future.exception() is not None:
             self.batcher.failed(sent)  # the next tick publishes it again, when the broker is there
             return
-        had_no_room = self.batcher.congested
+        had_room = self.batcher.room
         self.batcher.confirmed(sent)
-        if had_no_room:
+        if not had_room:  # what became due meanwhile has waited for this
             self._pump()
 
     def _arm(self) -> None:

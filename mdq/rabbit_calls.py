@@ -68,8 +68,9 @@ async def close_connection(connection: AbstractConnection) -> None:
 
 
 def place(url: URL) -> str:
-    """Return host, port and vhost of an AMQP URL: what may be shown."""
-    return f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}{url.path or '/'}"
+    """Return host, port and vhost (when not the default one) of an AMQP URL: what may be shown."""
+    vhost = url.path.lstrip("/")
+    return f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}" + (f"/{vhost}" if vhost else "")
 
 
 def reason_of(error: BaseException | None) -> str:

@@ -52,10 +52,15 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def mdq_url(rabbitmq_url: str) -> str:
     """The session's RabbitMQ without any market-data queue."""
-    thread = threading.Thread(target=lambda: asyncio.run(_delete_queues(rabbitmq_url)))  # a test's loop must not be disturbed
-    thread.start()
-    thread.join()
+    _without_queues(rabbitmq_url)
     return rabbitmq_url
+
+
+@pytest.fixture
+def emptied_server(rabbitmq_server: RabbitMQ) -> RabbitMQ:
+    """The private RabbitMQ without any market-data queue."""
+    _without_queues(rabbitmq_server.url)
+    return rabbitmq_server
 
 
 @pytest.fixture
@@ -77,6 +82,12 @@ def _private(kind: type[S]) -> Iterator[S]:
         yield server
     finally:
         server.remove()
+
+
+def _without_queues(url: str) -> None:
+    thread = threading.Thread(target=lambda: asyncio.run(_delete_queues(url)))  # a test's own loop must not be disturbed
+    thread.start()
+    thread.join()
 
 
 async def _delete_queues(url: str) -> None:

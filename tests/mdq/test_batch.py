@@ -1,0 +1,41 @@
+"""A batch to a queue message and back."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdq.batch import Batch, MalformedBatch, from_message, new_epoch
+
+BATCH = Batch("trades", 3, "0abc", 1_234_567_890_123, 2, 1_700_000_000_000_000_000, 1_700_000_000_000_000_001, b"[1,2]")
+
+
+def test_a_batch_survives_the_queue() -> None:
+    """Headers and body together are the whole batch."""
+    assert from_message(BATCH.headers(), BATCH.body) == BATCH
+
+
+@pytest.mark.parametrize("name", list(BATCH.headers()))
+def test_a_message_without_a_header_is_malformed(name: str) -> None:
+    """Each header is needed, and the error says which one is missing."""
+    headers = BATCH.headers()
+    del headers[name]
+    with pytest.raises(MalformedBatch, match=name):
+        from_message(headers, b"[]")
+
+
+@given(st.dictionaries(st.sampled_from([*BATCH.headers(), "other"]), st.one_of(st.none(), st.text(), st.binary(), st.floats())))
+def test_foreign_headers_raise_nothing_else(headers: dict[str, Any]) -> None:
+    """Whatever a stranger puts into the headers, the outcome is a batch or MalformedBatch."""
+    with contextlib.suppress(MalformedBatch):
+        assert isinstance(from_message(headers, b""), Batch)
+
+
+@given(st.integers(0, 4 * 10**18), st.integers(1, 10**15), st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))
+def test_epochs_sort_by_start_time(wall_ns: int, later_ms: int, dice: float, other: float) -> None:
+    """The epoch of a publisher started a millisecond or more later is greater, whatever the dice say."""
+    assert new_epoch(wall_ns, dice) < new_epoch(wall_ns + later_ms * 1_000_000, other)
