@@ -20,6 +20,7 @@ SYMBOLS_MAX = 400_000  # remembered routes; past it the table starts again
 SALVAGE_BYTES_MAX = 1 << 20  # a larger broken frame is dropped whole: splitting it by hand would hold the loop
 SAMPLE_BYTES_MAX = 200
 
+UNREADABLE = (DecodeError, UnicodeError, RecursionError)  # all that decoding arbitrary input raises
 Event = Raw | bytes
 Key = tuple[str, int]
 OnBad = Callable[[str, bytes], None]
@@ -70,7 +71,7 @@ class Router:
         """Sort one frame's events into their lists; return how many there were (bad ones and statuses not counted)."""
         try:
             raws, heads = _raws(data), _heads(data)
-        except (DecodeError, UnicodeError):
+        except UNREADABLE:
             return self._route_slowly(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
         routes, before = self._routes, self.events
         self.events += len(raws)
@@ -124,7 +125,7 @@ class Router:
         for element in _elements(data):
             try:
                 head = _head(element)
-            except (DecodeError, UnicodeError) as error:
+            except UNREADABLE as error:
                 self._bad(str(error), bytes(element))
                 continue
             self.events += 1
@@ -149,7 +150,7 @@ def symbol_of(head: Head) -> str:
 def _string_or_empty(raw: Raw) -> str:
     try:
         return _text(raw)
-    except DecodeError:
+    except UNREADABLE:
         return ""
 
 
@@ -157,7 +158,7 @@ def _elements(data: bytes) -> list[Any]:
     """Return the elements of a frame: of a list its items, of a single object that object, of a broken list what can be cut."""
     try:
         return _raws(data)
-    except (DecodeError, UnicodeError):
+    except UNREADABLE:
         stripped = data.strip()
     if not stripped.startswith(b"[") or len(stripped) > SALVAGE_BYTES_MAX:
         return [stripped] if stripped else []

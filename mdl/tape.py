@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 from typing import NamedTuple
 
-from msgspec import DecodeError, Raw, Struct
+from msgspec import Raw, Struct
 from msgspec.json import Decoder, encode
+
+from mdl.router import UNREADABLE
 
 
 class BadLine(ValueError):
@@ -35,10 +37,10 @@ class _Recorded(Struct):
 class _Times(Struct):
     """Times an event may carry; `r` is when the vendor received it, which orders a crypto tape better than `t`."""
 
-    r: float | None = None
-    t: float | None = None
-    e: float | None = None
-    s: float | None = None
+    r: int | float | None = None
+    t: int | float | None = None
+    e: int | float | None = None
+    s: int | float | None = None
 
 
 _recorded = Decoder(_Recorded).decode
@@ -59,7 +61,7 @@ def read_line(line: bytes) -> TapeLine:
         if line.startswith(b"{"):
             _any(line)
             return TapeLine(b"[%b]" % line, _event_ns(b"[%b]" % line))
-    except (DecodeError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise BadLine(str(error)) from None
     raise BadLine("neither a JSON array nor an object")
 
@@ -83,7 +85,7 @@ def _is_json(raw: bytes) -> bool:
     try:
         raw.decode()
         return bytes(_any(raw)) == raw
-    except (DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
 
 
@@ -103,7 +105,7 @@ def _event_ns(frame: bytes) -> int | None:
         return None
     try:
         found = _times(items[0])
-    except DecodeError:
+    except UNREADABLE:
         return None
     for value in (found.r, found.t, found.e, found.s):
         if value is not None and value > 0:
@@ -111,6 +113,9 @@ def _event_ns(frame: bytes) -> int | None:
     return None
 
 
-def _as_ns(value: float) -> int:
+def _as_ns(value: int | float) -> int:
     """Vendors write ms, and ns here and there; the magnitude tells (1e14 ms would be the year 5138)."""
-    return int(value) if value > 1e17 else int(value * (1_000 if value > 1e14 else 1_000_000))
+    if value > 1e17:
+        return int(value)
+    scale = 1_000 if value > 1e14 else 1_000_000
+    return value * scale if isinstance(value, int) else int(value * scale)

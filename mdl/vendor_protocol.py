@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from msgspec import DecodeError, Raw, Struct
+from msgspec import Raw, Struct
 from msgspec.json import Decoder, encode
 
-from mdl.router import Head, symbol_of
+from mdl.router import UNREADABLE, Head, symbol_of
 
 STATUSES = {
     "connected": "Connected Successfully",
@@ -77,7 +77,7 @@ class VendorSession:
             return Reply([status("error", "message too long")])
         try:
             request = _request(data)
-        except (DecodeError, UnicodeError):
+        except UNREADABLE:
             return Reply([status("error", "invalid message: expected {action, params}")])
         action: Literal["auth", "subscribe", "unsubscribe"] | str = request.action
         if action == "auth":
@@ -175,6 +175,6 @@ class SplitFrame:
         try:
             pairs = zip(_raws(self.data), _heads(self.data), strict=True)
             self._events = [(head.ev, symbol_of(head), raw) for raw, head in pairs]
-        except (DecodeError, UnicodeError):
+        except UNREADABLE:
             self._events = []
         self._kinds = frozenset(ev for ev, _, _ in self._events)

@@ -1,0 +1,5 @@
+"""Nothing in, hypothesis settings for a machine that is busy with other things out: slowness is no finding."""
+
+from hypothesis import HealthCheck, settings
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100)
