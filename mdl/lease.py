@@ -13,6 +13,9 @@ import contextlib
 from typing import Any
 
 import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from service.clock import Clock, SystemClock
 from service.lease import RedisLease
@@ -57,6 +60,13 @@ class Tenure:
     def away(self) -> None:
         """Redis did not answer; what we hold, we hold until it runs out."""
         self._away = True
+
+
+def lease_client(url: str, ttl_ms: int) -> Redis:
+    """Return a client whose questions fail soon; one retry at once, because a restart leaves dead connections in the pool."""
+    timeout_s = ttl_ms / 3000
+    retry = Retry(NoBackoff(), 1)
+    return Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
 
 
 class MarketLease:

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from mdl.buffer import FrameBuffer
 from mdl.control import routes
 from mdl.intake import Intake
-from mdl.lease import MarketLease
+from mdl.lease import MarketLease, lease_client
 from mdl.measured_broker import MeasuredBroker
 from mdl.pulse import Pulse
 from mdl.recorder import Bounds, Recorder
@@ -176,8 +176,7 @@ class Listener:
             log.warning("no_lease", reason="MDC_URL is in-process; start no second listener with this key")
             return None
         if self._redis is None:
-            timeout_s = settings.lease_ttl_ms / 3000
-            self._redis = Redis.from_url(settings.mdc_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+            self._redis = lease_client(settings.mdc_url, settings.lease_ttl_ms)
         return MarketLease(self._redis, settings.market, settings.lease_ttl_ms)
 
 
