@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
@@ -67,7 +68,10 @@ class RabbitSubscription:
             await self._channel.basic_ack(tag, wait=False)
             self._on_malformed(message.body, str(error))
             return
-        self._on_delivery(Delivery(batch, tag, bool(message.redelivered)))
+        try:
+            self._on_delivery(Delivery(batch, tag, bool(message.redelivered)))
+        except Exception as error:  # a defect of the consumer: reported as any callback of the loop, not swallowed by aiormq
+            asyncio.get_running_loop().call_exception_handler({"message": "on_delivery failed", "exception": error})
 
     async def _on_cancelled(self, _: Basic.Cancel) -> None:
         # The queue was deleted or its node went away. The others of the channel may go on, but a partition is read as a whole.
