@@ -2,7 +2,7 @@
 
 import { el, Text } from "./dom.ts";
 import { Flashes } from "./flash.ts";
-import { decimalsOf, percent, price, priceDecimals, quantity } from "./format.ts";
+import { decimalsOf, percent, price, priceDecimals, quantity, short } from "./format.ts";
 import { toneOf } from "./grid.ts";
 
 export interface BoardRow {
@@ -20,6 +20,7 @@ export interface BoardDocument {
 }
 
 const ROWS_SHOWN_MAX = 25;
+const NAME_LETTERS_MAX = 10;
 
 interface Line {
   element: HTMLElement;
@@ -89,7 +90,7 @@ export class Board {
     const change = row[this.measure] ?? row.change_pct ?? NaN;
     const before = this.ranks.get(symbol);
     line.symbol = symbol;
-    line.texts[0]!.set(symbol);
+    line.texts[0]!.set(short(symbol, NAME_LETTERS_MAX));
     line.texts[1]!.set(price(last, this.decimals(symbol, last)));
     line.texts[2]!.set(percent(change));
     line.texts[3]!.set(quantity(row.volume ?? NaN));

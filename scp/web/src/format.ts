@@ -72,6 +72,11 @@ export function clock(ms: number): string {
   return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
+/** A name in at most `letters` letters: the styles cut nothing, because clipping each cell costs a frame's time. */
+export function short(name: string, letters: number): string {
+  return name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
+}
+
 function compact(x: number): string {
   const size = Math.abs(x);
   return x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);

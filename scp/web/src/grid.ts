@@ -3,7 +3,7 @@
 
 import { el, Text } from "./dom.ts";
 import { Flashes } from "./flash.ts";
-import { count, percent, price, quantity, signed } from "./format.ts";
+import { count, percent, price, quantity, short, signed } from "./format.ts";
 import { ordered, type Sorting } from "./order.ts";
 import type { Field, QuoteTable } from "./quotes.ts";
 
@@ -11,12 +11,13 @@ export const ROW_PX = 24;
 const OVERSCAN = 4;
 const SORT_MS = 1500; // re-sorting faster makes rows unreadable
 const SCROLL_QUIET_MS = 400;
+const NAME_LETTERS_MAX = 21; // an option's name
 
 interface Column {
   key: "symbol" | Field;
   title: string;
   about: string;
-  /** Column width in pixels at the narrowest. */
+  /** Width in pixels at the narrowest; of prices and symbols what the widest one needs, when that is more. */
   px: number;
   show?: (x: number, decimals: number) => string;
   flashes?: boolean;
@@ -24,19 +25,19 @@ interface Column {
 }
 
 export const COLUMNS: readonly Column[] = [
-  { key: "symbol", title: "Symbol", about: "Symbol", px: 72 },
-  { key: "last", title: "Last", about: "Last trade", px: 68, show: price, flashes: true },
-  { key: "change", title: "Chg", about: "Change since the previous close", px: 58, show: signed, tinted: true },
-  { key: "change_pct", title: "Chg %", about: "Change in percent", px: 62, show: (x) => percent(x), tinted: true },
-  { key: "bid_size", title: "Bid sz", about: "Size at the bid", px: 48, show: (x) => quantity(x) },
-  { key: "bid", title: "Bid", about: "Best bid", px: 68, show: price, flashes: true },
-  { key: "ask", title: "Ask", about: "Best ask", px: 68, show: price, flashes: true },
-  { key: "ask_size", title: "Ask sz", about: "Size at the ask", px: 48, show: (x) => quantity(x) },
-  { key: "volume", title: "Volume", about: "Volume of the session", px: 56, show: (x) => quantity(x) },
-  { key: "vwap", title: "VWAP", about: "Volume-weighted average price", px: 68, show: price },
-  { key: "high", title: "High", about: "High of the session", px: 68, show: price },
-  { key: "low", title: "Low", about: "Low of the session", px: 68, show: price },
-  { key: "trades", title: "Trades", about: "Number of trades", px: 56, show: count },
+  { key: "symbol", title: "Symbol", about: "Symbol", px: 62 },
+  { key: "last", title: "Last", about: "Last trade", px: 62, show: price, flashes: true },
+  { key: "change", title: "Chg", about: "Change since the previous close", px: 56, show: signed, tinted: true },
+  { key: "change_pct", title: "Chg %", about: "Change in percent", px: 60, show: (x) => percent(x), tinted: true },
+  { key: "bid_size", title: "Bid sz", about: "Size at the bid", px: 46, show: (x) => quantity(x) },
+  { key: "bid", title: "Bid", about: "Best bid", px: 62, show: price, flashes: true },
+  { key: "ask", title: "Ask", about: "Best ask", px: 62, show: price, flashes: true },
+  { key: "ask_size", title: "Ask sz", about: "Size at the ask", px: 46, show: (x) => quantity(x) },
+  { key: "volume", title: "Volume", about: "Volume of the session", px: 54, show: (x) => quantity(x) },
+  { key: "vwap", title: "VWAP", about: "Volume-weighted average price", px: 62, show: price },
+  { key: "high", title: "High", about: "High of the session", px: 62, show: price },
+  { key: "low", title: "Low", about: "Low of the session", px: 62, show: price },
+  { key: "trades", title: "Trades", about: "Number of trades", px: 54, show: count },
 ];
 
 interface Slot {
@@ -62,9 +63,11 @@ export class Grid {
   private scrolledAt = 0;
   private sortNow = true;
   private rebind = true;
-  private selected = -1;
+  private selectedSymbol = "";
+  private selected = -1; // its row, once it is quoted
   private viewRows = 0;
   private version = -1;
+  private widths: readonly [number, number] = [0, 0];
 
   constructor(
     private readonly root: HTMLElement,
@@ -75,8 +78,7 @@ export class Grid {
     root.setAttribute("aria-label", "Quotes");
     root.setAttribute("aria-colcount", String(COLUMNS.length));
     root.tabIndex = 0;
-    root.style.setProperty("--columns", COLUMNS.map(({ px }) => `minmax(${px}px, ${px}fr)`).join(" "));
-    root.style.setProperty("--grid-width", `${COLUMNS.reduce((sum, { px }) => sum + px, 0) + 16}px`);
+    this.setWidths(0, 0);
     this.scroller.append(this.headRow(), this.spacer);
     root.append(this.scroller, this.empty);
     this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
@@ -92,7 +94,7 @@ export class Grid {
 
   /** Mark `symbol` as the chosen one. */
   select(symbol: string): void {
-    this.selected = this.table.row(symbol);
+    this.selectedSymbol = symbol;
     this.rebind = true;
   }
 
@@ -129,6 +131,7 @@ export class Grid {
   private sort(now: number): void {
     this.sortNow = false;
     this.sortedAt = now;
+    this.widen();
     const order = ordered(this.table, this.sorting);
     if (sameOrder(order, this.order)) return;
     this.order = order;
@@ -137,8 +140,30 @@ export class Grid {
     this.rebind = true;
   }
 
+  /** Give prices and symbols the room that the widest one needs: a cut price is a wrong price. */
+  private widen(): void {
+    const { symbols, columns, decimals } = this.table;
+    let [symbolPx, pricePx] = this.widths;
+    for (let row = 0; row < symbols.length; row++) {
+      symbolPx = Math.max(symbolPx, Math.min(symbols[row]!.length, NAME_LETTERS_MAX) * 8.2 + 8);
+      pricePx = Math.max(pricePx, widthOf(price(columns.ask[row]!, decimals[row]!)), widthOf(price(columns.last[row]!, decimals[row]!)));
+    }
+    if (symbolPx !== this.widths[0] || pricePx !== this.widths[1]) this.setWidths(symbolPx, pricePx);
+  }
+
+  private setWidths(symbolPx: number, pricePx: number): void {
+    this.widths = [symbolPx, pricePx];
+    const widths = COLUMNS.map((column) => {
+      const needs = column.key === "symbol" ? symbolPx : column.show === price ? pricePx : 0;
+      return Math.ceil(Math.max(column.px, needs));
+    });
+    this.root.style.setProperty("--columns", widths.map((px) => `minmax(${px}px, ${px}fr)`).join(" "));
+    this.root.style.setProperty("--grid-width", `${widths.reduce((sum, px) => sum + px, 0) + 16}px`);
+  }
+
   private bindAll(): void {
     this.rebind = false;
+    this.selected = this.table.row(this.selectedSymbol);
     const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW_PX) - OVERSCAN);
     const wanted = Math.min(this.viewRows + 2 * OVERSCAN, this.order.length);
     while (this.slots.length < wanted) this.slots.push(this.newSlot());
@@ -152,7 +177,7 @@ export class Grid {
     const row = place < this.order.length ? this.order[place]! : -1;
     if (slot.place !== place) {
       slot.place = place;
-      slot.element.style.transform = `translateY(${place * ROW_PX}px)`;
+      slot.element.style.top = `${place * ROW_PX}px`;
       slot.element.setAttribute("aria-rowindex", String(place + 2));
     }
     if (slot.row !== row) {
@@ -171,7 +196,7 @@ export class Grid {
     const { row, cells, texts } = slot;
     const { table } = this;
     const decimals = table.decimals[row]!;
-    texts[0]!.set(table.symbols[row]!);
+    texts[0]!.set(short(table.symbols[row]!, NAME_LETTERS_MAX));
     for (let at = 1; at < COLUMNS.length; at++) {
       const column = COLUMNS[at]!;
       const key = column.key as Field;
@@ -252,7 +277,7 @@ export class Grid {
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: this.viewRows - 2, PageUp: 2 - this.viewRows }[event.key];
     if (step === undefined || this.order.length === 0) return;
     event.preventDefault();
-    const from = this.order.indexOf(this.selected);
+    const from = this.order.indexOf(this.table.row(this.selectedSymbol));
     const place = Math.min(Math.max(from + step, 0), this.order.length - 1);
     this.choose(this.table.symbols[this.order[place]!]!);
     this.reveal(place);
@@ -269,6 +294,13 @@ export class Grid {
 /** "up", "down" or "flat": the colour of a change. */
 export function toneOf(change: number): string {
   return change > 0 ? "up" : change < 0 ? "down" : "flat";
+}
+
+/** Pixels that a number takes in a cell of the 12 px font: tabular digits, narrow punctuation, padding. */
+function widthOf(text: string): number {
+  let px = 9; // measured: a tabular digit is at most 7.4 px wide, a point or comma 3
+  for (const letter of text) px += letter >= "0" && letter <= "9" ? 7.4 : 3;
+  return px;
 }
 
 function sameOrder(a: Uint32Array, b: Uint32Array): boolean {

@@ -5,7 +5,7 @@ import { CandleChart } from "./chart.ts";
 import { byId, Text } from "./dom.ts";
 import { Finder } from "./finder.ts";
 import { Focus } from "./focus.ts";
-import { clock, count, decimalsOf, price, priceDecimals } from "./format.ts";
+import { clock, count, decimalsOf, price, priceDecimals, short } from "./format.ts";
 import { Frames } from "./frames.ts";
 import { FreshnessJudge } from "./freshness.ts";
 import { Grid } from "./grid.ts";
@@ -34,6 +34,7 @@ const BOARDS = [
 const GRID_HZ = 4;
 const METERS_MS = 250;
 const ALERTS_SHOWN_MAX = 60;
+const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalogue has it
 
 const table = new QuoteTable();
 const judge = new FreshnessJudge();
@@ -53,7 +54,7 @@ const seen = (at: number) => {
 const select = (symbol: string) => {
   focus.choose(symbol);
   grid.select(symbol);
-  history.replaceState(null, "", `#${encodeURIComponent(symbol)}`);
+  history.replaceState(null, "", `#${symbol}`);
   document.title = `${symbol} · Tapeline`;
 };
 
@@ -82,7 +83,7 @@ function alertLine(alert: Alert): { texts: string[]; tone: string } {
   const high = alert.kind === "new_high";
   const decimals = knownDecimals(alert.sym) ?? priceDecimals(decimalsOf(alert.price));
   const before = alert.prev == null ? "" : `was ${price(alert.prev, decimals)}`;
-  return { texts: [clock(alert.ts), high ? "▲ High" : "▼ Low", alert.sym, price(alert.price, decimals), before], tone: high ? "up" : "down" };
+  return { texts: [clock(alert.ts), high ? "▲ High" : "▼ Low", short(alert.sym, 12), price(alert.price, decimals), before], tone: high ? "up" : "down" };
 }
 
 function followEverything(): void {
@@ -151,6 +152,12 @@ function paintMeters(now: number): void {
   alertRoll.waitFor("No new session high or low yet");
 }
 
+/** A link or a reload names the symbol after the #. */
+function selectFromAddress(): void {
+  const asked = location.hash.slice(1).replace(/%2F/gi, "/").replace(/%5E/gi, "^");
+  if (SYMBOL.test(asked)) select(asked);
+}
+
 function onKey(event: KeyboardEvent): void {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target instanceof HTMLInputElement) return;
   const action = {
@@ -178,8 +185,8 @@ stream.onConnection((connection, reason) => {
 document.addEventListener("keydown", onKey);
 startTheme();
 followEverything();
-const asked = decodeURIComponent(location.hash.slice(1));
-if (asked) select(asked);
+addEventListener("hashchange", selectFromAddress);
+selectFromAddress();
 stream.start();
 frames.start();
 

@@ -1,0 +1,71 @@
+"""A page's address in, a real browser on it out: the machine's Chromium, else the one that Playwright installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+from tests.tapes import absent
+from tests.waiting import until_sync
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+VIEW = (1440, 900)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run a headless Chromium; without one the test is skipped, in CI it fails."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        except Error as missing:
+            absent(f"no Chromium can be started: {str(missing).splitlines()[0]}")
+            raise
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Desk:
+    """An open page: its counters, and everything it complained about."""
+
+    def __init__(self, browser: Browser, url: str, scheme: Any = "dark", view: tuple[int, int] = VIEW) -> None:
+        self.page: Page = browser.new_page(viewport={"width": view[0], "height": view[1]}, color_scheme=scheme)
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        self.page.on("console", lambda message: self._console(message.type, message.text))
+        self.page.goto(url)
+
+    def _console(self, kind: str, text: str) -> None:
+        refused = "ERR_CONNECTION_REFUSED" in text or "WebSocket connection to" in text  # while a test has WDS away
+        if kind in ("error", "warning") and not refused:
+            self.complaints.append(f"{kind}: {text}")
+
+    def value(self, expression: str) -> Any:
+        """Return what a JavaScript expression is worth on the page; `tapeline` is the page's counters."""
+        return self.page.evaluate(f"() => {expression}")
+
+    def texts(self, selector: str) -> list[str]:
+        """Return the texts of all elements that match."""
+        return list(self.page.eval_on_selector_all(selector, "found => found.map(e => e.textContent)"))
+
+    def until(self, condition: Callable[[], Any], seconds: float = 20, what: str = "") -> Any:
+        """Return the first truthy value of `condition()`."""
+        return until_sync(condition, seconds, what, every_s=0.1)
+
+    def live(self, seconds: float = 30) -> None:
+        """Wait until the page calls its numbers live and shows some."""
+        self.until(lambda: self.value("tapeline.symbols > 0 && tapeline.verdict.verdict === 'live'"), seconds, "live numbers")
+
+    def close(self) -> None:
+        self.page.close()

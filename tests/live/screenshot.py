@@ -1,0 +1,30 @@
+"""A file's name in, the desk with the simulator's market on it out: `python -m tests.live.screenshot OUT.png [dark|light]`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.live.browser import Desk, chromium
+from tests.local_run import LocalRun
+
+BARS_MIN = 60  # a chart worth looking at
+PATIENCE_S = 150
+
+
+def take(out: Path, scheme: str) -> None:
+    """Start everything, wait until the chart has some bars, and save the picture."""
+    with tempfile.TemporaryDirectory() as folder, LocalRun(Path(folder) / "run", SYMBOLS="1500", RATE="3000") as run:
+        run.says("http://127.0.0.1:")
+        with chromium() as browser:
+            desk = Desk(browser, f"http://127.0.0.1:{run.port('SCP_PORT')}/", scheme)
+            desk.live()
+            desk.until(lambda: desk.value(f"tapeline.bars >= {BARS_MIN} && tapeline.prints > 8"), PATIENCE_S, f"{BARS_MIN} bars")
+            desk.page.screenshot(path=str(out))
+        run.interrupt()
+        run.ends()
+
+
+if __name__ == "__main__":
+    take(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "dark")
