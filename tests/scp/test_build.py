@@ -18,7 +18,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
     web, out = tmp_path / "web", tmp_path / "out"
     (web / "src").mkdir(parents=True)
     (web / "public").mkdir()
-    for name in ("index.html", "package-lock.json", "vite.config.ts", "src/main.ts"):
+    for name in (".npmrc", "index.html", "package-lock.json", "vite.config.ts", "src/main.ts"):
         (web / name).write_text(name)
 
     def npm(_: build.Node, *arguments: str) -> None:
@@ -27,8 +27,9 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
             (web / "node_modules").mkdir(exist_ok=True)
             (web / "node_modules" / ".package-lock.json").write_text("{}")
         else:
-            out.mkdir(exist_ok=True)
-            (out / "index.html").write_text("page")
+            made = Path(arguments[arguments.index("--outDir") + 1])
+            made.mkdir()
+            (made / "index.html").write_text("page")
 
     for name, value in {"WEB": web, "OUT": out, "CLIENT": tmp_path / "tapeline.js", "run_npm": npm}.items():
         monkeypatch.setattr(build, name, value)
@@ -42,6 +43,20 @@ def test_unchanged_sources_are_not_built_twice(sandbox: list[tuple[str, ...]]) -
     assert [call[0] for call in sandbox] == ["ci", "run"]
     assert not build.build()
     assert len(sandbox) == 2
+
+
+def test_a_failed_build_leaves_the_page_that_was_there(sandbox: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the page open keeps a working one."""
+    build.build()
+    (build.WEB / "src" / "main.ts").write_text("broken")
+
+    def fails(*_: object) -> None:
+        raise OperatorError("npm run build failed", "mend it")
+
+    monkeypatch.setattr(build, "run_npm", fails)
+    with pytest.raises(OperatorError):
+        build.build()
+    assert (build.OUT / "index.html").read_text() == "page"
 
 
 @pytest.mark.parametrize("name", ["src/main.ts", "src/new.ts", "index.html", "../tapeline.js"])
