@@ -14,8 +14,8 @@ from typing import Any
 from mdc.connect import AWAY, CacheUnavailable
 from service.lease import RELEASE
 
-LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
-BEAT_S = 0.4
+LEASE_MS = 1_500  # a worker that died or hangs is replaced after this and one beat
+BEAT_S = 0.3
 
 
 @dataclass(slots=True)

@@ -121,6 +121,10 @@ class Partition:
         self.flush_number += 1
         return flush
 
+    def positions(self) -> list[tuple[str, Position]]:
+        """Return how far each stream was taken in, (stream, position)."""
+        return list(self._gaps.positions())
+
     def restore(self, cells: dict[bytes, bytes]) -> None:
         """Continue from a checkpoint: the fields and values of its hash."""
         by_analyzer: dict[str, list[tuple[str, bytes]]] = {analyzer.name: [] for analyzer in self._analyzers}
@@ -172,8 +176,9 @@ class Partition:
                     else:
                         for handler in many:
                             handler(event)
-            except BadEvent as error:
-                self._bad(msgspec.json.encode(events[position - 1]), str(error), stream)
+            except Exception as error:  # one event never loses its batch, whatever it or an analyzer's defect does
+                reason = str(error) if isinstance(error, BadEvent) else f"analyzer failed: {error!r}"
+                self._bad(msgspec.json.encode(events[position - 1]), reason, stream)
 
     def _routes(self) -> dict[type, list[Handler] | None]:
         """Return event type → handlers; None marks a trade, which is prepared once for all analyzers."""

@@ -26,7 +26,9 @@ from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
 from mdq.broker import Broker, BrokerUnavailable, Delivery, Subscription
 from mdq.connect import open_broker
-from mdq.topology import all_queues, queues_of
+from mdq.gaps import Position
+from mdq.progress import EVERY_S, Progress, to_batch
+from mdq.topology import all_queues, progress_queue, queues_of
 from service import logs, metrics
 from service.admin import AdminServer
 from service.clock import Clock, SystemClock
@@ -56,6 +58,8 @@ class Owned:
     flush_tag: int = 0
     flush_oldest_ns: int = 0
     refused: bool = False  # a flush was refused; the next beat decides what to do
+    positions: list[tuple[str, Position]] = field(default_factory=list)  # of the flush under way
+    safe: list[tuple[str, Position]] = field(default_factory=list)  # of the last flush that was applied
     taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last flush was collected
 
 
@@ -82,7 +86,7 @@ class Worker:
 
     async def run(self) -> None:
         """Own, process, flush; on shutdown flush a last time and release everything."""
-        loops = [asyncio.create_task(loop()) for loop in (self._beats, self._flushes, self._leads)]
+        loops = [asyncio.create_task(loop()) for loop in (self._beats, self._flushes, self._leads, self._reports)]
         stop = asyncio.create_task(self._shutdown.wait())
         done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
         for task in [*loops, stop]:
@@ -256,11 +260,13 @@ class Worker:
                 owned.flush_tag, owned.flush_oldest_ns = owned.tag, owned.partition.oldest_ns
                 owned.flush = owned.partition.collect(now_ms)
                 owned.partition.oldest_ns = 0
+                owned.positions = owned.partition.positions()
                 owned.taken.clear()
                 await asyncio.sleep(0)  # let batches of other partitions in between
             if owned.flush is not None:
                 sent.append(owned)
-            elif owned.flush_tag:
+            else:
+                owned.safe = owned.positions
                 await self._acknowledge(owned)
         if not sent:
             return
@@ -271,7 +277,7 @@ class Worker:
 
     async def _settle(self, owned: Owned, outcome: Outcome) -> None:
         if outcome is Outcome.APPLIED:
-            owned.flush = None
+            owned.flush, owned.safe = None, owned.positions
             if owned.flush_oldest_ns:
                 lag_ms = (self._clock.wall_ns() - owned.flush_oldest_ns) / 1e6
                 LAG.observe(lag_ms)
@@ -308,6 +314,19 @@ class Worker:
             if due:
                 status_at = loop.time() + STATUS_EVERY_S
 
+    # ---- 4. what a lossless source paces itself by
+
+    async def _reports(self) -> None:
+        seq = 0
+        while True:
+            await asyncio.sleep(EVERY_S)
+            if self.owned and self._broker.ready:
+                positions = [(stream, p, position) for p, owned in self.owned.items() for stream, position in owned.safe]
+                reading = [p for p, owned in self.owned.items() if owned.subscription is not None and owned.subscription.live]
+                report = to_batch(Progress(self.name, reading, positions), seq, self._clock.wall_ns())
+                self._broker.publish(report).add_done_callback(_ignore)
+                seq += 1
+
     def _meter(self) -> None:
         """Carry the partitions' counts into Prometheus: only what was added since the last time."""
         for number, owned in self.owned.items():
@@ -320,6 +339,11 @@ class Worker:
                 continue  # what earlier owners counted is theirs
             for name, n in after.items():
                 _carry(name, n - before.get(name, 0))
+
+
+def _ignore(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()  # a lost report is made good by the next one
 
 
 def _carry(name: str, more: int) -> None:
@@ -362,7 +386,7 @@ async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None =
             await wait_for("RabbitMQ", queue_broker.connect, shutdown, "Start RabbitMQ or correct MDQ_URL")
         if shutdown.asked:
             return
-        await queue_broker.declare(all_queues(settings.mdq_partitions))
+        await queue_broker.declare([*all_queues(settings.mdq_partitions), progress_queue()])
         worker = Worker(settings, queue_broker, redis, SystemClock(), shutdown)
         log.info("started", worker=worker.name, admin_port=admin.port)
         await worker.run()

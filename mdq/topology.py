@@ -58,6 +58,11 @@ def queue(stream: str, partition: int, ttl_ms: int | None = None, bytes_max: int
     return Queue(stream, partition, default_ms if ttl_ms is None else ttl_ms, bytes_max)
 
 
+def progress_queue() -> Queue:
+    """Return the queue in which processors tell how far they are; only a lossless source reads it, so little is kept."""
+    return Queue("progress", 0, ttl_ms=1_000, bytes_max=1024 * 1024)
+
+
 def all_queues(partitions: int, bytes_max: int = QUEUE_BYTES_MAX) -> list[Queue]:
     """Return every queue of a deployment with `partitions` partitions."""
     many = [queue(stream, p, bytes_max=bytes_max) for stream in PARTITIONED for p in range(partitions)]
