@@ -37,8 +37,9 @@ async def test_a_lost_connection_is_seen_and_mended(breakable: Ground) -> None:
     await publish(broker, range(3))
     await until(lambda: len(reader.got) == 3)
     await breakable.cut()
-    assert reader.subscription is not None
-    await until(lambda: not reader.subscription.live, what="subscription ended")
+    subscription = reader.subscription
+    assert subscription is not None
+    await until(lambda: not subscription.live, what="subscription ended")
     with pytest.raises(BrokerUnavailable):
         await reader.ack(3)
     await until(lambda: broker.ready, what="reconnected")

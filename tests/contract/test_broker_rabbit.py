@@ -87,12 +87,13 @@ async def test_a_deleted_queue_is_declared_again(mdq_url: str) -> None:
     reader = await Reader().read(broker)
     connection = await aiormq.connect(mdq_url)
     await (await connection.channel()).queue_delete(TRADES.name)
-    assert reader.subscription is not None
-    await until(lambda: not reader.subscription.live, what="reader learnt it")
+    subscription = reader.subscription
+    assert subscription is not None
+    await until(lambda: not subscription.live, what="reader learnt it")
 
     async def arrives() -> bool:
         outcome = await asyncio.gather(broker.publish(batch(0)), return_exceptions=True)
-        return outcome == [None]
+        return outcome[0] is None
 
     await until(arrives, what="queue declared again")
     assert broker.ready

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 
@@ -66,6 +67,10 @@ async def reading(broker: MemoryBroker, queues: Sequence[Queue] = ()) -> list[Ba
     return got
 
 
+def marked(got: list[Batch], times: int) -> bool:
+    return sum(1 for batch in got if batch.count == 0) >= times
+
+
 async def test_a_single_event_leaves_by_itself(broker: MemoryBroker) -> None:
     """Nothing has to follow: the linger timer publishes what is open, and the confirmation is counted."""
     publisher = await publishing(broker)
@@ -121,7 +126,7 @@ async def test_every_queue_used_is_marked_each_second(broker: MemoryBroker) -> N
     await publisher.drain()
     for second in range(1, 4):
         clock.advance(1_000_000_000)
-        await until(lambda second=second: sum(1 for batch in got if batch.count == 0) >= second)
+        await until(partial(marked, got, second))
     marks = [batch for batch in got if batch.count == 0]
     assert {(mark.stream, mark.seq, mark.body) for mark in marks} == {("trades", 2, b"[]")}
     await publisher.close()
