@@ -84,16 +84,18 @@ class MassiveFeed:
                 if not self._arrived and not task.done():
                     await self._wake.wait()
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, FeedRefused):
-                await task
+            self._closed = True
+            # Python 3.11's wait_for, which the client uses, swallows a cancellation that meets a frame: so again and again.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=0.1)
 
     async def close(self) -> None:
         self._closed = True
         self._wake.set()
 
     async def _stay_connected(self) -> None:
-        while True:
+        while not self._closed:
             self.state = "connecting"
             try:
                 await self._connect_once()
@@ -101,6 +103,8 @@ class MassiveFeed:
                 self.state, self.reason = "refused", str(error)
                 raise
             except FeedClosed as error:
+                if self._closed:
+                    return
                 pause_s = self._reconnect.lost(time.monotonic(), time.time_ns(), self._dice())
                 self.state, self.reason = "connecting", f"{error}; next try in {pause_s:.1f} s"
                 log.warning("feed_disconnected", market=self.market, error=str(error), pause_s=round(pause_s, 2))
@@ -123,6 +127,8 @@ class MassiveFeed:
             raise FeedClosed(f"cannot connect to {self._host}: {error.__context__ or error}") from None
         except TimeoutError:
             raise FeedClosed(f"{self._host} did not let us in within {self._open_timeout_s:g} s") from None
+        except FeedClosed:
+            raise
         except Exception as error:  # whatever a vendor answers at the handshake, we try again
             raise FeedClosed(f"unexpected answer: {error!r}") from None
         finally:
@@ -133,6 +139,8 @@ class MassiveFeed:
         async with asyncio.timeout(self._open_timeout_s) as limit:
 
             async def stamp(data: bytes | str) -> None:
+                if self._closed:
+                    raise FeedClosed("closed by us")
                 self._arrived.append(Frame(data, time.time_ns()))
                 if len(self._arrived) > FRAMES_MAX:
                     self._arrived.popleft()
@@ -158,7 +166,8 @@ async def _hang_up(client: WebSocketClient) -> None:
     socket = client.websocket
     if socket is not None:
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(socket.close(), CLOSE_S_MAX)
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await socket.close()
 
 
 def _give_up() -> Iterator[float]:
