@@ -21,6 +21,7 @@ from mdq.topology import PARTITIONED, SINGLE, Queue, all_queues
 from service.clock import Clock, SystemClock
 
 MARK_NS = 1_000_000_000
+TELL_NS = 5_000_000_000  # one line about losses in so long
 TICK_S = 0.1  # how soon a reconnect is noticed and age is looked at; confirmations and linger do not wait for it
 
 log = structlog.get_logger()
@@ -48,6 +49,9 @@ class Publisher:
         self._ticker: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._marked_ns = 0
+        self._online = False
+        self._told_events = 0  # dropped events that the log knows of
+        self._tell_ns = 0
 
     @property
     def full(self) -> bool:
@@ -128,8 +132,11 @@ class Publisher:
         now_ns, wall_ns, online = self.clock.mono_ns(), self.clock.wall_ns(), self.broker.ready
         self.batcher.close_due(now_ns, wall_ns, online, flush)
         if online:
+            if not self._online:
+                self.batcher.expire(now_ns)  # back after an outage: what has become too old meanwhile stays here
             for sent in self.batcher.take():
                 self.broker.publish(sent.batch).add_done_callback(partial(self._done, sent))
+        self._online = online
         if not self.batcher.full:
             self._room.set()
         self._arm()
@@ -158,14 +165,19 @@ class Publisher:
         while True:
             await asyncio.sleep(TICK_S)
             now_ns = self.clock.mono_ns()
-            before = self.dropped.total()
             self.batcher.expire(now_ns, self.broker.ready)
-            if lost := self.dropped.total() - before:
-                log.warning("publisher_dropped_events", lost_events=lost, reason=self.broker.fault or "not confirmed in time")
+            self._tell_losses(now_ns)
             self._pump()
             if self.broker.ready and now_ns - self._marked_ns >= MARK_NS:
                 self._marked_ns = now_ns
                 self._mark()
+
+    def _tell_losses(self, now_ns: int) -> None:
+        lost = self.dropped.total() - self._told_events
+        if lost and now_ns >= self._tell_ns:
+            log.warning("publisher_dropped_events", lost_events=lost, reason=self.broker.fault or "not confirmed in time")
+            self._told_events += lost
+            self._tell_ns = now_ns + TELL_NS
 
     def _mark(self) -> None:
         for batch in self.batcher.marks(self.clock.wall_ns()):
