@@ -24,7 +24,6 @@ from service.run import backoff_s
 
 CONFIRM_S_MAX = 5.0
 PARTITIONS_CHECK_S = 5.0
-SLACK = 64  # writers trim event lists this late; see scripts/flush.lua
 log = structlog.get_logger()
 
 OnDocs = Callable[[list[Doc]], None]
@@ -47,6 +46,7 @@ class Reader:
         self._pubsub: Any = None
         self._groups: Counter[str] = Counter()
         self._confirmed: dict[str, asyncio.Future[None]] = {}
+        self._asked: Counter[str] = Counter()  # subscriptions sent and not confirmed yet, by group
         self._watched: Counter[str] = Counter()
         self._task: asyncio.Task[None] | None = None
 
@@ -60,6 +60,9 @@ class Reader:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._pubsub is not None:
+            with contextlib.suppress(*AWAY):
+                await self._pubsub.aclose()
         await self._redis.aclose()
 
     async def watch(self, channel: str) -> None:
@@ -68,8 +71,8 @@ class Reader:
         Returns when the subscription is active; at once while the cache is away (it becomes active before the next
         `on_state(True)`).
         """
-        self._watched[channel] += 1
         group = group_of(channel, self.partitions)
+        self._watched[channel] += 1
         self._groups[group] += 1
         if not self.up:
             return
@@ -137,6 +140,9 @@ class Reader:
                 await self._receive()
             except AWAY as error:
                 self._down(str(error) or type(error).__name__)
+            except Exception as error:  # a defect of a callback: what it did not take it reads again, the stream goes on
+                log.exception("reader_failed")
+                self._down(f"reader failed: {error!r}")
             await asyncio.sleep(backoff_s(attempt, random.random(), most_s=1.0))
             attempt += 1
 
@@ -147,6 +153,7 @@ class Reader:
         await self._learn_partitions()
         self._pubsub = self._redis.pubsub()
         self._confirmed.clear()
+        self._asked.clear()
         await self._pubsub.subscribe("mdc:reader")  # a pub/sub connection must listen to something to be readable
         await self._take(CONFIRM_S_MAX, deadline=True)
         while not self._all_confirmed():  # others may watch more meanwhile
@@ -177,9 +184,14 @@ class Reader:
         if message["type"] == "message":
             self._deliver(message["data"])
         elif message["type"] == "subscribe":
-            waiting = self._confirmed.get(message["channel"].decode())
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None)
+            self._confirm(message["channel"].decode())
+
+    def _confirm(self, group: str) -> None:
+        # Watched, unwatched and watched again quickly: only the answer to the last subscription counts.
+        self._asked[group] -= 1
+        waiting = self._confirmed.get(group)
+        if self._asked[group] <= 0 and waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
     def _deliver(self, body: bytes) -> None:
         try:
@@ -191,6 +203,7 @@ class Reader:
 
     async def _subscribe(self, group: str) -> None:
         self._confirmed[group] = asyncio.get_running_loop().create_future()
+        self._asked[group] += 1
         with contextlib.suppress(*AWAY):  # a lost connection shows in _receive, which subscribes to everything again
             await self._pubsub.subscribe(group)
 

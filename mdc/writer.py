@@ -18,6 +18,7 @@ from mdc.channels import DAY_MS, KINDS
 from mdc.connect import AWAY, CacheUnavailable
 from service.errors import OperatorError
 
+CHECKPOINT_MS = 7 * DAY_MS  # longer than a market is closed: a channel's sequence must not begin again within one cache life
 OPEN_CACHE = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 redis.call('SET', KEYS[2], ARGV[2], 'NX')
@@ -58,8 +59,11 @@ class Flush:
         return found
 
     def add_history(self, kind: str, channel: str, values: Sequence[bytes], drop: int = 0) -> None:
-        """Append closed bars, after dropping the newest `drop` of the history (they are written anew, corrected)."""
-        for value in values:
+        """Append closed bars, oldest first, after dropping the newest `drop` of the history (they are written anew, corrected).
+
+        A negative `drop` takes away the bars that start at -`drop` ms or later: when it is not known how many there are.
+        """
+        for value in values or ((b"",) if drop else ()):
             self._history += (keys.history(channel), drop, value, KINDS[kind].keep, KINDS[kind].ttl_ms)
             drop = 0
 
@@ -85,7 +89,7 @@ class Flush:
 
     def arguments(self, fence: int, number: int) -> list[Any]:
         """Return the ARGV of scripts/flush.lua; `number` grows by one with every flush of the partition, 0 = not numbered."""
-        args: list[Any] = [fence, self.epoch, number, int(self.start_over), DAY_MS, len(self._groups)]
+        args: list[Any] = [fence, self.epoch, number, int(self.start_over), CHECKPOINT_MS, len(self._groups)]
         for name, pairs in self._groups.items():
             kind = KINDS[name]
             channel = f"up:{kind.group}:{self.partition}"

@@ -6,24 +6,27 @@ nothing had happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 from mdc import keys
 from mdc.writer import Flush
-from mdp.events import AnyBar, AnyQuote, AnyTrade, IndexValue, LimitBands
+from mdp.events import AnyBar, AnyQuote, AnyTrade, BadEvent, IndexValue, LimitBands
 
 SYMBOLS_MAX = 100_000  # a partition with more is refused new ones (counted as bad events): no map grows without bound
 
 
-class BadEvent(ValueError):
-    """An event that decodes but cannot be used; it is counted, sampled and kept, and its batch goes on."""
+def check_room(symbols: Sized) -> None:
+    """Call before a new symbol is remembered.  Raises: BadEvent when there are too many."""
+    if len(symbols) >= SYMBOLS_MAX:
+        raise BadEvent(f"more than {SYMBOLS_MAX} symbols in one partition")
 
 
 class Analyzer:
     """Base of all analyzers: what a subclass does not override costs nothing, the partition never calls it."""
 
     name = ""
+    late = 0  # events that came too late to be used, since this analyzer was made
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         """A trade. `rule` = bits of mdp.conditions; `volume` in units, `notional` in units² (mdp.exact), 0 without VOLUME."""

@@ -6,6 +6,7 @@ sizes in shares, contracts or coins. Fields that no analyzer uses are not decode
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Union
 
 import msgspec
@@ -17,7 +18,14 @@ WholeSize = Annotated[int, Meta(ge=0, lt=10**15)]
 PartSize = Annotated[float, Meta(ge=0, lt=1e15)]
 Size = WholeSize | PartSize
 Ms = Annotated[int, Meta(ge=0, lt=10**14)]
-Symbol = Annotated[str, Meta(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/^+-]*$")]
+Symbol = Annotated[str, Meta(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/^+-]*\Z")]
+Codes = Annotated[list[int], Meta(max_length=64)]
+TradeId = Annotated[str, Meta(max_length=128)]
+TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)  # what matters for taking a JSON array apart
+
+
+class BadEvent(ValueError):
+    """An event that decodes but cannot be used; it is counted, sampled and kept, and its batch goes on."""
 
 
 class Trade(Struct, tag_field="ev", tag="T"):
@@ -27,9 +35,9 @@ class Trade(Struct, tag_field="ev", tag="T"):
     price: Price = field(name="p")
     size: Size = field(name="s")
     ts: Ms = field(name="t")
-    conditions: list[int] | None = field(name="c", default=None)
+    conditions: Codes | None = field(name="c", default=None)
     exchange: int = field(name="x", default=0)
-    id: str = field(name="i", default="")
+    id: TradeId = field(name="i", default="")
     continuous = False
 
 
@@ -40,9 +48,9 @@ class CryptoTrade(Struct, tag_field="ev", tag="XT"):
     price: Price = field(name="p")
     size: Size = field(name="s")
     ts: Ms = field(name="t")
-    conditions: list[int] | None = field(name="c", default=None)
+    conditions: Codes | None = field(name="c", default=None)
     exchange: int = field(name="x", default=0)
-    id: str = field(name="i", default="")
+    id: TradeId = field(name="i", default="")
     continuous = True
 
 
@@ -91,10 +99,10 @@ class _StockBar(Struct):
     low: Price = field(name="l")
     close: Price = field(name="c")
     volume: Size = field(name="v", default=0)
-    vwap: float | None = field(name="vw", default=None)
+    vwap: PriceOrNone | None = field(name="vw", default=None)
     day_volume: Size | None = field(name="av", default=None)
-    day_vwap: float | None = field(name="a", default=None)
-    day_open: float | None = field(name="op", default=None)
+    day_vwap: PriceOrNone | None = field(name="a", default=None)
+    day_open: PriceOrNone | None = field(name="op", default=None)
     continuous = False
 
 
@@ -115,7 +123,7 @@ class _PairBar(Struct):
     low: Price = field(name="l")
     close: Price = field(name="c")
     volume: Size = field(name="v", default=0)
-    vwap: float | None = field(name="vw", default=None)
+    vwap: PriceOrNone | None = field(name="vw", default=None)
     day_volume = None
     day_vwap = None
     day_open = None
@@ -154,7 +162,7 @@ class LimitBands(Struct, tag_field="ev", tag="LULD"):
     ts: Ms = field(name="t")
     high: PriceOrNone = field(name="h", default=0.0)
     low: PriceOrNone = field(name="l", default=0.0)
-    indicators: list[int] | None = field(name="i", default=None)
+    indicators: Codes | None = field(name="i", default=None)
     tape: int = field(name="z", default=0)
 
 
@@ -207,7 +215,7 @@ class Decoder:
         try:
             return [bytes(piece) for piece in self._raw.decode(body)]
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return []
+            return split_array(body)
 
     def type_name(self, piece: bytes) -> str:
         """Return the `ev` of a raw event, at most 20 characters."""
@@ -228,3 +236,27 @@ class Decoder:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 bad.append((piece, str(error)))
         return good, bad
+
+
+def split_array(body: bytes) -> list[bytes]:
+    """Return the elements of a JSON array by its brackets and commas alone: one element that is no JSON spoils no other.
+
+    [] when `body` is not an array to its end.
+    """
+    text = body.strip()
+    if text[:1] != b"[" or text[-1:] != b"]":
+        return []
+    pieces: list[bytes] = []
+    depth, start = 0, 1
+    for token in TOKEN.finditer(text):
+        mark = token.group()
+        if mark in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+        if (depth == 1 and mark == b",") or depth == 0:
+            pieces.append(text[start : token.start()].strip())
+            start = token.end()
+        if depth == 0:
+            break
+    return pieces if depth == 0 and start == len(text) and pieces != [b""] else []

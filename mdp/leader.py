@@ -12,7 +12,7 @@ from mdc.connect import AWAY, CacheUnavailable
 from mdc.writer import Flush, Outcome, Writer
 from mdp.analyzers.boards import merge_shares
 from mdp.partition import Partition
-from mdp.status import PipelineStatus
+from mdp.status import PipelineStatus, forgotten
 
 BOARDS_EVERY_S = 0.25
 STATUS_EVERY_S = 1.0
@@ -39,7 +39,7 @@ class Leader:
             self._shares.clear()
         flush = Flush(0, zero.epoch)
         try:
-            await self._add_boards(flush, now_ms)
+            shares = await self._add_boards(flush, now_ms)
             if with_status:
                 await self._add_status(flush, zero, now_ms)
         except AWAY as error:
@@ -47,24 +47,28 @@ class Leader:
         if flush.empty:
             return
         [outcome] = await self._writer.write([(0, flush.arguments(zero.fence, 0))])
-        if outcome is not Outcome.APPLIED:
-            self._shares.clear()
+        if outcome is Outcome.APPLIED:
+            self._shares.update(shares)
 
-    async def _add_boards(self, flush: Flush, now_ms: int) -> None:
+    async def _add_boards(self, flush: Flush, now_ms: int) -> dict[str, list[bytes]]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for board in BOARDS:
                 pipe.hgetall(keys.parts(f"board:{board}"))
             found = await pipe.execute()
+        changed: dict[str, list[bytes]] = {}
         for board, shares in zip(BOARDS, found, strict=True):
             values = [body for number, body in sorted(shares.items()) if int(number) < self._partitions]
             if values and values != self._shares.get(board):
-                self._shares[board] = values
+                changed[board] = values
                 flush.add_shared("board", f"board:{board}", now_ms, merge_shares(values, self._rows_max))
+        return changed
 
     async def _add_status(self, flush: Flush, zero: Partition, now_ms: int) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hvals(keys.parts("counts"))
-            pipe.hvals(STATS)
+            pipe.hgetall(STATS)
             counts, workers = await pipe.execute()
-        data = self._status.build(now_ms, counts, workers, zero.listener, self._partitions)
+        if gone := forgotten(workers, now_ms):
+            await self._redis.hdel(STATS, *gone)
+        data = self._status.build(now_ms, counts, workers.values(), zero.listener, self._partitions)
         flush.add_shared("status", "status:pipeline", now_ms, data)

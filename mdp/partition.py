@@ -12,17 +12,19 @@ from typing import Any
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, BadEvent
+from mdp.analyzer import Analyzer
 from mdp.conditions import ALL, VOLUME, Rules
 from mdp.events import (
     MINUTE_BARS,
     QUOTES,
     SECOND_BARS,
     TRADES,
+    BadEvent,
     Decoder,
     Event,
     IndexValue,
     LimitBands,
+    ListenerStatus,
 )  # fmt: skip
 from mdp.exact import units
 from mdq.batch import Batch
@@ -66,6 +68,8 @@ class Partition:
         self._decoder = Decoder()
         self._rules = Rules()
         self._letters: list[bytes] = []
+        self._late = 0  # of the analyzers, as far as it is in the counts
+        self._now_ms = 0
         self._dirty = False
         self._start_over = False
         self._handlers = self._routes()
@@ -73,6 +77,8 @@ class Partition:
 
     def on_batch(self, batch: Batch, redelivered: bool, now_ns: int) -> None:
         """Take one delivery: skip what is already in, count what is missing, feed the rest to the analyzers."""
+        if not self._now_ms:
+            self._tell_time(now_ns // 1_000_000)  # before the first flush, too: impossible times are judged by it
         seen = self._gaps.observe(batch, now_ns, redelivered)
         counts, stream = self.counts, batch.stream
         if seen.expired:
@@ -99,6 +105,7 @@ class Partition:
     def on_malformed(self, body: bytes, reason: str) -> None:
         """Count and keep a queue message that is no batch at all."""
         self.counts.malformed_batches += 1
+        self._dirty = True
         self._keep(body, reason, "batch")
 
     def collect(self, now_ms: int) -> Flush | None:
@@ -106,9 +113,10 @@ class Partition:
         unchanged, before the next call, or throw this partition away."""
         flush = Flush(self.number, self.epoch)
         flush.start_over = self._start_over
+        self._tell_time(now_ms)
         for analyzer in self._analyzers:
-            analyzer.on_time(now_ms)
             analyzer.collect(flush)
+        self._count_late()
         for letter in self._letters:
             flush.add_dead_letter(letter)
         self._letters.clear()
@@ -153,6 +161,18 @@ class Partition:
         for analyzer in self._analyzers:
             analyzer.rewrite()
 
+    def _tell_time(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        for analyzer in self._analyzers:
+            analyzer.on_time(now_ms)
+
+    def _count_late(self) -> None:
+        late = sum(analyzer.late for analyzer in self._analyzers)
+        if late != self._late:
+            self.counts.late += late - self._late
+            self._late = late
+            self._dirty = True
+
     def _take_events(self, batch: Batch, skip: int) -> None:
         events, bad = self._decoder.decode(batch.body, skip)
         for body, reason in bad:
@@ -183,6 +203,7 @@ class Partition:
     def _routes(self) -> dict[type, list[Handler] | None]:
         """Return event type → handlers; None marks a trade, which is prepared once for all analyzers."""
         routes: dict[type, list[Handler] | None] = dict.fromkeys(TRADES)
+        routes[ListenerStatus] = []  # belongs into the status stream
         for types, name in (
             (QUOTES, "on_quote"), (SECOND_BARS, "on_second_bar"), (MINUTE_BARS, "on_minute_bar"), ((LimitBands,), "on_bands"),
             ((IndexValue,), "on_value"),
@@ -203,9 +224,10 @@ class Partition:
 
     def _take_status(self, body: bytes) -> None:
         for piece in self._decoder.pieces(body):
-            facts = msgspec.json.decode(piece)
-            if isinstance(facts, dict):
-                self.listener = facts
+            try:
+                self.listener = msgspec.json.decode(piece, type=dict[str, Any])
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._bad(piece, str(error), "status")
 
     def _bad(self, body: bytes, reason: str, stream: str) -> None:
         self.counts.bad += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from mdp.partition import Counts
 
 LISTENER_SILENT_MS = 3_000
 WORKER_SILENT_MS = 3_000
+WORKER_FORGOTTEN_MS = 60_000
 
 
 class WorkerStats(msgspec.Struct):
@@ -62,8 +63,12 @@ class PipelineStatus:
             "late_bar_trades": total.late,
             "unknown_types": total.unknown,
             "by_stream": {
-                stream: {"events": n, "expired": total.expired.get(stream, 0), "dropped": total.dropped.get(stream, 0)}
-                for stream, n in sorted(total.events.items())
+                stream: {
+                    "events": total.events.get(stream, 0),
+                    "expired": total.expired.get(stream, 0),
+                    "dropped": total.dropped.get(stream, 0),
+                }
+                for stream in sorted({*total.events, *total.expired, *total.dropped})
             },
         }
         return msgspec.json.encode({"listener": self._listener_view(now_ms), "processors": processors, "ts": now_ms})
@@ -74,6 +79,11 @@ class PipelineStatus:
         if now_ms - self._listener_seen_ms > LISTENER_SILENT_MS:
             return {**self._listener, "state": "silent"}
         return self._listener
+
+
+def forgotten(workers: Mapping[bytes, bytes], now_ms: int) -> list[bytes]:
+    """Return the names of workers that are gone for so long that nobody asks for them any more."""
+    return [name for name, body in workers.items() if now_ms - _stats(body).ts > WORKER_FORGOTTEN_MS]
 
 
 def _stats(body: bytes) -> WorkerStats:

@@ -36,6 +36,7 @@ from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
 
 log = structlog.get_logger()
+BUSY_NS_MAX = 500_000_000  # what a beat may spend on loading and subscribing partitions: a quarter of a lease
 LAG = metrics.histogram("mdp", "receive_to_cache_ms", "Age of the oldest event of a flush when the cache had it")
 ROUND = metrics.histogram("mdp", "flush_ms", "Duration of a flush round, collecting and writing")
 EVENTS = metrics.counter("mdp", "events", "Events processed", ["stream"])
@@ -83,20 +84,25 @@ class Worker:
         self._flush_now = asyncio.Event()
         self._stats = WorkerStats(self.name, 0)
         self._metered: dict[int, dict[str, int]] = {}
+        self._flushing = asyncio.Lock()  # an answer must settle the flush that it belongs to
 
     async def run(self) -> None:
         """Own, process, flush; on shutdown flush a last time and release everything."""
         loops = [asyncio.create_task(loop()) for loop in (self._beats, self._flushes, self._leads, self._reports)]
         stop = asyncio.create_task(self._shutdown.wait())
-        done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
-        for task in [*loops, stop]:
-            task.cancel()
-        await asyncio.gather(*loops, stop, return_exceptions=True)
+        try:
+            done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
+        finally:  # cancelled ourselves, too: nothing of us may go on in the background
+            for task in [*loops, stop]:
+                task.cancel()
+            await asyncio.gather(*loops, stop, return_exceptions=True)
         for task in done - {stop}:
             task.result()  # a loop that ended by itself ends the process: its supervisor starts it again
         await self._hand_over(list(self.owned))
         with contextlib.suppress(CacheUnavailable):
             await self._ownership.beat(claim=False)
+        with contextlib.suppress(*AWAY):
+            await self._redis.hdel(STATS, self.name)
 
     def not_ready(self) -> list[str]:
         """Return why no data can flow through this worker now; [] when it can."""
@@ -129,8 +135,11 @@ class Worker:
         share = await self._ownership.beat(remembered=self.owned)
         for number in [number for number in self.owned if number not in share.owned]:
             await self._drop(number, "another worker took it over")
+        before_ns = self._clock.mono_ns() + BUSY_NS_MAX
         for number, fence in share.owned.items():
             await self._keep(number, fence)
+            if self._clock.mono_ns() > before_ns:
+                break  # the leases are due; what is left follows after the next beat
         if share.surplus:
             await self._hand_over(sorted(self.owned)[-share.surplus :])
         await self._tell(share)
@@ -143,6 +152,7 @@ class Worker:
             owned = None
         if owned is None:
             owned = self.owned[number] = Owned(await self._load(number, fence))
+            owned.safe = owned.partition.positions()
             log.info("partition_claimed", partition=number, fence=fence)
         elif owned.partition.epoch != self._epoch:
             owned.flush = None  # everything in it is written again by the rewrite
@@ -160,8 +170,10 @@ class Worker:
             cells = await self._redis.hgetall(keys.checkpoint(number))
         except AWAY as error:
             raise CacheUnavailable(str(error)) from None
-        if cells.get(b"life", self._epoch.encode()) == self._epoch.encode():
+        if cells:
             partition.restore(cells)
+            if cells.get(b"life") != self._epoch.encode():  # of before the cache was rolled back: still the best there is
+                partition.rewrite(fence, self._epoch)
         return partition
 
     async def _subscribe(self, owned: Owned) -> None:
@@ -201,7 +213,7 @@ class Worker:
                 with contextlib.suppress(BrokerUnavailable):
                     await owned.subscription.pause()
         try:
-            for _ in range(2):  # a flush may be under way already; the second one holds the rest
+            for _ in range(2):  # one whose answer was lost may be waiting; the second one holds the rest
                 await self._flush(leaving)
         except CacheUnavailable as error:
             log.warning("hand_over_without_flush", error=str(error))  # the next owner gets the batches again
@@ -253,6 +265,10 @@ class Worker:
             self._stats.interval_ms = pause * 1000
 
     async def _flush(self, many: list[Owned]) -> None:
+        async with self._flushing:
+            await self._flush_all(many)
+
+    async def _flush_all(self, many: list[Owned]) -> None:
         now_ms = self._clock.wall_ns() // 1_000_000
         sent: list[Owned] = []
         for owned in many:

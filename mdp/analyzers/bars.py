@@ -11,12 +11,12 @@ from collections.abc import Iterable
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet
+from mdp.analyzer import Analyzer, Outlet, check_room
 from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME
 from mdp.events import AnyBar, AnyTrade, IndexValue
 from mdp.exact import number, ratio, units
 
-HISTORY_ALL = 1_000_000  # drop whatever history a new cache may still hold: it is written again from what is retained
+NOT_KNOWN = -1  # how many closed bars a new (or rolled back) cache holds
 
 
 class Bar(msgspec.Struct, array_like=True):
@@ -31,6 +31,8 @@ class Bar(msgspec.Struct, array_like=True):
     notional: int = 0
     trades: int = 0
     close_ts: int = 0
+    open_ts: int = 0
+    official: bool = False  # the vendor's own minute: nothing is added to it
 
     def row(self) -> list[float | int | None]:
         """Return [t, open, high, low, close, volume, vwap, trades]."""
@@ -41,7 +43,7 @@ class Bar(msgspec.Struct, array_like=True):
 
 
 class Series(msgspec.Struct, array_like=True):
-    """The bars of one symbol. `closed` are the newest closed ones, oldest first; `stored` of them are in the history."""
+    """The bars of one symbol: `closed` are the newest closed ones, oldest first; the history holds `stored` of them (-1 = ?)."""
 
     current: Bar
     closed: list[Bar]
@@ -49,7 +51,6 @@ class Series(msgspec.Struct, array_like=True):
     number: int = 0
     revision: int = 0
     from_trades: bool = False
-    from_minutes: bool = False
     corrected: bool = False
 
 
@@ -81,7 +82,6 @@ class BarsAnalyzer(Analyzer):
 
     def __init__(self, kind: str, width_ms: int, retained: int) -> None:
         self.name = self._kind = kind
-        self.too_late = 0
         self._width_ms = width_ms
         self._retained = retained
         self._series: dict[str, Series] = {}
@@ -101,7 +101,7 @@ class BarsAnalyzer(Analyzer):
         if start != bar.start:
             found = self._other_bar(series, start)
             if found is None:
-                self.too_late += 1
+                self.late += 1
                 return
             bar = found
         if rule & VOLUME:
@@ -113,20 +113,23 @@ class BarsAnalyzer(Analyzer):
                 bar.high = price
             if bar.low is None or price < bar.low:
                 bar.low = price
-        if rule & LAST and ts >= bar.close_ts:
-            bar.close_ts = ts
-            bar.close = price
-            if bar.open is None:
-                bar.open = price
+        if rule & LAST:
+            if ts >= bar.close_ts:
+                bar.close_ts = ts
+                bar.close = price
+                if bar.open is None:
+                    bar.open, bar.open_ts = price, ts
+            elif ts < bar.open_ts:
+                bar.open, bar.open_ts = price, ts
         self._changed.add(symbol)
 
     def on_second_bar(self, bar: AnyBar) -> None:
         """The vendor's seconds, for a symbol of which no trades come; a wider bar is merged from them."""
         series = self._series.get(bar.symbol)
-        if series is not None and (series.from_trades or series.from_minutes):
+        if series is not None and series.from_trades:
             return
         mine = self._bar_at(bar.symbol, bar.start - bar.start % self._width_ms)
-        if mine is not None:
+        if mine is not None and not mine.official:
             _merge(mine, bar)
             self._changed.add(bar.symbol)
 
@@ -137,7 +140,7 @@ class BarsAnalyzer(Analyzer):
             return
         mine = self._bar_at(bar.symbol, bar.start)
         if mine is not None:
-            self._series[bar.symbol].from_minutes = True
+            mine.official = True
             mine.open = mine.high = mine.low = mine.close = None
             mine.volume = mine.notional = mine.close_ts = 0
             _merge(mine, bar)
@@ -146,12 +149,12 @@ class BarsAnalyzer(Analyzer):
     def on_value(self, value: IndexValue) -> None:
         bar = self._bar_at(value.symbol, value.ts - value.ts % self._width_ms)
         if bar is None:
-            self.too_late += 1
             return
         _extend(bar, value.value, value.value)
         if bar.open is None:
-            bar.open = value.value
-        bar.close = value.value
+            bar.open, bar.open_ts = value.value, value.ts
+        if value.ts >= bar.close_ts:
+            bar.close, bar.close_ts = value.value, value.ts
         self._changed.add(value.symbol)
 
     def collect(self, flush: Flush) -> None:
@@ -184,7 +187,7 @@ class BarsAnalyzer(Analyzer):
 
     def rewrite(self) -> None:
         for series in self._series.values():
-            series.corrected, series.stored = True, HISTORY_ALL
+            series.corrected, series.stored = True, NOT_KNOWN
         self._changed.update(self._series)
         self._announce = True
 
@@ -192,7 +195,7 @@ class BarsAnalyzer(Analyzer):
         """A symbol's first trade: from here on its bars are made of trades, not of the vendor's aggregates."""
         series = self._series.get(symbol)
         if series is None:
-            series = self._series[symbol] = Series(Bar(start), [])
+            series = self._new(symbol, start)
         elif start > series.current.start:
             self._other_bar(series, start)
         series.from_trades = True
@@ -201,15 +204,24 @@ class BarsAnalyzer(Analyzer):
     def _bar_at(self, symbol: str, start: int) -> Bar | None:
         series = self._series.get(symbol)
         if series is None:
-            series = self._series[symbol] = Series(Bar(start), [])
-        return series.current if start == series.current.start else self._other_bar(series, start)
+            series = self._new(symbol, start)
+        bar = series.current if start == series.current.start else self._other_bar(series, start)
+        self.late += bar is None
+        return bar
+
+    def _new(self, symbol: str, start: int) -> Series:
+        check_room(self._series)
+        series = self._series[symbol] = Series(Bar(start), [])
+        return series
 
     def _other_bar(self, series: Series, start: int) -> Bar | None:
         """Return the bar at `start`, which is not the current one: a new one, a closed one, or None when that is too old."""
         closed = series.closed
         if start > series.current.start:
             closed.append(series.current)
-            if len(closed) > self._retained and series.stored:
+            if series.corrected:
+                series.revision += 1  # the bar before the new one may be what was corrected: readers know an older value
+            elif len(closed) > self._retained and series.stored:
                 del closed[0]
                 series.stored -= 1
             series.current = Bar(start)
@@ -237,6 +249,8 @@ class BarsAnalyzer(Analyzer):
         """Write closed bars to the history: the new ones, or after a correction all that are retained."""
         first = 0 if series.corrected else series.stored
         drop = series.stored if series.corrected else 0
+        if series.stored == NOT_KNOWN:
+            drop = -(series.closed[0] if series.closed else series.current).start
         rows = [self._encode(bar.row()) for bar in series.closed[first:]]
         flush.add_history(self._kind, f"{self._kind}:{symbol}", rows, drop)
         del series.closed[: max(0, len(series.closed) - self._retained)]

@@ -73,6 +73,7 @@ class BoardsAnalyzer(Analyzer):
         self._rows_max = rows_max
         self._next_ms = 0
         self._now_ms = 0
+        self._rounds = 0  # of the quotes that are ranked already
         self._written: dict[str, bytes] = {}
         self._encode = msgspec.json.Encoder().encode
 
@@ -82,6 +83,9 @@ class BoardsAnalyzer(Analyzer):
     def collect(self, flush: Flush) -> None:
         if self._now_ms < self._next_ms and self._now_ms >= self._next_ms - SHARE_EVERY_MS:
             return
+        if self._quotes.rounds == self._rounds:
+            return
+        self._rounds = self._quotes.rounds
         self._next_ms = self._now_ms + SHARE_EVERY_MS
         quotes = [(symbol, quote) for symbol, quote in self._quotes.quotes.items() if quote.last is not None]
         rows: dict[str, bytes] = {}
@@ -93,7 +97,7 @@ class BoardsAnalyzer(Analyzer):
 
     def rewrite(self) -> None:
         self._written.clear()
-        self._next_ms = 0
+        self._next_ms = self._rounds = 0
 
     def _share(self, quotes: Sequence[tuple[str, QuoteData]], rank: Rank, rows: dict[str, bytes]) -> bytes:
         ranked = [(value, symbol, quote) for symbol, quote in quotes if (value := rank(quote)) is not None]

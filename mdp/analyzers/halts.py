@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet
+from mdp.analyzer import Analyzer, Outlet, check_room
 from mdp.events import LimitBands
 
 # The vendor publishes the indicators as numbers of its conditions list; only these change whether a symbol trades.
@@ -48,6 +48,7 @@ class HaltsAnalyzer(Analyzer):
     def on_bands(self, bands: LimitBands) -> None:
         data = self._halts.get(bands.symbol)
         if data is None:
+            check_room(self._halts)
             data = self._halts[bands.symbol] = HaltData()
         if bands.ts < data.ts:
             return

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import SYMBOLS_MAX, Analyzer, BadEvent, Outlet
+from mdp.analyzer import Analyzer, Outlet, check_room
 from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME
 from mdp.events import AnyBar, AnyQuote, AnyTrade, IndexValue
 from mdp.exact import number, ratio, units
 from mdp.reference import Reference
-from mdp.sessions import FUTURE_MS_MAX, Calendar
+from mdp.sessions import Calendar, Calendars
 
 
 class QuoteData(msgspec.Struct):
@@ -49,6 +49,7 @@ class Totals(msgspec.Struct, array_like=True):
     official_volume: int = 0  # of the vendor's aggregates: more than ours when we joined during the day
     official_vwap: float | None = None
     continuous: bool = False
+    open_ts: int = 0  # of the trade that gave the open; 0 = the vendor gave it
     by_seconds: bool = False  # official volume is summed from second aggregates, so minutes must not add to it
 
 
@@ -67,11 +68,11 @@ class QuoteAnalyzer(Analyzer):
 
     def __init__(self, reference: Reference) -> None:
         self.quotes: dict[str, QuoteData] = {}
-        self.now_ms = 0
+        self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
         self._totals: dict[str, Totals] = {}
         self._reference = reference
-        self._stocks = Calendar(continuous=False)
-        self._always = Calendar(continuous=True)
+        self._calendars = Calendars()
+        self._stocks, self._always = self._calendars.stocks, self._calendars.always
         self._changed: set[str] = set()
         self._traded: set[str] = set()
         self._out = Outlet("quote")
@@ -83,7 +84,7 @@ class QuoteAnalyzer(Analyzer):
         symbol, ts, price = trade.symbol, trade.ts, trade.price
         calendar = self._always if trade.continuous else self._stocks
         if ts >= calendar.change_ms:
-            self._move(calendar, ts, trade.continuous)
+            self._move(calendar, ts)
         totals = self._totals.get(symbol)
         if totals is None:
             totals = self._new(symbol, trade.continuous)
@@ -101,18 +102,21 @@ class QuoteAnalyzer(Analyzer):
                 data.high = price
             if data.low is None or price < data.low:
                 data.low = price
-        if rule & LAST and ts >= totals.last_ts:
-            totals.last_ts = ts
-            data.last = price
-            if data.open is None:
-                data.open = price
+        if rule & LAST:
+            if ts >= totals.last_ts:
+                totals.last_ts = ts
+                data.last = price
+                if data.open is None:
+                    data.open, totals.open_ts = price, ts
+            elif ts < totals.open_ts:
+                data.open, totals.open_ts = price, ts
         self._traded.add(symbol)
 
     def on_quote(self, quote: AnyQuote) -> None:
         symbol, ts = quote.symbol, quote.ts
         calendar = self._always if quote.continuous else self._stocks
         if ts >= calendar.change_ms:
-            self._move(calendar, ts, quote.continuous)
+            self._move(calendar, ts)
         data = self.quotes.get(symbol)
         if data is None:
             self._new(symbol, quote.continuous)
@@ -135,7 +139,7 @@ class QuoteAnalyzer(Analyzer):
         """Aggregates fill in what trades cannot: a feed without trades, or totals from before we joined."""
         calendar = self._always if bar.continuous else self._stocks
         if bar.start >= calendar.change_ms:
-            self._move(calendar, bar.start, bar.continuous)
+            self._move(calendar, bar.start)
         totals = self._totals.get(bar.symbol) or self._new(bar.symbol, bar.continuous)
         data = self.quotes[bar.symbol]
         if bar.start < calendar.day_start_ms:
@@ -143,7 +147,7 @@ class QuoteAnalyzer(Analyzer):
         if bar.day_volume is not None and units(bar.day_volume) > totals.official_volume:
             totals.official_volume, totals.official_vwap = units(bar.day_volume), bar.day_vwap
         if bar.day_open:
-            data.open = bar.day_open
+            data.open, totals.open_ts = bar.day_open, 0
         if not data.trades:  # no trades in this feed: the aggregates are all there is
             totals.by_seconds = totals.by_seconds or seconds
             if bar.day_volume is None and seconds == totals.by_seconds:  # pairs have no day's volume of the vendor's
@@ -153,7 +157,7 @@ class QuoteAnalyzer(Analyzer):
 
     def on_value(self, value: IndexValue) -> None:
         if value.ts >= self._stocks.change_ms:
-            self._move(self._stocks, value.ts, False)
+            self._move(self._stocks, value.ts)
         totals = self._totals.get(value.symbol) or self._new(value.symbol, False)
         if value.ts >= max(totals.last_ts, self._stocks.day_start_ms):
             data = self.quotes[value.symbol]
@@ -165,7 +169,7 @@ class QuoteAnalyzer(Analyzer):
             self._traded.add(value.symbol)
 
     def on_time(self, now_ms: int) -> None:
-        self.now_ms = now_ms
+        self._calendars.now_ms = now_ms
 
     def collect(self, flush: Flush) -> None:
         if not (self._changed or self._traded or self._announce):
@@ -175,6 +179,7 @@ class QuoteAnalyzer(Analyzer):
             self._announce = False
             out.announce()
         quotes, totals, checkpoint = self.quotes, self._totals, flush.checkpoint
+        self.rounds += bool(self._traded)
         for symbol in self._traded:
             self._derive(quotes[symbol], totals[symbol], symbol)
         stocks, always = self._stocks.session, self._always.session
@@ -184,45 +189,48 @@ class QuoteAnalyzer(Analyzer):
             body = encode(data)
             write(symbol, data.ts, body)
             checkpoint += (f"quote:{symbol}", b"[%d,%b,%b]" % (out.seq(symbol), body, encode(total)))
+        for name, cell_body in self._calendars.cells():
+            checkpoint += (f"quote:{name}", cell_body)
         self._changed.clear()
         self._traded.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
+            if self._calendars.restore(symbol, body):
+                continue
             cell = self._cell.decode(body)
             self.quotes[symbol] = cell.data
             self._totals[symbol] = cell.totals
             self._out.restore(symbol, cell.seq)
-            calendar = self._always if cell.totals.continuous else self._stocks
-            if cell.data.ts >= calendar.change_ms:
-                calendar.move(cell.data.ts)
 
     def rewrite(self) -> None:
         self._traded.update(self.quotes)
+        self._calendars.rewrite()
         self._announce = True
 
     def _new(self, symbol: str, continuous: bool) -> Totals:
-        if len(self.quotes) >= SYMBOLS_MAX:
-            raise BadEvent(f"more than {SYMBOLS_MAX} symbols in one partition")
+        check_room(self.quotes)
         known = self._reference.get(symbol)
         self.quotes[symbol] = QuoteData(prev_close=known.prev_close if known else None)
         totals = self._totals[symbol] = Totals(continuous=continuous)
         return totals
 
-    def _move(self, calendar: Calendar, ts: int, continuous: bool) -> None:
-        if self.now_ms and ts > self.now_ms + FUTURE_MS_MAX:
-            raise BadEvent(f"timestamp {ts} is more than a day ahead")
-        first = calendar.day_start_ms == 0
-        if calendar.move(ts) and not first:
-            self._new_day(calendar.day_start_ms, continuous)
+    def _move(self, calendar: Calendar, ts: int) -> None:
+        before = calendar.session
+        new_day = self._calendars.move(calendar, ts)
+        continuous = calendar is self._always
+        if new_day:
+            self._new_day(continuous)
+        if new_day or calendar.session != before:  # also symbols that are silent now are in the new session
+            self._changed.update(symbol for symbol, totals in self._totals.items() if totals.continuous is continuous)
 
-    def _new_day(self, day_start_ms: int, continuous: bool) -> None:
+    def _new_day(self, continuous: bool) -> None:
         for symbol, totals in self._totals.items():
-            data = self.quotes[symbol]
-            if totals.continuous is continuous and data.ts < day_start_ms:
+            if totals.continuous is continuous:
+                data = self.quotes[symbol]
                 close = data.last if data.last is not None else data.prev_close
                 self.quotes[symbol] = QuoteData(
-                    close, data.bid, data.ask, data.bid_size, data.ask_size, ts=data.ts, prev_close=close
+                    data.last, data.bid, data.ask, data.bid_size, data.ask_size, ts=data.ts, prev_close=close
                 )
                 self._totals[symbol] = Totals(continuous=continuous)
                 self._traded.add(symbol)

@@ -1,4 +1,7 @@
-"""Trades in, `alerts:range` out: a symbol's new session high or low, at most one alert a second, symbol and side."""
+"""Trades in, `alerts:range` out: a symbol's new session high or low, at most one alert a second, symbol and side.
+
+Invariant: the newest high and low of a session are always alerted: what comes within the second is conflated, not dropped.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from typing import Literal
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer
+from mdp.analyzer import Analyzer, check_room
 from mdp.conditions import HIGH_LOW
 from mdp.events import AnyTrade, IndexValue
-from mdp.sessions import Calendar
+from mdp.sessions import Calendar, Calendars
 
-PAUSE_MS = 1_000
+PAUSE_MS = 1_000  # wall clock: it spares the readers
 ALERTS_A_FLUSH_MAX = 50  # of one partition: an opening auction makes thousands; the rest waits for the next flush
 Side = Literal["new_high", "new_low"]
 
@@ -29,11 +32,13 @@ class Alert(msgspec.Struct):
 
 
 class Extremes(msgspec.Struct, array_like=True):
-    """The session's high and low of one symbol and when each was last alerted (event time, ms)."""
+    """The session's high and low of one symbol, the alerts that wait, and when each side was last alerted (wall clock, ms)."""
 
     high: float
     low: float
     day_ms: int
+    high_waits: Alert | None = None
+    low_waits: Alert | None = None
     high_alerted_ms: int = 0
     low_alerted_ms: int = 0
 
@@ -45,10 +50,10 @@ class RangeAnalyzer(Analyzer):
 
     def __init__(self) -> None:
         self._extremes: dict[str, Extremes] = {}
-        self._pending: dict[tuple[str, Side], Alert] = {}
+        self._waiting: dict[tuple[str, Side], None] = {}  # an ordered set: first come, first alerted
         self._changed: set[str] = set()
-        self._stocks = Calendar(continuous=False)
-        self._always = Calendar(continuous=True)
+        self._calendars = Calendars()
+        self._stocks, self._always = self._calendars.stocks, self._calendars.always
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Extremes)
 
@@ -59,49 +64,73 @@ class RangeAnalyzer(Analyzer):
     def on_value(self, value: IndexValue) -> None:
         self._see(value.symbol, value.value, value.ts, self._stocks)
 
+    def on_time(self, now_ms: int) -> None:
+        self._calendars.now_ms = now_ms
+
     def collect(self, flush: Flush) -> None:
-        for key in [key for key, alert in self._pending.items() if self._due(alert)][:ALERTS_A_FLUSH_MAX]:
-            alert = self._pending.pop(key)
-            flush.add_shared("alerts", "alerts:range", alert.ts, self._encode(alert))
-            extremes = self._extremes[alert.sym]
-            if alert.kind == "new_high":
-                extremes.high_alerted_ms = alert.ts
-            else:
-                extremes.low_alerted_ms = alert.ts
+        if self._waiting:
+            self._alert_due(flush)
         for symbol in self._changed:
             flush.checkpoint += (f"range:{symbol}", self._encode(self._extremes[symbol]))
         self._changed.clear()
+        for name, cell in self._calendars.cells():
+            flush.checkpoint += (f"range:{name}", cell)
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
-            self._extremes[symbol] = self._cell.decode(body)
+            if self._calendars.restore(symbol, body):
+                continue
+            extremes = self._extremes[symbol] = self._cell.decode(body)
+            for alert in (extremes.high_waits, extremes.low_waits):
+                if alert is not None:
+                    self._waiting[symbol, alert.kind] = None
 
     def rewrite(self) -> None:
         self._changed.update(self._extremes)
+        self._calendars.rewrite()
 
     def _see(self, symbol: str, price: float, ts: int, calendar: Calendar) -> None:
         if ts >= calendar.change_ms:
-            calendar.move(ts)
-        extremes = self._extremes.get(symbol)
-        if extremes is None or extremes.day_ms < calendar.day_start_ms:
-            self._extremes[symbol] = Extremes(price, price, calendar.day_start_ms)
-            self._changed.add(symbol)
+            self._calendars.move(calendar, ts)
         elif ts < calendar.day_start_ms:
             return
+        extremes = self._extremes.get(symbol)
+        if extremes is None or extremes.day_ms < calendar.day_start_ms:
+            self._begin(symbol, price, calendar.day_start_ms)
         elif price > extremes.high:
-            self._alert(symbol, "new_high", price, extremes.high, ts)
-            extremes.high = price
+            prev = extremes.high_waits.prev if extremes.high_waits else extremes.high
+            extremes.high, extremes.high_waits = price, Alert(symbol, "new_high", price, prev, ts)
+            self._waiting[symbol, "new_high"] = None
+            self._changed.add(symbol)
         elif price < extremes.low:
-            self._alert(symbol, "new_low", price, extremes.low, ts)
-            extremes.low = price
+            prev = extremes.low_waits.prev if extremes.low_waits else extremes.low
+            extremes.low, extremes.low_waits = price, Alert(symbol, "new_low", price, prev, ts)
+            self._waiting[symbol, "new_low"] = None
+            self._changed.add(symbol)
 
-    def _alert(self, symbol: str, kind: Side, price: float, before: float, ts: int) -> None:
-        waiting = self._pending.get((symbol, kind))
-        prev = waiting.prev if waiting is not None else before
-        self._pending[symbol, kind] = Alert(symbol, kind, price, prev, ts)
+    def _begin(self, symbol: str, price: float, day_ms: int) -> None:
+        if symbol not in self._extremes:
+            check_room(self._extremes)
+        self._extremes[symbol] = Extremes(price, price, day_ms)
         self._changed.add(symbol)
 
-    def _due(self, alert: Alert) -> bool:
-        extremes = self._extremes[alert.sym]
-        last = extremes.high_alerted_ms if alert.kind == "new_high" else extremes.low_alerted_ms
-        return alert.ts >= last + PAUSE_MS or alert.ts < last
+    def _alert_due(self, flush: Flush) -> None:
+        now_ms, room = self._calendars.now_ms, ALERTS_A_FLUSH_MAX
+        for symbol, side in list(self._waiting):
+            extremes = self._extremes[symbol]
+            alert = extremes.high_waits if side == "new_high" else extremes.low_waits
+            last_ms = extremes.high_alerted_ms if side == "new_high" else extremes.low_alerted_ms
+            if last_ms <= now_ms < last_ms + PAUSE_MS:
+                continue
+            del self._waiting[symbol, side]
+            if alert is None:
+                continue  # of the day before
+            flush.add_shared("alerts", "alerts:range", alert.ts, self._encode(alert))
+            self._changed.add(symbol)
+            if side == "new_high":
+                extremes.high_waits, extremes.high_alerted_ms = None, now_ms
+            else:
+                extremes.low_waits, extremes.low_alerted_ms = None, now_ms
+            room -= 1
+            if not room:
+                return

@@ -10,7 +10,7 @@ import msgspec
 
 from mdc.channels import KINDS
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet
+from mdp.analyzer import Analyzer, Outlet, check_room
 from mdp.events import AnyTrade
 
 KEEP = KINDS["trades"].keep
@@ -44,6 +44,7 @@ class TradesAnalyzer(Analyzer):
         symbol = trade.symbol
         recent = self._recent.get(symbol)
         if recent is None:
+            check_room(self._recent)
             recent = self._recent[symbol] = deque(maxlen=KEEP)
         fresh = self._fresh.get(symbol, 0)
         if fresh >= KEEP:
