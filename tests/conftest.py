@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import aiormq
 import pytest
 import redis
 
-from mdq.topology import all_queues
+from mdq.topology import all_queues, progress_queue
 from tests.servers import RabbitMQ, Redis, Server, ServerMissing
 from tests.tapes import absent
 
@@ -85,14 +85,13 @@ def _private(kind: type[S]) -> Iterator[S]:
 
 
 def _without_queues(url: str) -> None:
-    thread = threading.Thread(target=lambda: asyncio.run(_delete_queues(url)))  # a test's own loop must not be disturbed
-    thread.start()
-    thread.join()
+    with ThreadPoolExecutor(1) as thread:  # a test's own event loop must not be disturbed
+        thread.submit(asyncio.run, _delete_queues(url)).result()
 
 
 async def _delete_queues(url: str) -> None:
     connection = await aiormq.connect(url)
     channel = await connection.channel()
-    for queue in all_queues(PARTITIONS_MAX):
+    for queue in [*all_queues(PARTITIONS_MAX), progress_queue()]:
         await channel.queue_delete(queue.name)
     await connection.close()
