@@ -45,7 +45,7 @@ class Channel:
     """The upstream side of one channel."""
 
     __slots__ = (
-        "_distrust",
+        "_again",
         "_parsed",
         "_pending",
         "data",
@@ -56,6 +56,7 @@ class Channel:
         "log",
         "name",
         "seq",
+        "shown_epoch",
         "ts",
         "warm",
     )
@@ -64,6 +65,7 @@ class Channel:
         self.name = name
         self.kind = kind
         self.epoch = ""
+        self.shown_epoch = ""
         self.life = 0  # 0 = no data ever
         self.seq = 0
         self.ts = 0
@@ -73,20 +75,20 @@ class Channel:
         self.warm = False
         self._pending: list[Doc] = []
         self._parsed: Board | dict[str, Raw] | None = None
-        self._distrust = False
+        self._again = False
 
     @property
     def state(self) -> Board | dict[str, Raw]:
         """The current state, parsed once a version and only when somebody looks. Never changed in place."""
         if self._parsed is None:
-            self._parsed = parse_board(self.data) if self.kind.mode == "rows" else parse_fields(self.data)
+            self._parsed = self._parse(self.data)
         return self._parsed
 
     def reopen(self) -> None:
         """Updates may have been missed: hold documents back until the next snapshot."""
         self.warm = False
         self._pending.clear()
-        self._distrust = False
+        self._again = False
 
     def apply(self, doc: Doc) -> Moved:
         """Take one document in upstream order."""
@@ -113,10 +115,8 @@ class Channel:
 
     def install(self, snapshot: Snapshot | None) -> bool:
         """Take the snapshot that was read after watching began; return False when it must be read once more."""
-        if snapshot is not None and self._pending and self._pending[-1].epoch != snapshot.epoch and not self._distrust:
-            # The cache changed lives between the two; the next read is younger than every document held.
-            self._distrust = True
-            self._pending.clear()
+        if not self._again and self._doubtful(snapshot):
+            self._again = True
             return False
         if self.kind.mode == "event":
             self._install_events(snapshot)
@@ -126,6 +126,19 @@ class Channel:
         self.warm = True
         return True
 
+    def _doubtful(self, snapshot: Snapshot | None) -> bool:
+        # The cache changed lives between snapshot and documents, or events between them were lost on the way: a second
+        # read is younger than what is held now and settles it.
+        if snapshot is not None and self._pending and self._pending[-1].epoch != snapshot.epoch:
+            self._pending.clear()
+            return True
+        expected = snapshot.seq + 1 if snapshot is not None else 1
+        for doc in self._pending if self.kind.mode == "event" else ():
+            if doc.seq > expected:
+                return True
+            expected = max(expected, doc.seq + 1)
+        return False
+
     def take_history(self, snapshot: Snapshot | None) -> None:
         """Take only the closed bars of a snapshot that was read while the channel is warm: its state is older than ours."""
         if snapshot is not None and snapshot.epoch == self.epoch:
@@ -134,10 +147,18 @@ class Channel:
     def _install_state(self, snapshot: Snapshot | None) -> None:
         if snapshot is not None:
             data, self.history = self._without_history(snapshot.data)
+            if snapshot.epoch == self.epoch and snapshot.seq == self.seq and not self._holds(data):
+                self.seq += 1  # a cache that lost its newest versions counts them anew: same seq, other content
             self._adopt(snapshot.epoch, snapshot.seq, snapshot.ts, data)
         for doc in self._pending:
             if doc.epoch != self.epoch or doc.seq > self.seq:
                 self._adopt(doc.epoch, doc.seq, doc.ts, bytes(doc.data))
+
+    def _holds(self, data: bytes) -> bool:
+        return data == self.data or self._parse(data) == self.state
+
+    def _parse(self, data: bytes) -> Board | dict[str, Raw]:
+        return parse_board(data) if self.kind.mode == "rows" else parse_fields(data)
 
     def _without_history(self, data: bytes) -> tuple[bytes, Raw | None]:
         if not self.kind.keep:
@@ -148,8 +169,7 @@ class Channel:
 
     def _adopt(self, epoch: str, seq: int, ts: int, data: bytes) -> None:
         if epoch != self.epoch or seq < self.seq:
-            self.life += 1
-            self.log.clear()
+            self._begin_life(epoch)
         elif seq == self.seq:
             return
         self.epoch, self.seq, self.ts = epoch, seq, ts
@@ -159,6 +179,13 @@ class Channel:
             self.data = data
             self._parsed = None
 
+    def _begin_life(self, epoch: str) -> None:
+        # A cache that went back in time keeps its epoch; a client of before must not resume by a seq that now means
+        # something else, so what clients are told differs.
+        self.shown_epoch = f"{self.shown_epoch}~" if epoch == self.epoch else epoch
+        self.life += 1
+        self.log.clear()
+
     def _install_events(self, snapshot: Snapshot | None) -> None:
         epoch, found = _entries(snapshot)
         later = [doc for doc in self._pending if not epoch or doc.epoch == epoch]
@@ -167,11 +194,14 @@ class Channel:
             found += [Entry(doc.seq, doc.ts, Raw(bytes(doc.data))) for doc in later if doc.epoch == epoch]
         if not found:
             return
-        if epoch != self.epoch or (snapshot is not None and snapshot.seq < self.seq):
-            self.life += 1
-            self.log.clear()
+        if epoch != self.epoch or (snapshot is not None and snapshot.seq < self.seq) or self._contradicts(found):
+            self._begin_life(epoch)
         self._fill(found)
         self.epoch, self.seq, self.ts = epoch, self.log[-1].seq, self.log[-1].ts
+
+    def _contradicts(self, found: Iterable[Entry]) -> bool:
+        known = {entry.seq: entry.data for entry in self.log}
+        return any(known.get(entry.seq, entry.data) != entry.data for entry in found)
 
     def _fill(self, found: Iterable[Entry]) -> None:
         known = {entry.seq: entry for entry in found}
@@ -192,7 +222,7 @@ class Channel:
 
     def recovers(self, epoch: str, seq: int) -> bool:
         """Whether a client that stands at (epoch, seq) can go on without a snapshot."""
-        if not self.life or epoch != self.epoch or seq > self.seq:
+        if not self.life or epoch != self.shown_epoch or seq > self.seq:
             return False
         return self.kind.mode != "event" or len(self.since(seq, self.seq)) == self.seq - seq
 

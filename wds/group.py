@@ -6,7 +6,7 @@ are brought to the group's position by frames of their own as soon as they can b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -95,7 +95,7 @@ class Group:
 
     def _take(self) -> None:
         channel = self.channel
-        self.life, self.epoch, self.seq, self.ts = channel.life, channel.epoch, channel.seq, channel.ts
+        self.life, self.epoch, self.seq, self.ts = channel.life, channel.shown_epoch, channel.seq, channel.ts
         self._full = None
         if channel.kind.mode != "event":
             self.data = channel.data
@@ -153,7 +153,12 @@ class Group:
         if isinstance(self.state, Board):
             board = self.state
             return [encode(Rows(self.channel.name, prev, self.seq, self.ts, board.rows, order=board.order))]
-        return [encode(Upd(self.channel.name, prev, self.seq, self.ts, self.state))]
+        # The client may hold a field that has vanished since: what the state lacks of the catalogue's fields comes as null.
+        absent = {name: delta.NULL for name in self._fields() if name not in self.state}
+        return [encode(Upd(self.channel.name, prev, self.seq, self.ts, {**self.state, **absent}))]
+
+    def _fields(self) -> Iterable[str]:
+        return self.channel.kind.fields if self.wanted is None else self.wanted & frozenset(self.channel.kind.fields)
 
     # Frames
 

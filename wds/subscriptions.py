@@ -41,6 +41,8 @@ class Selection:
 class Subscriptions:
     """One client's subscriptions and patterns."""
 
+    __slots__ = ("_subs_max", "channels", "patterns")
+
     def __init__(self, subs_max: int) -> None:
         self.channels: set[str] = set()
         self.patterns: dict[str, Pattern] = {}

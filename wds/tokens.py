@@ -9,23 +9,16 @@ import base64
 import hashlib
 import json
 import re
-import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
-
-from service.errors import OperatorError
-from service.settings import secret_file
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 AUDIENCE = "wds"
 ISSUER = "tapeline"
-KEY_FILE = "wds.key"
 GLOBS_MAX = 64
 KEYS_MAX = 32
 GLOB_CHARS_MAX = 96
@@ -159,32 +152,10 @@ def jwks_of(*keys: Ed25519PublicKey) -> bytes:
     return json.dumps({"keys": items}).encode()
 
 
-def local_key(run_dir: Path) -> Ed25519PrivateKey:
-    """Return the machine's own signing key, made once in RUN_DIR/wds.key (mode 0600)."""
-    path = run_dir / KEY_FILE
-    pem = secret_file(path, _new_pem)
-    try:
-        key = load_pem_private_key(pem, None)
-    except ValueError:
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise OperatorError(f"{path} is not an Ed25519 private key", "Remove the file; a new key is made at the next start")
-    return key
-
-
-def _new_pem() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def mint(key: Ed25519PrivateKey, sub: str, globs: Sequence[str], ttl_s: int, now_s: float, issuer: str = ISSUER) -> str:
-    """Return a signed token; `globs` are the channels it opens."""
+def mint(key: Ed25519PrivateKey, sub: str, globs: Sequence[str], ttl_s: int, now_s: float, jti: str, issuer: str = ISSUER) -> str:
+    """Return a signed token; `globs` are the channels it opens, `jti` its own name."""
     body = {
         "iss": issuer, "aud": AUDIENCE, "sub": sub, "iat": int(now_s), "exp": int(now_s) + ttl_s,
-        "jti": secrets.token_hex(8), "ch": list(globs),
+        "jti": jti, "ch": list(globs),
     }  # fmt: skip
     return jwt.encode(body, key, algorithm="EdDSA", headers={"kid": kid_of(key.public_key())})
-
-
-def mint_local(run_dir: Path, globs: Sequence[str] = ("*",), ttl_s: int = 3600, sub: str = "local") -> str:
-    """Return a token signed by the machine's own key: for scripts that can read RUN_DIR."""
-    return mint(local_key(run_dir), sub, globs, ttl_s, time.time())

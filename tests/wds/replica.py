@@ -19,10 +19,12 @@ class Replica:
         self.frames = 0
 
     def take(self, payload: bytes) -> None:
-        frame = json.loads(payload)
-        for item in frame if isinstance(frame, list) else [frame]:
-            self.frames += 1
-            getattr(self, "_" + item["t"])(item["ch"], item)
+        """Take one or more frames, a line each."""
+        for line in payload.splitlines():
+            frame = json.loads(line)
+            for item in frame if isinstance(frame, list) else [frame]:
+                self.frames += 1
+                getattr(self, "_" + item["t"])(item["ch"], item)
 
     def resumes_at(self, channel: str, epoch: str, seq: int, state: Any) -> None:
         self.epoch[channel], self.seq[channel], self.state[channel] = epoch, seq, state

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.wds.replica import Replica
 from tests.wds.upstream import Cache, Wire
@@ -18,7 +20,6 @@ from wds.protocol import TIERS, Since
 
 QUOTE, BARS, BOARD, TRADES = "quote:A", "bars:1m:A", "board:gainers", "trades:A"
 CHANNELS = (QUOTE, BARS, BOARD, TRADES)
-SYMS = st.lists(st.sampled_from(["A", "B", "C", "D"]), unique=True)
 LADDER = Ladder(high_bytes=100, low_bytes=10, max_bytes=10_000, pause_s=1e6, close_s=2e6)
 
 
@@ -38,126 +39,134 @@ class Client:
         return lambda: None
 
 
-class Interleaving(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
+class Simulation:
+    """A cache, a wire, a hub and three clients, moved by dice. Each seed weighs the moves differently (swarm testing)."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
         self.cache = Cache()
-        self.hub = Hub(lambda payload: payload, Freshness(5, 0), linger_s=0.5)
+        self.hub = Hub(lambda payload: payload + b"\n", Freshness(5, 0), linger_s=0.5)
         self.wire = Wire(self.cache, self.hub)
         self.clients = [Client() for _ in range(3)]
+        self.channels = self.random.sample(CHANNELS, self.random.randint(1, 4))
+        self.tiers = self.random.sample(TIERS, self.random.randint(1, 5))
         for client in self.clients:
             self.hub.add(client.member)
+        moves = (
+            self.publish, self.publish, self.deliver, self.lose, self.carry_out, self.read, self.answer, self.outage, self.come_back,
+            self.tick, self.time, self.subscribe, self.unsubscribe, self.retune, self.hide, self.stall, self.ask, self.settle,
+        )  # fmt: skip
+        self.moves: list[Callable[[], None]] = list(moves)
+        self.weights = [self.random.choice((0, 1, 1, 3, 8)) for _ in moves]
+        self.weights[0] = self.weights[11] = 3
 
-    who = st.integers(0, 2)
-    channel = st.sampled_from(CHANNELS)
-    hz = st.sampled_from(TIERS)
+    def run(self, steps: int) -> None:
+        for move in self.random.choices(self.moves, self.weights, k=steps):
+            move()
+            self.members_are_fast_or_late()
+        self.settle()
 
-    @rule(last=st.integers(1, 3), bid=st.one_of(st.none(), st.integers(1, 2)), bars=st.booleans())
-    def publish_state(self, last: int, bid: int | None, bars: bool) -> None:
-        self.wire.publish(BARS if bars else QUOTE, {"close": last} if bars else {"last": last, "bid": bid})
+    def members_are_fast_or_late(self) -> None:
+        for client in self.clients:
+            for group in client.member.groups.values():
+                assert (client.member in group.fast) != (client.member in group.late)
 
-    @rule(order=SYMS, value=st.integers(1, 2))
-    def publish_board(self, order: list[str], value: int) -> None:
-        self.wire.publish(BOARD, {"order": order, "rows": {sym: {"last": value} for sym in order}})
+    def publish(self) -> None:
+        dice, channel = self.random, self.random.choice(self.channels)
+        if channel == TRADES:
+            for _ in range(dice.choice((1, 1, 2, 60))):
+                self.wire.publish(TRADES, {"n": len(self.cache.docs.get(TRADES, ())) + 1})
+        elif channel == BOARD:
+            order = dice.sample("ABCD", dice.randint(0, 4))
+            self.wire.publish(BOARD, {"order": order, "rows": {sym: {"last": dice.randint(1, 2)} for sym in order}})
+        else:
+            fields = {"open": dice.randint(1, 2), "high": dice.choice((None, 1)), "low": 1}
+            self.wire.publish(channel, {name: fields[name] for name in fields if name != "low" or dice.random() < 0.5})
 
-    @rule(n=st.integers(1, 60))
-    def publish_events(self, n: int) -> None:
-        for _ in range(n):
-            self.wire.publish(TRADES, {"n": len(self.cache.docs.get(TRADES, ())) + 1})
+    def deliver(self) -> None:
+        self.wire.deliver(self.random.randint(1, 5))
 
-    @rule(n=st.integers(1, 5))
-    def deliver(self, n: int) -> None:
-        self.wire.deliver(n)
-
-    @rule()
-    def lose_one_document(self) -> None:
+    def lose(self) -> None:
         trades = [at for at, doc in enumerate(self.wire.flying) if doc.ch == TRADES]
         if len(trades) > 1:
             del self.wire.flying[trades[-2]]  # the one after it shows the gap
 
-    @rule()
     def carry_out(self) -> None:
         self.wire.carry_out()
 
-    @rule()
     def read(self) -> None:
         self.wire.read_one()
 
-    @rule()
     def answer(self) -> None:
         self.wire.answer_one()
 
-    @rule()
     def outage(self) -> None:
         if self.wire.up:
             self.wire.cut()
 
-    @rule(emptied=st.booleans(), back=st.integers(0, 3))
-    def come_back(self, emptied: bool, back: int) -> None:
-        if not self.wire.up:
-            if emptied:
-                self.cache.empty()
-            for channel in CHANNELS:
-                self.cache.forget(channel, back)
-            self.wire.mend()
+    def come_back(self) -> None:
+        if self.wire.up:
+            return
+        if self.random.random() < 0.3:
+            self.cache.empty()
+        elif self.random.random() < 0.3 and not any(client.joining for client in self.clients):
+            self.restore_an_older_copy()
+        for _ in range(self.random.randint(0, 3)):
+            self.publish()
+        self.wire.mend()
 
-    @rule(hz=hz)
-    def tick(self, hz: Any) -> None:
-        self.hub.tick(hz, self.wire.now_ns)
+    def restore_an_older_copy(self) -> None:
+        # Within one epoch this shows only on channels that are watched: nobody can resume the others honestly.
+        for channel in CHANNELS:
+            self.cache.forget(channel, self.random.randint(1, 5))
+            for client in self.clients:
+                if channel not in client.member.groups:
+                    client.replica.forget(channel)
 
-    @rule(ms=st.integers(100, 2000))
-    def time(self, ms: int) -> None:
-        self.wire.now_ns += ms * 1_000_000
+    def tick(self) -> None:
+        self.hub.tick(self.random.choice(self.tiers), self.wire.now_ns)
+
+    def time(self) -> None:
+        self.wire.now_ns += self.random.randint(100, 2000) * 1_000_000
         self.hub.on_time(self.wire.now_ns)
 
-    @rule(who=who, channels=st.lists(channel, min_size=1, max_size=3, unique=True), hz=hz, resume=st.booleans())
-    def subscribe(self, who: int, channels: list[str], hz: Any, resume: bool) -> None:
-        client = self.clients[who]
+    def subscribe(self) -> None:
+        client = self.random.choice(self.clients)
         wants = []
-        for channel in channels:
+        for channel in self.random.sample(self.channels, self.random.randint(1, len(self.channels))):
             if channel in client.member.groups or channel in client.joining:
                 continue
             since = None
-            if resume and channel in client.replica.seq:
+            if self.random.random() < 0.7 and channel in client.replica.seq:
                 since = Since(client.replica.epoch[channel], client.replica.seq[channel])
             else:
                 client.replica.forget(channel)
             client.joining.add(channel)
-            wants.append(Want(channel, hz, None, since))
+            wants.append(Want(channel, self.random.choice(self.tiers), None, since))
         if wants:
             self.hub.join(client.member, wants, client.done, self.wire.now_ns)
 
-    @rule(who=who, channel=channel)
-    def unsubscribe(self, who: int, channel: str) -> None:
-        self.hub.leave(self.clients[who].member, channel, self.wire.now_ns)
+    def unsubscribe(self) -> None:
+        self.hub.leave(self.random.choice(self.clients).member, self.random.choice(self.channels), self.wire.now_ns)
 
-    @rule(who=who, hz=hz)
-    def retune(self, who: int, hz: Any) -> None:
-        self.hub.retune(self.clients[who].member, hz, self.wire.now_ns)
+    def retune(self) -> None:
+        self.hub.retune(self.random.choice(self.clients).member, self.random.choice(self.tiers), self.wire.now_ns)
 
-    @rule(who=who, paused=st.booleans())
-    def hide(self, who: int, paused: bool) -> None:
-        self.hub.pause(self.clients[who].member, paused, self.wire.now_ns)
+    def hide(self) -> None:
+        self.hub.pause(self.random.choice(self.clients).member, self.random.random() < 0.5, self.wire.now_ns)
 
-    @rule(who=who, full=st.booleans())
-    def stall(self, who: int, full: bool) -> None:
-        self.hub.on_buffer(self.clients[who].member, 500 if full else 0, self.wire.now_ns)
+    def stall(self) -> None:
+        self.hub.on_buffer(self.random.choice(self.clients).member, self.random.choice((0, 500)), self.wire.now_ns)
 
-    @rule(who=who, channel=channel)
-    def ask(self, who: int, channel: str) -> None:
-        client = self.clients[who]
+    def ask(self) -> None:
+        client, channel = self.random.choice(self.clients), self.random.choice(self.channels)
         outcome = self.hub.position(client.member, channel, None)
         if outcome is not None and not outcome.error:
             snap = {"t": "snap", "ch": channel, "epoch": outcome.epoch, "seq": outcome.seq}
             client.replica.take(json.dumps({**snap, "data": json.loads(bytes(outcome.data))}).encode())
 
-    @invariant()
-    def slow_clients_hold_nothing(self) -> None:
-        for client in self.clients:
-            for group in client.member.groups.values():
-                assert (client.member in group.fast) != (client.member in group.late)
-
-    def teardown(self) -> None:
+    def settle(self) -> None:
+        """Everything arrives, everybody reads: now all must be equal."""
         self.wire.settle()
         for client in self.clients:
             self.hub.on_buffer(client.member, 0, self.wire.now_ns)
@@ -174,20 +183,27 @@ class Interleaving(RuleBasedStateMachine):
         docs = self.cache.docs.get(channel)
         if not docs:
             return
+        assert replica.epoch[channel].rstrip("~") == self.cache.epoch
         if channel == TRADES:
             assert replica.seq[channel] == docs[-1].seq
-            mine = replica.state[channel]
-            truth = [json.loads(bytes(doc.data)) for doc in docs]
-            assert [event for event in truth if event in mine[-50:]] == mine[-50:][-len(truth) :]
+            numbers = [event["n"] for event in replica.state[channel]]
+            assert numbers == sorted(set(numbers)), "an event came twice, or out of order"
+            missing = docs[-1].seq - numbers[0] + 1 - len(numbers)
+            assert missing <= replica.lost.get(channel, 0), "an event was lost in silence"
         else:
-            assert replica.state[channel] == json.loads(bytes(docs[-1].data)), channel
-        assert replica.epoch[channel] == self.cache.epoch
+            truth = json.loads(bytes(docs[-1].data))
+            mine = {name: value for name, value in replica.state[channel].items() if value is not None or name in truth}
+            assert mine == truth, channel
 
 
-TestInterleaving = Interleaving.TestCase
-TestInterleaving.settings = settings(
-    max_examples=int(__import__("os").environ.get("N", "150")),
-    stateful_step_count=60,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=400, deadline=None)
+def test_clients_see_the_upstream_by_an_unbroken_chain(seed: int) -> None:
+    """Whatever interleaves, every client ends at the upstream's state, with no gap, no repeat and no silent loss."""
+    Simulation(seed).run(steps=120)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_long_runs_keep_the_chain(seed: int) -> None:
+    """The same over longer lives of one hub."""
+    Simulation(seed).run(steps=600)

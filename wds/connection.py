@@ -1,0 +1,315 @@
+"""One socket's bytes in and out: HTTP request, WebSocket frames, flow control; what to do about them is the session's.
+
+Outgoing frames are written straight to the transport, never awaited. The websockets package parses what comes in and
+speaks the handshake and the closing; nothing here runs a task a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from wds import meter
+from wds.framing import text_frame
+from wds.handshake import Page, client_address, decide
+from wds.hub import Member
+from wds.outbox import Step
+from wds.protocol import CLOSE_CODES, NO_AUTH, OVERLOAD, SLOW, SUBPROTOCOL, TOO_MANY_CONNECTIONS, SubOutcome
+from wds.session import Action, Close, Fetch, Join, Leave, ListKinds, Send, Session, Tune, Verify
+from wds.tokens import Claims, TokenRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wds.server import Server
+
+FRAGMENTS_MAX = 64
+CLOSING_NS = 2_000_000_000  # how long the peer has to answer a close frame before the socket is cut
+NOTSENT_LOWAT_BYTES = 32_768  # what the kernel queues unsent: more would only hide from us that a client does not read
+TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+_quiet = logging.getLogger("wds.websockets")
+_quiet.setLevel(logging.CRITICAL)
+
+
+def _subprotocol(_: ServerProtocol, offered: Any) -> Any:
+    return SUBPROTOCOL if SUBPROTOCOL in offered else None
+
+
+class Connection(asyncio.Protocol):
+    """One accepted socket."""
+
+    __slots__ = (
+        "_address", "_closing_ns", "_counted", "_fragments", "_opened_ns", "_server", "_text", "_transport", "_user", "_ws",
+        "member", "session",
+    )  # fmt: skip
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._ws = ServerProtocol(max_size=4 * server.limits.frame_bytes_max, select_subprotocol=_subprotocol, logger=_quiet)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._address = ""
+        self._user: str | None = None
+        self._counted = False  # in the census
+        self._opened_ns = 0
+        self._closing_ns = 0
+        self._fragments: list[bytes] = []
+        self._text = True
+        self.session: Session | None = None
+        self.member: Member | None = None
+
+    # Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._opened_ns = self._server.now_ns()
+        peer = self._transport.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else "local"
+        ladder = self._server.ladder
+        self._transport.set_write_buffer_limits(ladder.high_bytes, ladder.low_bytes)
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+        if not self._server.enter(self):
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._retire()
+        if self._counted:
+            self._server.census.leave(self._address, self._user)
+            self._counted = False
+        self._server.forget(self)
+
+    def data_received(self, data: bytes) -> None:
+        ws = self._ws
+        ws.receive_data(data)
+        for event in ws.events_received():
+            if isinstance(event, Request):
+                self._handshake(event)
+            elif isinstance(event, Frame):
+                self._frame(event)
+        self._flush_ws()
+        self._server.settle()
+
+    def eof_received(self) -> None:
+        self._ws.receive_eof()
+        self._flush_ws()
+
+    def pause_writing(self) -> None:
+        self.observe()
+
+    def resume_writing(self) -> None:
+        self.observe()
+
+    def _flush_ws(self) -> None:
+        for data in self._ws.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.close()
+        if self._ws.state > OPEN:
+            self._retire()
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    # Handshake
+
+    def _handshake(self, request: Request) -> None:
+        server = self._server
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        decision = decide(request.method, request.path, headers, server.settings.origins, server.script)
+        if isinstance(decision, Page):
+            self._answer(decision, head=request.method == "HEAD")
+            return
+        response = self._ws.accept(request)
+        self._ws.send_response(response)
+        self._flush_ws()
+        if response.status_code == 101:
+            forwarded = headers.get("x-forwarded-for")
+            self._begin(client_address(self._address, forwarded, server.settings.trusted_proxies), decision.token)
+
+    def _answer(self, page: Page, head: bool) -> None:
+        headers = Headers([
+            ("Content-Type", page.content_type), ("Content-Length", str(len(page.body))), ("Connection", "close"),
+            ("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"),
+        ])  # fmt: skip
+        if page.open_to_all:
+            headers["Access-Control-Allow-Origin"] = "*"
+        if page.status == 426:
+            headers["Upgrade"] = "websocket"
+        self._ws.send_response(Response(page.status, "", headers, b"" if head else page.body))
+
+    def _begin(self, address: str, token: str | None) -> None:
+        server = self._server
+        self._address = address
+        self.session = server.new_session()
+        if server.draining:
+            self._run(self.session.bye(OVERLOAD))
+        elif server.census.full():
+            meter.refused.labels("full").inc()
+            self._run(self.session.bye(OVERLOAD))
+        elif not server.census.enter(address):
+            meter.refused.labels("address").inc()
+            self._run(self.session.bye(TOO_MANY_CONNECTIONS))
+        else:
+            self._counted = True
+            self.member = Member(self._transport.write, server.ladder)
+            self._run(self.session.open(token))
+
+    # Frames
+
+    def _frame(self, frame: Frame) -> None:
+        session = self.session
+        if session is None or session.closed:
+            return
+        meter.commands.inc()
+        if frame.opcode is Opcode.PING or frame.opcode is Opcode.PONG:
+            self._run(session.on_control_frame(self._server.now_ns()))
+        elif frame.opcode is not Opcode.CLOSE:
+            self._data(session, frame)
+
+    def _data(self, session: Session, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._text = frame.opcode is Opcode.TEXT
+            if frame.fin:
+                self._run(session.receive(bytes(frame.data), self._server.now_ns(), not self._text))
+                return
+        self._fragments.append(bytes(frame.data))
+        if len(self._fragments) > FRAGMENTS_MAX:
+            self._ws.fail(1002, "too many fragments")
+        elif frame.fin:
+            whole, self._fragments = b"".join(self._fragments), []
+            self._run(session.receive(whole, self._server.now_ns(), not self._text))
+
+    def _run(self, actions: list[Action]) -> None:
+        for action in actions:
+            if self._closing_ns:
+                return
+            self._carry_out(action)
+        self._server.note_patterns(self)
+
+    def run(self, actions: list[Action]) -> None:
+        """Carry out what the session decided, then whatever the hub asks for because of it."""
+        self._run(actions)
+        self._server.settle()
+
+    def _carry_out(self, action: Action) -> None:
+        if isinstance(action, Send):
+            self._transport.write(text_frame(action.payload))
+        elif isinstance(action, Close):
+            self.close(action.code)
+        elif isinstance(action, Verify):
+            self._server.verify(self, action.token)
+        elif isinstance(action, ListKinds):
+            self._server.list_kinds(self, action.kinds)
+        elif isinstance(action, Fetch):
+            self._server.fetch(self, action.channels, action.limit)
+        elif self.member is not None:
+            self._change(action, self.member, self._server.now_ns())
+
+    def _change(self, action: Join | Leave | Tune, member: Member, now_ns: int) -> None:
+        hub = self._server.hub
+        if isinstance(action, Join):
+            hub.join(member, action.wants, self._joined, now_ns)
+        elif isinstance(action, Leave):
+            for channel in action.channels:
+                hub.leave(member, channel, now_ns)
+        else:
+            if action.hz is not None:
+                hub.retune(member, action.hz, now_ns)
+            if action.paused is not None:
+                hub.pause(member, action.paused, now_ns)
+
+    def _joined(self, outcomes: list[SubOutcome]) -> Callable[[], None]:
+        assert self.session is not None
+        reply, then = self.session.on_joined(outcomes)
+        self._run(reply)
+        return lambda: self._run(then())
+
+    # Identity
+
+    def verified(self, outcome: Claims | TokenRefused, left_s: float) -> None:
+        """A token was judged."""
+        session, server, now_ns = self.session, self._server, self._server.now_ns()
+        if session is None or session.closed or self.member is None:
+            return
+        if isinstance(outcome, TokenRefused):
+            self._run(session.on_refused(outcome, now_ns))
+            return
+        if self._user is None:
+            if not server.census.know(self._address, outcome.sub):
+                meter.refused.labels("user").inc()
+                self._run(session.bye(TOO_MANY_CONNECTIONS))
+                return
+            self._user = outcome.sub
+            server.hub.add(self.member)
+        self._run(session.on_verified(outcome, left_s, now_ns))
+
+    # Time and the end
+
+    def observe(self) -> None:
+        """Tell the hub how full the buffer is; close when the ladder says so."""
+        if self.member is None or self._closing_ns:
+            return
+        step = self._server.hub.on_buffer(self.member, self.buffered_bytes, self._server.now_ns())
+        if step is Step.CLOSE and self.session is not None:
+            self._run(self.session.bye(SLOW))
+
+    def on_time(self, now_ns: int, wall_ms: int) -> None:
+        """Once a second."""
+        if self._closing_ns:
+            if now_ns - self._closing_ns >= CLOSING_NS:
+                self._transport.abort()
+        elif self.session is None:
+            if now_ns - self._opened_ns >= self._server.limits.auth_s * 1e9:
+                meter.closes.labels(str(NO_AUTH)).inc()
+                self._transport.abort()  # never finished its request
+        else:
+            if self.buffered_bytes > 0:
+                self.observe()
+            self._run(self.session.on_time(now_ns, wall_ms))
+
+    def bye(self, code: int, after_ms: int) -> None:
+        """Send the client off for a reason of the server's."""
+        if self.session is None:
+            self._transport.abort()
+        else:
+            self._run(self.session.bye(code, after_ms))
+
+    def close(self, code: int) -> None:
+        """Begin the closing handshake; the socket is cut when the peer does not answer."""
+        if self._closing_ns:
+            return
+        meter.closes.labels(str(code)).inc()
+        if self._ws.state is OPEN:
+            self._ws.send_close(code, CLOSE_CODES[code][0])
+        self._retire()
+        self._flush_ws()
+
+    def cut(self) -> None:
+        """End the connection without a word."""
+        self._transport.abort()
+
+    def _retire(self) -> None:
+        # From here on no frame is written: hub and patterns forget us, only the closing itself goes on.
+        if self._closing_ns:
+            return
+        self._closing_ns = self._server.now_ns()
+        if self.session is not None:
+            if not self.session.closed:
+                meter.closes.labels(str(self._ws.close_code or 1006)).inc()
+            self.session.closed = True
+        if self.member is not None:
+            self._server.hub.drop(self.member, self._closing_ns)
+        self._server.note_patterns(self)

@@ -1,0 +1,84 @@
+"""An HTTP request in, what to do with it out: upgrade to the stream, answer with a page, or refuse with a reason.
+
+Invariant: a token in the URL is always refused (URLs end up in logs), and so is a browser page of a foreign origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from wds.protocol import PATH
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+SCRIPT_PATH = "/static/tapeline.js"
+JS_TYPE = "text/javascript; charset=utf-8"
+TEXT_TYPE = "text/plain; charset=utf-8"
+
+
+class Upgrade(NamedTuple):
+    """Go on as WebSocket; `token` came in the Authorization header."""
+
+    token: str | None
+
+
+class Page(NamedTuple):
+    """Answer with this and close."""
+
+    status: int
+    body: bytes
+    content_type: str = TEXT_TYPE
+    open_to_all: bool = False  # other origins may read it (CORS)
+
+
+def decide(method: str, target: str, headers: Mapping[str, str], origins: Sequence[str], script: bytes) -> Upgrade | Page:
+    """Return what to do with a request; `headers` have lower-case names."""
+    path, _, query = target.partition("?")
+    if method not in ("GET", "HEAD"):
+        return _text(405, "only GET")
+    if path == "/healthz":
+        return _text(200, "ok")
+    if path == SCRIPT_PATH:
+        return Page(200, script, JS_TYPE, open_to_all=True)
+    if path != PATH:
+        return _text(404, f"nothing here; the stream is at {PATH}")
+    return _stream(query, headers, origins)
+
+
+def _stream(query: str, headers: Mapping[str, str], origins: Sequence[str]) -> Upgrade | Page:
+    if "token" in query.lower() or "jwt" in query.lower():
+        return _text(400, "never put a token in the URL: send it as the first message or in the Authorization header")
+    if headers.get("upgrade", "").lower() != "websocket":
+        return _text(426, "this is a WebSocket endpoint")
+    origin = headers.get("origin")
+    if origin is not None and not origin_allowed(origin, headers.get("host", ""), origins):
+        return _text(403, "this origin is not allowed; set WDS_ORIGINS")
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return Upgrade(token.strip() if scheme.lower() == "bearer" and token.strip() else None)
+
+
+def origin_allowed(origin: str, host: str, origins: Sequence[str]) -> bool:
+    """Whether a browser page of `origin` may connect to us as `host`."""
+    if origins:
+        return "*" in origins or origin.rstrip("/") in origins
+    found = _hostname(origin)
+    return found is not None and (found in LOCAL_HOSTS or found == _hostname(f"//{host}"))
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def client_address(peer: str, forwarded: str | None, trusted: Sequence[str]) -> str:
+    """Return whose connection it is: the peer, or what a trusted proxy says it forwards for (the right-most hop)."""
+    if forwarded and peer in trusted:
+        return forwarded.rpartition(",")[2].strip()[:64] or peer
+    return peer
+
+
+def _text(status: int, text: str) -> Page:
+    return Page(status, text.encode() + b"\n")

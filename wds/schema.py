@@ -1,0 +1,115 @@
+"""The protocol's types in, its published contract out: JSON Schemas, and an AsyncAPI 3 document around them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import yaml  # type: ignore[import-untyped]
+
+from wds import protocol
+
+HERE = Path(__file__).parent
+ASYNCAPI_FILE = HERE / "asyncapi.yaml"
+SCHEMA_FILE = HERE / "schema.json"
+CLIENT = get_args(protocol.Command)
+JWT = {"$ref": "#/components/securitySchemes/jwt"}
+SERVER = (*get_args(protocol.Push), protocol.Reply)
+
+
+def schemas() -> dict[str, Any]:
+    """Return the JSON Schema of every frame by name; references point into #/$defs."""
+    _, components = msgspec.json.schema_components([*CLIENT, *SERVER], ref_template="#/$defs/{name}")
+    return {name: _named_data(name, schema) for name, schema in sorted(components.items())}
+
+
+def _named_data(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    if name in ("Snap", "Event", "GetOutcome"):
+        schema["properties"]["data"]["description"] = "fields of the channel's kind: see mdc/README.md"
+    return schema
+
+
+def json_schema() -> dict[str, Any]:
+    """Return one JSON Schema document: any single frame, with every type under $defs."""
+    client = [{"$ref": f"#/$defs/{kind.__name__}"} for kind in CLIENT]
+    server = [{"$ref": f"#/$defs/{kind.__name__}"} for kind in SERVER]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Tapeline WDS protocol v1",
+        "description": "A frame is one object or an array of objects.",
+        "$defs": {**schemas(), "ClientObject": {"anyOf": client}, "ServerObject": {"anyOf": server}},
+        "anyOf": [{"$ref": "#/$defs/ClientObject"}, {"$ref": "#/$defs/ServerObject"}],
+    }
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the AsyncAPI document."""
+    names = {kind.__name__: kind for kind in (*CLIENT, *SERVER)}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Tapeline widget data service",
+            "version": "1.0.0",
+            "description": "Live market-data channels over WebSocket. A frame is one JSON object or an array of objects; "
+            "`id` present = reply, absent = push. Unknown fields are ignored.",
+        },
+        "servers": {"local": {"host": "127.0.0.1:8400", "protocol": "ws", "security": [JWT]}},
+        "channels": {
+            "stream": {
+                "address": protocol.PATH,
+                "bindings": {"ws": {"method": "GET"}},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+            }
+        },
+        "operations": {
+            "command": _operation("receive", CLIENT, "What a client sends."),
+            "push": _operation("send", SERVER, "What the server sends: replies and pushes."),
+        },
+        "components": {
+            "messages": {name: _message(name, kind) for name, kind in names.items()},
+            "schemas": json.loads(json.dumps(schemas()).replace("#/$defs/", "#/components/schemas/")),
+            "securitySchemes": {
+                "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "EdDSA JWT: iss, aud=wds, sub, exp, jti, ch (globs)"}
+            },
+        },
+        "x-close-codes": {code: {"means": means, "client": act} for code, (means, act) in protocol.CLOSE_CODES.items()},
+        "x-standard-close-codes": dict(protocol.STANDARD_CLOSE_CODES),
+    }  # fmt: skip
+
+
+def _operation(action: str, kinds: tuple[Any, ...], summary: str) -> dict[str, Any]:
+    messages = [{"$ref": f"#/channels/stream/messages/{kind.__name__}"} for kind in kinds]
+    return {"action": action, "summary": summary, "channel": {"$ref": "#/channels/stream"}, "messages": messages}
+
+
+def _message(name: str, kind: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "summary": (kind.__doc__ or "").strip().partition("\n")[0],
+        "contentType": "application/json",
+        "payload": {"$ref": f"#/components/schemas/{name}"},
+    }
+
+
+def asyncapi_text() -> str:
+    """Return asyncapi.yaml as it must be in the repository."""
+    made: str = yaml.safe_dump(asyncapi(), sort_keys=False, width=120, allow_unicode=True)
+    return "# Generated from wds/protocol.py by `python -m wds schema --write`; a test compares.\n" + made
+
+
+def schema_text() -> str:
+    """Return schema.json as it must be in the repository."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def main(write: bool) -> int:
+    """Print the contract, or write both files."""
+    if write:
+        ASYNCAPI_FILE.write_text(asyncapi_text())
+        SCHEMA_FILE.write_text(schema_text())
+    else:
+        sys.stdout.write(asyncapi_text())
+    return 0

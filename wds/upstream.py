@@ -1,0 +1,151 @@
+"""The hub's requests in, carried out on the cache; documents, snapshots and lists of channels out.
+
+Invariant: at most `READS_AT_ONCE` reads are on the way and each has a deadline, so a cache that hangs costs waiting clients
+two seconds and never memory without bound (the hub has one read a channel).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from mdc.channels import KINDS
+from mdc.connect import CacheUnavailable
+from mdc.documents import Doc, Snapshot
+from mdc.reader import Reader
+from service.clock import Clock
+from wds import meter
+from wds.hub import Hub, Request
+from wds.settings import WdsSettings
+from wds.subscriptions import Names
+
+READS_AT_ONCE = 32
+NAMES_FRESH_NS = 1_000_000_000
+FAILURES = (CacheUnavailable, TimeoutError, OSError)
+log = structlog.get_logger()
+
+
+class Upstream:
+    """The cache as the hub and the connections use it."""
+
+    def __init__(self, hub: Hub, settings: WdsSettings, clock: Clock) -> None:
+        self.up = False
+        self._hub = hub
+        self._clock = clock
+        self._timeout_s = settings.read_timeout_s
+        self._reader = Reader(settings.mdc_url, self._on_docs, self._on_state, settings.mdq_partitions)
+        self._room = asyncio.Semaphore(READS_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reads: dict[tuple[str, int | None], asyncio.Task[Snapshot | None]] = {}
+        self._names: dict[str, tuple[int, Sequence[str]]] = {}
+
+    async def start(self) -> None:
+        """Begin to follow the cache; returns at once, connected or not."""
+        await self._reader.start()
+        self.carry_out()
+
+    async def close(self) -> None:
+        """Stop everything on the way and disconnect."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reader.close()
+
+    def _on_docs(self, docs: list[Doc]) -> None:
+        began_ns = self._clock.mono_ns()
+        self._hub.on_docs(docs, began_ns)
+        self.account(began_ns)
+        self.carry_out()
+
+    def _on_state(self, up: bool, reason: str) -> None:
+        self.up = up
+        (log.info if up else log.warning)("cache_up" if up else "cache_down", reason=reason)
+        self._hub.on_cache(up, reason, self._clock.mono_ns())
+        self.carry_out()
+
+    def account(self, began_ns: int) -> None:
+        """Add what the hub did since `began_ns` to the metrics."""
+        tally = self._hub.tally
+        if not tally.frames and not tally.conflated:
+            return
+        meter.frames.inc(tally.frames)
+        meter.conflated.inc(tally.conflated)
+        meter.lost.inc(tally.lost)
+        meter.broadcast.observe((self._clock.mono_ns() - began_ns) / 1e6)
+        now_ms = self._clock.wall_ns() // 1_000_000
+        for ts in tally.source_ts:
+            meter.age.observe(max(0, now_ms - ts))
+        tally.frames = tally.conflated = tally.lost = 0
+        tally.source_ts.clear()
+
+    def carry_out(self) -> None:
+        """Start what the hub asks for."""
+        requests = self._hub.requests
+        if not requests:
+            return
+        for request in requests:
+            self._spawn(self._close(request.channel) if request.what == "close" else self._read(request))
+        requests.clear()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _close(self, channel: str) -> None:
+        await self._reader.unwatch(channel)
+
+    async def _read(self, request: Request) -> None:
+        channel, ticket = request.channel, request.ticket
+        try:
+            if request.what == "open":
+                await self._reader.watch(channel)
+            snapshot = await self._snapshot(channel, None)
+        except FAILURES as error:
+            meter.reads_failed.inc()
+            log.debug("read_failed", channel=channel, error=str(error))
+            self._hub.on_read_failed(channel, ticket, self._clock.mono_ns())
+        else:
+            self._hub.on_snapshot(channel, ticket, snapshot, self._clock.mono_ns())
+        self.carry_out()
+
+    async def _snapshot(self, channel: str, limit: int | None) -> Snapshot | None:
+        async with self._room:
+            return await asyncio.wait_for(self._reader.snapshot(channel, limit), self._timeout_s)
+
+    async def fetch(self, channel: str, limit: int | None) -> Snapshot | None:
+        """Read a snapshot for a get, shared by all who ask meanwhile.  Raises: one of FAILURES."""
+        key = (channel, limit)
+        task = self._reads.get(key)
+        if task is None:
+            task = self._reads[key] = asyncio.create_task(self._snapshot(channel, limit))
+            task.add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(task)
+
+    def _forget(self, key: tuple[str, int | None], done: asyncio.Task[Snapshot | None]) -> None:
+        self._reads.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # whoever asked has it; one who left must not make the loop complain
+
+    async def known(self, kinds: Sequence[str]) -> Names | None:
+        """Return the known channels of `kinds`, at most a second old; None when the cache cannot tell.
+
+        The same sequence object comes back while nothing changed: that is how patterns see at once that nothing is new.
+        """
+        try:
+            return {kind: await self._names_of(kind) for kind in kinds}
+        except FAILURES:
+            return None
+
+    async def _names_of(self, kind: str) -> Sequence[str]:
+        found_ns, names = self._names.get(kind, (0, ()))
+        now_ns = self._clock.mono_ns()
+        if found_ns and (KINDS[kind].names or now_ns - found_ns < NAMES_FRESH_NS):
+            return names
+        fresh = tuple(await asyncio.wait_for(self._reader.list_channels(kind), self._timeout_s))
+        names = names if fresh == names and found_ns else fresh
+        self._names[kind] = (now_ns, names)
+        return names
