@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from litestar import get, post
 from litestar.exceptions import ClientException
+from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
@@ -49,7 +50,7 @@ def routes(listener: Listener) -> list[ControllerRouterHandler]:
         return describe(listener)
 
     @post("/feed", guards=[require_admin], status_code=200)
-    async def change_feed(data: Change) -> dict[str, Any]:
+    async def change_feed(data: JSONBody[Change]) -> dict[str, Any]:
         try:
             await listener.session.change(changed(listener.session.settings, data))
         except OperatorError as error:

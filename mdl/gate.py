@@ -9,8 +9,10 @@ takeover of less than the TTL - BACKLOG_S - one sampling period loses nothing.
 from __future__ import annotations
 
 BACKLOG_S = 0.4
+BURST_EVENTS_MIN = 8_000  # between two samples; enough to start with and to find out what the processors can take
 BACKLOG_EVENTS_MIN = 4_000  # below this nothing can grow old: the slowest processor takes so many in a tenth of a second
 MEASURE_NS = 500_000_000
+SAMPLE_S = 0.05
 
 Key = tuple[str, int]
 
@@ -21,13 +23,18 @@ class ReplayGate:
     def __init__(self) -> None:
         self.open = True
         self.drained_s = 0.0
+        self.budget = BURST_EVENTS_MIN
         self.proven: set[Key] = set()
         self._since_ns: int | None = None
         self._taken_then = 0.0
 
     def passes(self, keys: set[Key]) -> bool:
         """Return whether events of these queues may go on now."""
-        return self.open and keys <= self.proven
+        return self.open and self.budget > 0 and keys <= self.proven
+
+    def spend(self, events: int) -> None:
+        """Note what went on. Between two samples at most twice of what is taken in that time passes, so no burst grows old."""
+        self.budget -= events
 
     def prove(self, depths: dict[Key, int]) -> None:
         """Note which queues were found empty after a mark was confirmed in each of them."""
@@ -37,6 +44,7 @@ class ReplayGate:
         """Take one sample of all proven queues: batches ready, and what was published so far."""
         backlog = ready * events / batches if batches else 0.0
         self._measure(events - backlog, now_ns)
+        self.budget = max(BURST_EVENTS_MIN, int(2 * self.drained_s * SAMPLE_S))
         if self.open:
             self.open = backlog <= max(BACKLOG_EVENTS_MIN, BACKLOG_S * self.drained_s)
         else:

@@ -13,7 +13,7 @@ import structlog
 
 from mdl.buffer import FrameBuffer
 from mdl.feed import Frame
-from mdl.gate import Key, ReplayGate
+from mdl.gate import SAMPLE_S, Key, ReplayGate
 from mdl.measured_broker import MeasuredBroker
 from mdl.router import Event, Router
 from mdq.batch import Batch
@@ -22,7 +22,6 @@ from mdq.publisher import Publisher
 from mdq.topology import Queue, queue
 
 TURN_NS = 2_000_000  # routing yields to the sockets so often
-SAMPLE_S = 0.05
 PROBE_S = 0.2
 ROOM_SHARE = 0.5
 SAMPLES_S_MAX = 5  # malformed frames shown in the log a second
@@ -87,6 +86,7 @@ class Intake:
             taken = self.router.take()
             if self._lossless:
                 await self._pass_gate({(stream, partition) for stream, partition, _ in taken})
+                self.gate.spend(sum(len(events) for _, _, events in taken))
             self._hand_over(taken, first_ns)
             self._room.set()
             if self._publisher.full:
@@ -137,10 +137,13 @@ class Intake:
     async def _pass_gate(self, keys: set[Key]) -> None:
         while self._lossless and not self.gate.passes(keys):
             missing = keys - self.gate.proven
-            self.waiting_for = "the processors to read the queues" if missing else "the processors to catch up"
-            if missing:
-                await self._prove(missing)
-            await asyncio.sleep(SAMPLE_S if not missing else PROBE_S if missing - self.gate.proven else 0)
+            if not missing:
+                await asyncio.sleep(SAMPLE_S / 10)
+                continue
+            await self._prove(missing)
+            if missing - self.gate.proven:
+                self.waiting_for = "the processors to read the queues"
+                await asyncio.sleep(PROBE_S)
         self.waiting_for = ""
 
     async def _prove(self, keys: set[Key]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import structlog
 from litestar import get, post
+from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
@@ -79,7 +80,7 @@ def _routes(server: VendorServer) -> list[ControllerRouterHandler]:
         ]  # fmt: skip
 
     @post("/fault", guards=[require_admin], status_code=200)
-    async def fault(data: Fault) -> dict[str, Any]:
+    async def fault(data: JSONBody[Fault]) -> dict[str, Any]:
         inflict(server, data)
         return {"refusing": server.refusing, "paused": server.paused, "clients": len(server.clients)}
 
