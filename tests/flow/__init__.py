@@ -1,0 +1,1 @@
+"""Feed to cache: whole flows through several components."""

@@ -1,0 +1,1 @@
+"""The cache contract, tested alike against every kind of cache."""

@@ -1,0 +1,1 @@
+"""Each analyzer against a naive model of itself."""
