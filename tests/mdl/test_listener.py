@@ -223,7 +223,7 @@ async def test_a_broker_that_goes_away_costs_the_oldest_frames_only(start: Start
     """The vendor is not slowed; we are unready meanwhile, drop and count what is too old, and go on by ourselves."""
     broker = open_broker(f"memory://{name}", "processor")
     await broker.connect()
-    listener = await start(f"memory://{name}", rate=100_000, buffer_bytes=64 * 1024, buffer_age_ms=300)
+    listener = await start(f"memory://{name}", rate=100_000, buffer_bytes=8 << 20, buffer_age_ms=300)
     await until(lambda: listener.publisher.published.total() > 1000)
     hub(name).stop()
     await until(lambda: any("broker is away" in reason for reason in listener.unready()))
