@@ -217,7 +217,7 @@ def _headline(own: LocalSettings, directory: Path) -> str:
 
 
 def _invitation(own: LocalSettings, what: Plan, directory: Path, took_s: float) -> str:
-    given = [f"WDS_PORT={what.stream_port}"] if what.stream_port != 8400 else []
+    given = [f"WDS_URL=ws://127.0.0.1:{what.stream_port}"] if what.stream_port != 8400 else []
     given += [f"RUN_DIR={_short(directory)}"] if directory != Path(".run").absolute() else []
     script = " ".join([*given, _short(Path(sys.executable)), "-m wds get board:volume"])
     return f"ready after {took_s:.1f} s: open http://127.0.0.1:{what.page_port} (Ctrl-C stops)\n  from a script: {script}"

@@ -54,7 +54,9 @@ def claims(settings: LocalSettings) -> list[Claim]:
     }
     if settings.embedded_cache:
         ports["MDC_EMBEDDED_PORT"] = settings.mdc_port
-    return [Claim(variable, port) for variable, port in ports.items() if port]
+    found = [Claim(variable, port) for variable, port in ports.items() if port]
+    further = range(1, settings.wds_workers) if settings.wds_admin_port else ()  # each worker takes the next port by itself
+    return found + [Claim("WDS_ADMIN_PORT", settings.wds_admin_port + worker) for worker in further]
 
 
 def clash(wanted: list[Claim]) -> tuple[Claim, Claim] | None:
@@ -112,7 +114,9 @@ def _stream(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[s
     own = {"WDS_PORT": str(ports["WDS_PORT"]), "WDS_ADMIN_PORT": str(ports["WDS_ADMIN_PORT"])}
     own |= {"WDS_WORKERS": str(settings.wds_workers)}
     own |= {"WDS_ORIGINS": ",".join(f"http://{host}:{ports['SCP_PORT']}" for host in ("127.0.0.1", "localhost"))}
-    return Process("wds", ("-m", "wds", "serve"), 2, {**shared, **own}, (("wds", ports["WDS_ADMIN_PORT"]),))
+    first = ports["WDS_ADMIN_PORT"]
+    admin = tuple(("wds" if worker == 0 else f"wds-{worker}", first + worker) for worker in range(settings.wds_workers))
+    return Process("wds", ("-m", "wds", "serve"), 2, {**shared, **own}, admin)
 
 
 def _page(ports: Mapping[str, int], shared: Mapping[str, str]) -> Process:

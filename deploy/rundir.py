@@ -55,11 +55,29 @@ def assign(settings: LocalSettings) -> dict[str, int]:
         raise OperatorError(what, f"Set {second.variable} to another port")
     names = ["SCP_PORT", "WDS_PORT", "MDL_ADMIN_PORT", "MDP_ADMIN_PORT", "WDS_ADMIN_PORT", "SCP_ADMIN_PORT", "MDC_EMBEDDED_PORT"]
     names += [f"MDP_ADMIN_PORT_{worker}" for worker in range(1, settings.mdp_workers)]
-    numbers = {claim.variable: claim.port for claim in asked}
+    ports: dict[str, int] = {}
     with contextlib.ExitStack() as held:  # all at once, or the second free port could be the first again
-        ports = {name: held.enter_context(bind("127.0.0.1", numbers[name], name)).getsockname()[1] for name in numbers}
-        ports |= {name: held.enter_context(bind("127.0.0.1", 0, name)).getsockname()[1] for name in names if name not in ports}
+        for claim in asked:
+            held.enter_context(bind("127.0.0.1", claim.port, claim.variable))
+            ports.setdefault(claim.variable, claim.port)
+        if "WDS_ADMIN_PORT" not in ports:
+            ports["WDS_ADMIN_PORT"] = _free_row(settings.wds_workers, held)
+        for name in names:
+            if name not in ports:
+                ports[name] = held.enter_context(bind("127.0.0.1", 0, name)).getsockname()[1]
     return ports
+
+
+def _free_row(length: int, held: contextlib.ExitStack) -> int:
+    """Return the first of `length` free ports in a row."""
+    for _ in range(100):
+        with contextlib.ExitStack() as tried, contextlib.suppress(OperatorError):
+            first = tried.enter_context(bind("127.0.0.1", 0, "WDS_ADMIN_PORT")).getsockname()[1]
+            for port in range(first + 1, first + length):
+                tried.enter_context(bind("127.0.0.1", port, "WDS_ADMIN_PORT"))
+            held.enter_context(tried.pop_all())
+            return int(first)
+    raise OperatorError(f"there are no {length} free ports in a row", "Set WDS_ADMIN_PORT to the first of them")
 
 
 def write(run_dir: Path, facts: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import glob
 import re
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from mdl.settings import FeedKind, Market
 from service.errors import OperatorError
@@ -39,7 +39,13 @@ class LocalSettings(ComponentSettings):
     mdp_admin_port: int = Field(
         9102, ge=0, le=65535, validation_alias="MDP_ADMIN_PORT", description="further workers: free ports"
     )
-    wds_admin_port: int = Field(9103, ge=0, le=65535, validation_alias="WDS_ADMIN_PORT")
+    wds_admin_port: int = Field(
+        -1,
+        ge=-1,
+        le=65535,
+        validation_alias="WDS_ADMIN_PORT",
+        description="one a worker, counting up; unset = 9103, or 9110 for many",
+    )
     scp_admin_port: int = Field(9105, ge=0, le=65535, validation_alias="SCP_ADMIN_PORT")
 
     @field_validator("feed", "market", mode="before")
@@ -53,6 +59,12 @@ class LocalSettings(ComponentSettings):
         if value != "max" and not (re.fullmatch(r"\d+(\.\d+)?", value) and 0 < float(value) <= 100_000):
             raise ValueError("must be a number like 1, 0.5 or 20, or max")
         return value
+
+    @model_validator(mode="after")
+    def _room_for_workers(self) -> LocalSettings:
+        if self.wds_admin_port < 0:  # three from 9103 would reach the page's 9105
+            object.__setattr__(self, "wds_admin_port", 9103 if self.wds_workers <= 2 else 9110)
+        return self
 
     @property
     def source(self) -> FeedKind:

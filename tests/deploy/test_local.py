@@ -30,7 +30,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
 
 def wds(run: LocalRun, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command-line client against the run."""
-    env = {**os.environ, "RUN_DIR": str(run.dir), "WDS_PORT": str(run.port("WDS_PORT"))}
+    env = {**os.environ, "RUN_DIR": str(run.dir), "WDS_URL": f"ws://127.0.0.1:{run.port('WDS_PORT')}"}
     argv = [sys.executable, "-m", "wds", *arguments]
     return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False)
 

@@ -62,6 +62,14 @@ def test_every_worker_has_an_admin_port_of_its_own() -> None:
     assert named(what, "mdp-2").environment["MDP_ADMIN_PORT"] == "50002"
 
 
+def test_data_service_workers_count_their_admin_ports_up() -> None:
+    """Each is asked whether it is ready, and the default leaves the page's admin port alone."""
+    many = settings(wds_workers=4)
+    assert [port for _, port in named(made(wds_workers=4), "wds").admin] == [9103, 9104, 9105, 9106]
+    assert [claim.port for claim in claims(many) if claim.variable == "WDS_ADMIN_PORT"] == [9110, 9111, 9112, 9113]
+    assert clash(claims(many)) is None
+
+
 def test_the_stop_goes_from_the_feed_downwards() -> None:
     """Who publishes stops before who consumes; the cache is last."""
     what = made(mdq_url=RABBIT)

@@ -26,6 +26,13 @@ def test_free_ports_are_all_different() -> None:
     assert all(ports.values())
 
 
+def test_workers_of_the_data_service_get_ports_in_a_row() -> None:
+    """They count up from the first by themselves, so nobody else may have one of them."""
+    ports = rundir.assign(settings(wds_workers=3))
+    row = set(range(ports["WDS_ADMIN_PORT"], ports["WDS_ADMIN_PORT"] + 3))
+    assert len(row & set(ports.values())) == 1
+
+
 def test_a_taken_port_names_its_variable() -> None:
     """The line says which port, and what to set."""
     with bind("127.0.0.1", 0, "X") as holder:
