@@ -141,6 +141,7 @@ class Listener:
             "market": session.settings.market,
             "received_events": intake.router.events + intake.buffer.dropped_events,
             "received_frames": intake.received_frames,
+            "buffer_dropped_events": intake.buffer.dropped_events,
             "dropped_events": intake.buffer.dropped_events + self.publisher.dropped.total(),
             "malformed": intake.router.malformed + session.malformed,
             "reconnects": session.reconnects,

@@ -18,7 +18,7 @@ import redis
 
 from tests.servers import RabbitMQ, Redis, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 READY_S_MAX = 30
 
 

@@ -16,7 +16,7 @@ from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
-from tests.bench.stack import ROOT, Stack, stack
+from tests.stack import ROOT, Stack, stack
 
 PRINTS = 50
 
@@ -97,7 +97,10 @@ def check_order(running: Stack, tape: Path) -> int:
 
 def emit(figure: str, value: float, unit: str, workload: str, **more: Any) -> None:
     """Print one result line."""
-    print(json.dumps({"bench": "pipeline", "figure": figure, "value": value, "unit": unit, "workload": workload, **more}), flush=True)
+    print(
+        json.dumps({"bench": "pipeline", "figure": figure, "value": value, "unit": unit, "workload": workload, **more}),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""The pipeline on real servers while things break: what is lost is counted to the event, what can go on goes on by itself."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import RabbitMQ, Redis, free_port
+from tests.stack import Stack
+
+pytestmark = pytest.mark.live
+TOKEN = "test-admin-token"
+RATE = 4_000
+
+
+class Market:
+    """A vendor server with a simulated market, a listener on it with the official client, processors, and their servers."""
+
+    def __init__(self, running: Stack) -> None:
+        self.running = running
+        self.vendor_port, self.vendor_admin = free_port(), free_port()
+
+    def start_vendor(self) -> None:
+        """Start the Massive-compatible server."""
+        self.running.start(
+            "vendor", "mdl vendor-server", MDL_FEED="simulator", MDL_SYMBOLS=200, MDL_RATE=RATE, MDL_VENDOR_PORT=self.vendor_port,
+            MDL_VENDOR_ADMIN_PORT=self.vendor_admin, MDL_VENDOR_KEYS="k", ADMIN_TOKEN=TOKEN,
+        )  # fmt: skip
+
+    def start(self, workers: int = 1) -> None:
+        """Start everything and wait until events arrive in the cache."""
+        self.start_vendor()
+        for n in range(workers):
+            self.running.start(f"mdp{n}", "mdp", MDP_WORKER=f"w{n}")
+        # What was published before there was a processor is nobody's loss, so the count begins with them.
+        self.running.wait("partitions owned", lambda: len(self.running.owners()) == 8)
+        url = f"ws://127.0.0.1:{self.vendor_port}"
+        self.running.start("mdl", "mdl", MDL_FEED="massive", MDL_MASSIVE_URL=url, MDL_API_KEY="k", ADMIN_TOKEN=TOKEN)
+        self.running.wait("events in the cache", lambda: self.running.counts()["events"] > RATE)
+
+    def fault(self, kind: str, text: str = "x") -> None:
+        """Have the vendor server misbehave."""
+        post(f"http://127.0.0.1:{self.vendor_admin}/fault", {"kind": kind, "text": text})
+
+    def listener(self) -> dict[str, Any]:
+        """Return what the listener says of itself."""
+        return ask(f"http://127.0.0.1:{self.running.ports['mdl']}/feed")
+
+    def clients(self) -> list[Any]:
+        """Return the vendor's connections."""
+        return ask(f"http://127.0.0.1:{self.vendor_admin}/clients")
+
+    def balance(self) -> tuple[int, int]:
+        """Return (events the listener routed to the queues, events in the cache or counted as lost).
+
+        What the listener itself had to drop behind its router left a gap in the sequence: the processors count it.
+        """
+        facts, counts = self.listener(), self.running.counts()
+        return facts["received_events"] - facts["buffer_dropped_events"], sum(counts[n] for n in ("events", "expired", "dropped", "bad"))
+
+    def settle(self) -> dict[str, int]:
+        """Silence the vendor and wait until every event is accounted for; return the counts."""
+        self.fault("pause")
+        try:
+            self.running.wait("every event accounted for", self._settled, 20, pause_s=0.5)
+        except TimeoutError as late:
+            raise AssertionError(f"received, accounted: {self.balance()}; {self.running.counts()}") from late
+        return self.running.counts()
+
+    def _settled(self) -> bool:
+        received, accounted = self.balance()
+        return received == accounted
+
+
+def ask(url: str) -> Any:
+    """Return the JSON that `url` answers."""
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
+def post(url: str, body: dict[str, Any]) -> Any:
+    """Post JSON with the admin token; return the answer."""
+    headers = {"content-type": "application/json", "authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Iterator[Market]:
+    """A market on servers of this test's own."""
+    with RabbitMQ() as rabbitmq, Redis() as cache:
+        running = Stack(tmp_path, rabbitmq, cache)
+        yield Market(running)
+        running.close()
+
+
+def test_a_frozen_processor_costs_exactly_the_expired_events(market: Market) -> None:
+    """With the only processor stopped for 10 s the vendor's socket flows on, and every event that expired is counted."""
+    market.start()
+    received = market.listener()["received_events"]
+    market.running.processes["mdp0"].send_signal(signal.SIGSTOP)
+    time.sleep(10)  # the fault itself: twice the TTL of the queues
+    facts, clients = market.listener(), market.clients()
+    market.running.processes["mdp0"].send_signal(signal.SIGCONT)
+    assert facts["received_events"] - received > 8 * RATE, "the listener stopped receiving"
+    assert facts["reconnects"] == 0, "the vendor cut the listener"
+    assert [c["waiting_bytes"] for c in clients] == [0], "the vendor's socket was blocked"
+    counts = market.settle()
+    assert counts["expired"] > 2 * RATE, counts
+    assert counts["bad"] == 0, counts
+
+
+def test_rabbitmq_restarted_in_mid_stream(market: Market) -> None:
+    """Over a restart of RabbitMQ no component restarts, flow resumes by itself and what was lost is counted."""
+    market.start()
+    market.running.rabbitmq.restart()
+    before = market.running.counts()["events"]
+    market.running.wait("flow after the restart", lambda: market.running.counts()["events"] > before + 2 * RATE, 30)
+    assert market.listener()["reconnects"] == 0, "the vendor's socket must not notice"
+    market.settle()
+    assert all(process.poll() is None for process in market.running.processes.values())
+
+
+def test_redis_restarted_empty_keeps_every_number(market: Market) -> None:
+    """After Redis comes back empty the processors write everything they know again: totals go on, none starts at zero."""
+    market.start(workers=2)
+    market.running.wait("a few seconds of market", lambda: market.running.counts()["events"] > 3 * RATE)
+    market.running.cache.restart(empty=True)
+    market.running.wait("flow after the restart", lambda: market.running.counts()["events"] > 5 * RATE, 30)
+    market.settle()
+    events = market.running.counts()["events"]
+    received, accounted = market.balance()
+    assert received == accounted, (received, accounted, events)
+
+
+def test_the_vendor_drops_refuses_and_sends_garbage(market: Market) -> None:
+    """A dropped connection, a refused one and frames that are not JSON: the listener counts them and comes back each time."""
+    market.start()
+    market.fault("garbage", "not JSON at all")
+    market.running.wait("garbage counted", lambda: market.listener()["malformed"] >= 1)
+    market.fault("refuse")
+    market.fault("drop")
+    market.running.wait("the listener knows", lambda: market.listener()["state"] != "live")
+    market.fault("heal")
+    market.running.wait("the listener is back", lambda: market.listener()["state"] == "live", 30)
+    events = market.running.counts()["events"]
+    market.running.wait("flow again", lambda: market.running.counts()["events"] > events + RATE)
+    assert market.listener()["reconnects"] >= 1
+    market.settle()
+
+
+def test_a_crashed_processor_is_replaced_within_five_seconds(market: Market) -> None:
+    """After SIGKILL of one of two workers the other owns everything within 5 s and no event is lost or doubled."""
+    market.start(workers=2)
+    began = time.monotonic()
+    market.running.stop("mdp0", signal.SIGKILL)
+    market.running.wait(
+        "take-over", lambda: set(market.running.owners().values()) == {"w1"} and len(market.running.owners()) == 8, 5
+    )
+    took = time.monotonic() - began
+    counts = market.settle()
+    assert took < 5
+    assert (counts["expired"], counts["dropped"]) == (0, 0), counts
+
+
+def test_a_worker_that_is_asked_to_stop_hands_over_without_a_loss(market: Market) -> None:
+    """SIGTERM drains within 10 s: the last flush is written, partitions are released, nothing is lost or doubled."""
+    market.start(workers=2)
+    began = time.monotonic()
+    assert market.running.stop("mdp1") == 0
+    assert time.monotonic() - began < 10
+    counts = market.settle()
+    assert (counts["expired"], counts["dropped"], counts["redelivered"]) == (0, 0, 0), counts
