@@ -1,63 +1,73 @@
-"""Queue depths in, whether a lossless replay may go on out: nothing may grow old in the queues when a processor dies.
+"""The processors' reports in, whether a lossless replay may go on out: nothing may grow old in the queues when a processor dies.
 
-A queue is proven when a mark that was confirmed in it has been taken: then somebody reads. The gate is open while less is
-ready than the processors took in the last moments, and once shut opens only when all queues are empty. (Marks come every
-second and live 5 s, so a queue without a reader is never empty.) So at any time at most `BACKLOG_S` of events wait, and a
-takeover of less than the TTL - BACKLOG_S - one sampling period loses nothing.
+Events pass to a partition that somebody reads, and only while less is under way (handed over, not yet safely in the cache)
+than the processors make safe in `BACKLOG_S`. So a takeover of less than the queues' TTL - BACKLOG_S loses nothing, and a
+replay without processors waits for them.
 """
 
 from __future__ import annotations
 
-BACKLOG_S = 0.4
-BURST_EVENTS_MIN = 8_000  # between two samples; enough to start with and to find out what the processors can take
-BACKLOG_EVENTS_MIN = 4_000  # below this nothing can grow old: the slowest processor takes so many in a tenth of a second
+from collections.abc import Iterable
+
+from mdq.progress import Progress
+
+BACKLOG_S = 0.5
+BACKLOG_EVENTS_MIN = 8_000  # to begin with; a quarter of a second's work of the slowest processor
+FRESH_NS = 600_000_000  # reports come ten times a second; a partition not heard of for so long has no reader
 MEASURE_NS = 500_000_000
-SAMPLE_S = 0.05
 
 Key = tuple[str, int]
 
 
 class ReplayGate:
-    """Fed with samples of the queues; `passes(keys)` tells whether events of those queues may be published."""
+    """Positions are of one publisher's `epoch` and count its events from 0, per (stream, partition)."""
 
-    def __init__(self) -> None:
-        self.open = True
-        self.drained_s = 0.0
-        self.budget = BURST_EVENTS_MIN
-        self.proven: set[Key] = set()
-        self._since_ns: int | None = None
-        self._taken_then = 0.0
+    def __init__(self, epoch: str) -> None:
+        self.safe_s = 0.0  # events made safe a second, as last measured
+        self._epoch = epoch
+        self._handed: dict[Key, int] = {}
+        self._safe: dict[Key, int] = {}
+        self._heard_ns: dict[int, int] = {}
+        self._measured_ns: int | None = None
+        self._safe_then = 0
 
-    def passes(self, keys: set[Key]) -> bool:
+    @property
+    def under_way(self) -> int:
+        """Events handed over and not yet reported safe."""
+        return sum(max(0, handed - self._safe.get(key, 0)) for key, handed in self._handed.items())
+
+    def handed(self, key: Key, events: int) -> None:
+        """Note what was given to the publisher; every event, also of sources that are not paced."""
+        self._handed[key] = self._handed.get(key, 0) + events
+
+    def report(self, reports: Iterable[Progress], now_ns: int) -> None:
+        """Take the workers' reports."""
+        for progress in reports:
+            for partition in progress.partitions:
+                self._heard_ns[partition] = now_ns
+            for stream, partition, position in progress.positions:
+                if position.epoch == self._epoch:
+                    key = (stream, partition)
+                    self._safe[key] = max(position.seq, self._safe.get(key, 0))
+        self._measure(now_ns)
+
+    def unread(self, keys: Iterable[Key], now_ns: int) -> set[int]:
+        """Return the partitions among `keys` that nobody reads."""
+        return {p for _, p in keys if p not in self._heard_ns or now_ns - self._heard_ns[p] > FRESH_NS}
+
+    def passes(self, keys: Iterable[Key], now_ns: int) -> bool:
         """Return whether events of these queues may go on now."""
-        return self.open and self.budget > 0 and keys <= self.proven
+        return self.under_way < max(BACKLOG_EVENTS_MIN, BACKLOG_S * self.safe_s) and not self.unread(keys, now_ns)
 
-    def spend(self, events: int) -> None:
-        """Note what went on. Between two samples at most twice of what is taken in that time passes, so no burst grows old."""
-        self.budget -= events
+    def forget(self) -> None:
+        """A new source: readers are to be heard again, and the measuring begins anew."""
+        self._heard_ns.clear()
+        self._measured_ns = None
 
-    def prove(self, depths: dict[Key, int]) -> None:
-        """Note which queues were found empty after a mark was confirmed in each of them."""
-        self.proven.update(key for key, ready in depths.items() if ready == 0)
-
-    def sample(self, ready: int, events: int, batches: int, now_ns: int) -> None:
-        """Take one sample of all proven queues: batches ready, and what was published so far."""
-        backlog = ready * events / batches if batches else 0.0
-        self._measure(events - backlog, now_ns)
-        self.budget = max(BURST_EVENTS_MIN, int(2 * self.drained_s * SAMPLE_S))
-        if self.open:
-            self.open = backlog <= max(BACKLOG_EVENTS_MIN, BACKLOG_S * self.drained_s)
-        else:
-            self.open = ready == 0
-
-    def shut(self) -> None:
-        """The queues cannot be seen: their readers are to be proven again."""
-        self.proven.clear()
-        self._since_ns = None
-
-    def _measure(self, taken: float, now_ns: int) -> None:
-        if self._since_ns is None:
-            self._since_ns, self._taken_then = now_ns, taken
-        elif now_ns - self._since_ns >= MEASURE_NS:
-            self.drained_s = max(0.0, (taken - self._taken_then) * 1e9 / (now_ns - self._since_ns))
-            self._since_ns, self._taken_then = now_ns, taken
+    def _measure(self, now_ns: int) -> None:
+        safe = sum(self._safe.values())
+        if self._measured_ns is None:
+            self._measured_ns, self._safe_then = now_ns, safe
+        elif now_ns - self._measured_ns >= MEASURE_NS:
+            self.safe_s = (safe - self._safe_then) * 1e9 / (now_ns - self._measured_ns)
+            self._measured_ns, self._safe_then = now_ns, safe

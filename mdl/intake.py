@@ -6,23 +6,25 @@ Invariant: `take` never waits. Whoever must not lose anything awaits `room()` be
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from asyncio import Future
 
 import structlog
+from msgspec import DecodeError
 
 from mdl.buffer import FrameBuffer
 from mdl.feed import Frame
-from mdl.gate import SAMPLE_S, Key, ReplayGate
+from mdl.gate import Key, ReplayGate
 from mdl.measured_broker import MeasuredBroker
 from mdl.router import Event, Router
-from mdq.batch import Batch
-from mdq.broker import BrokerUnavailable
+from mdq.broker import BrokerUnavailable, Delivery, Subscription
+from mdq.progress import EVERY_S, from_batch
 from mdq.publisher import Publisher
-from mdq.topology import Queue, queue
+from mdq.topology import progress_queue
 
 TURN_NS = 2_000_000  # routing yields to the sockets so often
-PROBE_S = 0.2
+GATE_S = 0.005
+PREFETCH = 1000  # progress reports; they are acknowledged ten times a second
 ROOM_SHARE = 0.5
 SAMPLES_S_MAX = 5  # malformed frames shown in the log a second
 OK_STATUSES = {"connected", "auth_success", "success"}
@@ -30,12 +32,12 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """The hot path. Run `route()` and `watch_queues()` as tasks."""
+    """The hot path. Run `route()` and `watch_progress()` as tasks."""
 
     def __init__(self, buffer: FrameBuffer, publisher: Publisher, broker: MeasuredBroker) -> None:
         self.buffer = buffer
         self.router = Router(publisher.partitions, self._on_bad)
-        self.gate = ReplayGate()
+        self.gate = ReplayGate(publisher.epoch)
         self.received_frames = 0
         self.waiting_for = ""
         self.vendor_status = ""
@@ -46,6 +48,7 @@ class Intake:
         self._room = asyncio.Event()
         self._samples_left = SAMPLES_S_MAX
         self._busy = False
+        self._last_tag = 0
 
     @property
     def idle(self) -> bool:
@@ -59,7 +62,7 @@ class Intake:
     @lossless.setter
     def lossless(self, value: bool) -> None:
         self._lossless = self._publisher.lossless = value
-        self.gate.shut()
+        self.gate.forget()
         self.waiting_for = ""
 
     def take(self, frame: Frame) -> None:
@@ -86,7 +89,6 @@ class Intake:
             taken = self.router.take()
             if self._lossless:
                 await self._pass_gate({(stream, partition) for stream, partition, _ in taken})
-                self.gate.spend(sum(len(events) for _, _, events in taken))
             self._hand_over(taken, first_ns)
             self._room.set()
             if self._publisher.full:
@@ -116,8 +118,9 @@ class Intake:
         return first_ns
 
     def _hand_over(self, taken: list[tuple[str, int, list[Event]]], first_ns: int) -> None:
-        add = self._publisher.add
+        add, note = self._publisher.add, self.gate.handed
         for stream, partition, events in taken:
+            note((stream, partition), len(events))
             add(stream, partition, events, first_ns)
 
     def _hear_vendor(self) -> None:
@@ -132,54 +135,40 @@ class Intake:
             self._samples_left -= 1
             log.warning("malformed_frame", error=why, sample=sample.decode(errors="replace"))
 
-    # --- the gate's eyes and hands
+    # --- the gate
 
     async def _pass_gate(self, keys: set[Key]) -> None:
-        while self._lossless and not self.gate.passes(keys):
-            missing = keys - self.gate.proven
-            if not missing:
-                await asyncio.sleep(SAMPLE_S / 10)
-                continue
-            await self._prove(missing)
-            if missing - self.gate.proven:
-                self.waiting_for = "the processors to read the queues"
-                await asyncio.sleep(PROBE_S)
+        while self._lossless and not self.gate.passes(keys, time.monotonic_ns()):
+            unread = self.gate.unread(keys, time.monotonic_ns())
+            self.waiting_for = f"processors to read partition {', '.join(map(str, sorted(unread)))}" if unread else ""
+            await asyncio.sleep(GATE_S)
         self.waiting_for = ""
 
-    async def _prove(self, keys: set[Key]) -> None:
-        """Put a mark into each queue and see whether it is taken."""
-        try:
-            async with asyncio.timeout(2):
-                await asyncio.gather(*self._publish_marks(keys))
-                for pause_s in (0.0, 0.01, SAMPLE_S):
-                    await asyncio.sleep(pause_s)
-                    left = keys - self.gate.proven
-                    self.gate.prove(await self._depths(left))
-        except (BrokerUnavailable, TimeoutError):
-            self.gate.shut()
-
-    def _publish_marks(self, keys: set[Key]) -> list[Future[None]]:
-        now_ns = time.time_ns()
-        used = {(item.stream, item.partition) for item in self._publisher.queues}
-        marks = [mark for mark in self._publisher.batcher.marks(now_ns) if (mark.stream, mark.partition) in keys]
-        if len(marks) < len(keys & used):
-            raise BrokerUnavailable("batches wait for the broker")
-        marks += [Batch(stream, p, self._publisher.epoch, 0, 0, now_ns, now_ns, b"[]") for stream, p in keys - used]
-        return [self._broker.publish(mark) for mark in marks]
-
-    async def _depths(self, keys: set[Key]) -> dict[Key, int]:
-        queues: dict[Key, Queue] = {key: queue(*key) for key in keys}
-        depths: dict[str, int] = await self._broker.depths(list(queues.values()))
-        return {key: depths[item.name] for key, item in queues.items()}
-
-    async def watch_queues(self) -> None:
-        """While the source is lossless, look at the queues and keep the gate."""
+    async def watch_progress(self) -> None:
+        """While the source is lossless, hear how far the processors are."""
+        subscription: Subscription | None = None
         while True:
-            if self._lossless and self.gate.proven:
-                try:
-                    depths = await self._depths(self.gate.proven)
-                    published = self._publisher.published.total()
-                    self.gate.sample(sum(depths.values()), published, self._broker.batches, time.monotonic_ns())
-                except BrokerUnavailable:
-                    self.gate.shut()
-            await asyncio.sleep(SAMPLE_S)
+            if self._lossless and (subscription is None or not subscription.live):
+                subscription = await self._subscribe()
+            elif subscription is not None and not self._lossless:
+                await subscription.close()
+                subscription = None
+            if subscription is not None:
+                with contextlib.suppress(BrokerUnavailable):
+                    await subscription.ack(self._last_tag)
+            await asyncio.sleep(EVERY_S)
+
+    async def _subscribe(self) -> Subscription | None:
+        self._last_tag = 0
+        try:
+            made: Subscription = await self._broker.subscribe([progress_queue()], self._on_progress, lambda *_: None, PREFETCH)
+            return made
+        except BrokerUnavailable:
+            return None
+
+    def _on_progress(self, delivery: Delivery) -> None:
+        self._last_tag = delivery.tag
+        try:
+            self.gate.report(from_batch(delivery.batch), time.monotonic_ns())
+        except DecodeError as error:
+            log.warning("progress_not_understood", error=str(error))

@@ -72,7 +72,7 @@ class Listener:
     async def _work(self, shutdown: Shutdown) -> None:
         if self.settings.record:
             self._start_recording()
-        self._tasks = [asyncio.create_task(body) for body in (self.intake.route(), self.intake.watch_queues(), self._beat())]
+        self._tasks = [asyncio.create_task(body) for body in (self.intake.route(), self.intake.watch_progress(), self._beat())]
         await self.session.start()
         stopping = asyncio.create_task(shutdown.wait())
         try:

@@ -1,61 +1,68 @@
-"""Depth samples in, whether a lossless replay goes on out."""
+"""Progress reports in, whether a lossless replay goes on out."""
 
 from __future__ import annotations
 
-from mdl.gate import BACKLOG_EVENTS_MIN, ReplayGate
+from mdl.gate import BACKLOG_EVENTS_MIN, FRESH_NS, ReplayGate
+from mdq.gaps import Position
+from mdq.progress import Progress
 
 A, B = ("trades", 0), ("quotes", 3)
 S = 1_000_000_000
 
 
-def test_nothing_passes_to_a_queue_nobody_was_seen_reading() -> None:
-    """Each queue is proven by itself."""
-    gate = ReplayGate()
-    assert not gate.passes({A})
-    gate.prove({A: 0, B: 1})
-    assert gate.passes({A})
-    assert not gate.passes({A, B})
+def report(*positions: tuple[str, int, int], partitions: tuple[int, ...] = (0, 3), epoch: str = "e") -> list[Progress]:
+    return [Progress("w", list(partitions), [(stream, p, Position(epoch, seq)) for stream, p, seq in positions])]
 
 
-def test_it_shuts_when_more_waits_than_is_taken_and_opens_when_all_is_empty() -> None:
-    """A backlog of a tenth of a second is nothing, four tenths are the limit."""
-    gate = ReplayGate()
-    gate.prove({A: 0})
-    gate.sample(0, 0, 0, 0)
-    gate.sample(0, 50_000, 100, S)  # 50,000 events/s are taken
-    gate.sample(39, 100_000, 200, S + 1)
-    assert gate.open  # 19,500 events wait, less than 0.4 s
-    gate.sample(41, 100_000, 200, S + 2)
-    assert not gate.passes({A})
-    gate.sample(1, 100_000, 200, S + 3)
-    assert not gate.open
-    gate.sample(0, 100_000, 200, S + 4)
-    assert gate.passes({A})
+def test_nothing_passes_to_a_partition_nobody_reads() -> None:
+    """Each partition is heard of by itself, and forgotten when its reader falls silent."""
+    gate = ReplayGate("e")
+    assert gate.unread({A, B}, 0) == {0, 3}
+    gate.report(report(partitions=(0,)), 0)
+    assert gate.passes({A}, 1)
+    assert not gate.passes({A, B}, 1)
+    assert gate.passes({A}, FRESH_NS)
+    assert not gate.passes({A}, FRESH_NS + 1)
 
 
-def test_a_dead_reader_shuts_it_for_good() -> None:
-    """Marks keep the queue from being empty while nobody reads."""
-    gate = ReplayGate()
-    gate.prove({A: 0})
-    for second in range(5):
-        gate.sample(second * 20, 10_000, 20, second * S)
-    assert not gate.open
-    assert gate.drained_s == 0
-    gate.sample(5, 10_000, 20, 9 * S)  # the events have expired, the marks of the last 5 s have not
-    assert not gate.open
+def test_it_shuts_while_too_much_is_under_way() -> None:
+    """What is safe counts, not what was delivered."""
+    gate = ReplayGate("e")
+    gate.report(report(), 0)
+    gate.handed(A, BACKLOG_EVENTS_MIN - 1)
+    assert gate.passes({A, B}, 0)
+    gate.handed(B, 1)
+    assert not gate.passes({A, B}, 0)
+    gate.report(report(("trades", 0, 500)), 1)
+    assert gate.under_way == BACKLOG_EVENTS_MIN - 500
+    assert gate.passes({A, B}, 1)
 
 
-def test_a_few_events_never_shut_it() -> None:
-    """A quiet tape has small batches."""
-    gate = ReplayGate()
-    gate.prove({A: 0})
-    gate.sample(BACKLOG_EVENTS_MIN, 100, 100, 0)
-    assert gate.open
+def test_fast_processors_are_given_more() -> None:
+    """Half a second of what they make safe may be under way."""
+    gate = ReplayGate("e")
+    gate.report(report(), 0)
+    gate.handed(A, 200_000)
+    gate.report(report(("trades", 0, 100_000)), S)
+    assert gate.safe_s == 100_000
+    assert not gate.passes({A}, S)
+    gate.report(report(("trades", 0, 150_001)), S + 1)
+    assert gate.passes({A}, S + 1)
 
 
-def test_when_the_queues_cannot_be_seen_readers_are_proven_again() -> None:
-    """A restarted broker has empty queues whether or not somebody reads them."""
-    gate = ReplayGate()
-    gate.prove({A: 0})
-    gate.shut()
-    assert not gate.passes({A})
+def test_positions_of_another_epoch_or_of_the_past_do_not_count() -> None:
+    """A worker that takes over begins at its checkpoint, which may lie behind what was reported before."""
+    gate = ReplayGate("e")
+    gate.handed(A, 1000)
+    gate.report(report(("trades", 0, 900)), 0)
+    gate.report(report(("trades", 0, 100)), 1)
+    gate.report(report(("trades", 0, 5000), epoch="older"), 2)
+    assert gate.under_way == 100
+
+
+def test_a_new_source_hears_its_readers_first() -> None:
+    """What the previous one heard may be long ago."""
+    gate = ReplayGate("e")
+    gate.report(report(), 0)
+    gate.forget()
+    assert not gate.passes({A}, 0)
