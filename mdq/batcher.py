@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mdq.batch import EVENTS_GROWN_MAX, EVENTS_MAX, LINGER_NS, Batch
@@ -104,6 +104,12 @@ class Batcher:
             self._congested = True
         return self.room
 
+    def announce(self, keys: Iterable[tuple[str, int]]) -> None:
+        """Mark these lanes from the start: then even the very first events of a lane are missed when they are lost."""
+        for key in keys:
+            if key not in self._lanes:
+                self._new_lane(key)
+
     def _new_lane(self, key: tuple[str, int]) -> Lane:
         made = queue(*key)
         ttl_ns = made.ttl_ms * 1_000_000 if self.limits.ttl_ns is None else self.limits.ttl_ns
@@ -131,7 +137,7 @@ class Batcher:
     @property
     def queues(self) -> list[Queue]:
         """The queues used so far."""
-        return [lane.queue for lane in self._lanes.values()]
+        return [lane.queue for lane in self._lanes.values() if lane.seq or lane.events]
 
     @property
     def due_ns(self) -> int | None:
@@ -219,7 +225,7 @@ class Batcher:
         heapq.heappush(self._waiting, sent)
 
     def marks(self, wall_ns: int) -> list[Batch]:
-        """Return a mark (no events) for every queue used, telling where its stream stands; none while batches wait.
+        """Return a mark (no events) for every lane, telling where its stream stands; none while batches wait.
 
         A mark that overtook its batches would report them as lost.
         """

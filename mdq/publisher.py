@@ -45,6 +45,7 @@ class Publisher:
         self.epoch = epoch or new_epoch(self.clock.wall_ns(), random.random())
         self.batcher = Batcher(self.epoch, limits, lossless)
         self._valid = {(stream, p) for stream in PARTITIONED for p in range(partitions)} | {(stream, 0) for stream in SINGLE}
+        self.batcher.announce(sorted(self._valid))
         self._linger: asyncio.TimerHandle | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
