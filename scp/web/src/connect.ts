@@ -8,7 +8,7 @@ export function openStream(): Stream {
   let tell: (c: Connection, r: string) => void = () => {};
   const match = (p: string, ch: string) => p === ch || (p.endsWith("*") && ch.startsWith(p.slice(0, -1)));
   const send = (o: unknown) => ws?.readyState === 1 && ws.send(JSON.stringify(o));
-  let reconnects = -1;
+  let reconnects = -1; let limit = 200;
   const handle = (f: any) => {
     if (f.t === "snap") state.set(f.ch, f.data);
     if (f.t === "upd") state.set(f.ch, { ...state.get(f.ch), ...f.data });
@@ -21,6 +21,8 @@ export function openStream(): Stream {
       if (f.t === "lost") s.listener.lost?.(f.ch, f.n);
       if (f.t === "status") s.listener.status?.(f.ch, f.state, f.reason ?? "");
     }
+    if (f.t === "hello") limit = f.limits.subs;
+    for (const o of f.subs ?? []) if (o.error) for (const s of subs) if (s.channels.includes(o.ch)) s.listener.refused?.(o.ch, o.error.code, o.error.message);
     if (f.t === "ping") send({ op: "pong" });
   };
   const open = async () => {
@@ -34,6 +36,7 @@ export function openStream(): Stream {
   };
   return {
     get reconnects() { return Math.max(0, reconnects); },
+    get subscriptionsMax() { return limit; },
     subscribe(channels, options, listener): Subscription {
       const s = { channels, options, listener }; subs.push(s); send({ id: 2, op: "sub", ch: channels, ...options });
       return { close() { subs.splice(subs.indexOf(s), 1); send({ op: "unsub", ch: channels }); }, ask() { send({ op: "get", ch: channels }); } };

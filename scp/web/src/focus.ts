@@ -21,6 +21,7 @@ export interface Print {
 const PRINTS_SHOWN_MAX = 50;
 const BAR_HZ = 4;
 const PRINT_HZ = 10;
+const ROOM_MS = 500;
 
 export class Focus {
   symbol = "";
@@ -41,6 +42,8 @@ export class Focus {
     private readonly table: QuoteTable,
     private readonly chart: CandleChart,
     private readonly ticket: Ticket,
+    /** Called when the stream has no room for a chart: something else must give way. */
+    private readonly makeRoom: () => void,
   ) {
     this.roll = new Roll(byId("prints"), "Recent prints", 5, PRINTS_SHOWN_MAX, (print) => this.line(print));
     for (const button of this.switches) {
@@ -85,7 +88,9 @@ export class Focus {
     this.chart.clear();
     this.nameChart();
     const channel = `bars:${this.length}:${this.symbol}`;
+    const { symbol } = this;
     this.bars = this.stream.subscribe([channel], { hz: BAR_HZ }, {
+      refused: (_, code) => this.refused(symbol, code),
       snapshot: (_, data) => this.takeBars(this.series.snapshot(data as BarDocument)),
       update: (_, __, whole) => this.takeBars(this.series.update(whole as BarDocument)),
     });
@@ -121,6 +126,19 @@ export class Focus {
       snapshot: (_, data) => this.ticket.halts(data as HaltDocument),
       update: (_, __, whole) => this.ticket.halts(whole as HaltDocument),
     });
+  }
+
+  /** No room: the market makes some, and a moment later the same is asked again. */
+  private refused(symbol: string, code: string): void {
+    if (code !== "limit") return;
+    this.makeRoom();
+    setTimeout(() => this.again(symbol), ROOM_MS);
+  }
+
+  private again(symbol: string): void {
+    if (symbol !== this.symbol) return;
+    this.symbol = "";
+    this.choose(symbol);
   }
 
   private addPrint(print: Print): void {

@@ -98,6 +98,11 @@ export class Grid {
     this.rebind = true;
   }
 
+  /** The symbols of the rows in view, and of a few above and below. */
+  *inView(): Iterable<string> {
+    for (const { row } of this.slots) if (row >= 0) yield this.table.symbols[row]!;
+  }
+
   /** Paint what changed; called once a frame. */
   paint(now: number): void {
     if (this.version !== this.table.version) this.onNewSymbols(now);

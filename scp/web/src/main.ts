@@ -9,9 +9,10 @@ import { clock, count, decimalsOf, price, priceDecimals, short } from "./format.
 import { Frames } from "./frames.ts";
 import { FreshnessJudge } from "./freshness.ts";
 import { Grid } from "./grid.ts";
+import { Market } from "./market.ts";
 import { Meters } from "./meters.ts";
 import { report, type PipelineDocument, type PipelineReport } from "./pipeline.ts";
-import { FIELDS, QuoteTable, type Quote } from "./quotes.ts";
+import { FIELDS, QuoteTable } from "./quotes.ts";
 import { Roll } from "./roll.ts";
 import { openStream } from "./connect.ts";
 import { startTheme, switchTheme } from "./theme.ts";
@@ -31,7 +32,6 @@ const BOARDS = [
   { name: "losers", title: "Losers", measure: "change_pct", wait: "Waiting for a symbol below its previous close" },
   { name: "gappers", title: "Gappers", measure: "gap_pct", wait: "Waiting for an open away from the previous close" },
 ] as const;
-const GRID_HZ = 4;
 const METERS_MS = 250;
 const ALERTS_SHOWN_MAX = 60;
 const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalogue has it
@@ -60,8 +60,12 @@ const select = (symbol: string) => {
 
 const chart = new CandleChart(byId("chart"));
 const ticket = new Ticket(table);
-const focus = new Focus(stream, table, chart, ticket);
+const focus = new Focus(stream, table, chart, ticket, () => market.narrow());
 const grid = new Grid(byId("grid"), table, select);
+const market = new Market(stream, table, seen, function* () {
+  if (focus.symbol) yield focus.symbol;
+  yield* grid.inView();
+});
 const finder = new Finder(table, select);
 const meters = new Meters(new URLSearchParams(location.search).has("fps"));
 const quotesNote = new Text(byId("quotes-note"));
@@ -92,10 +96,6 @@ function followEverything(): void {
     update: (_, __, whole, at) => heardPipeline(whole as PipelineDocument, at),
     status: (_, state, reason) => judge.channel(state, reason),
   });
-  stream.subscribe(["quote:*"], { hz: GRID_HZ, fields: FIELDS }, {
-    snapshot: (channel, data, at) => quoted(channel, data as Quote, at, true),
-    update: (channel, changed, _, at) => quoted(channel, changed as Quote, at, false),
-  });
   stream.subscribe(["board:*"], { hz: 4 }, {
     snapshot: (channel, data, at) => ranked(channel, data as { order: string[]; rows: Record<string, BoardRow> }, at),
     rows: (channel, order, rows, at) => ranked(channel, { order, rows: rows as Record<string, BoardRow> }, at),
@@ -108,6 +108,7 @@ function followEverything(): void {
     event: (_, data, at) => alerted(data as Alert, at),
     lost: (_, n) => alertsNote.set(`${n} skipped`),
   });
+  market.start(); // last: a pattern takes all the room that a limit leaves
 }
 
 function heardPipeline(document: PipelineDocument, at: number): void {
@@ -116,14 +117,9 @@ function heardPipeline(document: PipelineDocument, at: number): void {
   pipeline = report(document);
 }
 
-function quoted(channel: string, quote: Quote, at: number, whole: boolean): void {
-  seen(at);
-  const symbol = channel.slice("quote:".length);
-  table.apply(symbol, quote, performance.now(), whole);
-}
-
 function ranked(channel: string, board: { order: readonly string[]; rows: Record<string, BoardRow> }, at: number): void {
   seen(at);
+  market.learn(board.rows, performance.now());
   boards.find(({ name }) => channel === `board:${name}`)?.set(board);
   if (!focus.symbol && channel === "board:volume" && board.order[0]) select(board.order[0]);
 }
@@ -147,7 +143,7 @@ function paintMeters(now: number): void {
   const freshness = judge.verdict(now);
   const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - newestAt;
   meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
-  quotesNote.set(table.size ? `${count(table.size)} symbols` : "");
+  quotesNote.set(table.size ? `${count(table.size)} symbols${market.everything ? "" : ", those in view live"}` : "");
   grid.waitFor(freshness.verdict === "live" ? "Waiting for the first quote" : `No quotes yet: ${freshness.reason}`);
   alertRoll.waitFor("No new session high or low yet");
 }
@@ -171,6 +167,7 @@ function onKey(event: KeyboardEvent): void {
   action();
 }
 
+frames.each((now) => market.paint(now));
 frames.each((now) => grid.paint(now));
 frames.each((now) => boards.forEach((board) => board.paint(now)));
 frames.each((now) => ticket.paint(now));

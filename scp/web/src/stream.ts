@@ -19,6 +19,8 @@ export interface Listener {
   /** `n` events will never come. */
   lost?(channel: string, n: number): void;
   status?(channel: string, state: string, reason: string): void;
+  /** The stream does not bring this channel (or not all of this pattern); `code` is one of the protocol's. */
+  refused?(channel: string, code: string, message: string): void;
 }
 
 export interface Subscription {
@@ -30,6 +32,8 @@ export interface Subscription {
 
 export interface Stream {
   readonly reconnects: number;
+  /** How many channels the stream lets one page follow. */
+  readonly subscriptionsMax: number;
   subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription;
   onConnection(listener: (connection: Connection, reason: string) => void): void;
   start(): void;

@@ -1,0 +1,89 @@
+// What the stream lets a page follow in, quotes for the table out: of everything, or of the rows that are looked at.
+// Invariant: never more subscriptions than the stream allows, with room kept for chart, prints and boards.
+
+import type { BoardRow } from "./board.ts";
+import { FIELDS, type Quote, type QuoteTable } from "./quotes.ts";
+import type { Listener, Stream, Subscription } from "./stream.ts";
+
+const HZ = 4;
+const KEPT_FREE = 24; // boards, alerts, status, chart, prints, halts, and their successors while one is swapped for another
+const LOOK_MS = 400; // scrolling settles faster than this
+const UNKNOWN_MS_MAX = 5000; // boards naming symbols that the pattern does not bring for so long: it is full
+
+export class Market {
+  /** True while one pattern brings every symbol; false once the stream said that these are too many. */
+  everything = true;
+  private all: Subscription | null = null;
+  private readonly followed = new Map<string, Subscription>();
+  private readonly listener: Listener;
+  private lookedAt = 0;
+  private unknownSince = 0;
+
+  constructor(
+    private readonly stream: Stream,
+    private readonly table: QuoteTable,
+    private readonly seen: (at: number) => void,
+    /** The symbols to follow when not all can be: those in view, the chosen one. */
+    private readonly inView: () => Iterable<string>,
+  ) {
+    this.listener = {
+      snapshot: (channel, data, at) => this.apply(channel, data as Quote, at, true),
+      update: (channel, changed, _, at) => this.apply(channel, changed as Quote, at, false),
+      refused: (_, code) => code === "limit" && this.narrow(),
+    };
+  }
+
+  start(): void {
+    this.all = this.stream.subscribe(["quote:*"], { hz: HZ, fields: FIELDS }, this.listener);
+  }
+
+  /** Give up following everything: the stream has a limit that everything does not fit into. */
+  narrow(): void {
+    if (!this.everything) return;
+    this.everything = false;
+    this.all?.close();
+  }
+
+  /** A board's rows: what is known of symbols that are not followed, and that they exist. */
+  learn(rows: Readonly<Record<string, BoardRow>>, now: number): void {
+    let unknown = false;
+    for (const [symbol, row] of Object.entries(rows)) {
+      if (this.table.row(symbol) < 0) unknown = true;
+      if (this.everything || this.followed.has(symbol)) continue;
+      const { last, change, change_pct, volume } = row;
+      this.table.apply(symbol, { last: last ?? null, change: change ?? null, change_pct: change_pct ?? null, volume: volume ?? null }, now);
+    }
+    if (!unknown) this.unknownSince = 0;
+    else if (this.unknownSince === 0) this.unknownSince = now;
+    else if (now - this.unknownSince > UNKNOWN_MS_MAX) this.narrow();
+  }
+
+  /** Follow what is looked at now; called once a frame. */
+  paint(now: number): void {
+    if (this.everything || now - this.lookedAt < LOOK_MS) return;
+    this.lookedAt = now;
+    const room = Math.max(1, this.stream.subscriptionsMax - KEPT_FREE);
+    const wanted = new Set([...this.inView()].slice(0, room));
+    const fresh = [...wanted].filter((symbol) => !this.followed.has(symbol));
+    this.leave(wanted, this.followed.size + fresh.length - room);
+    for (const symbol of fresh) {
+      this.followed.set(symbol, this.stream.subscribe([`quote:${symbol}`], { hz: HZ, fields: FIELDS }, this.listener));
+    }
+  }
+
+  /** Stop following `excess` symbols that are not wanted, those first that came first into view. */
+  private leave(wanted: ReadonlySet<string>, excess: number): void {
+    for (const [symbol, subscription] of this.followed) {
+      if (excess <= 0) return;
+      if (wanted.has(symbol)) continue;
+      subscription.close();
+      this.followed.delete(symbol);
+      excess--;
+    }
+  }
+
+  private apply(channel: string, quote: Quote, at: number, whole: boolean): void {
+    this.seen(at);
+    this.table.apply(channel.slice("quote:".length), quote, performance.now(), whole);
+  }
+}
