@@ -70,9 +70,9 @@ def routes(listener: Listener) -> list[ControllerRouterHandler]:
     @post("/record/start", guards=[require_admin], status_code=200)
     async def start_recording() -> dict[str, Any]:
         try:
-            await asyncio.to_thread(listener.recorder.start)
-        except OSError as error:
-            raise ClientException(f"cannot record to {listener.recorder.folder}: {error.strerror or error}") from None
+            listener.start_recording()
+        except OperatorError as error:
+            raise ClientException(error.what) from None
         return describe(listener)
 
     @post("/record/stop", guards=[require_admin], status_code=200)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from mdq.progress import Progress
 
-BACKLOG_S = 0.5
-BACKLOG_EVENTS_MIN = 8_000  # to begin with; a quarter of a second's work of the slowest processor
+BACKLOG_S = 0.75  # the way to the cache and back takes 0.1 to 0.3 s; with less than that the gate itself would be the brake
+BACKLOG_EVENTS_MIN = 16_000  # to begin with; what the slowest processor does in that time
 FRESH_NS = 600_000_000  # reports come ten times a second; a partition not heard of for so long has no reader
 MEASURE_NS = 500_000_000
 

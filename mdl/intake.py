@@ -26,6 +26,7 @@ TURN_NS = 2_000_000  # routing yields to the sockets so often
 GATE_S = 0.005
 PREFETCH = 1000  # progress reports; they are acknowledged ten times a second
 ROOM_SHARE = 0.5
+AHEAD_BYTES_MAX = 4 * 1024 * 1024  # a lossless source need not run further ahead of the routing
 SAMPLES_S_MAX = 5  # malformed frames shown in the log a second
 OK_STATUSES = {"connected", "auth_success", "success"}
 log = structlog.get_logger()
@@ -72,8 +73,15 @@ class Intake:
         self._wake.set()
 
     async def room(self) -> None:
-        """Wait until the buffer is less than half full."""
-        while self.buffer.bytes > ROOM_SHARE * self.buffer.bytes_max:
+        """Wait until the buffer has room for a lossless source."""
+        most = min(AHEAD_BYTES_MAX, ROOM_SHARE * self.buffer.bytes_max)
+        while self.buffer.bytes > most:
+            self._room.clear()
+            await self._room.wait()
+
+    async def drained(self) -> None:
+        """Wait until everything taken was handed to the publisher (or has grown too old)."""
+        while not self.idle:
             self._room.clear()
             await self._room.wait()
 
@@ -82,8 +90,10 @@ class Intake:
         while True:
             if not len(self.buffer):
                 self._busy = False
+                self._room.set()
                 self._wake.clear()
                 await self._wake.wait()
+                continue
             self._busy = True
             first_ns = self._route_some()
             taken = self.router.take()
@@ -99,6 +109,7 @@ class Intake:
         """Let what is too old go, unless nothing may be lost."""
         if not self._lossless:
             self.buffer.expire(now_ns)
+            self._room.set()
 
     def renew_samples(self) -> None:
         """Once a second: allow new samples of bad frames in the log."""

@@ -43,7 +43,7 @@ class Listener:
         measured = MeasuredBroker(broker)
         self.publisher = Publisher(cast(Broker, measured), settings.mdq_partitions)
         self.intake = Intake(FrameBuffer(settings.buffer_bytes, settings.buffer_age_ms), self.publisher, measured)
-        self.recorder = Recorder(settings.record_dir, _bounds(settings), f"{settings.feed}-{settings.market.replace('/', '-')}")
+        self.recorder = Recorder(settings.record_dir, _bounds(settings))
         self.session = FeedSession(settings, self.intake, self.recorder, self._open_lease)
         self.pulse = Pulse()
         self.admin = AdminServer(
@@ -71,7 +71,7 @@ class Listener:
 
     async def _work(self, shutdown: Shutdown) -> None:
         if self.settings.record:
-            self._start_recording()
+            self.start_recording()
         self._tasks = [asyncio.create_task(body) for body in (self.intake.route(), self.intake.watch_progress(), self._beat())]
         await self.session.start()
         stopping = asyncio.create_task(shutdown.wait())
@@ -86,9 +86,11 @@ class Listener:
             stopping.cancel()
             await self._drain()
 
-    def _start_recording(self) -> None:
+    def start_recording(self) -> None:
+        """Record from now on.  Raises: OperatorError when the folder cannot be written."""
+        running = self.session.settings
         try:
-            self.recorder.start()
+            self.recorder.start(f"{running.feed}-{running.market.replace('/', '-')}")
         except OSError as error:
             what = f"cannot record to {self.recorder.folder}: {error.strerror or error}"
             raise OperatorError(what, "Set MDL_RECORD_DIR to a writable folder") from None

@@ -37,9 +37,8 @@ class Bounds(NamedTuple):
 class Recorder:
     """Records between `start()` and `stop()`. `record()` costs an append; a thread of its own compresses and writes."""
 
-    def __init__(self, folder: Path, bounds: Bounds, prefix: str = "tape") -> None:
+    def __init__(self, folder: Path, bounds: Bounds) -> None:
         self.folder = folder
-        self.prefix = prefix
         self.recorded_frames = 0
         self.dropped_frames = 0
         self.written_bytes = 0
@@ -56,12 +55,12 @@ class Recorder:
     def recording(self) -> bool:
         return self._thread is not None and self._thread.is_alive() and not self._stopping
 
-    def start(self) -> None:
-        """Begin a new file.  Raises: OSError when the folder cannot be written."""
+    def start(self, prefix: str = "tape") -> None:
+        """Begin a new file whose name starts with `prefix`.  Raises: OSError when the folder cannot be written."""
         if self.recording:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        tape = _Tape(self.folder, self.prefix)
+        tape = _Tape(self.folder, prefix)
         self._stopping, self.reason = False, ""
         self._waiting.clear()
         self._taken_bytes = self._done_bytes = 0

@@ -132,6 +132,8 @@ class FeedSession:
         finally:
             self._close_books(feed)
         if ended:
+            self._say("live", "the tape is read; its last events are on their way")
+            await self._intake.drained()
             self._say("ended", feed.reason)
             log.info("feed_ended", feed=feed.name)
         return not ended

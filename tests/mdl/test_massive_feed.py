@@ -179,6 +179,21 @@ async def test_who_does_not_authenticate_is_sent_away(server: VendorServer) -> N
             await idle.recv()
 
 
+async def test_hostile_clients_get_errors_and_disturb_nobody(tap: Callable[..., Tap], server: VendorServer) -> None:
+    """Bytes that are no text, text that is no JSON, a message beyond all bounds."""
+    one = tap()
+    async with connect(f"ws://127.0.0.1:{server.port}/stocks") as hostile:
+        await hostile.recv()
+        for message in (b"\xff\x00", "{", "[" * 5000):
+            await hostile.send(message)
+            assert json.loads(await hostile.recv())[0]["status"] == "error"
+        await hostile.send("x" * 100_000)
+        await hostile.wait_closed()
+        assert hostile.close_code == 1009
+    await until(lambda: one.events("T"))
+    assert one.feed.reconnects == 0
+
+
 async def test_an_unknown_market_is_not_found(server: VendorServer) -> None:
     """With a list of those there are."""
     with pytest.raises(InvalidStatus) as refused:
