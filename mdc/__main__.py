@@ -1,4 +1,8 @@
-"""Commands of the cache: `python -m mdc embedded` serves fakeredis on 127.0.0.1 (MDC_EMBEDDED_PORT, 0 = a free one)."""
+"""Commands of the cache in, a served fakeredis or the README's tables out.
+
+`python -m mdc embedded` serves on 127.0.0.1 (MDC_EMBEDDED_PORT, 0 = a free one); `python -m mdc table` prints the tables of
+mdc/README.md.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import structlog
 from pydantic import Field
 
 from mdc.embedded import EmbeddedCache
+from mdc.table import tables
 from service import logs
 from service.errors import OperatorError
 from service.run import Shutdown, fail, main
@@ -33,6 +38,10 @@ async def serve(shutdown: Shutdown) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["embedded"]:
-        fail("mdc", OperatorError("unknown command", "The one command is: python -m mdc embedded"))
-    main("mdc", serve)
+    match sys.argv[1:]:
+        case ["embedded"]:
+            main("mdc", serve)
+        case ["table"]:
+            print(tables())
+        case _:
+            fail("mdc", OperatorError("unknown command", "The commands are: python -m mdc embedded, python -m mdc table"))

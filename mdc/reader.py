@@ -56,10 +56,9 @@ class Reader:
 
     async def close(self) -> None:
         """Stop reading and close the connections."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # again and again: Python 3.11 swallows a cancellation that meets an answer
+            await asyncio.wait({self._task}, timeout=0.1)
         if self._pubsub is not None:
             with contextlib.suppress(*AWAY):
                 await self._pubsub.aclose()
@@ -170,7 +169,7 @@ class Reader:
         loop = asyncio.get_running_loop()
         check_at = loop.time() + PARTITIONS_CHECK_S
         while True:
-            await self._take(1.0)
+            await self._take(min(1.0, PARTITIONS_CHECK_S))
             if loop.time() >= check_at:
                 check_at = loop.time() + PARTITIONS_CHECK_S
                 await self._learn_partitions()

@@ -1,0 +1,67 @@
+"""The catalogue of channels and keys in, the Markdown tables of mdc/README.md out; a test keeps the two the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mdc import keys
+from mdc.channels import KINDS, Kind
+from mdc.writer import CHECKPOINT_MS
+
+HOUR_MS = 3_600_000
+KEYS = (
+    (keys.document("{channel}"), "string", "kind", "the newest document of a merge or rows channel"),
+    (keys.document("{channel}"), "list", "kind", "the newest documents of an event channel, oldest first"),
+    (keys.history("{channel}"), "list", "kind", "closed bars `[t,open,high,low,close,volume,vwap,trades]`, oldest first"),
+    (keys.index("{kind}"), "set", "", "names of the channels of a kind that were ever written (wildcards)"),
+    ("seq:{channel}", "string", "", "last sequence number of a channel that several partitions write (group `shared`)"),
+    ("cp:{partition}", "hash", "checkpoint", "`life`, `flush`, `counts`, `position:{stream}`, cells of the analyzers"),
+    (keys.parts("{what}"), "hash", "", "partition → its share of a board (`board:{name}`) or of the counts (`counts`)"),
+    (keys.DEAD_LETTERS, "list", "", "the newest 1000 bad events, newest first"),
+    (keys.EPOCH, "string", "", "id of this life of the cache: another one means that it was emptied or rolled back"),
+    (keys.PARTITIONS, "string", "", "how many partitions the writers use"),
+    ("lease:partition:{partition}", "hash", "lease", "`holder`, `epoch` of who owns a partition"),
+    ("fence:partition:{partition}", "string", "", "grows with every change of owner; an older number writes nothing"),
+    ("mdp:workers", "sorted set", "", "worker → when its membership ends (ms)"),
+    ("mdp:since", "string", "", "when this cache was first seen by a worker (ms)"),
+    ("mdp:stats", "hash", "stats", "worker → what it said of its last second"),
+)  # fmt: skip
+
+
+def tables() -> str:
+    """Return the tables of channels, fields and keys, as they stand in the README."""
+    return "\n\n".join((_channels(), _fields(), _keys()))
+
+
+def _channels() -> str:
+    rows = (
+        (f"`{_name(k)}`", k.mode, _lifetime(k.ttl_ms), str(k.keep or ""), f"`up:{k.group}:{_partition(k)}`", k.about)
+        for k in KINDS.values()
+    )
+    return _table(("channel", "mode", "TTL", "keeps", "updates", "what it holds"), rows)
+
+
+def _fields() -> str:
+    return _table(("kind", "fields of `data`"), ((f"`{k.name}`", f"`{' '.join(k.fields)}`") for k in KINDS.values()))
+
+
+def _keys() -> str:
+    lifetimes = {"kind": "as its kind", "checkpoint": _lifetime(CHECKPOINT_MS), "lease": "2 s", "stats": "60 s", "": "none"}
+    return _table(("key", "type", "TTL", "what it holds"), ((f"`{k}`", t, lifetimes[ttl], what) for k, t, ttl, what in KEYS))
+
+
+def _name(kind: Kind) -> str:
+    return f"{kind.name}:{'SYMBOL' if kind.per_symbol else '|'.join(kind.names)}"
+
+
+def _partition(kind: Kind) -> str:
+    return "{partition}" if kind.per_symbol else "0"
+
+
+def _lifetime(ttl_ms: int) -> str:
+    return f"{ttl_ms // HOUR_MS} h" if ttl_ms else "none"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])

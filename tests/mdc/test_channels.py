@@ -1,0 +1,57 @@
+"""Channel names in, kinds and groups out."""
+
+from __future__ import annotations
+
+import pytest
+
+from mdc.channels import KINDS, UnknownChannel, group_of, kind_of, split
+from service.partition import partition_of
+
+
+@pytest.mark.parametrize(
+    ("channel", "kind", "name"),
+    [
+        ("quote:AAPL", "quote", "AAPL"),
+        ("bars:1m:AAPL", "bars:1m", "AAPL"),
+        ("bars:1s:X:BTC-USD", "bars:1s", "X:BTC-USD"),
+        ("trades:O:SPY251219C00650000", "trades", "O:SPY251219C00650000"),
+        ("quote:C:EUR/USD", "quote", "C:EUR/USD"),
+        ("board:gainers", "board", "gainers"),
+        ("alerts:range", "alerts", "range"),
+        ("status:pipeline", "status", "pipeline"),
+    ],
+)
+def test_a_channel_is_a_kind_and_a_name(channel: str, kind: str, name: str) -> None:
+    """Kinds of one or two words are told from names that hold colons themselves."""
+    found, rest = split(channel)
+    assert (found.name, rest) == (kind, name)
+    assert kind_of(channel) is KINDS[kind]
+
+
+@pytest.mark.parametrize(
+    "channel",
+    ["", ":", "quote", "quote:", "Quote:A", "nonsense:A", "bars:A", "bars:2m:A", "board:", "board:best", "quote:a b",
+     "quote:A\n", "quote:\x00", "quote:-A", "quote:" + "A" * 65, "quote:ü", "alerts:other", "ch:quote:A"],
+)  # fmt: skip
+def test_other_names_are_unknown(channel: str) -> None:
+    """What is not in the catalogue is refused, in a message of bounded length."""
+    with pytest.raises(UnknownChannel) as caught:
+        kind_of(channel)
+    assert len(str(caught.value)) <= 80
+
+
+def test_symbols_are_spread_over_groups_and_shared_channels_are_not() -> None:
+    """A symbol's updates come on its partition's group, those of the market on one."""
+    assert group_of("quote:AAPL", 8) == f"up:quote:{partition_of('AAPL', 8)}"
+    assert group_of("bars:1m:AAPL", 8) == group_of("bars:1s:AAPL", 8) == f"up:bars:{partition_of('AAPL', 8)}"
+    assert group_of("board:gainers", 8) == group_of("alerts:range", 8) == group_of("status:pipeline", 1) == "up:shared:0"
+
+
+def test_the_catalogue_is_consistent() -> None:
+    """Event kinds keep events, fixed names are not per symbol, a kind that several partitions write is in group shared."""
+    for kind in KINDS.values():
+        assert (kind.mode != "event") or kind.keep > 0
+        assert kind.per_symbol is not bool(kind.names)
+        assert (kind.group == "shared") is not kind.per_symbol
+        assert kind.fields
+        assert kind.about

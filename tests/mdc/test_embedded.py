@@ -1,0 +1,44 @@
+"""Nothing installed in, a cache on a loopback port out."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from mdc.embedded import EmbeddedCache
+from service.errors import OperatorError
+
+
+def test_a_free_port_is_taken_and_given_back() -> None:
+    """Port 0 takes a free one; after the end another cache can have it."""
+    cache = EmbeddedCache(0)
+    cache.start()
+    with redis.Redis.from_url(cache.url) as client:
+        client.set("a", 1)
+        assert client.get("a") == b"1"
+    cache.stop()
+    again = EmbeddedCache(cache.port)
+    again.start()
+    with redis.Redis.from_url(again.url) as client:
+        assert client.get("a") is None
+    again.stop()
+
+
+def test_a_taken_port_is_an_operators_matter() -> None:
+    """The error says which port and what to set."""
+    cache = EmbeddedCache(0)
+    with pytest.raises(OperatorError, match=f"cannot listen on 127.0.0.1:{cache.port}.*MDC_EMBEDDED_PORT"):
+        EmbeddedCache(cache.port)
+    cache._server.server_close()
+
+
+def test_small_replies_do_not_wait(embedded_url: str) -> None:
+    """A round trip takes no delayed acknowledgement of 40 ms."""
+    with redis.Redis.from_url(embedded_url) as client:
+        client.ping()
+        began = time.perf_counter()
+        for _ in range(20):
+            client.ping()
+        assert time.perf_counter() - began < 20 * 0.02
