@@ -308,8 +308,13 @@ class Connection(asyncio.Protocol):
         self._closing_ns = self._server.now_ns()
         if self.session is not None:
             if not self.session.closed:
-                meter.closes.labels(str(self._ws.close_code or 1006)).inc()
+                meter.closes.labels(self._ended_with()).inc()
             self.session.closed = True
         if self.member is not None:
             self._server.hub.drop(self.member, self._closing_ns)
         self._server.note_patterns(self)
+
+    def _ended_with(self) -> str:
+        ended = self._ws.close_rcvd or self._ws.close_sent
+        code = ended.code if ended is not None else 1006
+        return str(code) if 1000 <= code <= 1011 else "other"  # a client may send any number: labels must stay few

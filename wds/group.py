@@ -6,6 +6,7 @@ are brought to the group's position by frames of their own as soon as they can b
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
@@ -19,6 +20,7 @@ from wds.protocol import Event, Hz, Lost, Rows, Snap, Upd, encode
 
 EVENTS_PER_FRAME_MAX = 200
 Wrap = Callable[[bytes], bytes]
+Cork = defaultdict["Recipient", list[bytes]]  # frames by member, for one write a member
 
 
 class Recipient(Protocol):
@@ -162,17 +164,24 @@ class Group:
 
     # Frames
 
-    def flush(self) -> Sent:
-        """Bring the members from the last position to the channel's current state. Never awaits, never waits."""
+    def flush(self, cork: Cork | None = None) -> Sent:
+        """Bring the members from the last position to the channel's current state. Never awaits, never waits.
+
+        With a `cork` the frames of fast members are laid there; who gave it writes each member's all at once.
+        """
         self.lost = 0
         frames = self._advance()
         written = len(frames) * len(self.fast)
         if frames:
             blob = b"".join(map(self.wrap, frames))
-            # A member whose buffer fills in this loop leaves `fast` while we go on over the old list: its cursor is
-            # already at the new position, and it does get these bytes.
-            for write in self.writes():
-                write(blob)
+            if cork is None:
+                # A member whose buffer fills in this loop leaves `fast` while we go on over the old list: its cursor is
+                # already at the new position, and it does get these bytes.
+                for write in self.writes():
+                    write(blob)
+            else:
+                for member in self.fast:
+                    cork[member].append(blob)
         held = self._bring_late() if self.late else 0
         return Sent(written, held if frames else 0, self.lost)
 

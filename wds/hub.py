@@ -7,6 +7,7 @@ and answers with `on_snapshot` or `on_read_failed`; writing is a function given 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -17,7 +18,7 @@ from mdc.channels import kind_of
 from mdc.documents import Doc, Snapshot
 from wds.channel import Channel, Moved
 from wds.freshness import LIVE, PIPELINE, Freshness, Verdict
-from wds.group import NOWHERE, Cursor, Group, Wrap
+from wds.group import NOWHERE, Cork, Cursor, Group, Wrap
 from wds.outbox import Ladder, Outbox, Step
 from wds.protocol import GetOutcome, Hz, Since, Status, SubOutcome, encode, error
 
@@ -136,20 +137,20 @@ class Hub:
         """Take documents in upstream order; raw groups are flushed at once, the others at their tick."""
         self._now_ns = now_ns
         topics = self._topics
-        for doc in docs:
-            topic = topics.get(doc.ch)
-            if topic is not None:
-                self._apply(topic, doc)
-        self._flush_dirty("raw")
+        known = [(topic, doc) for doc in docs if (topic := topics.get(doc.ch)) is not None]
+        cork = self._open_cork(len(known))
+        for topic, doc in known:
+            self._apply(topic, doc, cork)
+        self._flush_dirty("raw", cork)
 
-    def _apply(self, topic: _Topic, doc: Doc) -> None:
+    def _apply(self, topic: _Topic, doc: Doc, cork: Cork | None) -> None:
         moved = topic.channel.apply(doc)
         if moved is Moved.GAP:
             self._read(topic)
         elif moved is Moved.YES:
             self._mark(topic)
             if topic.channel.kind.mode != "event":
-                self._flush_raw(topic)
+                self._flush_raw(topic, cork)
         if doc.ch == PIPELINE:
             self._tell(self._freshness.on_pipeline(doc.data, self._now_ns))
 
@@ -157,10 +158,10 @@ class Hub:
         for group in topic.groups.values():
             self._dirty.setdefault(group.hz, {})[group] = None
 
-    def _flush_raw(self, topic: _Topic) -> None:
+    def _flush_raw(self, topic: _Topic, cork: Cork | None) -> None:
         for key, group in topic.groups.items():
             if key[0] == "raw":
-                self._flush(group)
+                self._flush(group, cork)
 
     def on_snapshot(self, channel: str, ticket: int, snapshot: Snapshot | None, now_ns: int) -> None:
         """Take the answer to a read; answers to reads that were overtaken by another are ignored."""
@@ -407,15 +408,23 @@ class Hub:
         if topic is not None and not topic.used:
             topic.idle_ns = self._now_ns
 
-    def _flush_dirty(self, hz: Hz) -> None:
+    def _flush_dirty(self, hz: Hz, cork: Cork | None = None) -> None:
         dirty = self._dirty.get(hz)
         if dirty:
             self._dirty[hz] = {}
+            cork = self._open_cork(len(dirty)) if cork is None else cork
             for group in dirty:
-                self._flush(group)
+                self._flush(group, cork)
+        for member, frames in (cork or {}).items():
+            member.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
-    def _flush(self, group: Group) -> None:
-        sent = group.flush()
+    def _open_cork(self, rounds: int) -> Cork | None:
+        # A write is a system call, 3 µs of the 4 that a frame costs: a client of 50 widgets gets one a tick, not 50. With
+        # a single group there is nothing to join, and writing straight through saves the detour.
+        return defaultdict(list) if rounds > 1 else None
+
+    def _flush(self, group: Group, cork: Cork | None = None) -> None:
+        sent = group.flush(cork)
         tally = self.tally
         tally.frames += sent.frames
         tally.conflated += sent.conflated

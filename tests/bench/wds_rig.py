@@ -1,0 +1,246 @@
+"""A worker and a crowd of clients, a process each, moved over pipes by a benchmark: lines of JSON in, lines of JSON out.
+
+The worker is the real server around an in-process cache; documents enter where Redis messages do. The crowd counts frames
+without parsing them and times one frame a received chunk: a slower client would measure itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import uvloop
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CHANNEL = "quote:BENCH"
+MANY = 1_000_000
+
+
+class Child:
+    """One of the two processes."""
+
+    def __init__(self, role: str, **given: Any) -> None:
+        code = f"from tests.bench import wds_rig; wds_rig.{role}({json.dumps(given)!r})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                found: dict[str, Any] = json.loads(line)
+                return found
+        raise RuntimeError(f"the child ended with {self._process.wait()}")
+
+    def tell(self, **command: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        self.tell(**command)
+        return self.hear()
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+def say(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+async def _commands() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
+
+
+# The worker
+
+
+def server(given: str) -> None:
+    """Run a worker; commands: {"publish": docs a second, "seconds", "burst"} and {"memory": true}."""
+    uvloop.run(_serve(**json.loads(given)))
+
+
+async def _serve(**settings: Any) -> None:
+    from wds.keys import mint_local
+    from wds.server import Server
+    from wds.settings import WdsSettings
+
+    with tempfile.TemporaryDirectory() as folder:
+        limits = dict.fromkeys(("per_user_max", "per_address_max", "unauthenticated_max", "connections_max"), MANY)
+        given = {"mdc_url": "memory://bench", "run_dir": folder, "port": 0, **limits, **settings}
+        worker = Server(WdsSettings(**given))
+        await worker.start()
+        say(port=worker.port, token=mint_local(Path(folder)))
+        commands = await _commands()
+        publisher = _Publisher(worker)
+        while line := await commands.readline():
+            command = json.loads(line)
+            if "publish" in command:
+                say(**await publisher.publish(command["publish"], command["seconds"], command["burst"]))
+            else:
+                say(rss_bytes=_rss_bytes(), connections=worker.census.connections)
+        await worker.stop()
+
+
+class _Publisher:
+    def __init__(self, worker: Any) -> None:
+        self._worker = worker
+        self._seq = 0
+
+    async def publish(self, docs_s: float, seconds: float, burst: int) -> dict[str, Any]:
+        """Publish at an even rate, `burst` documents a message; return what the worker's loop spent on it."""
+        loop = asyncio.get_running_loop()
+        began, cpu = loop.time(), time.process_time()
+        sent, busy_s = 0, 0.0
+        while loop.time() - began < seconds:
+            entered = loop.time()
+            self._worker.upstream._on_docs(self._message(burst))
+            busy_s += loop.time() - entered
+            sent += burst
+            pause_s = began + sent / docs_s - loop.time()
+            # A late publisher still lets the sockets have their turn: a burst without one would measure buffers.
+            await asyncio.sleep(max(0.0, pause_s))
+        took_s = loop.time() - began
+        return {"docs": sent, "seconds": took_s, "hand_over_s": busy_s, "cpu_s": time.process_time() - cpu}
+
+    def _message(self, burst: int) -> Any:
+        from mdc.documents import decode_message
+
+        docs = []
+        for _ in range(burst):
+            self._seq += 1
+            now_ns = time.monotonic_ns()
+            state = {"last": self._seq, "bid": now_ns, "vwap": f"{self._seq:060d}"}
+            docs.append({"ch": CHANNEL, "epoch": "b", "seq": self._seq, "ts": time.time_ns() // 1_000_000, "data": state})
+        return decode_message(json.dumps(docs, separators=(",", ":")).encode())
+
+
+def _rss_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+# The crowd
+
+
+def crowd(given: str) -> None:
+    """Connect clients; commands: {"measure": seconds} counts and times frames, {"stall": n} stops reading on n of them."""
+    uvloop.run(_crowd(**json.loads(given)))
+
+
+async def _crowd(port: int, token: str, clients: int, subscribe: bool) -> None:
+    count = _Count()
+    members = []
+    for at in range(0, clients, 50):
+        members += await asyncio.gather(*(_Reader.connect(port, token, count, subscribe) for _ in range(min(50, clients - at))))
+    say(ready=len(members))
+    commands = await _commands()
+    while line := await commands.readline():
+        command = json.loads(line)
+        if "stall" in command:
+            for member in members[: command["stall"]]:
+                member.stall()
+            say(stalled=command["stall"])
+        elif "start" in command:
+            count.begin()
+            say(started=True)
+        else:
+            say(**count.end())
+
+
+class _Count:
+    def __init__(self) -> None:
+        self.frames = 0
+        self.ages_ns: list[int] = []
+        self.began = 0.0
+
+    def begin(self) -> None:
+        self.frames = 0
+        self.ages_ns = []
+        self.began = time.monotonic()
+
+    def end(self) -> dict[str, Any]:
+        ages = sorted(self.ages_ns) or [0]
+        return {
+            "frames": self.frames,
+            "p50_ms": ages[len(ages) // 2] / 1e6,
+            "p99_ms": ages[int(len(ages) * 0.99)] / 1e6,
+            "samples": len(ages),
+            "seconds": time.monotonic() - self.began,
+        }
+
+
+class _Reader(asyncio.Protocol):
+    """One client: a handshake, two commands, then counting."""
+
+    def __init__(self, token: str, count: _Count, subscribe: bool) -> None:
+        self._token = token
+        self._count = count
+        self._subscribe = subscribe
+        self._transport: asyncio.Transport
+        self._stalled = False
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def connect(cls, port: int, token: str, count: _Count, subscribe: bool) -> _Reader:
+        loop = asyncio.get_running_loop()
+        _, reader = await loop.create_connection(lambda: cls(token, count, subscribe), "127.0.0.1", port)
+        await reader.ready
+        return reader
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast(asyncio.Transport, transport)
+        key = base64.b64encode(os.urandom(16)).decode()
+        transport.write(
+            f"GET /v1/stream HTTP/1.1\r\nHost: b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+
+    def data_received(self, data: bytes) -> None:
+        if self.ready.done():
+            self._take(data)
+        elif b" 101 " in data[:20]:
+            self._send({"id": 1, "op": "auth", "token": self._token})
+            if self._subscribe:
+                self._send({"id": 2, "op": "sub", "ch": [CHANNEL], "hz": "raw"})
+        elif b'"subs"' in data or (not self._subscribe and b'"ok":true' in data):
+            self.ready.set_result(None)
+
+    def _take(self, data: bytes) -> None:
+        count = self._count
+        count.frames += data.count(b'"t":"upd"')
+        if b'"t":"ping"' in data:
+            self._send({"op": "pong"})
+        at = data.rfind(b'"bid":')
+        if at >= 0 and (end := data.find(b",", at)) > 0:
+            count.ages_ns.append(time.monotonic_ns() - int(data[at + 6 : end]))
+
+    def _send(self, command: dict[str, Any]) -> None:
+        payload = json.dumps(command).encode()
+        size = bytes([0x81, 0x80 | len(payload)]) if len(payload) < 126 else bytes([0x81, 0xFE]) + len(payload).to_bytes(2, "big")
+        self._transport.write(size + b"\0\0\0\0" + payload)
+
+    def stall(self) -> None:
+        """Stop reading, with a small receive buffer, so that the server feels it soon."""
+        self._transport.pause_reading()
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
