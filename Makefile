@@ -40,7 +40,7 @@ check: $(VENV)/installed-dev
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(PY) -m pytest tests/test_layout.py
-	@if [ -d scp/web/node_modules ]; then cd scp/web && PATH="$(abspath $(VENV))/bin:$$PATH" npm run --silent check; fi
+	@$(PY) -m scp.build --check
 
 bench: $(VENV)/installed-dev
 	@exec $(PY) -m tests.bench $(BENCH)

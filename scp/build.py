@@ -74,6 +74,17 @@ def is_built(wanted: str) -> bool:
     return (OUT / "index.html").is_file() and stamp.is_file() and stamp.read_text() == wanted
 
 
+def check() -> bool:
+    """Have TypeScript check the sources; return False, and do nothing, while the front end's packages are not installed.
+
+    Raises: OperatorError with the compiler's last lines.
+    """
+    if not installed():
+        return False
+    run_npm(find_node(), "run", "check")
+    return True
+
+
 def fingerprint() -> str:
     """Return a hash of everything that the built page depends on."""
     digest = hashlib.sha256()
@@ -164,9 +175,15 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Entry point of `python -m scp.build [--force]`."""
+    """Entry point of `python -m scp.build [--force | --check]`."""
     try:
-        if not build(force="--force" in sys.argv[1:]):
+        if "--check" in sys.argv[1:]:
+            say(
+                "the page's sources are checked"
+                if check()
+                else "the page's sources are not checked: `make web` installs what it takes"
+            )
+        elif not build(force="--force" in sys.argv[1:]):
             say("the page is up to date")
     except OperatorError as error:
         fail("scp", error)

@@ -26,7 +26,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
         if arguments[0] == "ci":
             (web / "node_modules").mkdir(exist_ok=True)
             (web / "node_modules" / ".package-lock.json").write_text("{}")
-        else:
+        elif arguments[1] == "build":
             made = Path(arguments[arguments.index("--outDir") + 1])
             made.mkdir()
             (made / "index.html").write_text("page")
@@ -43,6 +43,15 @@ def test_unchanged_sources_are_not_built_twice(sandbox: list[tuple[str, ...]]) -
     assert [call[0] for call in sandbox] == ["ci", "run"]
     assert not build.build()
     assert len(sandbox) == 2
+
+
+def test_sources_are_checked_once_the_packages_are_there(sandbox: list[tuple[str, ...]]) -> None:
+    """`make check` on a machine that never built the page does not install anything."""
+    assert not build.check()
+    assert sandbox == []
+    build.build()
+    assert build.check()
+    assert sandbox[-1] == ("run", "check")
 
 
 def test_a_failed_build_leaves_the_page_that_was_there(sandbox: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
