@@ -60,6 +60,7 @@ class Listener:
             if not shutdown.asked:
                 await self._work(shutdown)
         finally:
+            await self.session.stop()
             await self.admin.stop()
             if self._redis is not None:
                 await self._redis.aclose()

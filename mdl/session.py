@@ -40,13 +40,18 @@ class FeedSession:
         self._intake = intake
         self._recorder = recorder
         self._open_lease = open_lease
-        self._own_state: State = "stopped"
-        self._own_reason = "stopped by the operator"
+        self._own_state: State = "connecting"
+        self._own_reason = "starting"
         self._reconnects_before = 0
         self._malformed_before = 0
         self._dropped_before = 0
         self._task: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
+
+    @property
+    def running(self) -> bool:
+        """Whether a feed is wanted and looked after, in whatever state it is."""
+        return self._task is not None and not self._task.done()
 
     @property
     def state(self) -> State:
@@ -73,7 +78,7 @@ class FeedSession:
     async def start(self) -> None:
         """Start the feed of `settings`; nothing happens when one runs."""
         async with self._changing:
-            if self._task is None or self._task.done():
+            if not self.running:
                 self._say("connecting", "starting")
                 self._task = asyncio.create_task(self._run())
 

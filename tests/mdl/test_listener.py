@@ -133,7 +133,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         shutdown = Shutdown()
         task = asyncio.create_task(listener.run(shutdown))
         running.append((shutdown, task, broker))
-        await until(lambda: task.done() or listener.session.state != "stopped", seconds=15)
+        await until(lambda: task.done() or listener.session.running, seconds=15)
         if task.done():
             task.result()
         return listener
