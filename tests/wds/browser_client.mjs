@@ -1,0 +1,203 @@
+// Scenes for wds/static/tapeline.js against a socket made by hand. `node browser_client.mjs <module> <scene>`: prints OK or throws.
+import assert from "node:assert/strict";
+import { pathToFileURL } from "node:url";
+
+const { Tapeline } = await import(pathToFileURL(process.argv[2]).href);
+const sockets = [];
+
+class FakeSocket {
+  constructor(url, protocols) {
+    Object.assign(this, { url, protocols, readyState: 0, sent: [] });
+    sockets.push(this);
+  }
+  send(text) { this.sent.push(JSON.parse(text)); }
+  close(code) { this.closedWith = code; this.end(code); }
+  open() { this.readyState = 1; this.onopen(); }
+  say(...items) { for (const item of items) this.onmessage({ data: JSON.stringify(item) }); }
+  end(code = 1006, reason = "") { this.readyState = 3; if (this.onclose) this.onclose({ code, reason }); }
+  last(op) { return this.sent.filter((command) => command.op === op).at(-1); }
+}
+
+const page = new EventTarget();
+page.hidden = false;
+const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
+const states = [];
+const make = (more = {}) => new Tapeline("ws://h:8400", {
+  token: "t", WebSocket: FakeSocket, document: page, random: () => 0, onState: (state) => states.push(state), ...more,
+});
+async function opened(tape) {
+  await turn();
+  const socket = sockets.at(-1);
+  socket.open();
+  await turn();
+  socket.say({ t: "hello", v: 1, ping_s: 20 }, { id: 0, ok: true });
+  return socket;
+}
+const snap = (ch, seq, data, epoch = "e") => ({ t: "snap", ch, epoch, seq, ts: 1, data });
+
+const scenes = {
+  async follows_a_channel() {
+    const seen = [];
+    const tape = make();
+    tape.on("quote:A", (data, about) => seen.push([data, about.type, about.seq]), { hz: 1, fields: ["last"] });
+    tape.on("board:x", () => {});
+    const socket = await opened(tape);
+    assert.equal(socket.url, "ws://h:8400/v1/stream");
+    assert.deepEqual(socket.sent[0], { id: 0, op: "auth", token: "t" });
+    const subs = socket.sent.filter((command) => command.op === "sub");
+    assert.deepEqual(subs.map((sub) => [sub.ch, sub.hz, sub.fields]), [[["quote:A"], 1, ["last"]], [["board:x"], 4, undefined]]);
+    socket.say(snap("quote:A", 1, { last: 1, bid: 2 }), { t: "upd", ch: "quote:A", prev: 1, seq: 3, ts: 2, data: { last: 5 } });
+    assert.deepEqual(seen, [[{ last: 1, bid: 2 }, "snap", 1], [{ last: 5, bid: 2 }, "upd", 3]]);
+    socket.say({ t: "ping", ts: 1 });
+    assert.deepEqual(socket.sent.at(-1), { op: "pong" });
+    tape.close();
+  },
+  async merges_boards_and_events() {
+    const tape = make();
+    let board, events, lost;
+    tape.on("board:*", (data) => { board = data; });
+    tape.on("trades:A", (data, about) => { events = data; if (about.lost) lost = about.lost; });
+    const socket = await opened(tape);
+    socket.say(snap("board:g", 1, { order: ["A", "B"], rows: { A: 1, B: 2 } }));
+    socket.say({ t: "rows", ch: "board:g", prev: 1, seq: 2, ts: 1, set: { C: 3 }, del: ["A"], order: ["C", "B"] });
+    assert.deepEqual(board, { order: ["C", "B"], rows: { C: 3, B: 2 } });
+    socket.say(snap("trades:A", 2, [1, 2]), [{ t: "event", ch: "trades:A", prev: 2, seq: 3, ts: 1, data: 3 }, { t: "lost", ch: "trades:A", n: 4 }]);
+    socket.say({ t: "event", ch: "trades:A", prev: 7, seq: 8, ts: 1, data: 8 });
+    assert.deepEqual(events, [1, 2, 3, 8]);
+    assert.equal(lost, 4);
+    tape.close();
+  },
+  async asks_get_when_the_chain_breaks() {
+    const tape = make();
+    const seen = [];
+    tape.on("quote:A", (data) => seen.push(data.last));
+    const socket = await opened(tape);
+    socket.say(snap("quote:A", 1, { last: 1 }), { t: "upd", ch: "quote:A", prev: 5, seq: 6, ts: 1, data: { last: 6 } });
+    const ask = socket.last("get");
+    assert.deepEqual(ask.ch, ["quote:A"]);
+    socket.say({ t: "upd", ch: "quote:A", prev: 6, seq: 7, ts: 1, data: { last: 7 } });
+    socket.say({ id: ask.id, ok: true, snaps: [{ ch: "quote:A", epoch: "e", seq: 7, ts: 1, data: { last: 7 } }] });
+    await turn();
+    socket.say({ t: "upd", ch: "quote:A", prev: 7, seq: 8, ts: 1, data: { last: 8 } });
+    assert.deepEqual(seen, [1, 7, 8]);
+    tape.close();
+  },
+  async resumes_after_a_loss() {
+    const tape = make();
+    const seen = [];
+    tape.on("quote:A", (data, about) => seen.push([about.type, about.state, about.reason]));
+    let socket = await opened(tape);
+    socket.say(snap("quote:A", 9, { last: 1 }));
+    socket.end(1006);
+    assert.deepEqual(seen.at(-1), ["status", "stale", "disconnected"]);
+    assert.deepEqual(states.at(-1), { state: "waiting", code: 1006, reason: "", inMs: 0 });
+    socket = await opened(tape);
+    const sub = socket.last("sub");
+    assert.deepEqual(sub.since, { "quote:A": { epoch: "e", seq: 9 } });
+    socket.say({ id: sub.id, ok: true, subs: [{ ch: "quote:A", hz: 4, recovered: true }] });
+    assert.deepEqual(seen.at(-1), ["status", "live", ""]);
+    socket.say({ t: "upd", ch: "quote:A", prev: 9, seq: 12, ts: 1, data: { last: 2 } });
+    assert.equal(seen.at(-1)[0], "upd");
+    tape.close();
+  },
+  async obeys_close_codes_and_backs_off() {
+    const tape = make({ random: () => 0.5 });
+    tape.on("quote:A", () => {});
+    await turn();
+    for (const wait of [250, 500, 1000]) {
+      sockets.at(-1).end(4100);
+      assert.equal(states.at(-1).inMs, wait);
+      clearTimeout(tape.timer);
+      await tape.connect();
+    }
+    const socket = await opened(tape);
+    socket.say({ t: "bye", code: 4200, after_ms: 17 });
+    socket.end(4200);
+    assert.equal(states.at(-1).inMs, 17);
+    clearTimeout(tape.timer);
+    await tape.connect();
+    sockets.at(-1).end(4003, "forbidden");
+    assert.deepEqual(states.at(-1), { state: "closed", code: 4003, reason: "forbidden" });
+    const count = sockets.length;
+    await turn();
+    assert.equal(sockets.length, count);
+    tape.close();
+  },
+  async pauses_while_hidden() {
+    const tape = make();
+    tape.on("quote:A", () => {});
+    const socket = await opened(tape);
+    page.hidden = true;
+    page.dispatchEvent(new Event("visibilitychange"));
+    assert.equal(socket.last("set").paused, true);
+    page.hidden = false;
+    page.dispatchEvent(new Event("visibilitychange"));
+    assert.equal(socket.last("set").paused, false);
+    tape.close();
+  },
+  async marks_stale_and_reports_refusals() {
+    const tape = make();
+    const seen = [];
+    tape.on("quote:A", (data, about) => seen.push([about.state, about.reason]));
+    const socket = await opened(tape);
+    socket.say(snap("quote:A", 1, {}), { t: "status", ch: "quote:A", state: "stale", reason: "cache unavailable" });
+    assert.deepEqual(seen, [["live", ""], ["stale", "cache unavailable"]]);
+    let fault;
+    tape.on("board:vip", (data, about) => { fault = about.error; });
+    await turn();
+    const sub = socket.last("sub");
+    socket.say({ id: sub.id, ok: true, subs: [{ ch: "board:vip", error: { code: "forbidden", retry: false } }] });
+    assert.equal(fault.code, "forbidden");
+    tape.close();
+  },
+  async refreshes_its_token() {
+    let made = 0;
+    const tape = make({ token: async () => `t${++made}` });
+    tape.on("quote:A", () => {});
+    const socket = await opened(tape);
+    socket.say({ t: "auth_expiring", in_s: 60 });
+    await turn();
+    assert.equal(socket.last("auth").token, "t2");
+    tape.close();
+  },
+  async shares_one_subscription() {
+    const tape = make();
+    const a = tape.on("quote:A", () => {}, { hz: 1, fields: ["last"] });
+    const socket = await opened(tape);
+    const b = tape.on("quote:A", () => {}, { hz: 10, fields: ["bid"] });
+    await turn();
+    const sub = socket.last("sub");
+    assert.deepEqual([sub.hz, sub.fields], [10, ["bid", "last"]]);
+    assert.equal(socket.sent.filter((command) => command.op === "unsub").length, 1);
+    a();
+    b();
+    assert.deepEqual(socket.last("unsub").ch, ["quote:A"]);
+    assert.equal(tape.channels.size, 0);
+    tape.close();
+  },
+  async keeps_bars() {
+    const tape = make();
+    let bars;
+    tape.bars("bars:1m:A", (rows) => { bars = rows; });
+    const socket = await opened(tape);
+    const bar = (t, i, close, more = {}) => ({ t, open: 1, high: 1, low: 1, close, volume: 1, vwap: 1, trades: 1, i, prev: null, rev: 0, ...more });
+    socket.say(snap("bars:1m:A", 1, bar(3, 3, 30, { history: [[1, 0, 0, 0, 10], [2, 0, 0, 0, 20]] })));
+    assert.deepEqual(bars.map((row) => [row[0], row[4]]), [[1, 10], [2, 20], [3, 30]]);
+    socket.say({ t: "upd", ch: "bars:1m:A", prev: 1, seq: 2, ts: 1, data: { t: 4, i: 4, close: 40, prev: [3, 0, 0, 0, 33] } });
+    assert.deepEqual(bars.map((row) => [row[0], row[4]]), [[1, 10], [2, 20], [3, 33], [4, 40]]);
+    socket.say({ t: "upd", ch: "bars:1m:A", prev: 2, seq: 3, ts: 1, data: { t: 7, i: 7, close: 70, prev: [6, 0, 0, 0, 60] } });
+    const ask = socket.last("get");
+    socket.say({ id: ask.id, ok: true, snaps: [{ ch: "bars:1m:A", epoch: "e", seq: 4, ts: 1, data: bar(7, 7, 71, { history: [[5, 0, 0, 0, 50], [6, 0, 0, 0, 60]] }) }] });
+    await turn();
+    assert.deepEqual(bars.map((row) => [row[0], row[4]]), [[5, 50], [6, 60], [7, 71]]);
+    tape.close();
+  },
+};
+
+if (process.argv[3] === "--list") {
+  console.log(Object.keys(scenes).join("\n"));
+} else {
+  await scenes[process.argv[3]]();
+  console.log("OK");
+  process.exit(0);
+}
