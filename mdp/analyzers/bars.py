@@ -227,7 +227,7 @@ class BarsAnalyzer(Analyzer):
             series.current = Bar(start)
             series.number += 1
             return series.current
-        if not closed or start < closed[0].start:
+        if len(closed) >= self._retained and start < closed[0].start:
             return None
         return self._late(series, start)
 

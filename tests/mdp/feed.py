@@ -1,0 +1,125 @@
+"""Dice in, random vendor events out, and partitions fed with them: the processors' tests speak vendor JSON only."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from mdp import roster
+from mdp.analyzer import Analyzer
+from mdp.partition import Partition
+from mdp.reference import Reference
+from mdq.batch import Batch
+from tests.mdp.mirror import Mirror
+
+START_MS = 1_700_000_000_000  # a Tuesday, 17:13 in New York
+CONDITIONS = [None, [], [14, 41], [12], [37], [10], [15], [38], [2, 22], [32]]
+STREAMS = {"T": "trades", "XT": "trades", "Q": "quotes", "XQ": "quotes", "C": "quotes", "LULD": "halts", "status": "status"}
+Event = dict[str, Any]
+
+
+class Desk:
+    """A partition and a mirror of the cache it writes to."""
+
+    def __init__(
+        self, analyzers: Sequence[Analyzer] | None = None, reference: Reference | None = None, epoch: str = "e1"
+    ) -> None:
+        self.cache = Mirror()
+        self._make = lambda: analyzers or roster.build(roster.ANALYZERS, reference or {}, 500)
+        self.partition = Partition(3, 1, epoch, self._make())
+        self.now_ms = START_MS
+        self._seqs: dict[str, int] = {}
+
+    def feed(self, *events: Event, redelivered: bool = False) -> None:
+        """Deliver events as one batch of the first one's stream."""
+        stream = STREAMS.get(events[0]["ev"], "aggregates")
+        self.deliver(batch(events, stream, self._seqs.get(stream, 0)), redelivered)
+        self._seqs[stream] = self._seqs.get(stream, 0) + len(events)
+
+    def deliver(self, made: Batch, redelivered: bool = False) -> None:
+        """Deliver a batch at the wall clock's time."""
+        self.partition.on_batch(made, redelivered, self.now_ms * 1_000_000)
+
+    def flush(self, after_ms: int = 50) -> Mirror:
+        """Let time pass, flush, return the cache."""
+        self.now_ms += after_ms
+        self.cache.apply(self.partition.collect(self.now_ms), self.partition.flush_number)
+        return self.cache
+
+    def hand_over(self) -> None:
+        """Go on with a new partition that knows only the checkpoint."""
+        self.flush()
+        self.partition = Partition(3, 2, self.partition.epoch, roster.build(roster.ANALYZERS, {}, 500))
+        self.partition.restore(dict(self.cache.cells))
+
+
+def batch(events: Sequence[Event], stream: str, seq: int, epoch: str = "p1") -> Batch:
+    """Return the events as the listener would publish them."""
+    return Batch(stream, 3, epoch, seq, len(events), 5, 5, json.dumps(list(events)).encode())
+
+
+def trade(sym: str = "A", p: float = 10.0, s: float = 100, t: int = START_MS, c: list[int] | None = None, ev: str = "T") -> Event:
+    """Return a trade; `ev` XT makes it crypto."""
+    return {"ev": ev, "pair" if ev == "XT" else "sym": sym, "p": p, "s": s, "t": t, "c": c, "x": 4, "i": "71"}
+
+
+def quote(
+    sym: str = "A", bp: float = 9.9, ap: float = 10.1, t: int = START_MS, bs: float = 1, a_s: float = 2, ev: str = "Q"
+) -> Event:
+    """Return a best bid and offer; `ev` XQ or C for crypto and forex."""
+    if ev == "C":
+        return {"ev": "C", "p": sym, "b": bp, "a": ap, "t": t, "x": 48}
+    return {"ev": ev, "pair" if ev == "XQ" else "sym": sym, "bp": bp, "ap": ap, "bs": bs, "as": a_s, "t": t}
+
+
+def bar(ev: str, start: int, close: float, sym: str = "A", **more: Any) -> Event:
+    """Return an aggregate of a second (A, XAS, CAS) or minute (AM, XA, CA) that closes at `close`."""
+    name = "sym" if ev in ("A", "AM") else "pair"
+    length = 1_000 if ev in ("A", "XAS", "CAS") else 60_000
+    made = {"ev": ev, name: sym, "o": close - 0.5, "h": close + 1, "l": close - 1, "c": close, "v": 100, "vw": close - 0.25}
+    return made | {"s": start, "e": start + length} | more
+
+
+class Dice:
+    """Random events of some symbols, mostly in order of time, some late, over a few days."""
+
+    def __init__(self, seed: int, symbols: Iterable[str] = ("A", "B", "BRK.B", "X:BTC-USD", "EUR/USD")) -> None:
+        self.random = random.Random(seed)
+        self.symbols = list(symbols)
+        self.now = START_MS
+
+    def trade(self, pause_ms: int = 300, late_ms: int = 3_000, many: int = 1) -> Event:
+        """Return a trade; every symbol with a colon is crypto."""
+        sym = self.random.choice([s for s in self.symbols if "/" not in s])
+        self.now += self.random.randint(0, pause_ms)
+        late = self.random.randint(0, late_ms) if self.random.random() < 0.2 else 0
+        price = round(self.random.uniform(9, 11), self.random.choice((0, 2, 4)))
+        if ":" in sym:
+            size = round(self.random.uniform(0, 3), self.random.choice((1, 4, 8)))
+            return trade(sym, price, size, self.now - late, [self.random.choice((1, 2))], "XT")
+        return trade(sym, price, self.random.choice((0, 1, 100, 1234, 0.5)), self.now - late, self.random.choice(CONDITIONS))
+
+    def quote(self, pause_ms: int = 300) -> Event:
+        """Return a best bid and offer of any market."""
+        sym = self.random.choice(self.symbols)
+        self.now += self.random.randint(0, pause_ms)
+        bid, ask = (self.random.choice((0, round(self.random.uniform(9, 11), 2))) for _ in range(2))
+        kind = "C" if "/" in sym else "XQ" if ":" in sym else "Q"
+        return quote(sym, bid, ask, self.now - self.random.choice((0, 0, 0, 20)), self.random.randint(0, 9), 0.25, kind)
+
+    def event(self, pause_ms: int = 300) -> Event:
+        """Return a trade or a quote."""
+        return self.trade(pause_ms) if self.random.random() < 0.5 else self.quote(pause_ms)
+
+    def batches(self, events: Sequence[Event]) -> Iterator[list[Event]]:
+        """Cut events into batches of one stream each, in order."""
+        run: list[Event] = []
+        for event in events:
+            if run and (STREAMS[run[0]["ev"]] != STREAMS[event["ev"]] or self.random.random() < 0.2):
+                yield run
+                run = []
+            run.append(event)
+        if run:
+            yield run

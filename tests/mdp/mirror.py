@@ -1,0 +1,95 @@
+"""Flushes in, what a cache would hold after them out: scripts/flush.lua again, in plain Python and with assertions."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from mdc.writer import Flush
+
+
+class Mirror:
+    """One partition's view of the cache. Every document is checked: sequence, epoch, JSON."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.log: list[dict[str, Any]] = []
+        self.history: defaultdict[str, list[list[Any]]] = defaultdict(list)
+        self.cells: dict[bytes, bytes] = {}
+        self.shares: dict[str, bytes] = {}
+        self.index: set[str] = set()
+        self.letters: list[dict[str, Any]] = []
+        self.shared: list[tuple[str, int, Any]] = []
+        self.flushes = 0
+        self.epoch = ""
+
+    def apply(self, flush: Flush | None, number: int = 0) -> None:
+        """Take a flush as the script would."""
+        if flush is None:
+            return
+        self.flushes += 1
+        args = iter(flush.arguments(1, number or self.flushes))
+        _, epoch, number, start_over, _ = (next(args) for _ in range(5))
+        if start_over or epoch != self.epoch:
+            self.cells.clear()
+        self.epoch = epoch
+        for _ in range(next(args)):
+            _, _, ttl_ms, count = (next(args) for _ in range(4))
+            assert ttl_ms > 0
+            for _ in range(count):
+                self._take(next(args), next(args), epoch)
+        for _ in range(next(args)):
+            self._history(*(next(args) for _ in range(5)))
+        self.cells |= {b"flush": b"%d" % number, b"life": epoch.encode()}
+        for _ in range(next(args)):
+            field, value = next(args), next(args)
+            self.cells[field.encode()] = value if isinstance(value, bytes) else str(value).encode()
+        for _ in range(next(args)):
+            what, _, value = (next(args) for _ in range(3))
+            self.shares[what] = value
+        for _ in range(next(args)):
+            self.index.add(f"{next(args)}/{next(args)}")
+        self.letters += [json.loads(next(args)) for _ in range(next(args))]
+        for _ in range(next(args)):
+            channel, _, _, ts, data = (next(args) for _ in range(5))
+            self.shared.append((channel, ts, json.loads(data)))
+        assert next(args, None) is None
+
+    def data(self, channel: str) -> Any:
+        """Return the newest data of a channel."""
+        return self.documents[channel]["data"]
+
+    def channels(self, kind: str) -> dict[str, Any]:
+        """Return name → newest data of a kind's channels."""
+        return {ch.removeprefix(f"{kind}:"): doc["data"] for ch, doc in self.documents.items() if ch.startswith(f"{kind}:")}
+
+    def events(self, channel: str) -> list[Any]:
+        """Return the data of every document of a channel, in order."""
+        return [doc["data"] for doc in self.log if doc["ch"] == channel]
+
+    def versions(self) -> dict[str, tuple[int, Any]]:
+        """Return channel → (seq, newest data): what two equal runs must share."""
+        return {channel: (doc["seq"], doc["data"]) for channel, doc in self.documents.items()}
+
+    def _take(self, key: str, body: bytes, epoch: str) -> None:
+        doc = json.loads(body)
+        before = self.documents.get(doc["ch"])
+        assert key == f"ch:{doc['ch']}"
+        assert list(doc) == ["ch", "epoch", "seq", "ts", "data"]
+        assert doc["epoch"] == epoch
+        assert doc["seq"] == (before["seq"] if before else 0) + 1, (doc, before)
+        self.documents[doc["ch"]] = doc
+        self.log.append(doc)
+
+    def _history(self, key: str, drop: int, value: bytes, keep: int, ttl_ms: int) -> None:
+        assert ttl_ms > 0
+        rows = self.history[key.removeprefix("hist:")]
+        if drop > 0:
+            del rows[-drop:]
+        while drop < 0 and rows and rows[-1][0] >= -drop:
+            del rows[-1]
+        if value:
+            rows.append(json.loads(value))
+            assert [row[0] for row in rows] == sorted({row[0] for row in rows}), "bars in order, each once"
+        del rows[: max(0, len(rows) - keep)]
