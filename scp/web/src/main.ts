@@ -184,7 +184,7 @@ startTheme();
 followEverything();
 addEventListener("hashchange", selectFromAddress);
 selectFromAddress();
-stream.start();
+void stream.start();
 frames.start();
 
 // What tests and people at the console read; nothing of the page depends on it.

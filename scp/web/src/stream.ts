@@ -36,5 +36,5 @@ export interface Stream {
   readonly subscriptionsMax: number;
   subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription;
   onConnection(listener: (connection: Connection, reason: string) => void): void;
-  start(): void;
+  start(): void | Promise<void>;
 }
