@@ -101,7 +101,7 @@ def test_vendor_and_listener_work_together_as_processes(tmp_path: Path) -> None:
     listening = env | {"MDL_FEED": "massive", "MDL_API_KEY": "k", "MDL_MASSIVE_URL": f"ws://127.0.0.1:{port}"}
     listener = subprocess.Popen([sys.executable, "-m", "mdl"], env=listening, stderr=subprocess.DEVNULL)
     try:
-        until_sync(lambda: (found := get(f"http://127.0.0.1:{admin}/readyz")) and found.status_code == 200, seconds=20)
+        until_sync(lambda: (found := get(f"http://127.0.0.1:{admin}/readyz")) and found.status_code == 200, seconds=60)
         until_sync(lambda: httpx.get(f"http://127.0.0.1:{admin}/feed").json()["received_events"] > 100)
         fault = httpx.post(
             f"http://127.0.0.1:{vendor_admin}/fault", json={"kind": "drop"}, headers={"Authorization": "Bearer token"}
