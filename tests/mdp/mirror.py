@@ -47,7 +47,7 @@ class Mirror:
             self.cells[field.encode()] = value if isinstance(value, bytes) else str(value).encode()
         for _ in range(next(args)):
             what, _, value = (next(args) for _ in range(3))
-            self.shares[what] = value
+            self.shares[what.removeprefix("part:")] = value
         for _ in range(next(args)):
             self.index.add(f"{next(args)}/{next(args)}")
         self.letters += [json.loads(next(args)) for _ in range(next(args))]
