@@ -169,7 +169,6 @@ class Group:
 
         With a `cork` the frames of fast members are laid there; who gave it writes each member's all at once.
         """
-        self.lost = 0
         frames = self._advance()
         written = len(frames) * len(self.fast)
         if frames:
@@ -183,7 +182,8 @@ class Group:
                 for member in self.fast:
                     cork[member].append(blob)
         held = self._bring_late() if self.late else 0
-        return Sent(written, held if frames else 0, self.lost)
+        lost, self.lost = self.lost, 0
+        return Sent(written, held if frames else 0, lost)
 
     def _bring_late(self) -> int:
         held = 0

@@ -299,7 +299,7 @@ class Hub:
         topic = self._topic(want.channel)
         group = self._group(topic, want.hz, want.fields)
         member.groups[want.channel] = group
-        self._write(member, group.join(member, cursor, history))
+        self._bring(member, group, group.join(member, cursor, history))
         if self.verdict == LIVE:
             return
         member.told = self.verdict if member.ready else LIVE  # one who cannot be told now is told when released
@@ -341,7 +341,7 @@ class Hub:
             group = self._group(topic, hz, old.wanted)
             cursor = self._part(member, old)
             member.groups[name] = group
-            self._write(member, group.join(member, cursor))
+            self._bring(member, group, group.join(member, cursor))
 
     def pause(self, member: Member, paused: bool, now_ns: int) -> None:
         """Hold everything back, or bring the member up to date and go on."""
@@ -372,7 +372,7 @@ class Hub:
             if not member.ready:
                 return  # the buffer filled again; the rest keeps its place
             if member in group.late:
-                self._write(member, group.catch_up(member))
+                self._bring(member, group, group.catch_up(member))
 
     def position(self, member: Member, channel: str, limit: int | None, history: Raw | None = None) -> GetOutcome | None:
         """Return where the member's subscription stands, as a get answers it; None when it is not subscribed.
@@ -431,6 +431,11 @@ class Hub:
         tally.lost += sent.lost
         if sent.frames:
             tally.source_ts.append(group.ts)
+
+    def _bring(self, member: Member, group: Group, frames: list[bytes]) -> None:
+        self._write(member, frames)
+        self.tally.lost += group.lost
+        group.lost = 0
 
     def _write(self, member: Member, frames: list[bytes]) -> None:
         for frame in frames:

@@ -23,6 +23,8 @@ class Replica:
         for line in payload.splitlines():
             frame = json.loads(line)
             for item in frame if isinstance(frame, list) else [frame]:
+                if "ch" not in item:
+                    continue  # pings and the like
                 self.frames += 1
                 getattr(self, "_" + item["t"])(item["ch"], item)
 
