@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -52,6 +53,7 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                preexec_fn=_die_with_parent,
             )
         return self.processes[name]
 
@@ -121,6 +123,11 @@ class Stack:
         for name in list(self.processes):
             self.stop(name)
         self.redis.close()
+
+
+def _die_with_parent() -> None:
+    # A test run that is killed must leave no process behind: the kernel sends SIGKILL when the parent ends (PR_SET_PDEATHSIG).
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _tree(pid: int) -> list[int]:
