@@ -186,6 +186,9 @@ SECOND_BARS = (SecondBar, CryptoSecondBar, ForexSecondBar)
 MINUTE_BARS = (MinuteBar, CryptoMinuteBar, ForexMinuteBar)
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last for JSON nested a thousand deep
+
+
 class _Head(Struct):
     ev: str = "(none)"
 
@@ -207,21 +210,21 @@ class Decoder:
         try:
             events = self._many.decode(body)
             return (events[skip:] if skip else events), []
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return self._one_by_one(body, skip)
 
     def pieces(self, body: bytes) -> list[bytes]:
         """Return the raw events of a batch, [] when it is not a JSON array."""
         try:
             return [bytes(piece) for piece in self._raw.decode(body)]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return split_array(body)
 
     def type_name(self, piece: bytes) -> str:
         """Return the `ev` of a raw event, at most 20 characters."""
         try:
             return self._head.decode(piece).ev[:20]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return "(none)"
 
     def _one_by_one(self, body: bytes, skip: int) -> tuple[list[Event], list[tuple[bytes, str]]]:
@@ -233,7 +236,7 @@ class Decoder:
         for piece in pieces[skip:]:
             try:
                 good.append(self._one.decode(piece))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 bad.append((piece, str(error)))
         return good, bad
 
