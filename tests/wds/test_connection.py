@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.waiting import until
@@ -157,9 +156,7 @@ async def test_too_many_commands_are_rate_limited_then_abuse(serve: Any, token: 
     assert all(error["after_ms"] > 0 and error["retry"] for error in refused)
 
 
-async def test_a_client_that_does_not_read_is_conflated_paused_closed(
-    serve: Any, publisher: Publisher, token: Token
-) -> None:
+async def test_a_client_that_does_not_read_is_conflated_paused_closed(serve: Any, publisher: Publisher, token: Token) -> None:
     """A stalled client never delays the others; it holds bounded memory and ends with 4108."""
     wds = await serve(slow_pause_s=0.5, slow_close_s=2.0, buffer_high_bytes=16_384, buffer_low_bytes=4096)
     stalled = await _stalled(wds.port, token())

@@ -1,0 +1,89 @@
+"""The protocol's types in, the published contract compared: files in the repository, frames on the wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from mdc.channels import KINDS
+from wds import protocol, schema
+from wds.protocol import Error, Event, GetOutcome, Hello, HelloLimits, Lost, Ping, Raw, Reply, Rows, Snap, Status, SubOutcome, Upd
+
+DOCUMENT = json.loads(schema.SCHEMA_FILE.read_text())
+
+
+def test_the_files_are_what_the_code_says() -> None:
+    """asyncapi.yaml and schema.json are regenerated whenever the protocol changes: `python -m wds schema --write`."""
+    assert schema.ASYNCAPI_FILE.read_text() == schema.asyncapi_text()
+    assert schema.SCHEMA_FILE.read_text() == schema.schema_text()
+
+
+def test_every_reference_resolves() -> None:
+    """The AsyncAPI document refers to nothing that is not in it, and names every close code."""
+    document = yaml.safe_load(schema.ASYNCAPI_FILE.read_text())
+    for pointer in _references(document):
+        found = document
+        for part in pointer.removeprefix("#/").split("/"):
+            found = found[part]
+    assert set(document["x-close-codes"]) == set(protocol.CLOSE_CODES)
+    jsonschema.Draft202012Validator.check_schema(DOCUMENT)
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [ref for value in node.values() for ref in _references(value)]
+    return [ref for value in node for ref in _references(value)] if isinstance(node, list) else []
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Hello(1, "c", 20, HelloLimits(200, 16384)),
+        Snap("quote:A", "e", 1, 2, Raw(b"{}")),
+        Upd("quote:A", 1, 2, 3, {"last": Raw(b"1")}),
+        Rows("board:volume", 1, 2, 3, {}, ["X"], ["A"]),
+        Event("trades:A", 1, 2, 3, Raw(b"{}")),
+        Lost("trades:A", 2),
+        Status("quote:A", "stale", "why"),
+        Ping(1),
+        Reply(1, True, [SubOutcome("a", 0.2, True), SubOutcome("b", error=Error("forbidden", "", False))]),
+        Reply("x", True, snaps=[GetOutcome("a", "e", 1, 2, Raw(b"[]"))]),
+    ],
+)
+def test_frames_fit_the_schema(frame: Any) -> None:
+    """What the server sends validates against its published type."""
+    ref = {"$ref": f"#/$defs/{type(frame).__name__}", "$defs": DOCUMENT["$defs"]}
+    jsonschema.validate(json.loads(protocol.encode(frame)), ref)
+
+
+@pytest.mark.parametrize(
+    ("command", "good"),
+    [
+        ({"op": "sub", "ch": ["quote:A"], "hz": 0.2, "since": {"quote:A": {"epoch": "e", "seq": 1}}}, True),
+        ({"op": "sub", "ch": ["quote:A"], "hz": 3}, False),
+        ({"op": "sub", "ch": []}, False),
+        ({"op": "get", "ch": ["a"], "limit": 0}, False),
+        ({"op": "pong"}, True),
+        ({"op": "jump"}, False),
+    ],
+)
+def test_schema_and_code_agree_on_commands(command: dict[str, Any], good: bool) -> None:
+    """What the schema accepts the code accepts, and the other way round."""
+    ref = {"$ref": "#/$defs/ClientObject", "$defs": DOCUMENT["$defs"]}
+    assert jsonschema.Draft202012Validator(ref).is_valid(command) is good
+    try:
+        decoded = protocol.decode(json.dumps(command).encode())
+        accepted = not isinstance(decoded, protocol.Sub) or protocol.tier(decoded.hz if decoded.hz else 4) is not None
+    except protocol.BadCommand:
+        accepted = False
+    assert accepted is good
+
+
+def test_names_in_the_catalogue_fit_the_protocol() -> None:
+    """No kind's name is longer than a channel name may be."""
+    assert all(len(kind) + 66 <= protocol.CHANNEL_CHARS_MAX for kind in KINDS)
