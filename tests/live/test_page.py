@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.live.browser import Desk, chromium
 from tests.local_run import ROOT, LocalRun
@@ -34,12 +36,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
 
 
 @pytest.fixture(scope="module")
-def desk(run: LocalRun) -> Iterator[Desk]:
+def browser() -> Iterator[Browser]:
+    """One Chromium for the whole file."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def desk(run: LocalRun, browser: Browser) -> Desk:
     """The page, open and live."""
-    with chromium() as browser:
-        opened = Desk(browser, f"http://127.0.0.1:{run.port('SCP_PORT')}/")
-        opened.live()
-        yield opened
+    opened = Desk(browser, f"http://127.0.0.1:{run.port('SCP_PORT')}/")
+    opened.live()
+    return opened
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +62,44 @@ def changes(desk: Desk, expression: str, seconds: float = 30) -> None:
     """Wait until a value differs from what it is now."""
     before = desk.value(expression)
     desk.until(lambda: desk.value(expression) != before, seconds, f"{expression} to change from {before!r}")
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Iterator[str]:
+    """A real control plane whose stream is a stand-in that sends 5,000 updates a second; yields the page's address."""
+    port = free_port()
+    argv = [sys.executable, "-m", "tests.scp.stand_in", str(port), str(LOAD_SYMBOLS), str(LOAD_UPDATES_S)]
+    stream = subprocess.Popen(argv, cwd=ROOT)
+    scp = ScpProcess(tmp_path / "run", WDS_PORT=str(port))
+    yield f"http://127.0.0.1:{scp.port}/?fps"
+    scp.end()
+    stream.terminate()
+    stream.wait(10)
+
+
+# First in the file: once the `run` of the other tests is up, it takes the processors that the browser is measured on.
+def test_five_thousand_updates_a_second_stay_smooth(browser: Browser, loaded: str) -> None:
+    """At 5,000 updates a second on 1,250 symbols at least 55 frames a second are painted, measured over 5 s."""
+    desk = Desk(browser, loaded)
+    desk.live()
+    desk.until(lambda: desk.value("tapeline.symbols") == LOAD_SYMBOLS)
+    best = {"fps": 0.0, "updates_s": 0.0}
+
+    def smooth() -> bool:
+        before = desk.value("[tapeline.updates, performance.now()]")
+        desk.page.wait_for_timeout(5200)
+        after = desk.value("[tapeline.updates, performance.now(), tapeline.fps]")
+        updates_s = (after[0] - before[0]) / (after[1] - before[1]) * 1000
+        if updates_s > LOAD_UPDATES_S * 0.97 and after[2] > best["fps"]:
+            best.update(fps=after[2], updates_s=updates_s)
+        return best["fps"] >= FPS_MIN
+
+    try:
+        desk.until(smooth, 45, f"{FPS_MIN} frames a second")
+    finally:
+        print(f"{best['fps']:.1f} frames/s at {best['updates_s']:.0f} updates/s")
+        desk.close()
+    assert desk.complaints == []
 
 
 def test_prices_move(desk: Desk) -> None:
@@ -92,10 +138,21 @@ def test_boards_reorder(desk: Desk) -> None:
     changes(desk, f"[...document.querySelectorAll('{VOLUME}')].map(e => e.textContent).join()", 60)
 
 
+def choose_a_traded_symbol(desk: Desk) -> None:
+    """Choose one of the most active symbols whose chart grows: the first may be halted just now."""
+    for symbol in desk.texts(VOLUME)[:6]:
+        desk.page.evaluate("symbol => { location.hash = symbol }", symbol)
+        desk.until(lambda: desk.value("tapeline.bars") > 0, 20, f"bars of {symbol}")
+        with contextlib.suppress(AssertionError):
+            bars = desk.value("tapeline.bars")
+            desk.until(lambda bars=bars: desk.value("tapeline.bars") >= bars + 2, 8, "two more bars")
+            return
+    raise AssertionError("no chart of the six most active symbols grows")
+
+
 def test_the_chart_grows(desk: Desk) -> None:
     """New one-second bars come, and one-minute bars are a key away."""
-    bars = desk.until(lambda: desk.value("tapeline.bars"))
-    desk.until(lambda: desk.value("tapeline.bars") >= bars + 2, 30, "two more bars")
+    choose_a_traded_symbol(desk)
     desk.page.keyboard.press("m")
     desk.until(lambda: "1-minute" in desk.texts("#chart-note")[0])
     desk.page.keyboard.press("1")
@@ -139,16 +196,15 @@ def test_the_page_survives_a_restart_of_the_stream(run: LocalRun, desk: Desk) ->
     desk.until(lambda: desk.value("document.documentElement.dataset.feed") == "stale", 20, "the page to grey out")
     desk.until(lambda: desk.value("tapeline.reconnects") > before, 60, "a reconnect")
     desk.live(60)
+    choose_a_traded_symbol(desk)
     changes(desk, "document.querySelector('#i-last').textContent", 60)
-    bars = desk.value("tapeline.bars")
-    desk.until(lambda: desk.value("tapeline.bars") > bars, 60, "the chart to grow again")
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_nothing_overflows(run: LocalRun, desk: Desk, scheme: str, tmp_path: Path) -> None:
+def test_nothing_overflows(browser: Browser, desk: Desk, scheme: str, tmp_path: Path) -> None:
     """In both themes and on small screens nothing is wider than the page; a picture of each is kept."""
     for view in ((1440, 900), (1100, 800), (390, 844)):
-        other = Desk(desk.page.context.browser, desk.page.url, scheme, view)  # type: ignore[arg-type]
+        other = Desk(browser, desk.page.url, scheme, view)
         other.live()
         other.page.screenshot(path=str(tmp_path / f"{scheme}-{view[0]}.png"))
         assert other.value("document.documentElement.scrollWidth <= innerWidth")
@@ -176,40 +232,3 @@ def test_a_hidden_page_asks_for_nothing(desk: Desk) -> None:
         document.dispatchEvent(new Event('visibilitychange')); }""")
     changes(desk, "tapeline.updates")
     desk.live()
-
-
-@pytest.fixture
-def loaded(tmp_path: Path) -> Iterator[str]:
-    """A real control plane whose stream is a stand-in that sends 5,000 updates a second; yields the page's address."""
-    port = free_port()
-    argv = [sys.executable, "-m", "tests.scp.stand_in", str(port), str(LOAD_SYMBOLS), str(LOAD_UPDATES_S)]
-    stream = subprocess.Popen(argv, cwd=ROOT)
-    scp = ScpProcess(tmp_path / "run", WDS_PORT=str(port))
-    yield f"http://127.0.0.1:{scp.port}/?fps"
-    scp.end()
-    stream.terminate()
-    stream.wait(10)
-
-
-def test_five_thousand_updates_a_second_stay_smooth(loaded: str) -> None:
-    """At 5,000 updates a second on 1,250 symbols at least 55 frames a second are painted, measured over 5 s."""
-    with chromium() as browser:
-        desk = Desk(browser, loaded)
-        desk.live()
-        desk.until(lambda: desk.value("tapeline.symbols") == LOAD_SYMBOLS)
-        best = {"fps": 0.0, "updates_s": 0.0}
-
-        def smooth() -> bool:
-            before = desk.value("[tapeline.updates, performance.now()]")
-            desk.page.wait_for_timeout(5200)
-            after = desk.value("[tapeline.updates, performance.now(), tapeline.fps]")
-            updates_s = (after[0] - before[0]) / (after[1] - before[1]) * 1000
-            if updates_s > LOAD_UPDATES_S * 0.97 and after[2] > best["fps"]:
-                best.update(fps=after[2], updates_s=updates_s)
-            return best["fps"] >= FPS_MIN
-
-        try:
-            desk.until(smooth, 45, f"{FPS_MIN} frames a second")
-        finally:
-            print(f"{best['fps']:.1f} frames/s at {best['updates_s']:.0f} updates/s")
-        assert desk.complaints == []

@@ -10,8 +10,11 @@ export interface Bar {
   volume: number;
 }
 
-/** A bar as the cache keeps closed ones: [t, open, high, low, close, volume, vwap, trades]. */
-export type PackedBar = readonly number[];
+/**
+ * A bar as the cache keeps closed ones: [t, open, high, low, close, volume, vwap, trades].
+ * A bar whose trades may all not set a price (odd lots, late reports) has volume and no prices: nothing to draw.
+ */
+export type PackedBar = readonly (number | null)[];
 
 export interface BarDocument {
   t?: number | null;
@@ -36,36 +39,35 @@ export class BarSeries {
   snapshot(document: BarDocument): ChartStep {
     this.index = document.i ?? -1;
     this.revision = document.rev ?? 0;
-    const bars = (document.history ?? []).map(unpacked);
-    if (document.prev) bars.push(unpacked(document.prev));
-    const open = current(document);
-    if (open) bars.push(open);
-    return { do: "reset", bars: rising(bars) };
+    const closed = document.prev ? [...(document.history ?? []), document.prev] : (document.history ?? []);
+    return { do: "reset", bars: rising(drawable([...closed.map(unpacked), current(document)])) };
   }
 
   /** The document as it is after an update. */
   update(document: BarDocument): ChartStep {
-    const open = current(document);
     const index = document.i ?? -1;
-    if (!open || index < 0) return { do: "nothing" };
+    if (index < 0) return { do: "nothing" };
     if (this.index < 0 || index > this.index + 1 || index < this.index || (document.rev ?? 0) !== this.revision) {
       return { do: "ask" };
     }
-    const closed = index === this.index + 1 && document.prev ? [unpacked(document.prev)] : [];
+    const closed = index === this.index + 1 && document.prev ? unpacked(document.prev) : null;
     this.index = index;
-    return { do: "update", bars: [...closed, open] };
+    const bars = drawable([closed, current(document)]);
+    return bars.length > 0 ? { do: "update", bars } : { do: "nothing" };
   }
 }
 
-function current(document: BarDocument): Bar | null {
-  const { t, open, high, low, close, volume } = document;
+function current({ t, open, high, low, close, volume }: BarDocument): Bar | null {
+  return unpacked([t ?? null, open ?? null, high ?? null, low ?? null, close ?? null, volume ?? null]);
+}
+
+function unpacked([t, open, high, low, close, volume]: PackedBar): Bar | null {
   if (t == null || open == null || high == null || low == null || close == null) return null;
   return { t, open, high, low, close, volume: volume ?? 0 };
 }
 
-function unpacked(packed: PackedBar): Bar {
-  const [t = 0, open = 0, high = 0, low = 0, close = 0, volume = 0] = packed;
-  return { t, open, high, low, close, volume };
+function drawable(bars: (Bar | null)[]): Bar[] {
+  return bars.filter((bar) => bar !== null);
 }
 
 /** Sorted by time, one bar a time; the later one in the list is the newer word. */

@@ -72,7 +72,7 @@ export class CandleChart {
       this.held.push(bar);
     } else {
       const at = this.held.findLastIndex((held) => held.t === bar.t);
-      if (at < 0) return; // older than the history we have
+      if (at < 0) return; // older than the history we have, or a bar that had no price until now: the next snapshot has it
       this.held[at] = bar;
     }
     const historical = bar.t < this.newest;

@@ -32,7 +32,13 @@ test("a skipped bar, a correction and a restart ask for a snapshot", () => {
   assert.deepEqual(new BarSeries().update(bar(5, 1)), { do: "ask" });
 });
 
-test("a bar without prices is not drawn", () => {
+test("a bar without prices is not drawn, and the bars around it are", () => {
+  const odd = new BarSeries();
+  const step = odd.snapshot({ ...bar(5, 50, { open: null }), history: [packed(3, 30), [4000, null, null, null, null, 7, null, 2]] });
+  assert.deepEqual(step.do === "reset" && step.bars.map(({ t }) => t), [3000]);
+  const next = odd.update(bar(6, 60, { open: null, prev: packed(5, 55) }));
+  assert.deepEqual(next.do === "update" && next.bars.map(({ t }) => t), [5000]);
+  assert.equal(odd.update(bar(7, 70, { prev: [6000, null, null, null, null, 1, null, 1] })).do, "update");
   const series = new BarSeries();
   assert.deepEqual(series.snapshot({ i: 3, t: 3000, open: null }), { do: "reset", bars: [] });
   assert.deepEqual(series.update({}), { do: "nothing" });
