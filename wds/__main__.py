@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 from pydantic import Field, SecretStr
 from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
 
@@ -17,12 +18,9 @@ from service import logs
 from service.errors import OperatorError
 from service.run import Shutdown, fail, main
 from service.settings import ComponentSettings, load, shown
-from wds import schema
 from wds.client import Client, WdsError, stream_url
 from wds.keys import KEY_FILE, mint_local
-from wds.server import log, run
 from wds.settings import WdsSettings
-from wds.workers import follow_parent, supervise
 
 
 class ScriptSettings(ComponentSettings):
@@ -54,13 +52,16 @@ def _arguments() -> argparse.Namespace:
 
 
 def _serve() -> None:
+    from wds.server import run  # scripts shall not wait for the server's imports
+    from wds.workers import follow_parent, supervise
+
     settings = load(WdsSettings)
     logs.setup("wds", settings.log_level, settings.log_format)
     parent = load(ScriptSettings).parent
 
     async def body(shutdown: Shutdown) -> None:
         if settings.workers > 1 and not parent:
-            log.info("starting", **shown(settings))
+            structlog.get_logger().info("starting", **shown(settings))
             await supervise(settings, shutdown)
             return
         following = asyncio.create_task(follow_parent(shutdown)) if parent else None
@@ -147,6 +148,8 @@ def _script(arguments: argparse.Namespace) -> int:
 def _command_line() -> int:
     arguments = _arguments()
     if arguments.command == "schema":
+        from wds import schema
+
         return schema.main(arguments.write)
     if arguments.command in (None, "serve"):
         _serve()

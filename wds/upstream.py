@@ -40,6 +40,7 @@ class Upstream:
         self._room = asyncio.Semaphore(READS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads: dict[tuple[str, int | None], asyncio.Task[Snapshot | None]] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}  # not confirmed yet: no read before they are
         self._names: dict[str, tuple[int, Sequence[str]]] = {}
 
     async def start(self) -> None:
@@ -49,9 +50,10 @@ class Upstream:
 
     async def close(self) -> None:
         """Stop everything on the way and disconnect."""
-        for task in list(self._tasks):
+        tasks = [*self._tasks, *self._watches.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._reader.close()
 
     def _on_docs(self, docs: list[Doc]) -> None:
@@ -102,7 +104,10 @@ class Upstream:
         channel, ticket = request.channel, request.ticket
         try:
             if request.what == "open":
-                await self._reader.watch(channel)
+                self._watches[channel] = asyncio.create_task(self._reader.watch(channel))
+            if channel in self._watches:
+                await asyncio.wait_for(asyncio.shield(self._watches[channel]), self._timeout_s)
+                self._watches.pop(channel, None)
             snapshot = await self._snapshot(channel, None)
         except FAILURES as error:
             meter.reads_failed.inc()
