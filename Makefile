@@ -62,7 +62,7 @@ lock: $(VENV)/installed-dev
 
 clean:
 	rm -rf $(VENV) .run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -rf scp/web/node_modules scp/apps/_default/static/app
+	rm -rf scp/web/node_modules scp/web/.built-tests scp/apps/_default/static/app
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What pip says goes to stderr, so that `make bench` prints nothing but results on stdout.
