@@ -21,6 +21,7 @@ export interface BoardDocument {
 
 const ROWS_SHOWN_MAX = 25;
 const NAME_LETTERS_MAX = 10;
+const PRICE_LETTERS_USUAL = 8;
 
 interface Line {
   element: HTMLElement;
@@ -91,7 +92,9 @@ export class Board {
     const before = this.ranks.get(symbol);
     line.symbol = symbol;
     line.texts[0]!.set(short(symbol, NAME_LETTERS_MAX));
-    line.texts[1]!.set(price(last, this.decimals(symbol, last)));
+    const shown = price(last, this.decimals(symbol, last));
+    if (shown.length > PRICE_LETTERS_USUAL) this.element.dataset["wide"] = ""; // then there is room for three columns only
+    line.texts[1]!.set(shown);
     line.texts[2]!.set(percent(change));
     line.texts[3]!.set(quantity(row.volume ?? NaN));
     const tone = toneOf(change);

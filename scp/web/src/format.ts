@@ -79,7 +79,7 @@ export function short(name: string, letters: number): string {
 
 function compact(x: number): string {
   const size = Math.abs(x);
-  return x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+  return grouped(x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2));
 }
 
 function two(n: number): string {

@@ -67,7 +67,7 @@ export class Grid {
   private selected = -1; // its row, once it is quoted
   private viewRows = 0;
   private version = -1;
-  private widths: readonly [number, number] = [0, 0];
+  private widths: readonly [number, number, number] = [0, 0, 0]; // of symbol, price, change
 
   constructor(
     private readonly root: HTMLElement,
@@ -78,7 +78,7 @@ export class Grid {
     root.setAttribute("aria-label", "Quotes");
     root.setAttribute("aria-colcount", String(COLUMNS.length));
     root.tabIndex = 0;
-    this.setWidths(0, 0);
+    this.setWidths(0, 0, 0);
     this.scroller.append(this.headRow(), this.spacer);
     root.append(this.scroller, this.empty);
     this.scroller.addEventListener("scroll", () => this.onScroll(), { passive: true });
@@ -90,6 +90,11 @@ export class Grid {
   /** Text shown while there is no row. */
   waitFor(text: string): void {
     if (this.empty.textContent !== text) this.empty.textContent = text;
+  }
+
+  /** The symbol on top, if there is one. */
+  get first(): string | undefined {
+    return this.order.length > 0 ? this.table.symbols[this.order[0]!] : undefined;
   }
 
   /** Mark `symbol` as the chosen one. */
@@ -145,21 +150,23 @@ export class Grid {
     this.rebind = true;
   }
 
-  /** Give prices and symbols the room that the widest one needs: a cut price is a wrong price. */
+  /** Give symbols, prices and changes the room that the widest one needs: a cut price is a wrong price. */
   private widen(): void {
     const { symbols, columns, decimals } = this.table;
-    let [symbolPx, pricePx] = this.widths;
+    let [symbolPx, pricePx, changePx] = this.widths;
     for (let row = 0; row < symbols.length; row++) {
+      const places = decimals[row]!;
       symbolPx = Math.max(symbolPx, Math.min(symbols[row]!.length, NAME_LETTERS_MAX) * 8.2 + 8);
-      pricePx = Math.max(pricePx, widthOf(price(columns.ask[row]!, decimals[row]!)), widthOf(price(columns.last[row]!, decimals[row]!)));
+      pricePx = Math.max(pricePx, widthOf(price(columns.ask[row]!, places)), widthOf(price(columns.last[row]!, places)));
+      changePx = Math.max(changePx, widthOf(signed(columns.change[row]!, places)) + 4);
     }
-    if (symbolPx !== this.widths[0] || pricePx !== this.widths[1]) this.setWidths(symbolPx, pricePx);
+    if (symbolPx + pricePx + changePx > this.widths[0] + this.widths[1] + this.widths[2]) this.setWidths(symbolPx, pricePx, changePx);
   }
 
-  private setWidths(symbolPx: number, pricePx: number): void {
-    this.widths = [symbolPx, pricePx];
+  private setWidths(symbolPx: number, pricePx: number, changePx: number): void {
+    this.widths = [symbolPx, pricePx, changePx];
     const widths = COLUMNS.map((column) => {
-      const needs = column.key === "symbol" ? symbolPx : column.show === price ? pricePx : 0;
+      const needs = column.key === "symbol" ? symbolPx : column.show === price ? pricePx : column.show === signed ? changePx : 0;
       return Math.ceil(Math.max(column.px, needs));
     });
     this.root.style.setProperty("--columns", widths.map((px) => `minmax(${px}px, ${px}fr)`).join(" "));

@@ -34,6 +34,7 @@ const BOARDS = [
 ] as const;
 const METERS_MS = 250;
 const ALERTS_SHOWN_MAX = 60;
+const FIRST_BOARD_MS_MAX = 2500;
 const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalogue has it
 
 const table = new QuoteTable();
@@ -70,6 +71,7 @@ const finder = new Finder(table, select);
 const meters = new Meters(new URLSearchParams(location.search).has("fps"));
 const quotesNote = new Text(byId("quotes-note"));
 const alertsNote = new Text(byId("alerts-note"));
+const alertsPanel = document.querySelector<HTMLElement>(".alerts")!;
 const alertRoll = new Roll<Alert>(byId("alerts"), "Range alerts", 5, ALERTS_SHOWN_MAX, alertLine, (alert) => select(alert.sym));
 const boards = BOARDS.map(({ name, title, measure, wait }) => {
   const board = new Board(name, title, measure, (symbol, last) => boardDecimals(knownDecimals(symbol), last), select);
@@ -86,6 +88,7 @@ function knownDecimals(symbol: string): number | undefined {
 function alertLine(alert: Alert): { texts: string[]; tone: string } {
   const high = alert.kind === "new_high";
   const decimals = knownDecimals(alert.sym) ?? priceDecimals(decimalsOf(alert.price));
+  if (decimals > 5) alertsPanel.dataset["wide"] = ""; // long prices leave no room for the one before
   const before = alert.prev == null ? "" : `was ${price(alert.prev, decimals)}`;
   return { texts: [clock(alert.ts), high ? "▲ High" : "▼ Low", short(alert.sym, 12), price(alert.price, decimals), before], tone: high ? "up" : "down" };
 }
@@ -143,9 +146,18 @@ function paintMeters(now: number): void {
   const freshness = judge.verdict(now);
   const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - newestAt;
   meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
-  quotesNote.set(table.size ? `${count(table.size)} symbols${market.everything ? "" : ", those in view live"}` : "");
+  if (!focus.symbol && table.size > 0) selectSomething(now);
+  quotesNote.set(table.size ? `${count(table.size)} ${table.size === 1 ? "symbol" : "symbols"}${market.everything ? "" : ", those in view live"}` : "");
   grid.waitFor(freshness.verdict === "live" ? "Waiting for the first quote" : `No quotes yet: ${freshness.reason}`);
   alertRoll.waitFor("No new session high or low yet");
+}
+
+let quotedAt = 0;
+
+/** Nobody traded yet, so no board has named a symbol: after a while the first one quoted will do. */
+function selectSomething(now: number): void {
+  quotedAt ||= now;
+  if (now - quotedAt > FIRST_BOARD_MS_MAX && grid.first) select(grid.first);
 }
 
 /** A link or a reload names the symbol after the #. */

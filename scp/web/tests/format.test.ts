@@ -31,7 +31,7 @@ test("changes carry their sign", () => {
 test("quantities fit into six characters, whatever they are", () => {
   const cases: [number, string][] = [
     [0, "0"], [950, "950"], [9999, "9,999"], [12345, "12.3K"], [1234567, "1.23M"], [98765432109, "98.8B"], [5e12, "5.00T"],
-    [0.01234, "0.0123"], [1.5, "1.50"], [NaN, NONE], [123456, "123K"],
+    [0.01234, "0.0123"], [1.5, "1.50"], [NaN, NONE], [123456, "123K"], [9539.4, "9,539"],
   ]; // prettier-ignore
   for (const [x, wanted] of cases) {
     assert.equal(quantity(x), wanted);
