@@ -273,7 +273,11 @@ async def run(port: int, symbols: int, updates_s: int) -> None:
     """Serve until cancelled."""
     market = Market(symbols)
     async with serve(
-        lambda c: Session(c, market, updates_s).run(), "127.0.0.1", port, subprotocols=[Subprotocol("wds.v1.json")], compression=None
+        lambda c: Session(c, market, updates_s).run(),
+        "127.0.0.1",
+        port,
+        subprotocols=[Subprotocol("wds.v1.json")],
+        compression=None,
     ) as server:
         await server.serve_forever()
 
