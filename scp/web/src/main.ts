@@ -42,7 +42,7 @@ const judge = new FreshnessJudge();
 const frames = new Frames();
 const stream = openStream();
 let pipeline: PipelineReport | null = null;
-let newestAt = NaN; // time of the newest document, ms since the epoch
+let newestAt = NaN; // time of the newest market data, ms since the epoch
 let applied = 0; // documents applied since the page opened
 let alerts = 0;
 let connectionText = "Connecting";
@@ -95,8 +95,8 @@ function alertLine(alert: Alert): { texts: string[]; tone: string } {
 
 function followEverything(): void {
   stream.subscribe(["status:pipeline"], { hz: "raw" }, {
-    snapshot: (_, data, at) => heardPipeline(data as PipelineDocument, at),
-    update: (_, __, whole, at) => heardPipeline(whole as PipelineDocument, at),
+    snapshot: (_, data) => heardPipeline(data as PipelineDocument),
+    update: (_, __, whole) => heardPipeline(whole as PipelineDocument),
     status: (_, state, reason) => judge.channel(state, reason),
   });
   stream.subscribe(["board:*"], { hz: 4 }, {
@@ -114,8 +114,8 @@ function followEverything(): void {
   market.start(); // last: a pattern takes all the room that a limit leaves
 }
 
-function heardPipeline(document: PipelineDocument, at: number): void {
-  seen(at);
+function heardPipeline(document: PipelineDocument): void {
+  applied++; // but it is no market data: the age that is shown goes on rising while only reports come
   judge.heard(performance.now());
   pipeline = report(document);
 }

@@ -10,7 +10,7 @@ const WORDS = { live: "Live", waiting: "Waiting", stale: "Stale", closed: "Close
 export interface Readings {
   freshness: Freshness;
   pipeline: PipelineReport | null;
-  /** Age of the newest document in ms, NaN while there is none. */
+  /** Age of the newest market data in ms, NaN while there is none. */
   ageMs: number;
   updatesPerSecond: number;
   fps: number;
