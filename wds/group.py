@@ -6,6 +6,7 @@ are brought to the group's position by frames of their own as soon as they can b
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
@@ -89,7 +90,8 @@ class Group:
         self._writes: list[Callable[[bytes], None]] | None = None
         self._full: bytes | None = None
         if channel.warm and channel.life:
-            self._take()
+            with contextlib.suppress(msgspec.DecodeError):  # a poisoned state: begin with the next one
+                self._take()
 
     @property
     def empty(self) -> bool:
@@ -97,11 +99,11 @@ class Group:
 
     def _take(self) -> None:
         channel = self.channel
+        if channel.kind.mode != "event":
+            self.state = self._picked()  # may raise, and then nothing has moved
+            self.data = channel.data
         self.life, self.epoch, self.seq, self.ts = channel.life, channel.shown_epoch, channel.seq, channel.ts
         self._full = None
-        if channel.kind.mode != "event":
-            self.data = channel.data
-            self.state = self._picked()
 
     def _picked(self) -> Board | dict[str, Raw]:
         state = self.channel.state

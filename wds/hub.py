@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from mdc.channels import kind_of
@@ -100,6 +101,7 @@ class Tally:
     frames: int = 0
     conflated: int = 0
     lost: int = 0
+    malformed: int = 0  # documents whose data is not what their kind says; the group keeps its last good state
     source_ts: list[int] = field(default_factory=list)  # ms; source time of each flushed group's document
 
 
@@ -424,8 +426,12 @@ class Hub:
         return defaultdict(list) if rounds > 1 else None
 
     def _flush(self, group: Group, cork: Cork | None = None) -> None:
-        sent = group.flush(cork)
         tally = self.tally
+        try:
+            sent = group.flush(cork)
+        except msgspec.DecodeError:
+            tally.malformed += 1  # one poisoned document must not end a tier for everybody
+            return
         tally.frames += sent.frames
         tally.conflated += sent.conflated
         tally.lost += sent.lost

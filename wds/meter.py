@@ -15,6 +15,7 @@ fresh = metrics.gauge("wds", "fresh", "1 while clients are told live, 0 while st
 frames = metrics.counter("wds", "frames", "frames written to clients")
 conflated = metrics.counter("wds", "conflated", "group frames that slow or paused clients did not get one by one")
 lost = metrics.counter("wds", "lost_events", "events of event channels that were declared lost, once a group")
+malformed = metrics.counter("wds", "malformed", "documents of the cache that are not what their kind says")
 commands = metrics.counter("wds", "client_frames", "frames received from clients")
 closes = metrics.counter("wds", "closes", "connections ended, by close code", ["code"])
 refused = metrics.counter("wds", "refused", "connections refused before they began", ["why"])

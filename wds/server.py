@@ -62,7 +62,7 @@ class Server:
         )
         freshness = Freshness(settings.silence_s, self.now_ns())
         self.hub = Hub(text_frame, freshness, settings.linger_s)
-        self.upstream = Upstream(self.hub, settings, self.clock)
+        self.upstream = Upstream(self.hub, settings, self.clock, self._fail)
         self.keys = _keys(settings)
         self._slots: list[set[Connection]] = [set() for _ in range(SLOTS)]
         self._slot_of: dict[Connection, int] = {}
@@ -70,6 +70,7 @@ class Server:
         self._listening: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     def now_ns(self) -> int:
         """The monotonic clock of everything in this worker."""
@@ -85,10 +86,8 @@ class Server:
         self.hub.pin(PIPELINE)
         await self.upstream.start()
         self._listening = await loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
-        for hz in PERIOD_S:
-            self.spawn(self._tick(hz))
-        self.spawn(self._look_after())
-        self.spawn(self._housekeeping())
+        for loop_of_ours in (*map(self._tick, PERIOD_S), self._look_after(), self._housekeeping()):
+            self.spawn(self._forever(loop_of_ours))
 
     async def drain(self) -> None:
         """Take nobody new, send everybody off in a spread order, close within 10 s."""
@@ -248,6 +247,18 @@ class Server:
 
     # Time
 
+    async def _forever(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as fault:
+            self._fail(fault)
+
+    def _fail(self, fault: BaseException) -> None:
+        # A broken invariant: without this loop clients would wait for ever and not know. The process ends and is restarted.
+        log.critical("worker_failed", exc_info=fault)
+        if not self.failed.done():
+            self.failed.set_result(fault)
+
     async def _tick(self, hz: Hz) -> None:
         period_s = PERIOD_S[hz]
         loop = asyncio.get_running_loop()
@@ -351,8 +362,11 @@ async def run(settings: WdsSettings, shutdown: Shutdown) -> None:
     try:
         await server.start()
         log.info("serving", url=f"ws://{settings.host}:{server.port}/v1/stream", worker=settings.worker, admin_port=admin.port)
+        server.failed.add_done_callback(lambda _: shutdown.ask())
         await shutdown.wait()
         await server.drain()
+        if server.failed.done():
+            raise server.failed.result()
     finally:
         await server.stop()
         await admin.stop()

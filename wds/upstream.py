@@ -7,9 +7,10 @@ two seconds and never memory without bound (the hub has one read a channel).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from mdc.channels import KINDS
@@ -31,10 +32,11 @@ log = structlog.get_logger()
 class Upstream:
     """The cache as the hub and the connections use it."""
 
-    def __init__(self, hub: Hub, settings: WdsSettings, clock: Clock) -> None:
+    def __init__(self, hub: Hub, settings: WdsSettings, clock: Clock, on_fault: Callable[[BaseException], None]) -> None:
         self.up = False
         self._hub = hub
         self._clock = clock
+        self._on_fault = on_fault
         self._timeout_s = settings.read_timeout_s
         self._reader = Reader(settings.mdc_url, self._on_docs, self._on_state, settings.mdq_partitions)
         self._room = asyncio.Semaphore(READS_AT_ONCE)
@@ -45,6 +47,7 @@ class Upstream:
 
     async def start(self) -> None:
         """Begin to follow the cache; returns at once, connected or not."""
+        self._hub.on_cache(False, "not connected yet", self._clock.mono_ns())
         await self._reader.start()
         self.carry_out()
 
@@ -58,7 +61,11 @@ class Upstream:
 
     def _on_docs(self, docs: list[Doc]) -> None:
         began_ns = self._clock.mono_ns()
-        self._hub.on_docs(docs, began_ns)
+        try:
+            self._hub.on_docs(docs, began_ns)
+        except Exception as fault:  # in the reader it would end the stream of documents in silence
+            self._on_fault(fault)
+            return
         self.account(began_ns)
         self.carry_out()
 
@@ -71,16 +78,17 @@ class Upstream:
     def account(self, began_ns: int) -> None:
         """Add what the hub did since `began_ns` to the metrics."""
         tally = self._hub.tally
-        if not tally.frames and not tally.conflated:
+        if not tally.frames and not tally.conflated and not tally.malformed:
             return
         meter.frames.inc(tally.frames)
         meter.conflated.inc(tally.conflated)
         meter.lost.inc(tally.lost)
+        meter.malformed.inc(tally.malformed)
         meter.broadcast.observe((self._clock.mono_ns() - began_ns) / 1e6)
         now_ms = self._clock.wall_ns() // 1_000_000
         for ts in tally.source_ts:
             meter.age.observe(max(0, now_ms - ts))
-        tally.frames = tally.conflated = tally.lost = 0
+        tally.frames = tally.conflated = tally.lost = tally.malformed = 0
         tally.source_ts.clear()
 
     def carry_out(self) -> None:
@@ -109,12 +117,11 @@ class Upstream:
                 await asyncio.wait_for(asyncio.shield(self._watches[channel]), self._timeout_s)
                 self._watches.pop(channel, None)
             snapshot = await self._snapshot(channel, None)
-        except FAILURES as error:
+            self._hub.on_snapshot(channel, ticket, snapshot, self._clock.mono_ns())
+        except (*FAILURES, msgspec.DecodeError) as error:
             meter.reads_failed.inc()
             log.debug("read_failed", channel=channel, error=str(error))
             self._hub.on_read_failed(channel, ticket, self._clock.mono_ns())
-        else:
-            self._hub.on_snapshot(channel, ticket, snapshot, self._clock.mono_ns())
         self.carry_out()
 
     async def _snapshot(self, channel: str, limit: int | None) -> Snapshot | None:

@@ -343,3 +343,31 @@ async def test_metrics_count_what_happens(wds: Server, publisher: Publisher, tok
     assert "tapeline_wds_broadcast_ms_bucket" in text
     await talk.close()
     await until(lambda: 'tapeline_wds_closes_total{code="1000"}' in exposition().decode())
+
+
+async def test_a_poisoned_document_harms_only_its_channel(wds: Server, publisher: Publisher, token: Token) -> None:
+    """Data that is not what its kind says is counted; other channels, and the next good document, go on."""
+    await publisher.publish("quote:A", QUOTE)
+    talk = await Talk.to(wds.port, token())
+    await talk.ask(op="sub", ch=["quote:A", "quote:B"], hz="raw")
+    await talk.find(t="snap", ch="quote:A")
+    before = meter.malformed._value.get()
+    await publisher.publish("quote:A", [1, 2])
+    await publisher.publish("quote:B", 7)
+    await publisher.publish("quote:A", {**QUOTE, "last": 8})
+    assert (await talk.find(t="upd"))["data"] == {"last": 8}
+    assert meter.malformed._value.get() >= before + 2
+    second = await Talk.to(wds.port, token())
+    assert (await second.ask(op="sub", ch=["quote:B"], hz=10))["ok"]
+    await publisher.publish("quote:B", QUOTE)
+    for one in (talk, second):
+        assert (await one.find(t="snap", ch="quote:B"))["data"] == QUOTE
+    await second.close()
+    assert not wds.failed.done()
+    await talk.close()
+
+
+async def test_a_broken_invariant_ends_the_worker(wds: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in a loop of the worker is not swallowed: the process shall end and be restarted."""
+    monkeypatch.setattr(wds.hub, "tick", lambda *_: 1 / 0)
+    assert isinstance(await asyncio.wait_for(wds.failed, 5), ZeroDivisionError)
