@@ -93,3 +93,16 @@ def test_events_are_bounded() -> None:
         trades.apply(doc("trades:A", seq, seq))
     assert len(trades.log) == EVENTS_MAX
     assert trades.log[-1].seq == EVENTS_MAX + 49
+
+
+def test_the_same_seq_with_other_content_begins_a_new_life() -> None:
+    """A cache restored from an older copy counts anew: what it says under a known seq is believed, as a new life."""
+    quote, trades = channel("quote:A"), channel("trades:A")
+    quote.install(snapshot("quote:A", 9, {"last": 9}))
+    trades.install(snapshot("trades:A", 3, [1, 2, 3]))
+    for one in (quote, trades):
+        one.reopen()
+    quote.install(snapshot("quote:A", 9, {"last": 1}))
+    trades.install(snapshot("trades:A", 3, [1, 7, 8]))
+    assert (quote.life, quote.state) == (2, {"last": Raw(b"1")})
+    assert (trades.life, [bytes(entry.data) for entry in trades.log]) == (2, [b"1", b"7", b"8"])
