@@ -11,6 +11,8 @@ import threading
 from typing import Any
 
 from fakeredis import TcpFakeServer
+from fakeredis._clients._tcp_server import TCPFakeRequestHandler
+from redis.exceptions import ResponseError
 
 from service.errors import OperatorError
 
@@ -36,11 +38,30 @@ class EmbeddedCache:
         self._server.server_close()
 
 
+class _Connection(TCPFakeRequestHandler):
+    """Without this, every error reply ends the connection: NOSCRIPT, which is how a client learns to load a script, too."""
+
+    def setup(self) -> None:
+        super().setup()
+        read = self.current_client.read_response
+
+        def answer(*args: Any, **options: Any) -> Any:
+            try:
+                return read(*args, **options)
+            except ResponseError as error:
+                return error  # written as an error reply, like any other answer
+
+        self.current_client.read_response = answer  # type: ignore[method-assign]
+
+
 class _QuickServer(TcpFakeServer):
     """Without this, small replies wait 40 ms for Nagle's algorithm and a delayed ACK."""
 
     daemon_threads = True
     allow_reuse_address = True
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        _Connection(request, client_address, self)
 
     def get_request(self) -> Any:
         request, address = socketserver.TCPServer.get_request(self)

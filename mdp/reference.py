@@ -36,4 +36,7 @@ def read_reference(path: Path | None) -> Reference:
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text else None
+    value = float(text) if text else 0.0
+    if not 0 <= value < 1e15:  # also what is no number at all: nan, inf
+        raise ValueError(f"{text!r} is not a price or size")
+    return value or None

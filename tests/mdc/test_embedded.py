@@ -42,3 +42,17 @@ def test_small_replies_do_not_wait(embedded_url: str) -> None:
         for _ in range(20):
             client.ping()
         assert time.perf_counter() - began < 20 * 0.02
+
+
+def test_an_error_reply_leaves_the_connection_open(embedded_url: str) -> None:
+    """NOSCRIPT and wrong types are answers, as with a real server; the client goes on with the same connection."""
+    with redis.Redis.from_url(embedded_url, single_connection_client=True) as client:
+        me = client.client_id()
+        for _ in range(3):
+            with pytest.raises(redis.exceptions.NoScriptError):
+                client.evalsha("0" * 40, 0)
+        client.set("text", "a")
+        with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+            client.lpush("text", 1)
+        assert client.get("text") == b"a"
+        assert client.client_id() == me

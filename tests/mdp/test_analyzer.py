@@ -1,0 +1,64 @@
+"""Symbols and data in, numbered documents out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mdc.writer import Flush
+from mdp.analyzer import Outlet, check_room
+from mdp.events import BadEvent
+
+
+def documents(flush: Flush, kind: str = "quote") -> list[dict[str, Any]]:
+    return [json.loads(body) for body in flush.channel_writer(kind)[1::2]]
+
+
+def test_each_channel_counts_for_itself() -> None:
+    """Sequence numbers grow by one a document and channel, and go on in the next flush."""
+    outlet = Outlet("quote")
+    for first in (1, 3):
+        flush = Flush(0, "e1")
+        write = outlet.begin(flush)
+        for symbol in ("A", "B", "A", "B"):
+            write(symbol, 7, b'{"x":1}')
+        found = documents(flush)
+        assert [(d["ch"], d["seq"]) for d in found] == [
+            ("quote:A", first), ("quote:B", first), ("quote:A", first + 1), ("quote:B", first + 1),
+        ]  # fmt: skip
+        assert all(d["epoch"] == "e1" and d["ts"] == 7 and d["data"] == {"x": 1} for d in found)
+        assert flush.channel_writer("quote")[::2] == ["ch:quote:A", "ch:quote:B"] * 2
+    assert (outlet.seq("A"), outlet.seq("NONE")) == (4, 0)
+
+
+def test_a_new_epoch_keeps_the_numbers() -> None:
+    """After the cache was emptied, documents carry its new epoch and the sequence goes on."""
+    outlet = Outlet("quote")
+    outlet.begin(Flush(0, "e1"))("A", 1, b"1")
+    outlet.restore("B", 41)
+    flush = Flush(0, "e2")
+    write = outlet.begin(flush)
+    for symbol in "ABC":
+        write(symbol, 1, b"1")
+    assert [(d["epoch"], d["seq"]) for d in documents(flush)] == [("e2", 2), ("e2", 42), ("e2", 1)]
+
+
+def test_a_channel_is_announced_once_and_again_when_asked() -> None:
+    """New channels join the index; a new cache hears of all of them."""
+    outlet = Outlet("quote")
+    first, second, third = (Flush(0, "e1") for _ in range(3))
+    outlet.begin(first)("A", 1, b"1")
+    outlet.begin(second)("A", 1, b"1")
+    outlet.begin(third)
+    outlet.announce()
+    assert [flush._index for flush in (first, second, third)] == [["idx:quote", "A"], [], ["idx:quote", "A"]]
+
+
+def test_room_for_symbols_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is a bad event, not an error of ours."""
+    monkeypatch.setattr("mdp.analyzer.SYMBOLS_MAX", 2)
+    check_room({"A": 1})
+    with pytest.raises(BadEvent, match="more than 2 symbols"):
+        check_room({"A": 1, "B": 2})

@@ -1,0 +1,28 @@
+"""Names in, analyzers out."""
+
+from __future__ import annotations
+
+import pytest
+
+from mdp import roster
+from mdp.analyzers.boards import BoardsAnalyzer
+from mdp.analyzers.quote import QuoteAnalyzer
+
+
+def test_all_are_built_in_their_order() -> None:
+    """Boards rank what quote knows, so quote sees every event first; names in checkpoints are unique."""
+    made = roster.build(roster.ANALYZERS, {}, 500)
+    assert [a.name for a in made] == ["quote", "bars:1s", "bars:1m", "trades", "boards", "range", "halts"]
+
+
+@pytest.mark.parametrize("names", [("boards",), ("boards", "quote"), ("quote", "boards")])
+def test_boards_bring_their_quotes(names: tuple[str, ...]) -> None:
+    """Boards alone would rank nothing."""
+    made = roster.build(names, {}, 500)
+    assert [type(a) for a in made] == [QuoteAnalyzer, BoardsAnalyzer]
+    assert made[1]._quotes is made[0]  # type: ignore[attr-defined]
+
+
+def test_partitions_share_nothing() -> None:
+    """Each call makes new ones."""
+    assert not set(map(id, roster.build(("bars",), {}, 5))) & set(map(id, roster.build(("bars",), {}, 5)))
