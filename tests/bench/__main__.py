@@ -19,7 +19,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
-MATTERS = ("aio-pika", "redis", "hiredis", "websockets", "uvloop", "msgspec", "orjson", "fakeredis")
+MATTERS = ("aiormq", "redis", "hiredis", "websockets", "uvloop", "msgspec", "orjson", "fakeredis")
 
 
 def names() -> list[str]:
