@@ -12,9 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import time
 from bisect import bisect_left
 from typing import Any
@@ -22,8 +19,9 @@ from typing import Any
 import orjson
 
 from tests.servers import free_port
-from tests.stack import ROOT, Stack, stack
+from tests.stack import Stack, stack
 from wds.client import Client
+from wds.keys import mint_local
 
 BUCKETS_MS = (5, 10, 20, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500, 1000, 5000)
 
@@ -69,9 +67,7 @@ def busiest(running: Stack, symbols: int) -> list[str]:
 
 async def watch(running: Stack, port: int, names: list[str], seconds: float) -> list[float]:
     """Return the ages in ms of every print received for `seconds`, after two seconds of warm-up."""
-    command = [sys.executable, "-m", "wds", "token", "--ttl", "600"]
-    env = {**os.environ, "RUN_DIR": str(running.folder)}
-    token = (await asyncio.to_thread(subprocess.run, command, cwd=ROOT, env=env, check=True, capture_output=True)).stdout.decode().strip()
+    token = mint_local(running.folder)
     ages: list[float] = []
     async with Client(f"ws://127.0.0.1:{port}", token) as client:
         await client.subscribe(*[f"trades:{name}" for name in names], hz="raw")

@@ -2,104 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.servers import RabbitMQ, Redis, free_port
-from tests.stack import Stack
+from tests.market import RATE, Market
 
 pytestmark = pytest.mark.live
-TOKEN = "test-admin-token"
-RATE = 4_000
-
-
-class Market:
-    """A vendor server with a simulated market, a listener on it with the official client, processors, and their servers."""
-
-    def __init__(self, running: Stack) -> None:
-        self.running = running
-        self.vendor_port, self.vendor_admin = free_port(), free_port()
-
-    def start_vendor(self) -> None:
-        """Start the Massive-compatible server."""
-        self.running.start(
-            "vendor", "mdl vendor-server", MDL_FEED="simulator", MDL_SYMBOLS=200, MDL_RATE=RATE, MDL_VENDOR_PORT=self.vendor_port,
-            MDL_VENDOR_ADMIN_PORT=self.vendor_admin, MDL_VENDOR_KEYS="k", ADMIN_TOKEN=TOKEN,
-        )  # fmt: skip
-
-    def start(self, workers: int = 1) -> None:
-        """Start everything and wait until events arrive in the cache."""
-        self.start_vendor()
-        for n in range(workers):
-            self.running.start(f"mdp{n}", "mdp", MDP_WORKER=f"w{n}")
-        # What was published before there was a processor is nobody's loss, so the count begins with them.
-        self.running.wait("partitions owned", lambda: len(self.running.owners()) == 8)
-        url = f"ws://127.0.0.1:{self.vendor_port}"
-        self.running.start("mdl", "mdl", MDL_FEED="massive", MDL_MASSIVE_URL=url, MDL_API_KEY="k", ADMIN_TOKEN=TOKEN)
-        self.running.wait("events in the cache", lambda: self.running.counts()["events"] > RATE)
-
-    def fault(self, kind: str, text: str = "x") -> None:
-        """Have the vendor server misbehave."""
-        post(f"http://127.0.0.1:{self.vendor_admin}/fault", {"kind": kind, "text": text})
-
-    def listener(self) -> dict[str, Any]:
-        """Return what the listener says of itself."""
-        return ask(f"http://127.0.0.1:{self.running.ports['mdl']}/feed")
-
-    def clients(self) -> list[Any]:
-        """Return the vendor's connections."""
-        return ask(f"http://127.0.0.1:{self.vendor_admin}/clients")
-
-    def balance(self) -> tuple[int, int]:
-        """Return (events the listener routed to the queues, events in the cache or counted as lost).
-
-        What the listener itself had to drop behind its router left a gap in the sequence: the processors count it.
-        """
-        facts, counts = self.listener(), self.running.counts()
-        return facts["received_events"] - facts["buffer_dropped_events"], sum(counts[n] for n in ("events", "expired", "dropped", "bad"))
-
-    def settle(self) -> dict[str, int]:
-        """Silence the vendor and wait until every event is accounted for; return the counts."""
-        self.fault("pause")
-        try:
-            self.running.wait("every event accounted for", self._settled, 20, pause_s=0.5)
-        except TimeoutError as late:
-            raise AssertionError(f"received, accounted: {self.balance()}; {self.running.counts()}") from late
-        return self.running.counts()
-
-    def _settled(self) -> bool:
-        received, accounted = self.balance()
-        return received == accounted
-
-
-def ask(url: str) -> Any:
-    """Return the JSON that `url` answers."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return json.load(answer)
-
-
-def post(url: str, body: dict[str, Any]) -> Any:
-    """Post JSON with the admin token; return the answer."""
-    headers = {"content-type": "application/json", "authorization": f"Bearer {TOKEN}"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        return json.load(answer)
-
-
-@pytest.fixture
-def market(tmp_path: Path) -> Iterator[Market]:
-    """A market on servers of this test's own."""
-    with RabbitMQ() as rabbitmq, Redis() as cache:
-        running = Stack(tmp_path, rabbitmq, cache)
-        yield Market(running)
-        running.close()
 
 
 def test_a_frozen_processor_costs_exactly_the_expired_events(market: Market) -> None:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,11 @@ import pytest
 
 from mdc.reader import Reader
 from tests.oracle import differences, expected
-from tests.servers import RabbitMQ, Redis, free_port
+from tests.servers import free_port
 from tests.stack import ROOT, Stack
 from tests.tapes import tape
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Stack]:
-    """Fresh servers of this test's own and an empty stack on them."""
-    with RabbitMQ() as rabbitmq, Redis() as cache:
-        stack = Stack(tmp_path, rabbitmq, cache)
-        yield stack
-        stack.close()
 
 
 def read_all(running: Stack, symbols: list[str]) -> dict[str, tuple[Any, Any, Any]]:
