@@ -93,9 +93,7 @@ class Worker:
         try:
             done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
         finally:  # cancelled ourselves, too: nothing of us may go on in the background
-            for task in [*loops, stop]:
-                task.cancel()
-            await asyncio.gather(*loops, stop, return_exceptions=True)
+            await _end([*loops, stop])
         for task in done - {stop}:
             task.result()  # a loop that ended by itself ends the process: its supervisor starts it again
         await self._hand_over(list(self.owned))
@@ -355,6 +353,14 @@ class Worker:
                 continue  # what earlier owners counted is theirs
             for name, n in after.items():
                 _carry(name, n - before.get(name, 0))
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancel until all have ended: Python 3.11's wait_for swallows a cancellation that meets its result."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.5)
 
 
 def _ignore(future: asyncio.Future[None]) -> None:

@@ -1,0 +1,180 @@
+"""Queues and a cache in, exact numbers out, whatever happens to workers, queue and cache: in memory and with real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from mdc.connect import forget_in_process
+from mdc.documents import decode_doc
+from mdq.broker_memory import MemoryBroker
+from tests.mdp.farm import SYMBOLS, Farm, farm, memory_urls
+from tests.servers import RabbitMQ, Redis
+from tests.waiting import until
+
+Stack = tuple[Farm, Callable[[], Any], Callable[[], Any]]
+
+
+@pytest.fixture(params=["memory", "real"])
+async def stack(request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
+    """A farm, how to empty its cache, and how to restart its queue."""
+    if request.param == "memory":
+        urls = memory_urls()
+        async with farm(*urls) as made:
+            assert isinstance(made.broker, MemoryBroker)
+            yield made, made.cache.flushall, _async(made.broker.hub.restart)
+        forget_in_process(urls[1])
+    else:
+        rabbit: RabbitMQ = request.getfixturevalue("emptied_server")
+        redis: Redis = request.getfixturevalue("redis_server")
+        async with farm(rabbit.url, redis.url) as made:
+            yield made, _async(redis.restart), _async(rabbit.restart)
+
+
+def _async(call: Callable[[], None]) -> Callable[[], Any]:
+    async def run() -> None:
+        if "restart" in call.__qualname__ and "Hub" in call.__qualname__:
+            call()  # all connections of a hub live on this loop
+        else:
+            await asyncio.to_thread(call)
+
+    return run
+
+
+async def test_workers_share_and_hand_over_without_loss(stack: Stack) -> None:
+    """While events flow, a second worker joins and the first leaves: every event counts exactly once."""
+    made, _, _ = stack
+    first = await made.start("first")
+    await made.balanced(4)
+    feeding = asyncio.create_task(made.feed(2_500))
+    await made.start("second")
+    await made.balanced(2, 2)
+    await first.stop()
+    await made.balanced(4, seconds=4)
+    await feeding
+    await made.exact()
+    assert await made.cache.zcard("mdp:workers") == 1
+
+
+async def test_a_crashed_worker_is_replaced_within_five_seconds(stack: Stack) -> None:
+    """Its unacknowledged batches come again, those of its last flush are recognised: every event counts exactly once."""
+    made, _, _ = stack
+    await made.start("first")
+    second = await made.start("second")
+    await made.balanced(2, 2)
+    feeding = asyncio.create_task(made.feed(1_500))
+    await until(lambda: sum(map(len, made.fed.values())) > 500)
+    began = time.monotonic()
+    await second.crash()
+    await made.balanced(4, seconds=5)
+    assert time.monotonic() - began < 5
+    await feeding
+    await made.exact()
+
+
+async def test_an_emptied_cache_is_written_again(stack: Stack) -> None:
+    """A cache that lost everything gets the same numbers under a new epoch, and the flow goes on without a loss."""
+    made, empty, _ = stack
+    await made.start("first")
+    await made.start("second")
+    await made.balanced(2, 2)
+    await made.feed(600)
+    await made.all_in()
+    before = {sym: await made.quote(sym) for sym in SYMBOLS}
+    epoch = decode_doc(await made.cache.get("ch:quote:S1")).epoch
+    await empty()
+
+    async def rewritten() -> bool:
+        return {sym: await made.quote(sym) for sym in SYMBOLS} == before
+
+    await until(_patient(rewritten), 8, what="everything is there again")
+    assert decode_doc(await made.cache.get("ch:quote:S1")).epoch != epoch
+    await made.feed(600)
+    counts = await made.all_in()
+    assert counts["events"] == sum(map(len, made.fed.values()))
+    assert counts["expired"] + counts["dropped"] == 0
+    for sym in SYMBOLS:
+        assert (await made.quote(sym))["trades"] == len(made.fed[sym])
+    status = await until(_patient(lambda: made.cache.get("ch:status:pipeline")))
+    assert decode_doc(status).epoch != epoch
+
+
+def _patient(probe: Callable[[], Any]) -> Callable[[], Any]:
+    """Ask again when the cache is still away."""
+
+    async def ask() -> Any:
+        try:
+            return await probe()
+        except (OSError, ConnectionError):
+            return None
+        except Exception as error:
+            if type(error).__module__.startswith("redis"):
+                return None
+            raise
+
+    return ask
+
+
+async def test_a_restarted_queue_is_read_on(stack: Stack) -> None:
+    """After the broker came back workers read on by themselves; each event counts once, as taken or as lost."""
+    made, _, restart = stack
+    await made.start("first")
+    await made.balanced(4)
+    await made.feed(400)
+    await made.all_in()
+    await restart()
+    await made.balanced(4, seconds=20)
+    await made.feed(400)
+    await made.publisher.drain(10)
+    counts = await made.all_in(seconds=10)
+    total = sum(map(len, made.fed.values()))
+    assert counts["events"] + counts["expired"] + counts["dropped"] == total
+    assert sum([(await made.quote(sym))["trades"] for sym in SYMBOLS]) == counts["events"]
+    assert counts["events"] >= 400
+
+
+async def test_a_cache_that_forgot_the_newest_flushes_is_noticed(stack: Stack) -> None:
+    """Rolled back to an older state, it gets a new epoch and all numbers again: no sequence number means two things."""
+    made, _, _ = stack
+    await made.start("first")
+    await made.balanced(4)
+    await made.feed(200)
+    await made.all_in()
+    old = {key: await made.cache.hgetall(key) for key in ("cp:0", "cp:1", "cp:2", "cp:3")}
+    epoch = await made.cache.get("mdc:epoch")
+    await made.feed(200)
+    await made.all_in()
+    for key, cells in old.items():
+        await made.cache.delete(key)
+        await made.cache.hset(key, mapping=cells)
+    await made.feed(200)
+
+    async def renewed() -> bool:
+        body = await made.cache.get("ch:quote:S1")
+        return body is not None and decode_doc(body).epoch != epoch.decode()
+
+    await until(renewed)
+    counts = await made.all_in()
+    assert counts["events"] == 600
+    for sym in SYMBOLS:
+        assert (await made.quote(sym))["trades"] == len(made.fed[sym])
+
+
+async def test_readiness_says_what_is_missing() -> None:
+    """Green only while both queue and cache answer."""
+    urls = memory_urls()
+    async with farm(*urls) as made:
+        running = await made.start("first")
+        assert "Redis does not answer" in running.worker.not_ready()
+        await made.balanced(4)
+        await until(lambda: running.worker.not_ready() == [])
+        assert isinstance(made.broker, MemoryBroker)
+        made.broker.hub.stop()
+        assert running.worker.not_ready() == ["RabbitMQ is not connected"]
+        made.broker.hub.start()
+        await until(lambda: running.worker.not_ready() == [])
+    forget_in_process(urls[1])
