@@ -1,7 +1,8 @@
 """Vendor JSON in, typed events out; what does not fit the vendor's shapes or is impossible (a negative size) is a bad event.
 
 Source of the shapes: the vendor's WebSocket reference. Times are ms since the Unix epoch; prices in the feed's currency;
-sizes in shares, contracts or coins. Fields that no analyzer uses are not decoded.
+sizes in shares, contracts or coins. Fields that no analyzer uses are not decoded. `gc=False`: events hold no references
+that could form a cycle, and tracking half a million of them a second cost as much as decoding them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class BadEvent(ValueError):
     """An event that decodes but cannot be used; it is counted, sampled and kept, and its batch goes on."""
 
 
-class Trade(Struct, tag_field="ev", tag="T"):
+class Trade(Struct, tag_field="ev", tag="T", gc=False):
     """A stock, option or future trade."""
 
     symbol: Symbol = field(name="sym")
@@ -41,7 +42,7 @@ class Trade(Struct, tag_field="ev", tag="T"):
     continuous = False
 
 
-class CryptoTrade(Struct, tag_field="ev", tag="XT"):
+class CryptoTrade(Struct, tag_field="ev", tag="XT", gc=False):
     """A crypto trade; condition 1 = seller was the aggressor, 2 = buyer."""
 
     symbol: Symbol = field(name="pair")
@@ -54,7 +55,7 @@ class CryptoTrade(Struct, tag_field="ev", tag="XT"):
     continuous = True
 
 
-class Quote(Struct, tag_field="ev", tag="Q"):
+class Quote(Struct, tag_field="ev", tag="Q", gc=False):
     """Best bid and offer of a stock, option or future."""
 
     symbol: Symbol = field(name="sym")
@@ -66,7 +67,7 @@ class Quote(Struct, tag_field="ev", tag="Q"):
     continuous = False
 
 
-class CryptoQuote(Struct, tag_field="ev", tag="XQ"):
+class CryptoQuote(Struct, tag_field="ev", tag="XQ", gc=False):
     """Best bid and offer of a crypto pair on one exchange."""
 
     symbol: Symbol = field(name="pair")
@@ -78,7 +79,7 @@ class CryptoQuote(Struct, tag_field="ev", tag="XQ"):
     continuous = True
 
 
-class ForexQuote(Struct, tag_field="ev", tag="C"):
+class ForexQuote(Struct, tag_field="ev", tag="C", gc=False):
     """Best bid and offer of a currency pair; the vendor gives no sizes."""
 
     symbol: Symbol = field(name="p")
@@ -90,7 +91,7 @@ class ForexQuote(Struct, tag_field="ev", tag="C"):
     continuous = True
 
 
-class _StockBar(Struct):
+class _StockBar(Struct, gc=False):
     symbol: Symbol = field(name="sym")
     start: Ms = field(name="s")
     end: Ms = field(name="e")
@@ -106,15 +107,15 @@ class _StockBar(Struct):
     continuous = False
 
 
-class SecondBar(_StockBar, tag_field="ev", tag="A"):
+class SecondBar(_StockBar, tag_field="ev", tag="A", gc=False):
     """A second's aggregate of a stock, option, future or index."""
 
 
-class MinuteBar(_StockBar, tag_field="ev", tag="AM"):
+class MinuteBar(_StockBar, tag_field="ev", tag="AM", gc=False):
     """A minute's aggregate."""
 
 
-class _PairBar(Struct):
+class _PairBar(Struct, gc=False):
     symbol: Symbol = field(name="pair")
     start: Ms = field(name="s")
     end: Ms = field(name="e")
@@ -130,23 +131,23 @@ class _PairBar(Struct):
     continuous = True
 
 
-class CryptoMinuteBar(_PairBar, tag_field="ev", tag="XA"):
+class CryptoMinuteBar(_PairBar, tag_field="ev", tag="XA", gc=False):
     """A minute's aggregate of a crypto pair."""
 
 
-class CryptoSecondBar(_PairBar, tag_field="ev", tag="XAS"):
+class CryptoSecondBar(_PairBar, tag_field="ev", tag="XAS", gc=False):
     """A second's aggregate of a crypto pair."""
 
 
-class ForexMinuteBar(_PairBar, tag_field="ev", tag="CA"):
+class ForexMinuteBar(_PairBar, tag_field="ev", tag="CA", gc=False):
     """A minute's aggregate of a currency pair."""
 
 
-class ForexSecondBar(_PairBar, tag_field="ev", tag="CAS"):
+class ForexSecondBar(_PairBar, tag_field="ev", tag="CAS", gc=False):
     """A second's aggregate of a currency pair."""
 
 
-class IndexValue(Struct, tag_field="ev", tag="V"):
+class IndexValue(Struct, tag_field="ev", tag="V", gc=False):
     """The value of an index."""
 
     symbol: Symbol = field(name="T")
@@ -155,7 +156,7 @@ class IndexValue(Struct, tag_field="ev", tag="V"):
     continuous = False
 
 
-class LimitBands(Struct, tag_field="ev", tag="LULD"):
+class LimitBands(Struct, tag_field="ev", tag="LULD", gc=False):
     """Limit up/limit down price bands; indicators 17 = halted, 18 = trading resumed (with others: band states)."""
 
     symbol: Symbol = field(name="T")
@@ -166,7 +167,7 @@ class LimitBands(Struct, tag_field="ev", tag="LULD"):
     tape: int = field(name="z", default=0)
 
 
-class ListenerStatus(Struct, tag_field="ev", tag="status"):
+class ListenerStatus(Struct, tag_field="ev", tag="status", gc=False):
     """What the listener says of itself once a second; `raw` facts are passed on as they are."""
 
     ts: Ms = field(name="t")

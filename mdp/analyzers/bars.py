@@ -19,7 +19,7 @@ from mdp.exact import number, ratio, units
 NOT_KNOWN = -1  # how many closed bars a new (or rolled back) cache holds
 
 
-class Bar(msgspec.Struct, array_like=True):
+class Bar(msgspec.Struct, array_like=True, gc=False):
     """One bar; `start` in ms, prices null until a trade may set them, `volume` in units, `notional` in units²."""
 
     start: int
@@ -42,7 +42,7 @@ class Bar(msgspec.Struct, array_like=True):
         ]  # fmt: skip
 
 
-class Series(msgspec.Struct, array_like=True):
+class Series(msgspec.Struct, array_like=True, gc=False):
     """The bars of one symbol: `closed` are the newest closed ones, oldest first; the history holds `stored` of them (-1 = ?)."""
 
     current: Bar
@@ -54,7 +54,7 @@ class Series(msgspec.Struct, array_like=True):
     corrected: bool = False
 
 
-class BarData(msgspec.Struct):
+class BarData(msgspec.Struct, gc=False):
     """The published state; fields in the order of mdc.channels.BAR_FIELDS."""
 
     t: int
@@ -70,7 +70,7 @@ class BarData(msgspec.Struct):
     rev: int
 
 
-class Cell(msgspec.Struct, array_like=True):
+class Cell(msgspec.Struct, array_like=True, gc=False):
     """The checkpoint of one symbol."""
 
     seq: int

@@ -18,7 +18,7 @@ from mdp.analyzers.quote import QuoteAnalyzer, QuoteData
 SHARE_EVERY_MS = 250
 
 
-class Row(msgspec.Struct):
+class Row(msgspec.Struct, gc=False):
     """One row; fields in the order of mdc.channels.BOARD_FIELDS."""
 
     sym: str

@@ -15,7 +15,7 @@ HALTED = frozenset({17})
 RESUMED = frozenset({18})
 
 
-class HaltData(msgspec.Struct):
+class HaltData(msgspec.Struct, gc=False):
     """The published state; fields in the order of mdc.channels.HALT_FIELDS; `state` is trading or halted."""
 
     state: str = "trading"
@@ -25,7 +25,7 @@ class HaltData(msgspec.Struct):
     ts: int = 0
 
 
-class Cell(msgspec.Struct, array_like=True):
+class Cell(msgspec.Struct, array_like=True, gc=False):
     """The checkpoint of one symbol."""
 
     seq: int

@@ -18,7 +18,7 @@ from mdp.reference import Reference
 from mdp.sessions import Calendar, Calendars
 
 
-class QuoteData(msgspec.Struct):
+class QuoteData(msgspec.Struct, gc=False):
     """The published state; fields in the order of mdc.channels.QUOTE_FIELDS; null = not known."""
 
     last: float | None = None
@@ -40,7 +40,7 @@ class QuoteData(msgspec.Struct):
     ts: int = 0
 
 
-class Totals(msgspec.Struct, array_like=True):
+class Totals(msgspec.Struct, array_like=True, gc=False):
     """What is summed up behind a quote; `volume` in units, `notional` in units²."""
 
     volume: int = 0
@@ -53,7 +53,7 @@ class Totals(msgspec.Struct, array_like=True):
     by_seconds: bool = False  # official volume is summed from second aggregates, so minutes must not add to it
 
 
-class Cell(msgspec.Struct, array_like=True):
+class Cell(msgspec.Struct, array_like=True, gc=False):
     """The checkpoint of one symbol."""
 
     seq: int

@@ -21,7 +21,7 @@ ALERTS_A_FLUSH_MAX = 50  # of one partition: an opening auction makes thousands;
 Side = Literal["new_high", "new_low"]
 
 
-class Alert(msgspec.Struct):
+class Alert(msgspec.Struct, gc=False):
     """One alert; fields in the order of mdc.channels.ALERT_FIELDS. `prev` is the high or low before."""
 
     sym: str
@@ -31,7 +31,7 @@ class Alert(msgspec.Struct):
     ts: int
 
 
-class Extremes(msgspec.Struct, array_like=True):
+class Extremes(msgspec.Struct, array_like=True, gc=False):
     """The session's high and low of one symbol, the alerts that wait, and when each side was last alerted (wall clock, ms)."""
 
     high: float

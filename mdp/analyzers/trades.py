@@ -16,7 +16,7 @@ from mdp.events import AnyTrade
 KEEP = KINDS["trades"].keep
 
 
-class PrintData(msgspec.Struct):
+class PrintData(msgspec.Struct, gc=False):
     """One print; fields in the order of mdc.channels.PRINT_FIELDS; sizes as the feed gives them."""
 
     price: float

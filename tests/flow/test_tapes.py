@@ -1,0 +1,111 @@
+"""The recorded tapes through the processors' pure parts, in one process, cut, repeated and handed over at random: equal to plain arithmetic."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdp import roster
+from mdp.partition import Partition
+from mdq.batch import Batch
+from service.partition import partition_of
+from tests.mdp.mirror import Mirror
+from tests.oracle import differences, expected
+from tests.tapes import tape
+
+PARTITIONS = 8
+WALL_NS = 1_800_000_000_000_000_000
+STREAMS = {"T": "trades", "XT": "trades", "Q": "quotes", "XQ": "quotes"}
+
+
+class Flow:
+    """All partitions of a deployment, each with its view of the cache."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.caches = [Mirror() for _ in range(PARTITIONS)]
+        self.partitions = [self._new(n) for n in range(PARTITIONS)]
+        self._open: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+        self._sent: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._last: dict[tuple[str, int], Batch] = {}
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Put an event into its batch; close batches, flush, repeat and hand over now and then."""
+        key = STREAMS[event["ev"]], partition_of(event.get("sym") or event["pair"], PARTITIONS)
+        self._open[key].append(json.dumps(event))
+        if self.dice.random() < 0.05:
+            self.close(key)
+        if self.dice.random() < 0.01:
+            self.flush(key[1])
+
+    def close(self, key: tuple[str, int]) -> None:
+        """Deliver what is open, and sometimes the batch before it again."""
+        bodies = self._open.pop(key, [])
+        if key in self._last and self.dice.random() < 0.1:
+            self.partitions[key[1]].on_batch(self._last[key], True, WALL_NS)
+        if bodies:
+            made = Batch(*key, "p1", self._sent[key], len(bodies), 1, WALL_NS, f"[{','.join(bodies)}]".encode())
+            self._sent[key] += len(bodies)
+            self._last[key] = made
+            self.partitions[key[1]].on_batch(made, False, WALL_NS)
+
+    def flush(self, number: int) -> None:
+        """Flush a partition; sometimes another worker goes on from its checkpoint."""
+        self.caches[number].apply(self.partitions[number].collect(WALL_NS // 1_000_000), self.partitions[number].flush_number)
+        if self.dice.random() < 0.1 and self.caches[number].cells:
+            self.partitions[number] = self._new(number)
+            self.partitions[number].restore(dict(self.caches[number].cells))
+
+    def finish(self) -> None:
+        """Deliver and flush everything."""
+        for key in list(self._open):
+            self.close(key)
+        for number in range(PARTITIONS):
+            self.flush(number)
+
+    def _new(self, number: int) -> Partition:
+        return Partition(number, 1, "e1", roster.build(roster.ANALYZERS, {}, 500))
+
+
+def replay(path: Path, seed: int) -> Flow:
+    """Feed a tape, frame by frame."""
+    flow = Flow(seed)
+    with gzip.open(path) as lines:
+        for line in lines:
+            frame = json.loads(line)
+            for event in frame if isinstance(frame, list) else [frame]:
+                flow.take(event)
+    flow.finish()
+    return flow
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"), [("es-2023-12-25", 1), ("es-2023-12-25", 2), *(("crypto-2021-04-17", n) for n in range(1, 7))]
+)
+def test_a_tape_equals_plain_arithmetic(name: str, seed: int) -> None:
+    """Quotes, totals, minute bars and prints of every symbol are exact, fractions too, however the tape was cut and handed over."""
+    path = tape(f"{name}.ndjson.gz")
+    flow, wanted = replay(path, seed), expected(path)
+    faults, total = [], 0
+    for symbol, state in wanted.items():
+        cache = flow.caches[partition_of(symbol, PARTITIONS)]
+        bars = None
+        if f"bars:1m:{symbol}" in cache.documents:
+            bars = cache.data(f"bars:1m:{symbol}") | {"history": cache.history[f"bars:1m:{symbol}"]}
+        prints = cache.events(f"trades:{symbol}")
+        total += len(prints)
+        quote = cache.data(f"quote:{symbol}")
+        faults += [f"{symbol} {name}" for name, value in state["quote"].items() if name != "vwap" and quote[name] != value]
+        faults += differences(symbol, state, quote, prints[-50:], bars)
+    assert not faults, (f"seed {seed}", faults[:5])
+    assert total == {"es-2023-12-25": 2_973, "crypto-2021-04-17": 107}[name]
+    assert (
+        sum(sum(p.counts.events.values()) for p in flow.partitions) == {"es-2023-12-25": 28_412, "crypto-2021-04-17": 1_885}[name]
+    )
+    assert not any(p.counts.bad or p.counts.dropped or p.counts.expired or p.counts.late for p in flow.partitions)
