@@ -17,6 +17,7 @@ import uvloop
 from service.errors import OperatorError
 
 DRAIN_S_MAX = 10.0
+GC_THRESHOLD = (50_000, 20, 50)  # the default of 700 objects is a millisecond of a market's events
 log = structlog.get_logger()
 
 
@@ -69,6 +70,7 @@ async def _supervise(component: str, body: Main) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, shutdown.ask)
     gc.freeze()  # what start-up made lives for ever; collecting it again and again costs milliseconds of pause
+    gc.set_threshold(*GC_THRESHOLD)
     task = asyncio.ensure_future(body(shutdown))
     stopping = asyncio.ensure_future(shutdown.wait())
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
