@@ -66,15 +66,22 @@ class BarData(msgspec.Struct, gc=False):
     vwap: float | None
     trades: int
     i: int
-    prev: list[float | int | None] | None
+    prev: msgspec.Raw | None
     rev: int
 
 
 class Cell(msgspec.Struct, array_like=True, gc=False):
-    """The checkpoint of one symbol."""
+    """The checkpoint of one symbol, without its closed bars: those are a cell of their own, written only when they change."""
 
     seq: int
-    series: Series
+    current: Bar
+    stored: int
+    number: int
+    revision: int
+    from_trades: bool
+
+
+CLOSED = "|closed"  # no symbol contains a bar
 
 
 class BarsAnalyzer(Analyzer):
@@ -85,11 +92,13 @@ class BarsAnalyzer(Analyzer):
         self._width_ms = width_ms
         self._retained = retained
         self._series: dict[str, Series] = {}
+        self._prev: dict[str, msgspec.Raw] = {}  # the newest closed bar of a symbol as it is published
         self._changed: set[str] = set()
         self._out = Outlet(kind)
         self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
+        self._closed = msgspec.json.Decoder(list[Bar])
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         symbol, ts, price = trade.symbol, trade.ts, trade.price
@@ -170,20 +179,28 @@ class BarsAnalyzer(Analyzer):
             if series.corrected or series.stored < len(series.closed):
                 self._store(flush, symbol, series)
             bar = series.current
-            prev = series.closed[-1].row() if series.closed else None
             data = BarData(
                 bar.start, bar.open, bar.high, bar.low, bar.close, number(bar.volume), ratio(bar.notional, bar.volume),
-                bar.trades, series.number, prev, series.revision,
+                bar.trades, series.number, self._prev.get(symbol), series.revision,
             )  # fmt: skip
             write(symbol, max(bar.close_ts, bar.start), encode(data))
-            checkpoint += (f"{kind}:{symbol}", b"[%d,%b]" % (self._out.seq(symbol), encode(series)))
+            cell = Cell(self._out.seq(symbol), bar, series.stored, series.number, series.revision, series.from_trades)
+            checkpoint += (f"{kind}:{symbol}", encode(cell))
         self._changed.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
-        for symbol, body in cells:
-            cell = self._cell.decode(body)
-            self._series[symbol] = cell.series
+        closed: dict[str, list[Bar]] = {}
+        heads: dict[str, Cell] = {}
+        for key, body in cells:
+            if key.endswith(CLOSED):
+                closed[key.removesuffix(CLOSED)] = self._closed.decode(body)
+            else:
+                heads[key] = self._cell.decode(body)
+        for symbol, cell in heads.items():
+            bars = closed.get(symbol, [])
+            self._series[symbol] = Series(cell.current, bars, cell.stored, cell.number, cell.revision, cell.from_trades)
             self._out.restore(symbol, cell.seq)
+            self._remember_prev(symbol, bars)
 
     def rewrite(self) -> None:
         for series in self._series.values():
@@ -256,6 +273,12 @@ class BarsAnalyzer(Analyzer):
         del series.closed[: max(0, len(series.closed) - self._retained)]
         series.stored = len(series.closed)
         series.corrected = False
+        flush.checkpoint += (f"{self._kind}:{symbol}{CLOSED}", self._encode(series.closed))
+        self._remember_prev(symbol, series.closed)
+
+    def _remember_prev(self, symbol: str, closed: list[Bar]) -> None:
+        if closed:
+            self._prev[symbol] = msgspec.Raw(self._encode(closed[-1].row()))
 
 
 def _merge(mine: Bar, bar: AnyBar) -> None:
