@@ -13,7 +13,7 @@ ALL = LAST | HIGH_LOW | VOLUME
 
 NO_VOLUME = frozenset({15, 16, 38})  # official open and close, corrected close: repeats of trades already counted
 NO_HIGH_LOW = frozenset({2, 7, 12, 13, 15, 16, 20, 21, 29, 37, 52, 53})  # average price, cash, form T, next day, odd lot …
-NO_LAST = NO_HIGH_LOW | {5, 10, 17, 22, 32, 33}  # also bunched sold, derivatively or previously priced, out of sequence
+NO_LAST = NO_HIGH_LOW | {5, 10, 22, 32, 33}  # also bunched sold, derivatively or previously priced, out of sequence
 
 
 def rule_of(conditions: list[int] | None) -> int:

@@ -304,3 +304,15 @@ async def test_an_absent_cache_is_waited_for(redis_server: Redis) -> None:
     await made.close()
     with pytest.raises(CacheUnavailable):
         await made.snapshot("quote:A")
+
+
+async def test_only_the_answer_to_the_last_subscription_counts(cache_url: str) -> None:
+    """Joined, left and joined again before an answer came: `watch` waits for the second answer, the first one is of the past."""
+    made = Reader(cache_url, lambda docs: None, lambda up, why: None)
+    waiting = made._confirmed["up:quote:3"] = asyncio.get_running_loop().create_future()
+    made._asked["up:quote:3"] = 2
+    made._confirm("up:quote:3")
+    assert not waiting.done()
+    made._confirm("up:quote:3")
+    assert waiting.done()
+    await made.close()

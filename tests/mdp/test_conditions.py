@@ -31,7 +31,9 @@ TABLE = [
     ([15], 0, "official close: repeats the closing trade"),
     ([16], 0, "official open"),
     ([38], LAST | HIGH_LOW, "corrected consolidated close: a price, no new volume"),
+    ([17], ALL, "the opening auction's trade gives the open"),
     ([30], ALL, "sold last"),
+    *(([code], ALL, "like a regular sale") for code in (1, 3, 4, 6, 8, 9, 11, 18, 19, 23, 24, 25, 27, 28, 31, 34, 35, 36, 55)),
     ([999], ALL, "a code of tomorrow"),
 ]
 
