@@ -13,8 +13,11 @@ from mdq.progress import Progress
 
 BACKLOG_S = 0.75  # the way to the cache and back takes 0.1 to 0.3 s; with less than that the gate itself would be the brake
 BACKLOG_EVENTS_MIN = 16_000  # to begin with; what the slowest processor does in that time
-FRESH_NS = 600_000_000  # reports come ten times a second; a partition not heard of for so long has no reader
+FRESH_NS = 1_000_000_000  # reports come ten times a second; a partition not heard of for so long has no reader
 MEASURE_NS = 500_000_000
+# What was possible a moment ago counts for a while: with the last measurement alone one slow flush narrows the window, a
+# narrow window makes the next measurement smaller still, and two processors on two cores settled at half their speed.
+FADE = 0.85
 
 Key = tuple[str, int]
 
@@ -23,7 +26,7 @@ class ReplayGate:
     """Positions are of one publisher's `epoch` and count its events from 0, per (stream, partition)."""
 
     def __init__(self, epoch: str) -> None:
-        self.safe_s = 0.0  # events made safe a second, as last measured
+        self.safe_s = 0.0  # events made safe a second: the best of the last seconds, fading
         self._epoch = epoch
         self._handed: dict[Key, int] = {}
         self._safe: dict[Key, int] = {}
@@ -69,5 +72,6 @@ class ReplayGate:
         if self._measured_ns is None:
             self._measured_ns, self._safe_then = now_ns, safe
         elif now_ns - self._measured_ns >= MEASURE_NS:
-            self.safe_s = (safe - self._safe_then) * 1e9 / (now_ns - self._measured_ns)
+            measured = (safe - self._safe_then) * 1e9 / (now_ns - self._measured_ns)
+            self.safe_s = max(measured, FADE * self.safe_s)
             self._measured_ns, self._safe_then = now_ns, safe
