@@ -35,8 +35,8 @@ local function take()
   return value
 end
 
-local function append(key, keep, value)
-  if call('RPUSH', key, value) > keep + SLACK then call('LTRIM', key, -keep, -1) end
+local function append(key, keep, ...)
+  if call('RPUSH', key, ...) > keep + SLACK then call('LTRIM', key, -keep, -1) end
 end
 
 local function drop_newest(key, drop)
@@ -52,11 +52,17 @@ for _ = 1, tonumber(take()) do
   local channel, keep, ttl, count = take(), tonumber(take()), take(), tonumber(take())
   local documents = {}
   if keep > 0 then
-    for i = 1, count do
-      documents[i] = argv[a + 1]
-      append(argv[a], keep, argv[a + 1])
-      if argv[a + 2] ~= argv[a] then call('PEXPIRE', argv[a], ttl) end -- once a list and flush
-      a = a + 2
+    local i = 0
+    while i < count do -- one append for all new entries of a list: they stand together
+      local key, entries = argv[a], {}
+      repeat
+        i = i + 1
+        documents[i] = argv[a + 1]
+        entries[#entries + 1] = argv[a + 1]
+        a = a + 2
+      until i == count or argv[a] ~= key or #entries == 1000
+      append(key, keep, unpack(entries))
+      call('PEXPIRE', key, ttl)
     end
   else
     for i = 1, count do
