@@ -130,8 +130,9 @@ class Intake:
 
     def _hand_over(self, taken: list[tuple[str, int, list[Event]]], first_ns: int) -> None:
         add, note = self._publisher.add, self.gate.handed
+        now_ns = time.monotonic_ns()
         for stream, partition, events in taken:
-            note((stream, partition), len(events))
+            note((stream, partition), len(events), now_ns)
             add(stream, partition, events, first_ns)
 
     def _hear_vendor(self) -> None:
