@@ -267,27 +267,34 @@ class Worker:
             await self._flush_all(many)
 
     async def _flush_all(self, many: list[Owned]) -> None:
+        """Flush each on its own: the cache writes one partition while the next is collected, and none waits for the last."""
         now_ms = self._clock.wall_ns() // 1_000_000
-        sent: list[Owned] = []
-        for owned in many:
-            if owned.flush is None:
-                owned.flush_tag, owned.flush_oldest_ns = owned.tag, owned.partition.oldest_ns
-                owned.flush = owned.partition.collect(now_ms)
-                owned.partition.oldest_ns = 0
-                owned.positions = owned.partition.positions()
-                owned.taken.clear()
-                await asyncio.sleep(0)  # let batches of other partitions in between
-            if owned.flush is not None:
-                sent.append(owned)
-            else:
-                owned.safe = owned.positions
-                await self._acknowledge(owned)
-        if not sent:
+        flushes: list[asyncio.Task[None]] = []
+        try:
+            for owned in many:
+                flushes.append(asyncio.create_task(self._flush_one(owned, now_ms)))
+                await asyncio.sleep(0)  # its command leaves, and batches of other partitions come in between
+        finally:  # also when we are cancelled: a flush under way must be settled before anybody begins the next
+            faults = await asyncio.gather(*flushes, return_exceptions=True)
+        for fault in faults:
+            if fault is not None:
+                raise fault
+
+    async def _flush_one(self, owned: Owned, now_ms: int) -> None:
+        partition = owned.partition
+        if owned.flush is None:
+            owned.flush_tag, owned.flush_oldest_ns = owned.tag, partition.oldest_ns
+            owned.flush = partition.collect(now_ms)
+            partition.oldest_ns = 0
+            owned.positions = partition.positions()
+            owned.taken.clear()
+        if owned.flush is None:
+            owned.safe = owned.positions
+            await self._acknowledge(owned)
             return
-        rounds = [(o.partition.number, o.flush.arguments(o.partition.fence, o.partition.flush_number)) for o in sent if o.flush]
-        outcomes = await self._writer.write(rounds)
-        for owned, outcome in zip(sent, outcomes, strict=True):
-            await self._settle(owned, outcome)
+        arguments = owned.flush.arguments(partition.fence, partition.flush_number)
+        [outcome] = await self._writer.write([(partition.number, arguments)])
+        await self._settle(owned, outcome)
 
     async def _settle(self, owned: Owned, outcome: Outcome) -> None:
         if outcome is Outcome.APPLIED:
