@@ -1,6 +1,6 @@
 """How many events a second pass from feed frames to the cache, over real RabbitMQ and Redis, none lost, in order?
 
-Workload: a tape of 5,000 simulated stocks, 70 % quotes, replayed without pauses by `python -m mdl`; one `python -m mdp` with
+Workload: a tape of 5,000 simulated stocks, 70 % quotes, replayed without pauses by `python -m mdl`; two `python -m mdp` with
 all default analyzers. Time runs from the first event in the cache to the last. Checked: every event counted once, no gap,
 last prices and the newest prints of every symbol equal the tape's, in its order. Excluded: making the tape, start-up.
 """
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=4_000_000)
     parser.add_argument("--symbols", type=int, default=5_000)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="a second's work, to see that the benchmark itself works")
     options = parser.parse_args()
     if options.tiny:

@@ -198,23 +198,24 @@ async def test_an_answer_settles_the_flush_that_it_belongs_to() -> None:
 
 
 class Slow(Writer):
-    """A writer whose answers take a while; it must never be asked twice at once."""
+    """A writer whose answers take a while; it must never be asked twice at once for a partition."""
 
     def __init__(self, real: Writer) -> None:
-        self._real, self._busy, self.rounds = real, False, 0
+        self._real, self._busy, self.rounds = real, set[int](), 0
 
     async def write(self, flushes: Any) -> Any:
         if len(flushes) == 1 and flushes[0][1][2] == 0:
             return await self._real.write(flushes)  # the leader's: not numbered, of no partition's flush
-        assert not self._busy
-        self._busy = True
+        partitions = {partition for partition, _ in flushes}
+        assert not partitions & self._busy
+        self._busy |= partitions
         self.rounds += 1
         try:
             for _ in range(5):
                 await asyncio.sleep(0)
             return await self._real.write(flushes)
         finally:
-            self._busy = False
+            self._busy -= partitions
 
     async def open(self, new_epoch: str, partitions: int) -> str:
         return await self._real.open(new_epoch, partitions)
