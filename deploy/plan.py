@@ -112,7 +112,7 @@ def _pipeline(
 
 def _stream(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str]) -> Process:
     own = {"WDS_PORT": str(ports["WDS_PORT"]), "WDS_ADMIN_PORT": str(ports["WDS_ADMIN_PORT"])}
-    own |= {"WDS_WORKERS": str(settings.wds_workers)}
+    own |= {"WDS_WORKERS": str(settings.wds_workers), "WDS_SUBS_MAX": str(settings.wds_subs_max)}
     first = ports["WDS_ADMIN_PORT"]
     admin = tuple(("wds" if worker == 0 else f"wds-{worker}", first + worker) for worker in range(settings.wds_workers))
     return Process("wds", ("-m", "wds", "serve"), 2, {**shared, **own}, admin)

@@ -32,6 +32,9 @@ class LocalSettings(ComponentSettings):
 
     mdp_workers: int = Field(1, ge=1, le=64, validation_alias="MDP_WORKERS", description="processors (RabbitMQ only)")
     wds_workers: int = Field(1, ge=1, le=64, validation_alias="WDS_WORKERS", description="processes on WDS_PORT")
+    wds_subs_max: int = Field(
+        10_000, ge=1, validation_alias="WDS_SUBS_MAX", description="channels a page may follow; the service's own default is 200"
+    )
     scp_port: int = Field(8000, ge=0, le=65535, validation_alias="SCP_PORT", description="the page")
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="the WebSocket service")
     mdc_port: int = Field(0, ge=0, le=65535, validation_alias="MDC_EMBEDDED_PORT", description="the embedded cache")
