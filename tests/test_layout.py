@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "mdp": {"mdq", "mdc", "service"},
     "wds": {"mdc", "service"},
     "scp": {"mdc", "service"},
+    "engine": {"service"},
     "deploy": {"service", "mdq", "mdl", "mdc", "mdp", "wds", "scp"},
 }
 PACKAGES = tuple(MAY_IMPORT)
@@ -83,6 +84,7 @@ SHELLS: dict[str, str] = {
     "scp/server.py": "gunicorn around the application",
     "scp/tokens.py": "draws token ids",
     "scp/wsgi.py": "the WSGI application",
+    "engine/__main__.py": "the command line; measures a workload",
     "deploy/child.py": "starts, reads and ends processes",
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",

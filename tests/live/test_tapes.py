@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mdc.reader import Reader
+from tests.bench.pipeline import check_order, count_events, make_tape
 from tests.oracle import differences, expected
 from tests.servers import free_port
 from tests.stack import ROOT, Stack
@@ -115,3 +116,16 @@ def test_wds_get_prints_the_same_numbers(running: Stack) -> None:
     wanted = expected(recorded)["ESH4"]
     got = [lines[f"{kind}:ESH4"]["data"] for kind in ("quote", "trades", "bars:1m")]
     assert not differences("ESH4", wanted, *got)
+
+
+def test_full_speed_with_a_killed_worker_loses_nothing(running: Stack) -> None:
+    """A large tape at full speed over three processors, one of them killed: the replay waits for the take-over, all arrive once."""
+    recorded, symbols, events = running.folder / "tape.ndjson", 500, 1_200_000
+    make_tape(recorded, symbols, events)
+    total = count_events(recorded)
+    start(running, 3, recorded, "max")
+    running.wait("a part of the tape", lambda: running.counts()["events"] > total * 0.1, 60)
+    running.stop("mdp1", signal.SIGKILL)
+    running.wait("the whole tape", lambda: finished(running, total), 90)
+    assert running.counts()["events"] == total
+    assert check_order(running, recorded) == symbols

@@ -1,0 +1,33 @@
+"""The benchmarks of the pipeline, tiny: they run, their workload is checked, their figures are there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.stack import ROOT
+
+FIGURES = {
+    "pipeline": {"events_per_s"},
+    "latency": {"p50_ms", "p99_ms", "p999_ms", "histogram"},
+    "listener": {"events_per_s", "rabbitmq_events_per_s"},
+    "soak": {"growth_mb_mdl", "growth_mb_mdp0", "growth_mb_wds", "growth_mb_redis", "growth_mb_rabbitmq"},
+}
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_a_benchmark_runs_and_gives_its_figures(name: str, rabbitmq_url: str, redis_url: str) -> None:
+    """Each prints one JSON line a figure with value, unit and workload, and nothing that is lost passes unnoticed."""
+    command = [sys.executable, "-m", f"tests.bench.{name}", "--tiny"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["figure"] for line in lines} >= FIGURES[name]
+    for line in lines:
+        assert line["bench"] == name
+        assert {"value", "unit", "workload"} <= line.keys()
+        assert not line.get("lost")
