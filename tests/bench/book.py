@@ -6,6 +6,7 @@ everything asynchronous. `--tiny` runs 2,000 messages made here, so that the ben
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from engine.__main__ import measure, read
 from engine.workload import CANCEL, NEW, Message, parse
+from service.run import GC_THRESHOLD
 from tests.tapes import tape
 
 WORKLOADS = ("normal-seed7", "flash-crash-seed7")
@@ -46,4 +48,5 @@ def made() -> list[Message]:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(*GC_THRESHOLD)  # as every process of ours
     sys.exit(main("--tiny" in sys.argv[1:]))
