@@ -47,7 +47,7 @@ KINDS = {
         Kind("quote", "merge", "quote", DAY_MS, "last trade, best bid and offer, session totals of a symbol", QUOTE_FIELDS),
         Kind("bars:1s", "merge", "bars", DAY_MS, "the one-second bar in the making; history of closed bars", BAR_FIELDS, 120),
         Kind("bars:1m", "merge", "bars", DAY_MS, "the one-minute bar in the making; history of closed bars", BAR_FIELDS, 390),
-        Kind("trades", "event", "trades", DAY_MS, "recent prints of a symbol", PRINT_FIELDS, 50),
+        Kind("trades", "event", "trades", DAY_MS, "recent prints of a symbol", PRINT_FIELDS, 200),
         Kind("board", "rows", "shared", DAY_MS, "ranked symbols", BOARD_FIELDS, 0, False, BOARDS),
         Kind("alerts", "event", "shared", DAY_MS, "new session highs and lows", ALERT_FIELDS, 200, False, ("range",)),
         Kind("halts", "merge", "halts", DAY_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),

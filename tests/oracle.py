@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-PRINTS = 50
+PRINTS = 200
 TRADES, QUOTES = ("T", "XT"), ("Q", "XQ")
 
 

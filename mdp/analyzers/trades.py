@@ -8,12 +8,11 @@ from itertools import islice
 
 import msgspec
 
-from mdc.channels import KINDS
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet, check_room
 from mdp.events import AnyTrade
 
-KEEP = KINDS["trades"].keep
+KEEP = 50  # in memory; the cache keeps more, for clients that resume
 
 
 class PrintData(msgspec.Struct, gc=False):

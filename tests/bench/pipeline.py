@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.stack import ROOT, Stack, stack
 
-PRINTS = 50
+PRINTS = 200
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from tests.stack import ROOT
 FIGURES = {
     "pipeline": {"events_per_s"},
     "latency": {"p50_ms", "p99_ms", "p999_ms", "histogram"},
-    "listener": {"events_per_s", "rabbitmq_events_per_s"},
+    "listener": {"events_per_s"},
     "soak": {"growth_mb_mdl", "growth_mb_mdp0", "growth_mb_wds", "growth_mb_redis", "growth_mb_rabbitmq"},
 }
 

@@ -16,7 +16,7 @@ from mdp.partition import Partition
 from mdq.batch import Batch
 from service.partition import partition_of
 from tests.mdp.mirror import Mirror
-from tests.oracle import differences, expected
+from tests.oracle import PRINTS, differences, expected
 from tests.tapes import tape
 
 PARTITIONS = 8
@@ -102,7 +102,7 @@ def test_a_tape_equals_plain_arithmetic(name: str, seed: int) -> None:
         total += len(prints)
         quote = cache.data(f"quote:{symbol}")
         faults += [f"{symbol} {name}" for name, value in state["quote"].items() if name != "vwap" and quote[name] != value]
-        faults += differences(symbol, state, quote, prints[-50:], bars)
+        faults += differences(symbol, state, quote, prints[-PRINTS:], bars)
     assert not faults, (f"seed {seed}", faults[:5])
     assert total == {"es-2023-12-25": 2_973, "crypto-2021-04-17": 107}[name]
     assert (

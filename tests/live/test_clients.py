@@ -44,10 +44,10 @@ def token(market: Market) -> str:
     return mint_local(market.running.folder)
 
 
-def busiest(market: Market) -> str:
-    """Return the symbol with the largest volume."""
+def busiest(market: Market, rank: int = 0) -> str:
+    """Return the symbol with the largest volume, or one further down."""
     body = market.running.wait("a board", lambda: market.running.redis.get("ch:board:volume"))
-    return str(json.loads(body)["data"]["order"][0])
+    return str(json.loads(body)["data"]["order"][rank])
 
 
 async def test_redis_lost_and_back_empty_is_told_and_mended(market: Market) -> None:
@@ -77,7 +77,8 @@ async def test_a_killed_worker_costs_its_clients_no_event(market: Market) -> Non
     """Clients of a WDS worker that is killed resume on the other one: every print once, in order, none missing."""
     await asyncio.to_thread(market.start)
     url = await asyncio.to_thread(market.start_wds, 2)
-    channel = f"trades:{await asyncio.to_thread(busiest, market)}"
+    # Not the busiest: the cache keeps 200 prints, and a slow machine may need seconds to connect again.
+    channel = f"trades:{await asyncio.to_thread(busiest, market, 9)}"
     async with contextlib.AsyncExitStack() as open_clients:
         watchers = [Watcher(await open_clients.enter_async_context(Client(url, token(market)))) for _ in range(6)]
         tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]

@@ -168,7 +168,7 @@ async def test_snapshots_hold_what_was_written(cache: Any, cache_url: str) -> No
     source.add(flush, "quote:A", {"last": 1.5})
     source.add(flush, "bars:1m:A", {"t": 180_000})
     flush.add_history("bars:1m", "bars:1m:A", [b"[0]", b"[60000]", b"[120000]"])
-    for n in range(60):
+    for n in range(210):
         source.add(flush, "trades:A", n)
     board = {"order": ["B", "A"], "rows": {"A": {"last": 1}, "B": {"last": 2}}}
     flush.add_shared("board", "board:volume", 7, json.dumps(board).encode())
@@ -185,9 +185,9 @@ async def test_snapshots_hold_what_was_written(cache: Any, cache_url: str) -> No
         )
         prints = await made.snapshot("trades:A")
         assert prints is not None
-        assert prints.seq == 60
-        assert json.loads(prints.data) == list(range(10, 60))
-        assert await _data(made, "trades:A", 3) == [57, 58, 59]
+        assert prints.seq == 210
+        assert json.loads(prints.data) == list(range(10, 210))
+        assert await _data(made, "trades:A", 3) == [207, 208, 209]
         assert await _data(made, "bars:1m:A") == {"t": 180_000, "history": [[0], [60_000], [120_000]]}
         assert await _data(made, "bars:1m:A", 1) == {"t": 180_000, "history": [[120_000]]}
         assert await _data(made, "bars:1m:A", 0) == {"t": 180_000, "history": []}

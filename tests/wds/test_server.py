@@ -140,15 +140,15 @@ async def test_bars_bring_history(wds: Server, publisher: Publisher, token: Toke
 
 async def test_events_come_all_and_in_order(wds: Server, publisher: Publisher, token: Token) -> None:
     """At a slow tier events are coalesced in one frame, none is dropped, the snap holds the recent ones."""
-    await publisher.publish("trades:A", *({"price": n} for n in range(60)))
+    await publisher.publish("trades:A", *({"price": n} for n in range(210)))
     talk = await Talk.to(wds.port, token())
     await talk.ask(op="sub", ch=["trades:A"], hz=4)
     snap = await talk.find(t="snap")
-    assert [event["price"] for event in snap["data"]] == list(range(10, 60))
-    await publisher.publish("trades:A", *({"price": n} for n in range(60, 400)))
+    assert [event["price"] for event in snap["data"]] == list(range(10, 210))
+    await publisher.publish("trades:A", *({"price": n} for n in range(210, 550)))
     events = await talk.count(340, t="event")
-    assert [event["data"]["price"] for event in events] == list(range(60, 400))
-    assert [event["prev"] for event in events] == list(range(60, 400))
+    assert [event["data"]["price"] for event in events] == list(range(210, 550))
+    assert [event["prev"] for event in events] == list(range(210, 550))
     await talk.close()
 
 
