@@ -26,7 +26,7 @@ class Level(dict[int, int]):
     """The queue of one price: order id → open quantity in lots, oldest first.
 
     A dict keeps insertion order, forgets from the middle in O(1), and an assignment to a key keeps its place. What it does
-    badly is finding its first key after many first keys were deleted: `gone` counts those until `compact`.
+    badly is finding its first key after many first keys were deleted: `gone` counts deletions until `compact`.
     """
 
     __slots__ = ("gone", "price", "rank", "side")
@@ -38,8 +38,8 @@ class Level(dict[int, int]):
         self.gone = 0
 
     def compact(self) -> None:
-        """Close the gap at the front once walking over it costs more than copying the queue. Cost: amortised O(√orders)."""
-        if self.gone > GONE_MIN and self.gone * self.gone > GONE_MIN * len(self):
+        """Close the gaps once walking over them costs as much as copying the queue. Cost: amortised O(√orders) a deletion."""
+        if self.gone * self.gone > GONE_MIN * len(self):
             queue = list(self.items())
             self.clear()
             self.update(queue)
@@ -70,49 +70,72 @@ class Book:
 
     def cancel(self, sequence: int, order_id: int) -> None:
         """Take a resting order out, or report CANCEL_REJECTED."""
-        level = self.orders.pop(order_id, None)
+        level = self.orders.get(order_id)
         if level is None:
             self.reports.append((CANCEL_REJECTED, sequence, order_id))
             return
         self.reports.append((CANCELED, sequence, level.side, order_id, level.price))
-        del level[order_id]
-        if not level:
-            self._drop(level)
+        self.remove(order_id)
 
     def modify(self, sequence: int, order_id: int, price_ticks: int, size_lots: int) -> None:
         """Take a resting order out and enter it again, last of its new queue; it may trade. Or report MODIFY_REJECTED."""
-        level = self.orders.pop(order_id, None)
+        level = self.orders.get(order_id)
         if level is None:
             self.reports.append((MODIFY_REJECTED, sequence, order_id))
             return
         self.reports.append((MODIFIED, sequence, level.side, order_id, price_ticks, size_lots))
-        del level[order_id]
-        if not level:
-            self._drop(level)
+        self.remove(order_id)
         self._enter(sequence, level.side, order_id, price_ticks, size_lots, 0)
 
-    def _enter(self, sequence: int, side: int, order_id: int, price: int, size: int, ioc: int) -> None:
-        rank = -price if side else price
-        against = self._ranks[1 - side]
-        if against and against[-1] >= -rank:
-            size = self._sweep(sequence, side, order_id, -rank, size)
-            if not size:
-                return
-        if ioc:
-            self.reports.append((CANCELED, sequence, side, order_id, price))
-            return
+    def rest(self, side: int, order_id: int, price_ticks: int, size_lots: int) -> None:
+        """Put an order last into its queue without matching: who calls has matched before. Says nothing."""
+        rank = -price_ticks if side else price_ticks
         level = self._levels[side].get(rank)
         if level is None:
-            level = self._levels[side][rank] = Level(side, price, rank)
+            level = self._levels[side][rank] = Level(side, price_ticks, rank)
             insort(self._ranks[side], rank)
-        level[order_id] = size
+        level[order_id] = size_lots
         self.orders[order_id] = level
+
+    def resize(self, order_id: int, size_lots: int) -> None:
+        """Give a resting order another open quantity in its place. Says nothing."""
+        self.orders[order_id][order_id] = size_lots
+
+    def remove(self, order_id: int) -> None:
+        """Take a resting order out, and its level with it when that becomes empty. Says nothing. Raises: KeyError."""
+        level = self.orders.pop(order_id)
+        del level[order_id]
+        level.gone += 1
+        if not level:
+            self._drop(level)
+
+    def front(self, side: int) -> tuple[int, int] | None:
+        """Return (price, order id) of what trades next on a side, or None. Cost: as `Level.compact` says."""
+        ranks = self._ranks[side]
+        if not ranks:
+            return None
+        level = self._levels[side][ranks[-1]]
+        if level.gone > GONE_MIN:
+            level.compact()
+        return level.price, next(iter(level))
+
+    def _enter(self, sequence: int, side: int, order_id: int, price: int, size: int, ioc: int) -> None:
+        limit = price if side else -price
+        against = self._ranks[1 - side]
+        if against and against[-1] >= limit:
+            size = self._sweep(sequence, side, order_id, limit, size)
+        if size and ioc:
+            self.reports.append((CANCELED, sequence, side, order_id, price))
+        elif size:
+            self.rest(side, order_id, price, size)
 
     def _sweep(self, sequence: int, side: int, taker: int, limit: int, size: int) -> int:
         """Trade against the other side's levels down to rank `limit`; return what is left of `size`."""
         ranks, levels, orders, report = self._ranks[1 - side], self._levels[1 - side], self.orders, self.reports.append
         while size and ranks and ranks[-1] >= limit:
             level = levels[ranks[-1]]
+            if level.gone > GONE_MIN:
+                level.compact()
             price = level.price
             filled = 0
             for maker, resting in level.items():
@@ -139,7 +162,6 @@ class Book:
         for maker in [maker for maker, _ in zip(level, range(filled), strict=False)]:
             del level[maker]
         level.gone += filled
-        level.compact()
 
     def _drop(self, level: Level) -> None:
         """Forget a level that has become empty, so that no best price points at nothing."""
