@@ -224,3 +224,16 @@ AnyEvent = (
     | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed
 )  # fmt: skip
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[AnyEvent])
+
+
+def encode(events: list[Event]) -> bytes:
+    """Return the events of one command as the journal keeps them (MessagePack, names included, so that fields may be added)."""
+    return _ENCODER.encode(events)
+
+
+def decode(payload: bytes) -> list[AnyEvent]:
+    """Return what `encode` was given. Raises: msgspec.DecodeError, ValidationError."""
+    return _DECODER.decode(payload)
