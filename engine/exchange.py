@@ -73,9 +73,9 @@ class Exchange:
         """Cancel what has reached its end, and the orders of accounts that were not heard of in time."""
         state = self.state
         while state.expiries and state.expiries[0][0] <= time_ns:
-            due_ns, order_id = heappop(state.expiries)
+            _, order_id = heappop(state.expiries)
             order = state.orders.get(order_id)
-            if order is not None and order.expire_ns == due_ns:
+            if order is not None:
                 self._matching.cancel(order, CancelReason.EXPIRED)
         while state.timers and state.timers[0][0] <= time_ns:
             due_ns, number = heappop(state.timers)

@@ -211,8 +211,6 @@ class _Scan:
         payload = content[offset + HEADER.size : offset + HEADER.size + size]
         if len(payload) < size:
             return None
-        if index < self.index:
-            raise self._damaged(f"index {index} comes again")
         if chain != _chained(self.chain, index, time_ns, payload):
             raise JournalDamaged(self._path, offset, index, "the hash does not follow from the record and those before it")
         self.offset, self.chain, self.index = offset + HEADER.size + size, chain, index + 1

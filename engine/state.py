@@ -163,7 +163,7 @@ class State:
             self.forget(order)
         self._reserve(order, event.size_lots - order.size_lots)
         order.size_lots, order.price_ticks, order.stop_ticks = event.size_lots, event.price_ticks, event.stop_ticks
-        if event.kept and order.shown_lots > order.leaves_lots:
+        if order.shown_lots > order.leaves_lots:
             order.shown_lots = order.leaves_lots
             self.markets[order.terms.symbol].book.resize(order.order_id, order.shown_lots)
 

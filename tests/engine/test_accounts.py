@@ -118,6 +118,31 @@ def test_without_insurance_the_most_profitable_other_side_is_deleveraged() -> No
     assert desk.exchange.state.ledger.lots(1, X) == -60
 
 
+def test_insurance_that_cannot_cover_the_deficit_is_not_touched() -> None:
+    """It is empty for this one: 1,000 are missing, 1,000 would leave it with nothing."""
+    events = poor(insurance=1_000).do(cm.SetMark(X, 80))
+    assert moved(events) == [(4, 1, 100, 8_000, MoveReason.DELEVERAGE)]
+    assert paid(events) == [(1, 4, 1_000, MoveReason.DEFICIT)]
+    assert len(moved(poor(insurance=1_001).do(cm.SetMark(X, 80)))) == 1
+
+
+def test_a_shared_deficit_is_paid_to_the_unit() -> None:
+    """Shares are rounded up, the last one pays what is left; nobody gains by it."""
+    desk = Desk()
+    desk.do(cm.Deposit(4, 300))
+    for seller in (1, 2, 3):
+        meet(desk, seller, 4, 10, 100)
+    events = desk.do(cm.SetMark(X, 60))
+    assert [amount for _, _, amount, _ in paid(events)] == [300, 300, 300]
+    desk = Desk()
+    desk.do(cm.Deposit(4, 301))
+    for seller in (1, 2, 3):
+        meet(desk, seller, 4, 10, 100)
+    events = desk.do(cm.SetMark(X, 60))
+    assert [amount for _, _, amount, _ in paid(events)] == [300, 300, 299]
+    assert balance(desk, 4) == 0
+
+
 def test_nothing_is_liquidated_while_trading_is_suspended() -> None:
     """The mark waits; when the last reason is lifted it is processed and what is due happens."""
     desk = poor(insurance=10_000)
