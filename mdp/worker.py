@@ -259,7 +259,7 @@ class Worker:
             ROUND.observe(took * 1000)
             self._stats.flush_ms = took * 1000
             # Under load flush less often, so that flushing takes at most a third of the time: more events share a document.
-            pause = min(most, max(least, 2 * took))
+            pause = min(most, max(least - took, 2 * took))
             self._stats.interval_ms = pause * 1000
 
     async def _flush(self, many: list[Owned]) -> None:
