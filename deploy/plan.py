@@ -101,6 +101,8 @@ def _pipeline(
     admin = (("mdl", ports["MDL_ADMIN_PORT"]), ("mdp", ports["MDP_ADMIN_PORT"]))
     if settings.embedded_queue:
         both = {**mdl, **mdp, "MDQ_URL": "memory://local"}
+        if settings.embedded_cache:
+            both |= {"MDP_FLUSH_MS": str(settings.embedded_flush_ms)}
         return [Process("pipeline", ("-m", "deploy.pipeline"), 0, both, admin)]
     found = [Process("mdl", ("-m", "mdl"), 0, mdl, admin[:1])]
     for worker in range(settings.mdp_workers):

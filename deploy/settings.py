@@ -32,6 +32,13 @@ class LocalSettings(ComponentSettings):
 
     mdp_workers: int = Field(1, ge=1, le=64, validation_alias="MDP_WORKERS", description="processors (RabbitMQ only)")
     wds_workers: int = Field(1, ge=1, le=64, validation_alias="WDS_WORKERS", description="processes on WDS_PORT")
+    embedded_flush_ms: int = Field(
+        100,
+        ge=5,
+        le=400,
+        validation_alias="MDP_FLUSH_MS",
+        description="the embedded cache is ten times slower than Redis: 50 there",
+    )
     wds_subs_max: int = Field(
         10_000, ge=1, validation_alias="WDS_SUBS_MAX", description="channels a page may follow; the service's own default is 200"
     )

@@ -10,6 +10,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
+from zlib import crc32
 
 import msgspec
 from msgspec import Raw
@@ -17,7 +18,7 @@ from msgspec import Raw
 from wds import delta
 from wds.channel import Channel, Entry
 from wds.delta import Board
-from wds.protocol import Event, Hz, Lost, Rows, Snap, Upd, encode
+from wds.protocol import PHASES, Event, Hz, Lost, Rows, Snap, Upd, encode
 
 EVENTS_PER_FRAME_MAX = 200
 Wrap = Callable[[bytes], bytes]
@@ -66,6 +67,7 @@ class Group:
         "late",
         "life",
         "lost",
+        "phase",
         "seq",
         "state",
         "ts",
@@ -76,6 +78,7 @@ class Group:
     def __init__(self, channel: Channel, hz: Hz, wanted: frozenset[str] | None, wrap: Wrap) -> None:
         self.channel = channel
         self.hz = hz
+        self.phase = crc32(channel.name.encode()) % PHASES[hz]
         self.wanted = wanted
         self.wrap = wrap
         self.life = 0
@@ -169,20 +172,20 @@ class Group:
     def flush(self, cork: Cork | None = None) -> Sent:
         """Bring the members from the last position to the channel's current state. Never awaits, never waits.
 
-        With a `cork` the frames of fast members are laid there; who gave it writes each member's all at once.
+        With a `cork` the frames of fast members are laid there, unwrapped; who gave it writes each member's all at once.
         """
         frames = self._advance()
         written = len(frames) * len(self.fast)
         if frames:
-            blob = b"".join(map(self.wrap, frames))
             if cork is None:
+                blob = b"".join(map(self.wrap, frames))
                 # A member whose buffer fills in this loop leaves `fast` while we go on over the old list: its cursor is
                 # already at the new position, and it does get these bytes.
                 for write in self.writes():
                     write(blob)
             else:
                 for member in self.fast:
-                    cork[member].append(blob)
+                    cork[member] += frames
         held = self._bring_late() if self.late else 0
         lost, self.lost = self.lost, 0
         return Sent(written, held if frames else 0, lost)

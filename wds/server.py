@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import secrets
 from collections.abc import Coroutine
@@ -32,7 +33,7 @@ from wds.hub import Hub
 from wds.keys import KeySource, local_key
 from wds.limits import Census
 from wds.outbox import Ladder, Step
-from wds.protocol import DRAINING, PERIOD_S, GetOutcome, Hz, error
+from wds.protocol import DRAINING, PERIOD_S, PHASES, GetOutcome, Hz, error
 from wds.session import Session, SessionLimits
 from wds.settings import WdsSettings
 from wds.tokens import KeyRing, TokenRefused
@@ -260,14 +261,14 @@ class Server:
             self.failed.set_result(fault)
 
     async def _tick(self, hz: Hz) -> None:
-        period_s = PERIOD_S[hz]
+        step_s = PERIOD_S[hz] / PHASES[hz]
         loop = asyncio.get_running_loop()
         at = loop.time()
-        while True:
-            at = max(at + period_s, loop.time())
+        for phase in itertools.cycle(range(PHASES[hz])):
+            at = max(at + step_s, loop.time())
             await asyncio.sleep(at - loop.time())
             began_ns = self.now_ns()
-            self.hub.tick(hz, began_ns)
+            self.hub.tick(hz, phase, began_ns)
             self.upstream.account(began_ns)
 
     async def _look_after(self) -> None:

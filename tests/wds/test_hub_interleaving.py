@@ -16,7 +16,7 @@ from tests.wds.upstream import Cache, Wire
 from wds.freshness import Freshness
 from wds.hub import Hub, Member, Want
 from wds.outbox import Ladder
-from wds.protocol import TIERS, Since
+from wds.protocol import PHASES, TIERS, Since
 
 QUOTE, BARS, BOARD, TRADES = "quote:A", "bars:1m:A", "board:gainers", "trades:A"
 CHANNELS = (QUOTE, BARS, BOARD, TRADES)
@@ -124,7 +124,8 @@ class Simulation:
                     client.replica.forget(channel)
 
     def tick(self) -> None:
-        self.hub.tick(self.random.choice(self.tiers), self.wire.now_ns)
+        hz = self.random.choice(self.tiers)
+        self.hub.tick(hz, self.random.randrange(PHASES[hz]), self.wire.now_ns)
 
     def time(self) -> None:
         self.wire.now_ns += self.random.randint(100, 2000) * 1_000_000
@@ -172,7 +173,8 @@ class Simulation:
             self.hub.on_buffer(client.member, 0, self.wire.now_ns)
             self.hub.pause(client.member, False, self.wire.now_ns)
         for hz in TIERS:
-            self.hub.tick(hz, self.wire.now_ns)
+            for phase in range(PHASES[hz]):
+                self.hub.tick(hz, phase, self.wire.now_ns)
         self.wire.settle()
         for client in self.clients:
             assert not client.joining
