@@ -39,6 +39,7 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
     """A linear perpetual contract.
 
     `lot_tick_units`: money for one lot and one tick. `band_ppm`: how far from the mark an order's price may be, 0 = any.
+    `tick_size` (price of one tick) and `lot_size` (base asset in one lot) are decimals for people; nothing is decided by them.
     """
 
     symbol: str
@@ -51,6 +52,8 @@ class Instrument(msgspec.Struct, frozen=True, gc=False):
     band_ppm: int = 0
     size_lots_max: int = 1_000_000
     price_ticks_max: int = 10_000_000
+    tick_size: str = "1"
+    lot_size: str = "1"
 
 
 class CreateInstrument(Command, frozen=True):
@@ -161,3 +164,36 @@ class Fund(Command, frozen=True):
 
 class Tick(Command, frozen=True):
     """Only time passes: orders expire, timers run out."""
+
+
+class CheckLiveness(Command, frozen=True):
+    """A milestone of an outside service; it comes back in sequence, in the messages."""
+
+    check_id: str
+    source: str
+
+
+class CreateStore(Command, frozen=True):
+    """Keep messages for a consumer from now on; a store that exists stays as it is."""
+
+    store_id: str
+
+
+class DeleteStore(Command, frozen=True):
+    """Forget a store and what it keeps."""
+
+    store_id: str
+
+
+class PurgeStore(Command, frozen=True):
+    """A consumer has all messages up to `message_index`, inclusive."""
+
+    store_id: str
+    message_index: int
+
+
+class ConfigureStore(Command, frozen=True):
+    """Set from which age in ms of its oldest message on a store suspends trading."""
+
+    store_id: str
+    age_ms_max: int

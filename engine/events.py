@@ -34,6 +34,9 @@ class RejectReason(StrEnum):
     POST_ONLY = "PostOnlyWouldTrade"
     REDUCE_ONLY = "ReduceOnlyWouldIncrease"
     MARGIN = "InsufficientMargin"
+    UNKNOWN_STORE = "UnknownStore"
+    INVALID_STORE = "InvalidStore"
+    INVALID_INDEX = "InvalidIndex"
 
 
 class CancelReason(StrEnum):
@@ -219,10 +222,45 @@ class Resumed(Event, frozen=True, tag="trading.resumed"):
     reason: str
 
 
+class LivenessChecked(Event, frozen=True, tag="liveness.checked"):
+    """A milestone of an outside service; nothing changed."""
+
+    check_id: str
+    source: str
+
+
+class StoreCreated(Event, frozen=True, tag="store.created"):
+    """Messages above `after_index` are kept for a consumer."""
+
+    store_id: str
+    after_index: int
+
+
+class StoreDeleted(Event, frozen=True, tag="store.deleted"):
+    """A consumer's messages are no longer kept."""
+
+    store_id: str
+
+
+class StorePurged(Event, frozen=True, tag="store.purged"):
+    """A consumer has all messages up to `message_index`, inclusive."""
+
+    store_id: str
+    message_index: int
+
+
+class StoreConfigured(Event, frozen=True, tag="store.configured"):
+    """From this age in ms of its oldest message on, a store suspends trading."""
+
+    store_id: str
+    age_ms_max: int
+
+
 AnyEvent = (
     InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped | OrderTriggered
     | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
-    | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed
+    | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
+    | StoreConfigured
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

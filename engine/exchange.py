@@ -23,6 +23,9 @@ from engine.state import Order, State
 DAY_NS = 86_400 * 10**9
 TIMEOUT_NS_MAX = DAY_NS
 RATE_PPM_MAX = PPM  # funding of the whole value
+NAME_LENGTH_MAX = 64
+STORES_MAX = 64
+AGE_MS_MAX = 10 * 365 * 86_400_000
 
 
 class Exchange:
@@ -40,6 +43,8 @@ class Exchange:
             cm.CancelAllAfter: self._cancel_all_after, cm.KillSwitch: self._kill_switch, cm.Suspend: self._suspend,
             cm.Resume: self._resume, cm.SetMark: self._set_mark, cm.Fund: self._fund, cm.Tick: self._tick,
             cm.Deposit: self._deposit, cm.Withdraw: self._withdraw, cm.CreateInstrument: self._create,
+            cm.CheckLiveness: self._check_liveness, cm.CreateStore: self._create_store, cm.DeleteStore: self._delete_store,
+            cm.PurgeStore: self._purge_store, cm.ConfigureStore: self._configure_store,
         }  # fmt: skip
 
     def decide(self, index: int, time_ns: int, command: cm.Command) -> list[Event]:
@@ -271,3 +276,44 @@ class Exchange:
             self._emit(ev.InstrumentCreated(command.instrument, command.mark_ticks))
         else:
             self._reject(command, reason)
+
+    # The consumers of messages
+
+    def _check_liveness(self, index: int, time_ns: int, command: cm.CheckLiveness) -> None:
+        if not 0 < len(command.check_id) <= NAME_LENGTH_MAX or len(command.source) > NAME_LENGTH_MAX:
+            self._reject(command, RejectReason.INVALID_COMBINATION)
+        else:
+            self._emit(ev.LivenessChecked(command.check_id, command.source))
+
+    def _create_store(self, index: int, time_ns: int, command: cm.CreateStore) -> None:
+        stores = self.state.stores
+        if len(command.store_id) > NAME_LENGTH_MAX or (command.store_id not in stores and len(stores) >= STORES_MAX):
+            self._reject(command, RejectReason.INVALID_STORE)
+        elif command.store_id not in stores:
+            self._emit(ev.StoreCreated(command.store_id, index))
+
+    def _delete_store(self, index: int, time_ns: int, command: cm.DeleteStore) -> None:
+        if self._known_store(command, command.store_id):
+            self._emit(ev.StoreDeleted(command.store_id))
+
+    def _purge_store(self, index: int, time_ns: int, command: cm.PurgeStore) -> None:
+        """Purging again what is purged changes nothing; what has not been sent yet cannot be purged."""
+        if not self._known_store(command, command.store_id):
+            return
+        if not 0 <= command.message_index < index:
+            self._reject(command, RejectReason.INVALID_INDEX)
+        elif command.message_index > self.state.stores[command.store_id].purged_index:
+            self._emit(ev.StorePurged(command.store_id, command.message_index))
+
+    def _configure_store(self, index: int, time_ns: int, command: cm.ConfigureStore) -> None:
+        if not self._known_store(command, command.store_id):
+            return
+        if not 0 < command.age_ms_max <= AGE_MS_MAX:
+            self._reject(command, RejectReason.INVALID_AMOUNT)
+        else:
+            self._emit(ev.StoreConfigured(command.store_id, command.age_ms_max))
+
+    def _known_store(self, command: cm.Command, store_id: str) -> bool:
+        if store_id not in self.state.stores:
+            self._reject(command, RejectReason.UNKNOWN_STORE)
+        return store_id in self.state.stores

@@ -20,6 +20,7 @@ from engine.commands import FEES, INSURANCE, PlaceOrder
 
 CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
 ORDERS_MAX = 1_000  # open ones by account
+STORE_AGE_MS_MAX = 21_600_000  # six hours
 
 
 class Order(msgspec.Struct):
@@ -53,6 +54,15 @@ class Market:
         self.stops: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
 
 
+class Store(msgspec.Struct):
+    """A consumer's place in the messages: it has all up to `purged_index`; its first one ever was at or above `first_index`."""
+
+    store_id: str
+    first_index: int
+    purged_index: int
+    age_ms_max: int = STORE_AGE_MS_MAX
+
+
 class State:
     """Everything that decides what happens next."""
 
@@ -62,6 +72,8 @@ class State:
         self.orders: dict[int, Order] = {}
         self.trades = 0
         self.suspended: set[str] = set()
+        self.stores: dict[str, Store] = {}
+        self.message_index = 0  # of the last command that had a message, 0 = none yet
         # Heaps of what falls due; entries whose order is gone or whose deadline has moved are skipped. Not part of the hash.
         self.expiries: list[tuple[int, int]] = []
         self.timers: list[tuple[int, int]] = []
@@ -72,6 +84,8 @@ class State:
             ev.FundingCharged: self._funding, ev.PositionMoved: self._position_moved, ev.MoneyMoved: self._money_moved,
             ev.TimerSet: self._timer_set, ev.KillSwitchSet: self._kill_switch, ev.Suspended: self._suspended,
             ev.Resumed: self._resumed, ev.OrderRejected: _nothing, ev.CancelRejected: _nothing, ev.CommandRejected: _nothing,
+            ev.LivenessChecked: _nothing, ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
+            ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured,
         }  # fmt: skip
 
     def apply(self, event: ev.Event) -> None:
@@ -90,6 +104,7 @@ class State:
             [_account_of(account) for _, account in sorted(ledger.accounts.items())],
             [order for _, order in sorted(self.orders.items())],
             [self.trades, ledger.deposited_units, sorted(self.suspended)],
+            [self.message_index, [store for _, store in sorted(self.stores.items())]],
         ]
 
     def _market_of(self, symbol: str) -> list[Any]:
@@ -235,9 +250,21 @@ class State:
     def _resumed(self, event: ev.Resumed) -> None:
         self.suspended.remove(event.reason)
 
+    def _store_created(self, event: ev.StoreCreated) -> None:
+        self.stores[event.store_id] = Store(event.store_id, event.after_index + 1, event.after_index)
+
+    def _store_deleted(self, event: ev.StoreDeleted) -> None:
+        del self.stores[event.store_id]
+
+    def _store_purged(self, event: ev.StorePurged) -> None:
+        self.stores[event.store_id].purged_index = event.message_index
+
+    def _store_configured(self, event: ev.StoreConfigured) -> None:
+        self.stores[event.store_id].age_ms_max = event.age_ms_max
+
 
 def _nothing(_: ev.Event) -> None:
-    """A rejection changes nothing."""
+    """A rejection or a milestone changes nothing."""
 
 
 def _stop_key(order: Order) -> tuple[int, int]:
