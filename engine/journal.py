@@ -23,21 +23,28 @@ from zlib import crc32
 from service.errors import OperatorError
 
 PREFACE = struct.Struct("<8sQ16sI")  # magic, first index, chain so far, CRC of these
-HEADER = struct.Struct("<IQQ16sI")  # payload bytes, index, time in ns, chain with this record, CRC of these
-CHAINED = struct.Struct("<16sQQ")  # chain before, index, time in ns; the payload follows
-MAGIC = b"TLJRNL01"
+HEADER = struct.Struct("<IIQQ16sI")  # payload bytes, message bytes, index, time in ns, chain with this record, CRC of these
+SUMMED = struct.Struct("<IIQQ16s")  # the header before its CRC
+CHAINED = struct.Struct("<16sQQI")  # chain before, index, time in ns, payload bytes; payload and message follow
+MAGIC = b"TLJRNL02"
 CHAIN_BYTES = 16
 SEGMENT_BYTES_MAX = 64 << 20
-PAYLOAD_BYTES_MAX = 16 << 20
+RECORD_BYTES_MAX = 64 << 20
+READ_BYTES = 4 << 20
 START = bytes(CHAIN_BYTES)
 
 
 class Record(NamedTuple):
-    """What one command did. `command_index` rises from record to record and may leave holes."""
+    """What one command did, and the message it had for consumers. `command_index` rises and may leave holes.
+
+    `chain` is the hash of this record and all before it: two journals with the same chain at an index are the same up to it.
+    """
 
     command_index: int
     time_ns: int
     payload: bytes
+    message: bytes
+    chain: bytes
 
 
 class JournalDamaged(OperatorError):
@@ -65,25 +72,28 @@ class Journal:
         self._group: list[bytes] = []
         self._file = -1
         self._size = 0
-        self._chain = chain
         self._broken = False
+        self.chain = chain  # of the last record appended
         self.last_index = last  # of the last record appended
         if segment is not None:
             self._file = os.open(segment, os.O_WRONLY | os.O_APPEND)
             self._size = os.fstat(self._file).st_size
 
-    def append(self, index: int, time_ns: int, payload: bytes) -> None:
-        """Add a record to the group that the next `commit` writes. Cost: one hash and one CRC of the payload."""
+    def append(self, index: int, time_ns: int, payload: bytes, message: bytes = b"") -> Record:
+        """Add a record to the group that the next `commit` writes, and return it. Cost: one hash and one CRC of its bytes."""
         assert index > self.last_index, f"index {index} comes after {self.last_index}"
-        assert len(payload) <= PAYLOAD_BYTES_MAX, f"record {index} has {len(payload)} bytes"
+        size, extra = len(payload), len(message)
+        assert size + extra <= RECORD_BYTES_MAX, f"record {index} has {size + extra} bytes"
         if self._file < 0 or self._size >= self._segment_bytes_max:
             self.commit()
             self._begin_segment(index)
-        self._chain = _chained(self._chain, index, time_ns, payload)
-        record = _header(len(payload), index, time_ns, self._chain) + payload
-        self._group.append(record)
-        self._size += len(record)
+        body = payload + message if extra else payload
+        self.chain = chain = blake2b(CHAINED.pack(self.chain, index, time_ns, size) + body, digest_size=CHAIN_BYTES).digest()
+        summed = SUMMED.pack(size, extra, index, time_ns, chain)
+        self._group.append(summed + crc32(summed).to_bytes(4, "little") + body)
+        self._size += HEADER.size + len(body)
         self.last_index = index
+        return Record(index, time_ns, payload, message, chain)
 
     def commit(self) -> None:
         """Write the group and wait until the disk has it. Raises: JournalRefused; the file then ends where it did before."""
@@ -110,7 +120,7 @@ class Journal:
     def _begin_segment(self, index: int) -> None:
         self.close()
         path = self._folder / f"{index:020d}.journal"
-        preface = struct.pack("<8sQ16s", MAGIC, index, self._chain)
+        preface = struct.pack("<8sQ16s", MAGIC, index, self.chain)
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o640)
             _write_all(self._file, preface + struct.pack("<I", crc32(preface)))
@@ -130,17 +140,19 @@ def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Jo
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = segments(folder)
-        if paths and _is_torn_preface(paths[-1].read_bytes()):
+        if paths and _is_torn_preface(_first_bytes(paths[-1])):
             paths.pop().unlink()
             _sync_folder(folder)
         if not paths:
             return Journal(folder, None, -1, START, segment_bytes_max)
-        scan = _Scan(paths[-1], is_last=True)
-        last = int(paths[-1].stem) - 1
-        for record in scan:
-            last = record.command_index
-        if scan.offset < paths[-1].stat().st_size:
-            os.truncate(paths[-1], scan.offset)
+        scan = _Scan(paths[-1])
+        while scan.take():
+            pass
+        last = scan.index - 1
+        size = scan.offset
+        scan.close()
+        if size < paths[-1].stat().st_size:
+            os.truncate(paths[-1], size)
         return Journal(folder, paths[-1], last, scan.chain, segment_bytes_max)
     except OSError as error:
         raise OperatorError(f"Cannot open the journal {folder}: {error}", "Give a folder that can be written") from None
@@ -149,21 +161,14 @@ def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Jo
 def read(folder: Path, after_index: int = -1) -> Iterator[Record]:
     """Yield the committed records above `after_index`, oldest first; a torn end is passed over, not cut.
 
-    Raises: JournalDamaged, when it gets there. Cost: skips whole segments below `after_index`; one segment in memory.
+    Raises: JournalDamaged, when it gets there. Cost: skips whole segments below `after_index`.
     """
-    paths = segments(folder)
-    firsts = [int(path.stem) for path in paths[1:]]  # a segment ends below the first index of the next one
-    needed = [path for path, first in zip_longest(paths, firsts) if first is None or first > after_index + 1]
-    chain = None
-    for path in needed:
-        is_last = path == paths[-1]
-        if is_last and _is_torn_preface(path.read_bytes()):
-            return
-        scan = _Scan(path, is_last)
-        if chain is not None and scan.chain != chain:
-            raise JournalDamaged(path, 0, int(path.stem), "it does not follow the segment before it")
-        yield from (record for record in scan if record.command_index > after_index)
-        chain = scan.chain
+    tail = Tail(folder, after_index)
+    try:
+        while records := tail.take():
+            yield from records
+    finally:
+        tail.close()
 
 
 def segments(folder: Path) -> list[Path]:
@@ -171,59 +176,143 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.journal"))
 
 
-class _Scan:
-    """Walks over one segment; `offset` and `chain` are those behind the last good record."""
+class Tail:
+    """A reader that goes on where it stopped, also in a journal that is being written: `take` again finds what came since.
 
-    def __init__(self, path: Path, is_last: bool) -> None:
-        self._path = path
-        self._is_last = is_last
-        self._content = path.read_bytes()
+    It may see a group before the writer knows that the disk has it: clamp by the writer's committed index, or compare chains.
+    """
+
+    def __init__(self, folder: Path, after_index: int = -1) -> None:
+        self._folder = folder
+        self._after_index = after_index
+        self._scan: _Scan | None = None
+
+    def take(self) -> list[Record]:
+        """Return the next records, some megabytes at most; none at the end. Raises: JournalDamaged."""
+        while self._scan is not None or self._step():
+            assert self._scan is not None
+            records = self._scan.take()
+            if not records and self._later():
+                records = self._scan.take()  # what was written before the next segment began
+                if not records and not self._step():
+                    return []
+            elif not records:
+                return []
+            if wanted := [record for record in records if record.command_index > self._after_index]:
+                self._after_index = wanted[-1].command_index
+                return wanted
+        return []
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._scan is not None:
+            self._scan.close()
+            self._scan = None
+
+    def _later(self) -> list[Path]:
+        """Return the segments to read after the one at hand; one that is only being made is not there yet."""
+        paths = segments(self._folder)
+        if paths and _is_torn_preface(_first_bytes(paths[-1])):
+            paths.pop()
+        if self._scan is not None:
+            return [path for path in paths if path > self._scan.path]
+        firsts = [int(path.stem) for path in paths[1:]]  # a segment ends below the first index of the next one
+        return [path for path, first in zip_longest(paths, firsts) if first is None or first > self._after_index + 1]
+
+    def _step(self) -> bool:
+        """Go on to the next segment, if there is one; the one before must end with a whole record."""
+        done, later = self._scan, self._later()
+        if not later:
+            return False
+        if done is not None:
+            done.close()
+            if not done.at_end():
+                raise done.damaged("it ends within a record, and there is a later segment")
+        self._scan = _Scan(later[0])
+        if done is not None and self._scan.chain != done.chain:
+            raise JournalDamaged(later[0], 0, int(later[0].stem), "it does not follow the segment before it")
+        return True
+
+
+class _Scan:
+    """Walks over one segment; `offset`, `index` and `chain` are those behind the last good record."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.index = int(path.stem)  # the lowest that may come next
         self.offset = PREFACE.size
-        magic, first, self.chain, checksum = PREFACE.unpack_from(self._padded())
-        if magic != MAGIC or first != self.index or checksum != crc32(self._content[: PREFACE.size - 4]):
-            raise self._damaged("its first bytes are not those of a segment")
+        self._file = path.open("rb", buffering=0)
+        content = self._file.read(PREFACE.size)
+        magic, first, self.chain, checksum = PREFACE.unpack(content.ljust(PREFACE.size, b"\0"))
+        if magic != MAGIC or first != self.index or checksum != crc32(content[: PREFACE.size - 4]):
+            self.close()
+            raise self.damaged("its first bytes are not those of a segment")
 
-    def _padded(self) -> bytes:
-        return self._content.ljust(PREFACE.size, b"\0")
+    def close(self) -> None:
+        self._file.close()
 
-    def _damaged(self, why: str) -> JournalDamaged:
-        return JournalDamaged(self._path, self.offset, self.index, why)
+    def at_end(self) -> bool:
+        """Return whether the last good record ends the file."""
+        return self.offset == self.path.stat().st_size
 
-    def __iter__(self) -> Iterator[Record]:
-        while self.offset < len(self._content):
-            record = self._next()
-            if record is None:
-                if not self._is_last:
-                    raise self._damaged("it ends within a record, and there is a later segment")
-                return
-            yield record
+    def damaged(self, why: str) -> JournalDamaged:
+        return JournalDamaged(self.path, self.offset, self.index, why)
 
-    def _next(self) -> Record | None:
-        """Return the record at `offset`, or None for what a crash leaves: too few bytes, or zeros up to the end."""
-        content, offset = self._content, self.offset
-        header = content[offset : offset + HEADER.size]
-        if len(header) < HEADER.size or (not any(header) and not any(content[offset:])):
+    def take(self) -> list[Record]:
+        """Return the next whole records, about `READ_BYTES` of them; none at the end or before a torn record."""
+        content = os.pread(self._file.fileno(), READ_BYTES, self.offset)
+        needed = self._needed(content)
+        if needed > len(content):
+            content = os.pread(self._file.fileno(), needed, self.offset)
+        records: list[Record] = []
+        began = self.offset
+        try:
+            while (record := self._next(content, self.offset - began)) is not None:
+                self.offset += HEADER.size + len(record.payload) + len(record.message)
+                self.chain, self.index = record.chain, record.command_index + 1
+                records.append(record)
+        except JournalDamaged:
+            if not records:  # else what is good comes first, and the next call raises
+                raise
+        return records
+
+    def _needed(self, content: bytes) -> int:
+        """Return how many bytes the first record has, as far as its header can be believed."""
+        header = content[: HEADER.size]
+        if len(header) < HEADER.size or HEADER.unpack(header)[-1] != crc32(header[:-4]):
+            return 0
+        size, extra, *_ = HEADER.unpack(header)
+        return HEADER.size + int(size) + int(extra)
+
+    def _next(self, content: bytes, at: int) -> Record | None:
+        """Return the record at `at`, or None for what a crash leaves: too few bytes, or zeros up to the file's end."""
+        header = content[at : at + HEADER.size]
+        if len(header) < HEADER.size or (not any(header) and self._only_zeros()):
             return None
-        size, index, time_ns, chain, checksum = HEADER.unpack(header)
+        size, extra, index, time_ns, chain, checksum = HEADER.unpack(header)
         if checksum != crc32(header[:-4]):
-            raise self._damaged("the header's checksum is wrong")
-        payload = content[offset + HEADER.size : offset + HEADER.size + size]
-        if len(payload) < size:
+            raise self.damaged("the header's checksum is wrong")
+        start = at + HEADER.size
+        body = content[start : start + size + extra]
+        if len(body) < size + extra:
             return None
-        if chain != _chained(self.chain, index, time_ns, payload):
-            raise JournalDamaged(self._path, offset, index, "the hash does not follow from the record and those before it")
-        self.offset, self.chain, self.index = offset + HEADER.size + size, chain, index + 1
-        return Record(index, time_ns, payload)
+        if chain != blake2b(CHAINED.pack(self.chain, index, time_ns, size) + body, digest_size=CHAIN_BYTES).digest():
+            raise JournalDamaged(self.path, self.offset, index, "the hash does not follow from the record and those before it")
+        return Record(index, time_ns, body[:size], body[size:], chain)
+
+    def _only_zeros(self) -> bool:
+        """Return whether nothing but zeros follows; asked once, where the file was enlarged before it was written."""
+        at = self.offset
+        while content := os.pread(self._file.fileno(), READ_BYTES, at):
+            if any(content):
+                return False
+            at += len(content)
+        return True
 
 
-def _chained(chain: bytes, index: int, time_ns: int, payload: bytes) -> bytes:
-    return blake2b(CHAINED.pack(chain, index, time_ns) + payload, digest_size=CHAIN_BYTES).digest()
-
-
-def _header(size: int, index: int, time_ns: int, chain: bytes) -> bytes:
-    fields = struct.pack("<IQQ16s", size, index, time_ns, chain)
-    return fields + struct.pack("<I", crc32(fields))
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(PREFACE.size)
 
 
 def _is_torn_preface(content: bytes) -> bool:

@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from engine.journal import HEADER, PREFACE, JournalDamaged, JournalRefused, Record, open_journal, read, segments
+from engine.journal import HEADER, PREFACE, JournalDamaged, JournalRefused, Tail, open_journal, read, segments
 
-RECORDS = [Record(3 * n + 2, 1_000 + n, bytes([n % 251]) * (n % 40)) for n in range(30)]
+Sent = tuple[int, int, bytes, bytes]  # index, time, payload, message
+AFTER, AGAIN = (1_000, 1, b"after", b""), (500, 2, b"again", b"{}")
+SENT: list[Sent] = [(3 * n + 2, 1_000 + n, bytes([n % 251]) * (n % 40), b'{"n":%d}' % n * (n % 3)) for n in range(30)]
 
 
-def written(folder: Path, records: list[Record] = RECORDS, segment_bytes_max: int = 1 << 20) -> Path:
+def sent(folder: Path, after_index: int = -1) -> list[Sent]:
+    """Return what can be read, without the chain."""
+    return [record[:4] for record in read(folder, after_index)]
+
+
+def written(folder: Path, records: list[Sent] = SENT, segment_bytes_max: int = 1 << 20) -> Path:
     """Write records in groups of three; return the folder."""
     journal = open_journal(folder, segment_bytes_max)
     for count, record in enumerate(records, 1):
@@ -31,9 +38,9 @@ def test_what_was_committed_comes_back(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     journal.append(1_000, 5, b"never committed")
     journal.close()
-    assert list(read(tmp_path)) == RECORDS
-    assert list(read(tmp_path, after_index=32)) == [record for record in RECORDS if record.command_index > 32]
-    assert open_journal(tmp_path).last_index == RECORDS[-1].command_index
+    assert sent(tmp_path) == SENT
+    assert sent(tmp_path, after_index=32) == [record for record in SENT if record[0] > 32]
+    assert open_journal(tmp_path).last_index == SENT[-1][0]
 
 
 def test_an_empty_folder_is_an_empty_journal(tmp_path: Path) -> None:
@@ -44,11 +51,11 @@ def test_an_empty_folder_is_an_empty_journal(tmp_path: Path) -> None:
 
 def test_a_journal_goes_on_over_restarts_and_segments(tmp_path: Path) -> None:
     """Small segments, a restart after each record."""
-    for record in RECORDS:
+    for record in SENT:
         written(tmp_path, [record], segment_bytes_max=200)
     assert len(segments(tmp_path)) > 5
-    assert list(read(tmp_path)) == RECORDS
-    assert list(read(tmp_path, after_index=50)) == [record for record in RECORDS if record.command_index > 50]
+    assert sent(tmp_path) == SENT
+    assert sent(tmp_path, after_index=50) == [record for record in SENT if record[0] > 50]
 
 
 def test_a_crash_at_any_byte_loses_nothing_that_was_complete(tmp_path: Path) -> None:
@@ -56,20 +63,20 @@ def test_a_crash_at_any_byte_loses_nothing_that_was_complete(tmp_path: Path) -> 
     whole = written(tmp_path / "whole")
     (source,) = segments(whole)
     content, ends = source.read_bytes(), [PREFACE.size]
-    for record in RECORDS:
-        ends.append(ends[-1] + HEADER.size + len(record.payload))
+    for record in SENT:
+        ends.append(ends[-1] + HEADER.size + len(record[2]) + len(record[3]))
     assert len(content) == ends[-1] > 1_000
     cut = tmp_path / "cut"
     cut.mkdir()
     path = cut / source.name
     for length in range(len(content)):
         path.write_bytes(content[:length] + bytes(length % 3 * 50))  # some file systems leave zeros
-        kept = RECORDS[: max(0, sum(end <= length for end in ends) - 1)]
+        kept = SENT[: max(0, sum(end <= length for end in ends) - 1)]
         if length % 3 and length not in (0, *ends):
             continue  # a record that ends in zeros is damage unless all of it is zeros
-        assert list(read(cut)) == kept
-        written(cut, [Record(1_000, 1, b"after")])
-        assert list(read(cut)) == [*kept, Record(1_000, 1, b"after")]
+        assert sent(cut) == kept
+        written(cut, [AFTER])
+        assert sent(cut) == [*kept, AFTER]
         for left in segments(cut):
             left.unlink()
 
@@ -77,11 +84,11 @@ def test_a_crash_at_any_byte_loses_nothing_that_was_complete(tmp_path: Path) -> 
 def test_a_flipped_bit_anywhere_halts_with_its_index(tmp_path: Path) -> None:
     """Every byte of the file, the last record's too: it was committed, it must not be cut."""
     (path,) = segments(written(tmp_path))
-    content, offset, owner = path.read_bytes(), PREFACE.size, [RECORDS[0].command_index] * PREFACE.size
-    for before, record in zip([None, *RECORDS], RECORDS, strict=False):
-        lowest = before.command_index + 1 if before else record.command_index  # a damaged header does not tell its index
-        owner += [lowest] * HEADER.size + [record.command_index] * len(record.payload)
-        offset += HEADER.size + len(record.payload)
+    content, offset, owner = path.read_bytes(), PREFACE.size, [SENT[0][0]] * PREFACE.size
+    for before, record in zip([None, *SENT], SENT, strict=False):
+        lowest = before[0] + 1 if before else record[0]  # a damaged header does not tell its index
+        owner += [lowest] * HEADER.size + [record[0]] * (len(record[2]) + len(record[3]))
+        offset += HEADER.size + len(record[2]) + len(record[3])
     assert len(content) == offset == len(owner) > 1_000
     for at in range(len(content)):
         path.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
@@ -92,7 +99,7 @@ def test_a_flipped_bit_anywhere_halts_with_its_index(tmp_path: Path) -> None:
         with pytest.raises(JournalDamaged):
             open_journal(tmp_path)
     path.write_bytes(content)
-    assert list(read(tmp_path)) == RECORDS
+    assert sent(tmp_path) == SENT
 
 
 def test_a_missing_or_torn_segment_in_the_middle_halts(tmp_path: Path) -> None:
@@ -130,6 +137,28 @@ def test_a_full_disk_loses_nothing_and_service_resumes(tmp_path: Path, monkeypat
     with pytest.raises(JournalRefused):
         journal.commit()
     journal.close()
-    assert list(read(tmp_path)) == RECORDS
-    written(tmp_path, [Record(500, 2, b"again")])
-    assert list(read(tmp_path)) == [*RECORDS, Record(500, 2, b"again")]
+    assert sent(tmp_path) == SENT
+    written(tmp_path, [AGAIN])
+    assert sent(tmp_path) == [*SENT, AGAIN]
+
+
+def test_a_tail_follows_a_journal_that_is_being_written(tmp_path: Path) -> None:
+    """Group by group over small segments: every record once, in order, each with the chain that its successor builds on."""
+    tail, found = Tail(tmp_path, after_index=SENT[4][0]), []
+    assert tail.take() == []
+    for count in range(0, len(SENT), 3):
+        written(tmp_path, SENT[count : count + 3], segment_bytes_max=200)
+        if count % 2:
+            found += tail.take()
+    while records := tail.take():
+        found += records
+    assert [record[:4] for record in found] == SENT[5:]
+    assert found[-1].chain == open_journal(tmp_path).chain
+    assert found == list(read(tmp_path, SENT[4][0]))
+
+
+def test_a_record_larger_than_one_read_comes_back(tmp_path: Path) -> None:
+    """Five megabytes, then a small one."""
+    large = [(1, 1, bytes(5 << 20), b"x" * 100), (2, 2, b"small", b"")]
+    written(tmp_path, large)
+    assert sent(tmp_path) == large
