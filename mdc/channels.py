@@ -38,6 +38,7 @@ PRINT_FIELDS = ("price", "size", "ts", "exchange", "conditions", "id")
 BOARD_FIELDS = ("sym", "last", "change", "change_pct", "volume", "gap_pct")
 ALERT_FIELDS = ("sym", "kind", "price", "prev", "ts")
 HALT_FIELDS = ("state", "high_band", "low_band", "indicators", "ts")
+BOOK_FIELDS = ("bids", "asks", "bid", "ask", "spread", "ts")
 STATUS_FIELDS = ("listener", "processors", "ts")
 BOARDS = ("volume", "gainers", "losers", "gappers")
 
@@ -51,6 +52,7 @@ KINDS = {
         Kind("board", "rows", "shared", DAY_MS, "ranked symbols", BOARD_FIELDS, 0, False, BOARDS),
         Kind("alerts", "event", "shared", DAY_MS, "new session highs and lows", ALERT_FIELDS, 200, False, ("range",)),
         Kind("halts", "merge", "halts", DAY_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),
+        Kind("book", "merge", "book", DAY_MS, "the best ≤ 20 levels of both sides, `[[price,size],…]` best first", BOOK_FIELDS),
         Kind("status", "merge", "shared", 0, "rates, lag and losses of the pipeline", STATUS_FIELDS, 0, False, ("pipeline",)),
     )
 }  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 from mdc import keys
 from mdc.writer import Flush
-from mdp.events import AnyBar, AnyQuote, AnyTrade, BadEvent, IndexValue, LimitBands
+from mdp.events import AnyBar, AnyQuote, AnyTrade, BadEvent, Book, IndexValue, LimitBands
 
 SYMBOLS_MAX = 100_000  # a partition with more is refused new ones (counted as bad events): no map grows without bound
 
@@ -45,6 +45,9 @@ class Analyzer:
 
     def on_bands(self, bands: LimitBands) -> None:
         """Limit up/limit down bands."""
+
+    def on_book(self, book: Book) -> None:
+        """The best levels of a book."""
 
     def on_time(self, now_ms: int) -> None:
         """Wall-clock time passes; called before every flush."""

@@ -8,6 +8,7 @@ that could form a cycle, and tracking half a million of them a second cost as mu
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Annotated, Union
 
 import msgspec
@@ -22,6 +23,10 @@ Ms = Annotated[int, Meta(ge=0, lt=10**14)]
 Symbol = Annotated[str, Meta(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/^+-]*\Z")]
 Codes = Annotated[list[int], Meta(max_length=64)]
 TradeId = Annotated[str, Meta(max_length=128)]
+LEVELS_MAX = 20  # of a side of a book
+LevelSize = Annotated[int, Meta(gt=0, lt=10**15)] | Annotated[float, Meta(gt=0, lt=1e15)]  # a level of nothing is no level
+Level = tuple[Price, LevelSize]
+Levels = Annotated[list[Level], Meta(max_length=LEVELS_MAX)]
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)  # what matters for taking a JSON array apart
 
 
@@ -167,6 +172,24 @@ class LimitBands(Struct, tag_field="ev", tag="LULD", gc=False):
     tape: int = field(name="z", default=0)
 
 
+class Book(Struct, tag_field="ev", tag="L2", gc=False):
+    """The best levels of both sides of a book, best first; each event replaces the whole. Not the vendor's, our own.
+
+    A side without orders is empty. Bids may be at or above asks: venues that are matched elsewhere are, for moments.
+    """
+
+    symbol: Symbol = field(name="sym")
+    bids: Levels = field(name="b")
+    asks: Levels = field(name="a")
+    ts: Ms = field(name="t")
+
+    def __post_init__(self) -> None:
+        if any(better <= worse for (better, _), (worse, _) in pairwise(self.bids)):
+            raise ValueError("bids must fall from level to level")
+        if any(better >= worse for (better, _), (worse, _) in pairwise(self.asks)):
+            raise ValueError("asks must rise from level to level")
+
+
 class ListenerStatus(Struct, tag_field="ev", tag="status", gc=False):
     """What the listener says of itself once a second; `raw` facts are passed on as they are."""
 
@@ -179,7 +202,7 @@ AnyQuote = Quote | CryptoQuote | ForexQuote
 AnyBar = SecondBar | MinuteBar | CryptoMinuteBar | CryptoSecondBar | ForexMinuteBar | ForexSecondBar
 Event = Union[  # noqa: UP007  # msgspec reads the alias at run time
     Trade, CryptoTrade, Quote, CryptoQuote, ForexQuote, SecondBar, MinuteBar, CryptoMinuteBar, CryptoSecondBar,
-    ForexMinuteBar, ForexSecondBar, IndexValue, LimitBands, ListenerStatus,
+    ForexMinuteBar, ForexSecondBar, IndexValue, LimitBands, Book, ListenerStatus,
 ]  # fmt: skip
 TRADES = (Trade, CryptoTrade)
 QUOTES = (Quote, CryptoQuote, ForexQuote)

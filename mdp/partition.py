@@ -20,6 +20,7 @@ from mdp.events import (
     SECOND_BARS,
     TRADES,
     BadEvent,
+    Book,
     Decoder,
     Event,
     IndexValue,
@@ -206,7 +207,7 @@ class Partition:
         routes[ListenerStatus] = []  # belongs into the status stream
         for types, name in (
             (QUOTES, "on_quote"), (SECOND_BARS, "on_second_bar"), (MINUTE_BARS, "on_minute_bar"), ((LimitBands,), "on_bands"),
-            ((IndexValue,), "on_value"),
+            ((IndexValue,), "on_value"), ((Book,), "on_book"),
         ):  # fmt: skip
             for kind in types:
                 routes[kind] = [getattr(a, name) for a in self._analyzers if _overrides(a, name)]

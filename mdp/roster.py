@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from mdp.analyzer import Analyzer
 from mdp.analyzers.bars import BarsAnalyzer
 from mdp.analyzers.boards import BoardsAnalyzer
+from mdp.analyzers.book import BookAnalyzer
 from mdp.analyzers.halts import HaltsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.range import RangeAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
 from mdp.reference import Reference
 
-ANALYZERS = ("quote", "bars", "trades", "boards", "range", "halts")  # `pipeline` is the worker's own: see status.py
+ANALYZERS = ("quote", "bars", "trades", "boards", "range", "halts", "book")  # `pipeline` is the worker's own: see status.py
 DEFAULT = ",".join(ANALYZERS)
 SECOND_MS, MINUTE_MS = 1_000, 60_000
 SECONDS_RETAINED, MINUTES_RETAINED = 10, 5  # how late a trade may come and still correct its bar
@@ -29,6 +30,7 @@ def build(names: Sequence[str], reference: Reference, board_rows: int) -> list[A
         "boards": [BoardsAnalyzer(quotes, board_rows)],
         "range": [RangeAnalyzer()],
         "halts": [HaltsAnalyzer()],
+        "book": [BookAnalyzer()],
     }
     wanted = set(names) | ({"quote"} if "boards" in names else set())
     return [analyzer for name in ANALYZERS if name in wanted for analyzer in made[name]]

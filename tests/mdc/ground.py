@@ -67,6 +67,7 @@ def everything(flush: Flush, source: Source) -> None:
     source.add(flush, "quote:AAPL", {"last": 1})
     source.add(flush, "trades:AAPL", {"price": 1})
     source.add(flush, "halts:AAPL", {"state": "halted"})
+    source.add(flush, "book:AAPL", {"bids": [[1, 2]]})
     source.add(flush, "bars:1m:AAPL", {"t": 60_000})
     flush.add_history("bars:1m", "bars:1m:AAPL", [b"[0,1,1,1,1,1,1,1]"])
     flush.add_share("board:volume", b"[]")

@@ -17,6 +17,7 @@ from service.partition import partition_of
         ("trades:O:SPY251219C00650000", "trades", "O:SPY251219C00650000"),
         ("quote:C:EUR/USD", "quote", "C:EUR/USD"),
         ("board:gainers", "board", "gainers"),
+        ("book:BTC-PERP", "book", "BTC-PERP"),
         ("alerts:range", "alerts", "range"),
         ("status:pipeline", "status", "pipeline"),
     ],

@@ -16,7 +16,9 @@ from tests.mdp.mirror import Mirror
 
 START_MS = 1_700_000_000_000  # a Tuesday, 17:13 in New York
 CONDITIONS = [None, [], [14, 41], [12], [37], [10], [15], [38], [2, 22], [32]]
-STREAMS = {"T": "trades", "XT": "trades", "Q": "quotes", "XQ": "quotes", "C": "quotes", "LULD": "halts", "status": "status"}
+STREAMS = {
+    "T": "trades", "XT": "trades", "Q": "quotes", "XQ": "quotes", "C": "quotes", "LULD": "halts", "L2": "books", "status": "status",
+}  # fmt: skip
 Event = dict[str, Any]
 
 
@@ -74,6 +76,13 @@ def quote(
     return {"ev": ev, "pair" if ev == "XQ" else "sym": sym, "bp": bp, "ap": ap, "bs": bs, "as": a_s, "t": t}
 
 
+def book(
+    sym: str = "A", b: Sequence[Sequence[float]] = ((9.9, 1),), a: Sequence[Sequence[float]] = ((10.1, 2),), t: int = START_MS
+) -> Event:
+    """Return the best levels of a book, [price, size] each."""
+    return {"ev": "L2", "sym": sym, "b": [list(level) for level in b], "a": [list(level) for level in a], "t": t}
+
+
 def bar(ev: str, start: int, close: float, sym: str = "A", **more: Any) -> Event:
     """Return an aggregate of a second (A, XAS, CAS) or minute (AM, XA, CA) that closes at `close`."""
     name = "sym" if ev in ("A", "AM") else "pair"
@@ -108,6 +117,19 @@ class Dice:
         bid, ask = (self.random.choice((0, round(self.random.uniform(9, 11), 2))) for _ in range(2))
         kind = "C" if "/" in sym else "XQ" if ":" in sym else "Q"
         return quote(sym, bid, ask, self.now - self.random.choice((0, 0, 0, 20)), self.random.randint(0, 9), 0.25, kind)
+
+    def book(self, pause_ms: int = 300, late_ms: int = 500) -> Event:
+        """Return a book of up to 20 levels a side, some sides empty, some books late."""
+        self.now += self.random.randint(0, pause_ms)
+        bids, asks = ([n for n in range(1, 40) if self.random.random() < self.random.choice((0, 0.2, 0.9))][:20] for _ in "ba")
+        late = self.random.randint(0, late_ms) if self.random.random() < 0.2 else 0
+        return book(
+            self.random.choice(self.symbols), [(round(10 - n / 100, 2), self._lots()) for n in bids],
+            [(round(10 + n / 100, 2), self._lots()) for n in asks], self.now - late,
+        )  # fmt: skip
+
+    def _lots(self) -> int | float:
+        return self.random.choice((self.random.randint(1, 900), round(self.random.uniform(0.001, 3), 3)))
 
     def event(self, pause_ms: int = 300) -> Event:
         """Return a trade or a quote."""

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdp.events import (
+    LEVELS_MAX,
+    Book,
     CryptoQuote,
     CryptoTrade,
     Decoder,
@@ -34,18 +36,26 @@ GOOD: list[tuple[dict[str, Any], type]] = [
     ({"ev": "C", "p": "USD/CNH", "x": 44, "a": 6.83366, "b": 6.83363, "t": 1536036818784}, ForexQuote),
     ({"ev": "V", "val": 3988.5, "T": "I:SPX", "t": 1678220098130}, IndexValue),
     ({"ev": "LULD", "T": "MSFT", "h": 218.11, "l": 197.35, "i": [17], "z": 3, "t": 1601316845000, "q": 3371205}, LimitBands),
+    ({"ev": "L2", "sym": "BTC-PERP", "b": [[60000.5, 0.012], [60000, 3]], "a": [[60001, 1.5]], "t": 1601316845000}, Book),
 ]  # fmt: skip
+BOOK = {"ev": "L2", "sym": "A", "b": [[2, 1], [1, 1]], "a": [[3, 1], [4, 1]], "t": 1_700_000_000_000}
 BAD = [
     {**TRADE, "p": 0}, {**TRADE, "p": -1}, {**TRADE, "p": "1.5"}, {**TRADE, "p": None}, {**TRADE, "s": -1}, {**TRADE, "t": -1},
     {**TRADE, "t": 1_700_000_000_000_000_000}, {**TRADE, "t": 1.5}, {**TRADE, "sym": ""}, {**TRADE, "sym": "A\n"},
     {**TRADE, "sym": 'A"'}, {**TRADE, "sym": "A" * 49}, {**TRADE, "sym": None}, {**TRADE, "c": 12}, {**TRADE, "i": 7},
     {**TRADE, "i": "x" * 129}, {**TRADE, "c": [1] * 65}, {**TRADE, "ev": "ZZ"}, {**TRADE, "ev": None}, {}, [], 5, None, "T", [TRADE],
     {k: v for k, v in TRADE.items() if k != "p"}, {**TRADE, "p": 1e12}, {**TRADE, "s": 1e15},
+    *({**BOOK, "b": bad} for bad in (
+        [[1, 1], [1, 2]], [[1, 1], [2, 1]], [[1, 0]], [[1, -1]], [[-1, 1]], [[0, 1]], [[1, 1e15]], [[1e12, 1]], [[1, "2"]], [[1, None]],
+        [[1]], [[1, 2, 3]], [1, 2], {}, None, "", [{}], [[n, 1] for n in range(LEVELS_MAX + 1, 0, -1)],
+    )),
+    *({**BOOK, "a": bad} for bad in ([[1, 1], [1, 2]], [[2, 1], [1, 1]], [[n + 1, 1] for n in range(LEVELS_MAX + 1)])),
+    {**BOOK, "t": None}, {k: v for k, v in BOOK.items() if k != "a"},
     {**GOOD[2][0], "vw": 1e300}, {**GOOD[2][0], "vw": -1}, {**GOOD[2][0], "op": 1e300}, {**GOOD[2][0], "a": -5},
 ]  # fmt: skip
 BROKEN = [
     b'{"ev":"T","sym":"A","p":1.5,"s":1,"t":1,"i":"\xff"}', b'{"ev":"T","sym":"A","p":1.5,"s":1,"t":1,"i":"\\ud800"}',
-    b'{"ev":"T","sym":"A","p":1e999,"s":1,"t":1}', b'{"ev":"T","sym":"A","p":NaN,"s":1,"t":1}', b'{"ev":"T",}', b"tru", b'{"ev":01}',
+    b'{"ev":"T","sym":"A","p":1e999,"s":1,"t":1}', b'{"ev":"T","sym":"A","p":NaN,"s":1,"t":1}', b'{"ev":"L2","sym":"A","b":[[1e999,1]],"a":[],"t":1}', b'{"ev":"L2","sym":"A","b":[[1,NaN]],"a":[],"t":1}', b'{"ev":"T",}', b"tru", b'{"ev":01}',
 ]  # fmt: skip
 
 
@@ -105,6 +115,19 @@ def test_sizes_stay_whole_or_fractional() -> None:
     """100 is a number of shares, 0.5 a part of a coin: neither becomes the other."""
     events, _ = Decoder().decode(json.dumps([TRADE, {**GOOD[4][0]}, {**TRADE, "s": 2.5}]).encode())
     assert [(type(e.size), e.size) for e in events] == [(int, 100), (float, 0.01616617), (float, 2.5)]  # type: ignore[union-attr]
+
+
+def test_a_book_may_be_empty_on_either_side_full_or_crossed() -> None:
+    """No orders, twenty levels and a bid at the ask are what books look like."""
+    full = [[n, 0.5] for n in range(LEVELS_MAX, 0, -1)]
+    books = [
+        {**BOOK, "b": b, "a": a} for b, a in (([], []), (full, []), ([], full[::-1]), (full, full[::-1]), ([[5, 1]], [[5, 1]]))
+    ]
+    events, bad = Decoder().decode(json.dumps(books).encode())
+    assert bad == []
+    assert [([list(level) for level in e.bids], [list(level) for level in e.asks]) for e in events] == [  # type: ignore[union-attr]
+        (made["b"], made["a"]) for made in books
+    ]
 
 
 def test_the_type_of_an_unknown_event_is_told() -> None:
