@@ -177,6 +177,11 @@ class Book:
         ranks = self._ranks[side]
         return self._levels[side][ranks[-1]].price if ranks else None
 
+    def shown(self, side: int, price_ticks: int) -> int:
+        """Return the open quantity of a level, 0 when there is none. Cost: O(its orders)."""
+        level = self._levels[side].get(-price_ticks if side else price_ticks)
+        return sum(level.values()) if level else 0
+
     def levels(self, side: int) -> Iterator[Level]:
         """Yield the levels of a side, best first; each is a dict of order id → open quantity, oldest first."""
         levels = self._levels[side]

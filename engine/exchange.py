@@ -18,6 +18,7 @@ from engine.book import BUY, SELL
 from engine.events import CancelReason, Event, RejectReason
 from engine.liquidation import Liquidation
 from engine.matching import Matching
+from engine.messages import MessageBuilder
 from engine.state import Order, State
 
 DAY_NS = 86_400 * 10**9
@@ -33,7 +34,10 @@ class Exchange:
 
     def __init__(self, state: State | None = None) -> None:
         self.state = state or State()
+        self.message = b""  # of the last command: its frame for consumers, made while there is a store
         self._events: list[Event] = []
+        self._builder = MessageBuilder(self.state)
+        self._apply: Callable[[Event], None] = self.state.apply
         self._matching = Matching(self.state, self._emit)
         self._liquidation = Liquidation(self.state, self._emit)
         self._traded: dict[str, None] = {}  # symbols whose stops may be due
@@ -54,10 +58,17 @@ class Exchange:
         is the index of its command. Cost: O(fills + levels), and O(holders) for marks and funding.
         """
         self._events = []
+        heard = bool(self.state.stores)
+        if heard:
+            self._builder.begin(index, time_ns, command)
+        self._apply = self._builder.apply if heard else self.state.apply
         self._expire(time_ns)
         self._deciders[type(command)](index, time_ns, command)
         self._settle()
         self.state.ledger.check()
+        self.message = self._builder.finish() if heard and self._events else b""
+        if self.message:
+            self.state.message_index = index
         return self._events
 
     def _emit(self, event: Event) -> None:
@@ -66,7 +77,7 @@ class Exchange:
                 terms = self.state.orders[order_id].terms
                 self._suspects[terms.account] = None
                 self._traded[terms.symbol] = None
-        self.state.apply(event)
+        self._apply(event)
         self._events.append(event)
 
     def _reject(self, command: cm.Command, reason: RejectReason) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import zip_longest
 from pathlib import Path
@@ -31,6 +32,7 @@ CHAIN_BYTES = 16
 SEGMENT_BYTES_MAX = 64 << 20
 RECORD_BYTES_MAX = 64 << 20
 READ_BYTES = 4 << 20
+PROBE_BYTES = 4 << 20
 START = bytes(CHAIN_BYTES)
 
 
@@ -107,7 +109,8 @@ class Journal:
             os.fdatasync(self._file)
         except OSError as error:
             self._broken = True  # what was decided after the last commit is lost: the state must be rebuilt first
-            os.ftruncate(self._file, before)
+            with suppress(OSError):  # a disk that cannot even do that keeps whole records that nobody was told of
+                os.ftruncate(self._file, before)
             raise JournalRefused(error) from error
         self._group.clear()
 
@@ -156,6 +159,21 @@ def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Jo
         return Journal(folder, paths[-1], last, scan.chain, segment_bytes_max)
     except OSError as error:
         raise OperatorError(f"Cannot open the journal {folder}: {error}", "Give a folder that can be written") from None
+
+
+def probe(folder: Path) -> None:
+    """Return when the disk takes a write of a group's size. Raises: JournalRefused."""
+    path = folder / "probe.tmp"
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+        try:
+            _write_all(file, bytes(PROBE_BYTES))
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+            path.unlink()
+    except OSError as error:
+        raise JournalRefused(error) from error
 
 
 def read(folder: Path, after_index: int = -1) -> Iterator[Record]:
