@@ -84,6 +84,7 @@ SHELLS: dict[str, str] = {
     "scp/server.py": "gunicorn around the application",
     "scp/tokens.py": "draws token ids",
     "scp/wsgi.py": "the WSGI application",
+    "engine/sequencer.py": "the loop that groups, the clock that stamps, the thread that rebuilds",
     "engine/__main__.py": "the command line; measures a workload",
     "deploy/child.py": "starts, reads and ends processes",
     "deploy/local.py": "supervises one run",
