@@ -149,7 +149,10 @@ class CancelRejected(Event, frozen=True, tag="order.cancel_rejected"):
 
 
 class Traded(Event, frozen=True, tag="trade.executed"):
-    """Two orders met at the maker's price; fees go to FEES, rebates are negative."""
+    """Two orders met at the maker's price; fees go to FEES, rebates are negative.
+
+    Contract and side are those of the orders: here too, so that a trade can be told to others without the orders' table.
+    """
 
     trade_id: int
     taker_id: int
@@ -158,6 +161,8 @@ class Traded(Event, frozen=True, tag="trade.executed"):
     size_lots: int
     taker_fee_units: int
     maker_fee_units: int
+    symbol: str
+    taker_side: int
 
 
 class MarkSet(Event, frozen=True, tag="mark.set"):

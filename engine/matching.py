@@ -97,7 +97,8 @@ class Matching:
         taker_fee = fee_units(value, contract.instrument.taker_fee_ppm)
         maker_fee = fee_units(value, contract.instrument.maker_fee_ppm)
         trade_id = self._state.trades + 1
-        self._emit(Traded(trade_id, taker.order_id, maker.order_id, price_ticks, lots, taker_fee, maker_fee))
+        ids = trade_id, taker.order_id, maker.order_id
+        self._emit(Traded(*ids, price_ticks, lots, taker_fee, maker_fee, taker.terms.symbol, taker.terms.side))
 
     def _fillable(self, order: Order) -> bool:
         """Return whether `_sweep` would fill the whole order: the same walk on paper, icebergs and clips included."""

@@ -191,6 +191,15 @@ def test_a_stop_that_is_due_enters_at_once() -> None:
     assert [type(event) for event in events] == [ev.OrderAccepted, ev.OrderStopped, ev.OrderTriggered, ev.Traded]
 
 
+@pytest.mark.parametrize("taker_side", [BUY, SELL])
+def test_a_trade_names_its_contract_and_the_takers_side(taker_side: int) -> None:
+    """Who is told of it needs no orders to understand it."""
+    desk = Desk()
+    desk.place(1, 1 - taker_side, 1, 100)
+    (trade,) = [event for event in desk.place(2, taker_side, 1, 100) if isinstance(event, ev.Traded)]
+    assert (trade.symbol, trade.taker_side, trade.taker_id, trade.maker_id) == (X, taker_side, 6, 5)
+
+
 def test_fill_or_kill_fills_all_or_nothing() -> None:
     """Own orders and what a reduce-only maker may not trade do not count."""
     desk = Desk()
