@@ -90,7 +90,7 @@ class Journal:
             self.commit()
             self._begin_segment(index)
         body = payload + message if extra else payload
-        self.chain = chain = blake2b(CHAINED.pack(self.chain, index, time_ns, size) + body, digest_size=CHAIN_BYTES).digest()
+        self.chain = chain = _chained(self.chain, index, time_ns, size, body)
         summed = SUMMED.pack(size, extra, index, time_ns, chain)
         self._group.append(summed + crc32(summed).to_bytes(4, "little") + body)
         self._size += HEADER.size + len(body)
@@ -122,13 +122,8 @@ class Journal:
 
     def _begin_segment(self, index: int) -> None:
         self.close()
-        path = self._folder / f"{index:020d}.journal"
-        preface = struct.pack("<8sQ16s", MAGIC, index, self.chain)
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o640)
-            _write_all(self._file, preface + struct.pack("<I", crc32(preface)))
-            os.fdatasync(self._file)
-            _sync_folder(self._folder)
+            self._file = os.open(_create_segment(self._folder, index, self.chain), os.O_WRONLY | os.O_APPEND)
         except OSError as error:
             self._broken = True
             raise JournalRefused(error) from error
@@ -159,6 +154,38 @@ def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Jo
         return Journal(folder, paths[-1], last, scan.chain, segment_bytes_max)
     except OSError as error:
         raise OperatorError(f"Cannot open the journal {folder}: {error}", "Give a folder that can be written") from None
+
+
+def begin_journal(folder: Path, chain: bytes, last_index: int, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Journal:
+    """Return a new journal that goes on behind `last_index` of one that is not there: its records have another copy.
+
+    The beginning is on the disk when this returns. Raises: OperatorError for a folder that has a journal or cannot be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if segments(folder):
+            raise OperatorError(f"There is a journal in {folder}", "Give an empty folder")
+        return Journal(folder, _create_segment(folder, last_index + 1, chain), last_index, chain, segment_bytes_max)
+    except OSError as error:
+        raise OperatorError(f"Cannot begin a journal in {folder}: {error}", "Give a folder that can be written") from None
+
+
+def beginning(folder: Path) -> tuple[int, bytes]:
+    """Return the lowest index that the oldest segment may hold and the chain before it; (0, START) for an empty folder.
+
+    Raises: JournalDamaged.
+    """
+    for path in segments(folder)[:1]:
+        if not _is_torn_preface(_first_bytes(path)):
+            scan = _Scan(path)
+            scan.close()
+            return scan.index, scan.chain
+    return 0, START
+
+
+def chained(before: bytes, index: int, time_ns: int, payload: bytes, message: bytes = b"") -> bytes:
+    """Return the chain with one record more."""
+    return _chained(before, index, time_ns, len(payload), payload + message)
 
 
 def probe(folder: Path) -> None:
@@ -314,7 +341,7 @@ class _Scan:
         body = content[start : start + size + extra]
         if len(body) < size + extra:
             return None
-        if chain != blake2b(CHAINED.pack(self.chain, index, time_ns, size) + body, digest_size=CHAIN_BYTES).digest():
+        if chain != _chained(self.chain, index, time_ns, size, body):
             raise JournalDamaged(self.path, self.offset, index, "the hash does not follow from the record and those before it")
         return Record(index, time_ns, body[:size], body[size:], chain)
 
@@ -326,6 +353,24 @@ class _Scan:
                 return False
             at += len(content)
         return True
+
+
+def _chained(before: bytes, index: int, time_ns: int, size: int, body: bytes) -> bytes:
+    return blake2b(CHAINED.pack(before, index, time_ns, size) + body, digest_size=CHAIN_BYTES).digest()
+
+
+def _create_segment(folder: Path, index: int, chain: bytes) -> Path:
+    """Make a segment that holds nothing yet, on the disk when this returns."""
+    path = folder / f"{index:020d}.journal"
+    preface = struct.pack("<8sQ16s", MAGIC, index, chain)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+    try:
+        _write_all(file, preface + struct.pack("<I", crc32(preface)))
+        os.fdatasync(file)
+    finally:
+        os.close(file)
+    _sync_folder(folder)
+    return path
 
 
 def _first_bytes(path: Path) -> bytes:

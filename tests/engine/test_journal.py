@@ -8,7 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from engine.journal import HEADER, PREFACE, JournalDamaged, JournalRefused, Tail, open_journal, read, segments
+from engine.journal import (
+    HEADER,
+    PREFACE,
+    START,
+    JournalDamaged,
+    JournalRefused,
+    Tail,
+    begin_journal,
+    beginning,
+    chained,
+    open_journal,
+    read,
+    segments,
+)
+from service.errors import OperatorError
 
 Sent = tuple[int, int, bytes, bytes]  # index, time, payload, message
 AFTER, AGAIN = (1_000, 1, b"after", b""), (500, 2, b"again", b"{}")
@@ -162,3 +176,24 @@ def test_a_record_larger_than_one_read_comes_back(tmp_path: Path) -> None:
     large = [(1, 1, bytes(5 << 20), b"x" * 100), (2, 2, b"small", b"")]
     written(tmp_path, large)
     assert sent(tmp_path) == large
+
+
+def test_a_journal_may_begin_where_another_one_ended(tmp_path: Path) -> None:
+    """Same chain, same bytes from there on, also when nothing was written before it is opened again."""
+    whole = list(read(written(tmp_path / "whole", segment_bytes_max=200)))
+    begin_journal(tmp_path / "rest", whole[9].chain, whole[9].command_index).close()
+    assert beginning(tmp_path / "rest") == (whole[9].command_index + 1, whole[9].chain)
+    assert list(read(tmp_path / "rest")) == []
+    assert list(read(written(tmp_path / "rest", SENT[10:]))) == whole[10:]
+    with pytest.raises(OperatorError, match="There is a journal"):
+        begin_journal(tmp_path / "rest", START, 0)
+    assert beginning(tmp_path / "whole") == (SENT[0][0], START)
+    assert beginning(tmp_path / "empty") == (0, START)
+
+
+def test_a_chain_can_be_checked_without_a_journal(tmp_path: Path) -> None:
+    """Record by record, message included."""
+    chain = START
+    for record in read(written(tmp_path)):
+        chain = chained(chain, *record[:4])
+        assert chain == record.chain
