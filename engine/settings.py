@@ -1,0 +1,50 @@
+"""The environment in, the frozen settings of the engine's process out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+
+from service.settings import ComponentSettings, check_url
+
+
+class EngineSettings(ComponentSettings):
+    """What `python -m engine serve` reads."""
+
+    host: str = Field("127.0.0.1", validation_alias="ENGINE_HOST", description="address of the gateway; 0.0.0.0 for all")
+    port: int = Field(8181, ge=0, le=65535, validation_alias="ENGINE_PORT", description="port of the gateway; 0 takes a free one")
+    admin_port: int = Field(9104, ge=0, le=65535, validation_alias="ENGINE_ADMIN_PORT", description="admin port; 0 a free one")
+    folder: Path = Field(Path(".run/engine"), validation_alias="ENGINE_DIR", description="journal and snapshots")
+    api_token: SecretStr | None = Field(
+        None, validation_alias="ENGINE_API_TOKEN", description="bearer token of the gateway; without one it is open"
+    )
+    queue_max: int = Field(10_000, ge=1, validation_alias="ENGINE_QUEUE_MAX", description="commands waiting before EngineBusy")
+    group_max: int = Field(256, ge=1, le=10_000, validation_alias="ENGINE_GROUP_MAX", description="commands a disk write, at most")
+    tick_ms: int = Field(100, ge=10, validation_alias="ENGINE_TICK_MS", description="how often time is looked at: expiry, timers")
+
+    snapshot_interval_ms: int = Field(
+        60_000, ge=0, validation_alias=AliasChoices("ENGINE_SNAPSHOT_INTERVAL_MS", "SNAPSHOT_INTERVAL_MS"),
+        description="between snapshots; 0 = none",
+    )  # fmt: skip
+    snapshots_kept: int = Field(3, ge=1, validation_alias="ENGINE_SNAPSHOTS_KEPT", description="generations of snapshots")
+
+    ring_bytes: int = Field(64 << 20, ge=1 << 16, validation_alias="ENGINE_RING_BYTES", description="messages kept in memory")
+    orders_url: str = Field(
+        "", validation_alias="ENGINE_ORDERS_URL", description="RabbitMQ with the queue engine.orders; empty = no queue"
+    )
+    risk: bool = Field(False, validation_alias="ENGINE_RISK", description="ask the risk service before every order; needs RabbitMQ")
+    risk_timeout_ms: int = Field(5_000, ge=1, validation_alias="ENGINE_RISK_TIMEOUT_MS", description="then an order is rejected")
+    streams_url: str = Field(
+        "", validation_alias="ENGINE_STREAMS_URL", description="Redis for events_stream and engine_events; empty = no streams"
+    )
+
+    @field_validator("orders_url")
+    @classmethod
+    def _orders(cls, value: str) -> str:
+        return check_url(value, ("amqp", "amqps"), "amqp://guest:guest@127.0.0.1:5672/") if value else value
+
+    @field_validator("streams_url")
+    @classmethod
+    def _streams(cls, value: str) -> str:
+        return check_url(value, ("redis", "rediss", "unix"), "redis://127.0.0.1:6379/0") if value else value
