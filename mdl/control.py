@@ -12,7 +12,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
-from mdl.feed import Feed
+from mdl.feed_group import FeedGroup
 from mdl.replay_feed import ReplayFeed
 from mdl.settings import MdlSettings
 from service.admin import require_admin
@@ -40,6 +40,7 @@ class Change(Struct, forbid_unknown_fields=True):
     seed: int | UnsetType = UNSET
     quotes: float | UnsetType = UNSET
     session: str | UnsetType = UNSET
+    engine_url: str | UnsetType = UNSET
 
 
 def routes(listener: Listener) -> list[ControllerRouterHandler]:
@@ -98,7 +99,7 @@ def changed(settings: MdlSettings, change: Change) -> MdlSettings:
 def describe(listener: Listener) -> dict[str, Any]:
     """Return all an operator wants to see of the feed; never the key."""
     settings, session, recorder = listener.session.settings, listener.session, listener.recorder
-    source = {
+    sources = {
         "massive": {"url": settings.massive_url or "vendor", "delayed": settings.delayed, "subscriptions": settings.topics},
         "replay": {
             "tape": settings.tape, "speed": settings.speed, "loop": settings.loop, "played_pct": _played_pct(session.feed),
@@ -107,11 +108,13 @@ def describe(listener: Listener) -> dict[str, Any]:
             "symbols": settings.symbols, "rate": settings.rate, "seed": settings.seed, "quotes": settings.quotes,
             "session": settings.session,
         },
-    }[settings.feed]  # fmt: skip
+        "engine": {"url": settings.engine_url, "store": settings.engine_store, "depth": settings.engine_depth},
+    }  # fmt: skip
+    parts = {kind: sources[kind] for kind in settings.feeds}
     lease = session.lease
     held = None if lease is None else {"name": lease.name, "held": lease.held, "epoch": lease.epoch, "reason": lease.reason}
     return listener.facts() | {
-        "source": source,
+        "source": parts if len(parts) > 1 else parts[settings.feed],
         "waiting_for": listener.intake.waiting_for,
         "vendor_status": listener.intake.vendor_status,
         "epoch": listener.publisher.epoch,
@@ -123,7 +126,8 @@ def describe(listener: Listener) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _played_pct(feed: Feed | None) -> float | None:
-    if not isinstance(feed, ReplayFeed) or not feed.size_bytes:
-        return None
-    return round(100 * feed.played_bytes / feed.size_bytes, 1)
+def _played_pct(feed: FeedGroup | None) -> float | None:
+    for part in feed.parts if feed is not None else ():
+        if isinstance(part, ReplayFeed) and part.size_bytes:
+            return round(100 * part.played_bytes / part.size_bytes, 1)
+    return None

@@ -37,8 +37,10 @@ class Feed(Protocol):
     state: State
     reason: str
     reconnects: int
-    malformed: int
     dropped_frames: int
+
+    @property
+    def malformed(self) -> int: ...
 
     def __aiter__(self) -> AsyncIterator[Frame]: ...
 

@@ -1,8 +1,11 @@
-"""Settings in, the feed they describe out. The only place that knows all kinds."""
+"""Settings in, the feeds they describe out. The only place that knows all kinds."""
 
 from __future__ import annotations
 
+from mdl.engine_feed import EngineFeed
+from mdl.engine_gateway import Gateway
 from mdl.feed import Feed
+from mdl.feed_group import FeedGroup
 from mdl.replay_feed import ReplayFeed
 from mdl.settings import MdlSettings
 from mdl.simulator import Simulator
@@ -10,13 +13,21 @@ from mdl.simulator_feed import SimulatorFeed
 from service.errors import OperatorError
 
 
-def open_feed(settings: MdlSettings) -> Feed:
-    """Return the feed, not yet started.  Raises: OperatorError when it cannot be (a tape that is not there)."""
-    if settings.feed == "replay":
+def open_feeds(settings: MdlSettings) -> FeedGroup:
+    """Return all feeds of the settings, not yet started.  Raises: OperatorError when one cannot be (a tape that is not there)."""
+    return FeedGroup([open_feed(settings, kind) for kind in settings.feeds])
+
+
+def open_feed(settings: MdlSettings, kind: str) -> Feed:
+    """Return one feed, not yet started.  Raises: OperatorError."""
+    if kind == "replay":
         return ReplayFeed(settings.tape, settings.factor, settings.loop, settings.market)
-    if settings.feed == "simulator":
+    if kind == "simulator":
         simulator = Simulator(settings.symbols, settings.seed, settings.quotes, settings.session)
         return SimulatorFeed(simulator, settings.rate)
+    if kind == "engine":
+        gateway = Gateway(settings.engine_url, settings.engine_token.get_secret_value())
+        return EngineFeed(gateway, settings.engine_store, settings.engine_depth)
     from mdl.massive_feed import MassiveFeed  # the vendor's client takes 0.3 s to load: only who needs it waits
 
     return MassiveFeed(

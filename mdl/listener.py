@@ -146,6 +146,7 @@ class Listener:
             "received_frames": intake.received_frames,
             "buffer_dropped_events": intake.buffer.dropped_events,
             "dropped_events": intake.buffer.dropped_events + self.publisher.dropped.total(),
+            "feed_dropped_frames": session.dropped_frames,
             "malformed": intake.router.malformed + session.malformed,
             "reconnects": session.reconnects,
             "buffer_bytes": intake.buffer.bytes,
@@ -163,6 +164,7 @@ class Listener:
             reasons.append(f"the message broker is away: {self.broker.fault}")
         if session.state not in ("live", "standby"):
             reasons.append(f"feed {session.state}: {session.reason}")
+        reasons += session.ailing
         if self.intake.waiting_for:
             reasons.append(f"the replay waits for {self.intake.waiting_for}")
         age_ms = self.intake.buffer.age_ms(time.time_ns())
@@ -172,16 +174,19 @@ class Listener:
 
     def _open_lease(self, settings: MdlSettings) -> MarketLease | None:
         embedded = settings.mdc_url.startswith("memory:")
-        if settings.lease == "off" or (settings.lease == "auto" and settings.feed != "massive"):
+        single_reader = bool({"massive", "engine"} & set(settings.feeds))
+        if settings.lease == "off" or (settings.lease == "auto" and not single_reader):
             return None
         if embedded:
             if settings.lease == "on":
                 raise OperatorError("MDL_LEASE=on needs a Redis that listeners share", "Set MDC_URL=redis://… or MDL_LEASE=auto")
-            log.warning("no_lease", reason="MDC_URL is in-process; start no second listener with this key")
+            log.warning("no_lease", reason="MDC_URL is in-process; start no second listener on the same source")
             return None
         if self._redis is None:
             self._redis = lease_client(settings.mdc_url, settings.lease_ttl_ms)
-        return MarketLease(self._redis, settings.market, settings.lease_ttl_ms)
+        store_only = "engine" in settings.feeds and "massive" not in settings.feeds
+        market = f"engine:{settings.engine_store}" if store_only else settings.market
+        return MarketLease(self._redis, market, settings.lease_ttl_ms)
 
 
 async def run(settings: MdlSettings, shutdown: Shutdown, broker: Broker | None = None) -> None:

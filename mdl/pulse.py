@@ -11,6 +11,9 @@ COUNTED = {
     "received_frames": metrics.counter("mdl", "received_frames", "frames that arrived from the feed"),
     "received_events": metrics.counter("mdl", "received_events", "events in those frames"),
     "dropped_events": metrics.counter("mdl", "dropped_events", "events given up: too old, or no room while the broker was slow"),
+    "feed_dropped_frames": metrics.counter(
+        "mdl", "feed_dropped_frames", "frames the feed itself gave up, and holes in the messages the exchange kept for it"
+    ),
     "malformed": metrics.counter("mdl", "malformed_events", "frames, events and tape lines that could not be read"),
     "reconnects": metrics.counter("mdl", "reconnects", "connections to the vendor tried again"),
     "published_events": metrics.counter("mdl", "published_events", "events the broker has confirmed"),

@@ -1,4 +1,4 @@
-"""Settings in, one running feed at a time out: opened, leased, watched, changed and stopped at runtime.
+"""Settings in, one running feed (or group of feeds) at a time out: opened, leased, watched, changed and stopped at runtime.
 
 Invariant: while a lease is required, frames are taken only while it is certainly ours.
 """
@@ -13,7 +13,8 @@ from typing import Any
 import structlog
 
 from mdl.feed import Feed, FeedRefused, State
-from mdl.feeds import open_feed, read_key
+from mdl.feed_group import FeedGroup
+from mdl.feeds import open_feeds, read_key
 from mdl.intake import Intake
 from mdl.lease import MarketLease
 from mdl.recorder import Recorder
@@ -33,7 +34,7 @@ class FeedSession:
         self, settings: MdlSettings, intake: Intake, recorder: Recorder, open_lease: Callable[[MdlSettings], MarketLease | None]
     ) -> None:
         self.settings = settings
-        self.feed: Feed | None = None
+        self.feed: FeedGroup | None = None
         self.lease: MarketLease | None = None
         self.failure: OperatorError | None = None  # why the feed of `settings` cannot even be opened
         self.changed = False  # by an operator at runtime
@@ -62,6 +63,11 @@ class FeedSession:
         return self.feed.reason if self.feed is not None else self._own_reason
 
     @property
+    def ailing(self) -> list[str]:
+        """What to tell of feeds that have failed while others of the group go on."""
+        return self.feed.ailing if self.feed is not None else []
+
+    @property
     def reconnects(self) -> int:
         return self._reconnects_before + (self.feed.reconnects if self.feed else 0)
 
@@ -72,7 +78,7 @@ class FeedSession:
 
     @property
     def dropped_frames(self) -> int:
-        """Frames the feed itself had to drop."""
+        """Frames the feed itself had to drop, and holes in what the exchange had kept for it."""
         return self._dropped_before + (self.feed.dropped_frames if self.feed else 0)
 
     async def start(self) -> None:
@@ -89,8 +95,8 @@ class FeedSession:
 
     async def change(self, settings: MdlSettings) -> None:
         """Run another feed instead.  Raises: OperatorError when it cannot be opened; then the old one goes on."""
-        if settings.feed == "replay":
-            open_feed(settings)  # probes the tape; nothing is started
+        if "replay" in settings.feeds:
+            open_feeds(settings)  # probes the tape; nothing is started
         async with self._changing:
             await self._stop()
             self.settings, self.failure, self.changed = settings, None, True
@@ -124,7 +130,7 @@ class FeedSession:
         """Run the feed until it ends, is refused, or the lease is lost; return whether to run it again."""
         await self._wait_for_lease()
         refused_key = read_key(self.settings)
-        self.feed = feed = open_feed(self.settings)
+        self.feed = feed = open_feeds(self.settings)
         self._intake.lossless = feed.lossless
         try:
             ended = await self._receive_while_held(feed)
@@ -143,9 +149,9 @@ class FeedSession:
             log.info("feed_ended", feed=feed.name)
         return not ended
 
-    async def _receive_while_held(self, feed: Feed) -> bool:
+    async def _receive_while_held(self, feed: FeedGroup) -> bool:
         """Return True when the feed ended by itself, False when the lease was lost."""
-        receiving = asyncio.create_task(self._receive(feed))
+        receiving = asyncio.create_task(feed.run(self._receive))
         losing = asyncio.create_task(self._lease_lost())
         try:
             await asyncio.wait({receiving, losing}, return_when=asyncio.FIRST_COMPLETED)
@@ -184,7 +190,7 @@ class FeedSession:
         while read_key(self.settings) == refused:  # noqa: ASYNC110  # a file's change sends no event
             await asyncio.sleep(10 * POLL_S)
 
-    def _close_books(self, feed: Feed) -> None:
+    def _close_books(self, feed: FeedGroup) -> None:
         if self.feed is feed:
             self._reconnects_before += feed.reconnects
             self._malformed_before += feed.malformed

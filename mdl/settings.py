@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from service.settings import ComponentSettings, check_url
 
-FeedKind = Literal["massive", "replay", "simulator"]
+FEEDS = ("massive", "replay", "simulator", "engine")
 Market = Literal[
     "stocks", "options", "crypto", "forex", "indices", "futures",
     "futures/cme", "futures/cbot", "futures/nymex", "futures/comex",
@@ -25,10 +25,20 @@ SUBSCRIPTIONS = {
 }
 
 
+def check_feed(value: str) -> str:
+    """Return `value`, kinds of feeds joined by +, each at most once; raise ValueError naming the kinds."""
+    kinds = value.split("+")
+    if not set(kinds) <= set(FEEDS) or len(set(kinds)) < len(kinds):
+        raise ValueError(f"must be {', '.join(FEEDS[:-1])} or {FEEDS[-1]}, or several of them joined by +")
+    return value
+
+
 class MdlSettings(ComponentSettings):
     """The listener. What `POST /feed` may change at runtime is `RUNTIME`."""
 
-    feed: FeedKind = Field("simulator", validation_alias="MDL_FEED", description="massive, replay or simulator")
+    feed: str = Field(
+        "simulator", validation_alias="MDL_FEED", description="massive, replay, simulator or engine; several with +, at once"
+    )
     market: Market = Field("stocks", validation_alias="MDL_MARKET", description="asset class of the vendor's feed")
     subscriptions: str = Field("", validation_alias="MDL_SUBSCRIPTIONS", description="T.*,Q.AAPL …; empty = all of the market")
     delayed: bool = Field(False, validation_alias="MDL_DELAYED", description="the vendor's 15 minutes delayed feed")
@@ -55,6 +65,19 @@ class MdlSettings(ComponentSettings):
         "regular", validation_alias="MDL_SESSION", description="regular = always open; clock = New York's hours, quiet at night"
     )
 
+    engine_url: str = Field(
+        "http://127.0.0.1:8181", validation_alias="MDL_ENGINE_URL", description="gateway of the built-in exchange"
+    )
+    engine_store: str = Field(
+        "mdl", min_length=1, max_length=64, validation_alias="MDL_ENGINE_STORE", description="our message store, ours alone"
+    )
+    engine_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("MDL_ENGINE_TOKEN", "ENGINE_API_TOKEN"),
+        description="bearer token of the gateway; empty = it asks for none",
+    )
+    engine_depth: int = Field(20, ge=1, le=1_000, validation_alias="MDL_ENGINE_DEPTH", description="published levels a side")
+
     buffer_bytes: int = Field(
         64 * 1024 * 1024, ge=64 * 1024, validation_alias="MDL_BUFFER_BYTES", description="frames held before routing, bytes"
     )
@@ -62,7 +85,9 @@ class MdlSettings(ComponentSettings):
     lag_ms_max: float = Field(1_000, gt=0, validation_alias="MDL_LAG_MS_MAX", description="buffer age that makes us unready, ms")
 
     lease: Literal["auto", "on", "off"] = Field(
-        "auto", validation_alias="MDL_LEASE", description="one listener a market; auto = for the vendor's feed with a real Redis"
+        "auto",
+        validation_alias="MDL_LEASE",
+        description="one listener a market; auto = with a real Redis, for what only one may read: the vendor, the exchange",
     )
     lease_ttl_ms: int = Field(
         3_000, ge=300, validation_alias="MDL_LEASE_TTL_MS", description="a dead holder's lease lasts so long"
@@ -82,6 +107,16 @@ class MdlSettings(ComponentSettings):
     )
 
     admin_port: int = Field(9101, ge=0, le=65535, validation_alias="MDL_ADMIN_PORT", description="0 = a free one")
+
+    @field_validator("feed")
+    @classmethod
+    def _feed(cls, value: str) -> str:
+        return check_feed(value)
+
+    @field_validator("engine_url")
+    @classmethod
+    def _engine_url(cls, value: str) -> str:
+        return check_url(value, ("http", "https"), "http://127.0.0.1:8181")
 
     @field_validator("speed")
     @classmethod
@@ -110,9 +145,16 @@ class MdlSettings(ComponentSettings):
 
     @model_validator(mode="after")
     def _replay_needs_a_tape(self) -> MdlSettings:
-        if self.feed == "replay" and not self.tape:
+        if "replay" in self.feeds and not self.tape:
             raise ValueError("the replay needs a tape: set MDL_TAPE to a recorded .ndjson, .ndjson.gz or .ndjson.zst file")
+        if self.feeds != ("replay",) and "replay" in self.feeds and self.factor is None:
+            raise ValueError("a replay at MDL_SPEED=max waits for the processors: beside other feeds MDL_SPEED is a number")
         return self
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """The feeds that run at once."""
+        return tuple(self.feed.split("+"))
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -128,7 +170,7 @@ class MdlSettings(ComponentSettings):
 
 RUNTIME = (
     "feed", "market", "subscriptions", "delayed", "api_key", "massive_url",
-    "tape", "speed", "loop", "symbols", "rate", "seed", "quotes", "session",
+    "tape", "speed", "loop", "symbols", "rate", "seed", "quotes", "session", "engine_url",
 )  # fmt: skip
 
 

@@ -30,9 +30,10 @@ class Fault(Struct, forbid_unknown_fields=True):
 
 async def run(settings: VendorSettings, shutdown: Shutdown) -> None:
     """Serve until `shutdown`.  Raises: OperatorError."""
-    if settings.feed == "massive":
-        raise OperatorError("the vendor server cannot be fed by the vendor", "Set MDL_FEED=simulator or MDL_FEED=replay")
-    server = VendorServer(settings, open_feed(settings))
+    if settings.feed not in ("simulator", "replay"):
+        source = "the vendor" if settings.feed == "massive" else settings.feed
+        raise OperatorError(f"the vendor server cannot be fed by {source}", "Set MDL_FEED=simulator or MDL_FEED=replay")
+    server = VendorServer(settings, open_feed(settings, settings.feed))
     admin = AdminServer(
         "mdl_vendor",
         settings.admin_host,

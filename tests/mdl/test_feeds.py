@@ -1,30 +1,55 @@
-"""Settings in, the right feed out."""
+"""Settings in, the right feeds out."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from mdl.feeds import open_feed, read_key
+from mdl.feeds import open_feed, open_feeds, read_key
 from mdl.settings import SUBSCRIPTIONS, MdlSettings
 from service.errors import OperatorError
+from service.settings import load
 
 
 def test_each_kind_is_opened_as_it_is_set(tmp_path: Path) -> None:
     """Only a tape at max speed is lossless."""
     tape = tmp_path / "tape.ndjson"
     tape.write_text("[]\n")
-    simulator = open_feed(MdlSettings(feed="simulator", symbols=3))
+    simulator = open_feeds(MdlSettings(feed="simulator", symbols=3))
     assert (simulator.name, simulator.lossless) == ("simulator", False)
-    assert open_feed(MdlSettings(feed="replay", tape=str(tape), speed="max")).lossless
-    assert not open_feed(MdlSettings(feed="replay", tape=str(tape), speed="10")).lossless
+    assert open_feeds(MdlSettings(feed="replay", tape=str(tape), speed="max")).lossless
+    assert not open_feeds(MdlSettings(feed="replay", tape=str(tape), speed="10")).lossless
+
+
+async def test_feeds_joined_by_a_plus_run_at_once() -> None:
+    """In the order given; none is lossless."""
+    both = open_feeds(MdlSettings(feed="simulator+engine"))
+    assert (both.name, both.lossless, [part.name for part in both.parts]) == ("simulator+engine", False, ["simulator", "engine"])
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"feed": "simulator+carrier pigeon"}, "simulator or engine"),
+        ({"feed": "engine+engine"}, "simulator or engine"),
+        ({"feed": "simulator+"}, "simulator or engine"),
+        ({"feed": "replay+engine", "tape": "x.gz", "speed": "max"}, "MDL_SPEED=max"),
+        ({"feed": "engine", "engine_url": "ws://127.0.0.1"}, "MDL_ENGINE_URL"),
+        ({"feed": "engine", "engine_depth": 0}, "MDL_ENGINE_DEPTH"),
+    ],
+)
+def test_what_cannot_run_is_refused(given: dict[str, object], word: str) -> None:
+    """Unknown kinds, one twice, a replay that would wait for the processors beside a feed that never waits."""
+    with pytest.raises(OperatorError, match=re.escape(word)):
+        load(MdlSettings, **given)
 
 
 @pytest.mark.parametrize("market", [*SUBSCRIPTIONS, "futures/cme"])
 async def test_every_market_of_the_vendor_can_be_asked_for(market: str) -> None:
     """All of the market's families unless told otherwise."""
-    feed = open_feed(MdlSettings(feed="massive", market=market, api_key="k"))
+    feed = open_feed(MdlSettings(feed="massive", market=market, api_key="k"), "massive")
     assert (feed.name, feed.market, feed.lossless) == ("massive", market, False)
     assert ",".join(feed.subscriptions) == SUBSCRIPTIONS[market.split("/")[0]]
 
