@@ -105,7 +105,7 @@ class Journal:
             return
         before = os.fstat(self._file).st_size
         try:
-            _write_all(self._file, b"".join(self._group))
+            write_all(self._file, b"".join(self._group))
             os.fdatasync(self._file)
         except OSError as error:
             self._broken = True  # what was decided after the last commit is lost: the state must be rebuilt first
@@ -140,7 +140,7 @@ def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Jo
         paths = segments(folder)
         if paths and _is_torn_preface(_first_bytes(paths[-1])):
             paths.pop().unlink()
-            _sync_folder(folder)
+            sync_folder(folder)
         if not paths:
             return Journal(folder, None, -1, START, segment_bytes_max)
         scan = _Scan(paths[-1])
@@ -194,7 +194,7 @@ def probe(folder: Path) -> None:
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
         try:
-            _write_all(file, bytes(PROBE_BYTES))
+            write_all(file, bytes(PROBE_BYTES))
             os.fdatasync(file)
         finally:
             os.close(file)
@@ -365,11 +365,11 @@ def _create_segment(folder: Path, index: int, chain: bytes) -> Path:
     preface = struct.pack("<8sQ16s", MAGIC, index, chain)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
     try:
-        _write_all(file, preface + struct.pack("<I", crc32(preface)))
+        write_all(file, preface + struct.pack("<I", crc32(preface)))
         os.fdatasync(file)
     finally:
         os.close(file)
-    _sync_folder(folder)
+    sync_folder(folder)
     return path
 
 
@@ -383,13 +383,15 @@ def _is_torn_preface(content: bytes) -> bool:
     return len(content) < PREFACE.size or not any(content)
 
 
-def _write_all(file: int, content: bytes) -> None:
+def write_all(file: int, content: bytes) -> None:
+    """Write all bytes, however few the system takes at a time.  Raises: OSError."""
     view = memoryview(content)
     while view:
         view = view[os.write(file, view) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has a folder's names.  Raises: OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
