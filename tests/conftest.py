@@ -1,23 +1,28 @@
-"""Settings of the machine in, servers for the tests out: given ones (TEST_MDQ_URL, TEST_MDC_URL) or private ones, one a session.
+"""Settings of the machine in, servers for the tests out: given ones (TEST_MDQ_URL, TEST_MDC_URL, TEST_POSTGRES_URL) or private
+ones, one a session.
 
-`rabbitmq_url` and `redis_url` are shared by the session; `mdq_url` and `mdc_url` are the same servers, emptied for this test.
-`rabbitmq_server` and `redis_server` are always private ones: for tests that stop, kill or restart them.
+`rabbitmq_url` and `redis_url` are shared by the session; `mdq_url` and `mdc_url` are the same servers, emptied for this test;
+`postgres_url` is a database of the test's own. `rabbitmq_server`, `redis_server` and `postgres_server` are always private ones:
+for tests that stop, kill or restart them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import aiormq
+import psycopg
 import pytest
 import redis
 
 from mdq.topology import all_queues, progress_queue
-from tests.servers import RabbitMQ, Redis, Server, ServerMissing
+from tests.servers import Postgres, RabbitMQ, Redis, Server, ServerMissing
 from tests.tapes import absent
 
 PARTITIONS_MAX = 16  # no test uses more; the queues up to this partition are deleted between tests
@@ -38,6 +43,12 @@ def redis_server() -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A private PostgreSQL that a test may stop, kill, freeze and restart; it must be running again at the test's end."""
+    yield from _private(Postgres)
+
+
+@pytest.fixture(scope="session")
 def rabbitmq_url(request: pytest.FixtureRequest) -> str:
     """The URL of the session's RabbitMQ: TEST_MDQ_URL when given."""
     return os.environ.get("TEST_MDQ_URL") or str(request.getfixturevalue("rabbitmq_server").url)
@@ -47,6 +58,20 @@ def rabbitmq_url(request: pytest.FixtureRequest) -> str:
 def redis_url(request: pytest.FixtureRequest) -> str:
     """The URL of the session's Redis: TEST_MDC_URL when given."""
     return os.environ.get("TEST_MDC_URL") or str(request.getfixturevalue("redis_server").url)
+
+
+@pytest.fixture
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a new database: on the server of TEST_POSTGRES_URL when given; it is dropped after the test."""
+    server = os.environ.get("TEST_POSTGRES_URL") or str(request.getfixturevalue("postgres_server").url)
+    name = f"tapeline_{secrets.token_hex(6)}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    try:
+        yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    finally:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""Nothing in, a private RabbitMQ or Redis out: own ports, own data, own epmd; what is started here is stopped here, by pid."""
+"""Nothing in, a private RabbitMQ, Redis or PostgreSQL out: own ports, own data, own epmd; what is started here is stopped here, by pid."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ from urllib.parse import quote
 
 START_S_MAX = 90  # a cold Erlang node on a busy machine; 3 s when idle
 STOP_S_MAX = 20
-INSTALL = "apt-get install rabbitmq-server redis-server, or set {variable} to a running one"
+INSTALL = "apt-get install rabbitmq-server redis-server postgresql, or set {variable} to a running one"
 
 
 class ServerMissing(Exception):
@@ -33,11 +34,11 @@ def free_port() -> int:
 class Process:
     """One child process and the watchdog that ends it when the test run itself is killed."""
 
-    def __init__(self, argv: list[str], env: dict[str, str], cwd: Path, log: Path) -> None:
+    def __init__(self, argv: list[str], env: dict[str, str], cwd: Path, log: Path, user: str | None = None) -> None:
         self._log = log
         with log.open("ab") as out:
             self._child = subprocess.Popen(
-                argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, user=user
             )
         # The pipe closes when this process ends, however it ends; then `read` returns and the server dies with us.
         watch = ["/bin/sh", "-c", 'read _; kill -9 "$1" 2>/dev/null', "watchdog", str(self._child.pid)]
@@ -277,6 +278,45 @@ class RabbitMQ(Server):
 
     def _answers(self) -> bool:
         return self._ask(b"AMQP\x00\x00\x09\x01").startswith(b"\x01\x00\x00")
+
+
+class Postgres(Server):
+    """One PostgreSQL cluster with a superuser `tapeline`. It refuses to be root: then it runs as postgres, or as nobody."""
+
+    variable = "TEST_POSTGRES_URL"
+    places = ("/usr/lib/postgresql/*/bin", "/usr/local/opt/postgresql*/bin", "/opt/homebrew/opt/postgresql*/bin")
+
+    def __init__(self) -> None:
+        self._program = _find(["postgres"], list(self.places), self.variable)
+        self._initdb = _find(["initdb"], list(self.places), self.variable)
+        super().__init__()
+        self._user = None
+        if os.getuid() == 0:
+            self._user = next(user.pw_name for name in ("postgres", "nobody") for user in pwd.getpwall() if user.pw_name == name)
+            shutil.chown(self.dir, self._user)
+
+    @property
+    def url(self) -> str:
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """Return the URL of one database of this server."""
+        return f"postgresql://tapeline@127.0.0.1:{self.port}/{database}"
+
+    def _spawn(self) -> Process:
+        data = self.dir / "data"
+        if not data.exists():
+            argv = [self._initdb, "--pgdata", str(data), "--username", "tapeline", "--auth", "trust", "--encoding", "UTF8"]
+            argv += ["--locale", "C", "--no-sync"]
+            subprocess.run(argv, cwd=self.dir, check=True, capture_output=True, timeout=START_S_MAX, user=self._user)
+        argv = [self._program, "-D", str(data), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.dir)]
+        argv += ["-c", "shared_buffers=16MB", "-c", "max_connections=20"]
+        return Process(argv, dict(os.environ), self.dir, self.dir / "postgres.log", self._user)
+
+    def _answers(self) -> bool:
+        # A startup packet of protocol 3.0 for a user; the answer R asks for (no) authentication, E says "starting up".
+        body = b"\x00\x03\x00\x00user\x00tapeline\x00database\x00postgres\x00\x00"
+        return self._ask((len(body) + 4).to_bytes(4, "big") + body).startswith(b"R")
 
 
 def _wait_for_port(port: int) -> None:
