@@ -100,6 +100,10 @@ class Sequencer:
         """The journal at its present end."""
         return self._journal
 
+    def now_ns(self) -> int:
+        """Return the time that the next command would get."""
+        return max(self._time_ns, self._clock.wall_ns())
+
     def on_commit(self, listener: Listener) -> None:
         """Show every committed group to `listener`, in order, on the loop; it must not block."""
         self._listeners.append(listener)
@@ -156,7 +160,7 @@ class Sequencer:
 
     def _commit_group(self) -> None:
         queue, exchange, append = self._queue, self._exchange, self._journal.append
-        self._time_ns = time_ns = max(self._time_ns, self._clock.wall_ns())
+        self._time_ns = time_ns = self.now_ns()
         group: list[tuple[asyncio.Future[Outcome], Outcome]] = []
         records: list[Record] = []
         try:

@@ -92,6 +92,10 @@ class State:
         """Change the state as the event says. An event that does not fit is a broken invariant. Cost: O(1), cancels O(levels)."""
         self._appliers[type(event)](event)
 
+    def due(self, time_ns: int) -> bool:
+        """Return whether time alone would change something: an order that expires, a timer that runs out."""
+        return any(heap and heap[0][0] <= time_ns for heap in (self.expiries, self.timers))
+
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides what happens next. Cost: O(state)."""
         return hashlib.sha256(msgspec.msgpack.encode(self.snapshot())).hexdigest()
