@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 class _Mark(NamedTuple):
-    """How far we are: the last message applied in that life of the exchange."""
+    """How far we are: the last message applied, in that life of the cursor."""
 
     life: int
     message: int | None

@@ -109,7 +109,7 @@ class Cursor:
 
     def __init__(self) -> None:
         self.index: int | None = None
-        self.life = 0  # of the exchange behind the URL; positions of another life mean nothing
+        self.life = 0  # positions of another life than the present one mean nothing
 
     def judge(self, message: Message) -> Literal["next", "seen", "hole"]:
         """Say whether a message follows, was applied already, or follows after messages that we were not given."""
@@ -120,15 +120,15 @@ class Cursor:
         return "hole" if message.previous is not None and message.previous > self.index else "next"
 
     def restart(self) -> None:
-        """Take everything stored from now on."""
+        """Take everything stored from now on; what was known before says nothing about it."""
         self.index = None
+        self.life += 1
 
     def meet(self, newest: int) -> bool:
         """Hear the newest index of the exchange; return whether it is another one than before: it knows less than we do."""
         if self.index is None or newest >= self.index:
             return False
-        self.index = None
-        self.life += 1
+        self.restart()
         return True
 
 
