@@ -17,6 +17,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 TICK_S = 0.05
+ODD = {"SKL-USD": (0.00001302, 1e-8), "USD/EUR": (1.08345, 1e-5), "BTC-PERP": (60_000.0, 0.5), "ETH-PERP": (3_000.0, 0.05)}
+WITH_BOOKS = ("BTC-PERP", "ETH-PERP")
+LEVELS = 20
 EPOCH = "k1"
 
 
@@ -29,10 +32,10 @@ class Market:
         self.names = list(self.quotes)
         self.seq = dict.fromkeys(self.names, 1)
         self.next = 0
+        self.resting: dict[tuple[str, str, int], float] = {}
 
     def _open(self, name: str) -> dict[str, Any]:
-        prev = 0.00001302 if name == "SKL-USD" else 1.08345 if name == "USD/EUR" else round(self.dice.uniform(4, 900), 2)
-        tick = 1e-8 if name == "SKL-USD" else 1e-5 if name == "USD/EUR" else 0.01
+        prev, tick = ODD.get(name) or (round(self.dice.uniform(4, 900), 2), 0.01)
         last = prev + tick * round(prev * self.dice.gauss(0, 0.02) / tick)
         quote = {
             "prev_close": prev,
@@ -43,14 +46,19 @@ class Market:
             "tick": tick,
         }
         return (
-            quote | {"last": last, "trades": self.dice.randrange(10, 9000), "session": "regular"} | self._around(last, prev, tick)
+            quote
+            | {"last": last, "trades": self.dice.randrange(10, 9000), "session": "regular"}
+            | self._around(name, last, prev, tick)
         )
 
-    def _around(self, last: float, prev: float, tick: float) -> dict[str, Any]:
+    def _around(self, name: str, last: float, prev: float, tick: float) -> dict[str, Any]:
         spread = tick * self.dice.randint(1, 3)
-        return {
+        if name in WITH_BOOKS:
+            sizes: dict[str, float] = {side: round(self.dice.uniform(0.001, 4), 3) for side in ("bid_size", "ask_size")}
+        else:
+            sizes = {side: self.dice.randint(1, 40) * 100 for side in ("bid_size", "ask_size")}
+        return sizes | {
             "bid": round(last - spread, 8), "ask": round(last + spread, 8), "vwap": round(last * 0.999, 8),
-            "bid_size": self.dice.randint(1, 40) * 100, "ask_size": self.dice.randint(1, 40) * 100,
             "change": round(last - prev, 8), "change_pct": round((last / prev - 1) * 100, 4),
         }  # fmt: skip
 
@@ -62,10 +70,26 @@ class Market:
         last = round(max(quote["tick"], quote["last"] + quote["tick"] * self.dice.choice((-2, -1, -1, 0, 1, 1, 2))), 8)
         changed = {"last": last, "volume": quote["volume"] + 100, "trades": quote["trades"] + 1, "ts": int(time.time() * 1000)}
         changed |= {"high": max(quote["high"], last), "low": min(quote["low"], last)} | self._around(
-            last, quote["prev_close"], quote["tick"]
+            name, last, quote["prev_close"], quote["tick"]
         )
         quote |= changed
         return name, changed
+
+    def book(self, name: str) -> dict[str, Any]:
+        """Return twenty levels a side around the quote; a few change each time."""
+        quote, tick = self.quotes[name], self.quotes[name]["tick"]
+        sides = {
+            side: [[round(quote[best] + sign * tick * n, 8), self._resting(name, side, n)] for n in range(LEVELS)]
+            for side, best, sign in (("bids", "bid", -1), ("asks", "ask", 1))
+        }
+        top = {"bid": quote["bid"], "ask": quote["ask"], "spread": round(quote["ask"] - quote["bid"], 8)}
+        return sides | top | {"ts": int(time.time() * 1000)}
+
+    def _resting(self, name: str, side: str, level: int) -> float:
+        key = (name, side, level)
+        if key not in self.resting or self.dice.random() < 0.15:
+            self.resting[key] = round(self.dice.lognormvariate(0.3 + level / 12, 0.9), 3)
+        return self.resting[key]
 
     def board(self, name: str) -> dict[str, Any]:
         """Return a board's document."""
@@ -79,7 +103,7 @@ class Market:
 
 
 def _names(n: int, dice: random.Random) -> list[str]:
-    known = ["AAPL", "MSFT", "NVDA", "TSLA", "AMD", "SKL-USD", "USD/EUR", "ESH4", "BRK.B"]
+    known = ["AAPL", "MSFT", "NVDA", "TSLA", "AMD", "SKL-USD", "USD/EUR", "ESH4", "BRK.B", *WITH_BOOKS]
     while len(known) < n:
         name = "".join(dice.choices("ABCDEFGHIJKLMNOPRSTUVWXYZ", k=dice.choice((3, 4, 4))))
         if name not in known:
@@ -141,6 +165,9 @@ class Session:
         """Return the channels of a name or `kind:*`."""
         if pattern == "quote:*":
             return [f"quote:{name}" for name in self.market.names]
+        if pattern.startswith("book:"):
+            books = [f"book:{name}" for name in WITH_BOOKS if name in self.market.quotes]
+            return books if pattern == "book:*" else [name for name in books if name == pattern]
         if pattern == "board:*":
             return [f"board:{name}" for name in ("volume", "gainers", "losers", "gappers")]
         return [pattern]
@@ -160,6 +187,8 @@ class Session:
             return self.market.quotes[name]
         if kind == "board":
             return self.market.board(name)
+        if kind == "book":
+            return self.market.book(name)
         if kind == "status":
             return _pipeline(self.updates_s)
         if kind == "bars":
@@ -229,6 +258,8 @@ class Session:
                 frame = self.next_frame("rows", channel, None, set=board["rows"], order=board["order"])
                 del frame["data"]
                 frames.append(frame)
+            elif kind == "book" and tick % 2 == 0:
+                frames.append(self.next_frame("upd", channel, self.market.book(name)))
             elif kind == "trades" and tick % 5 == 0:
                 frames.append(self.next_frame("event", channel, self.print(name)))
             elif kind == "alerts" and tick % 5 == 0:
@@ -242,7 +273,8 @@ class Session:
     def print(self, name: str) -> dict[str, Any]:
         price = self.market.quotes[name]["last"]
         conditions = self.market.dice.choice(([], [37], [12, 37]))
-        return {"price": price, "size": 100, "ts": int(time.time() * 1000), "exchange": 4, "conditions": conditions, "id": "1"}
+        size = round(self.market.dice.lognormvariate(-2, 1.2) + 0.001, 3) if name in WITH_BOOKS else 100
+        return {"price": price, "size": size, "ts": int(time.time() * 1000), "exchange": 4, "conditions": conditions, "id": "1"}
 
     def alert(self) -> dict[str, Any]:
         name = self.market.dice.choice(self.market.names)

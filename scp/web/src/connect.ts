@@ -2,7 +2,7 @@
 
 import { Tapeline, type Info, type State } from "tapeline";
 import type { Connection } from "./freshness.ts";
-import type { Listener, Options, Stream, Subscription } from "./stream.ts";
+import type { Listener, Options, Snap, Stream, Subscription } from "./stream.ts";
 
 interface Session {
   wds_url: string;
@@ -73,6 +73,11 @@ class TapelineStream implements Stream {
         }, done); // the connection is gone: the resumed one asks again
       },
     };
+  }
+
+  async get(channels: readonly string[]): Promise<readonly Snap[]> {
+    if (!this.tape) throw new Error("not connected");
+    return this.tape.get(channels);
   }
 
   private async token(): Promise<string> {

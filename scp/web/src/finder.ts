@@ -1,5 +1,6 @@
 // Keys typed in, one chosen symbol out: the search box with its list (a WAI-ARIA combobox).
 
+import type { Books } from "./books.ts";
 import { byId, el } from "./dom.ts";
 import { percent, price } from "./format.ts";
 import { toneOf } from "./grid.ts";
@@ -16,6 +17,7 @@ export class Finder {
 
   constructor(
     private readonly table: QuoteTable,
+    private readonly books: Books,
     private readonly choose: (symbol: string) => void,
   ) {
     this.input.addEventListener("input", () => this.search());
@@ -35,8 +37,10 @@ export class Finder {
   }
 
   private search(): void {
-    this.found = matches(this.table.symbols, this.input.value, (row) => this.table.columns.volume[row]!, SHOWN_MAX);
-    this.at = 0;
+    const typed = this.input.value.trim() !== "";
+    const found = matches(this.table.symbols, this.input.value, (row) => this.table.columns.volume[row]!, SHOWN_MAX);
+    this.found = typed ? found : this.books.symbols.slice(0, SHOWN_MAX);
+    this.at = typed ? 0 : -1; // what is only suggested is not chosen by Enter alone
     this.show();
   }
 
@@ -47,19 +51,21 @@ export class Finder {
     this.list.replaceChildren(...items);
     this.list.hidden = items.length === 0;
     this.input.setAttribute("aria-expanded", String(items.length > 0));
-    if (this.found.length > 0) this.input.setAttribute("aria-activedescendant", `found-${this.at}`);
+    if (this.at >= 0 && this.found.length > 0) this.input.setAttribute("aria-activedescendant", `found-${this.at}`);
     else this.input.removeAttribute("aria-activedescendant");
   }
 
   private item(symbol: string, at: number): HTMLElement {
     const row = this.table.row(symbol);
     const { columns, decimals } = this.table;
-    const change = el("span", "num tint", percent(columns.change_pct[row]!));
-    const last = el("span", "num", price(columns.last[row]!, decimals[row]!));
-    const item = el("li", "", el("span", "sym", symbol), last, change);
+    const change = el("span", "num tint", percent(columns.change_pct[row] ?? NaN));
+    const last = el("span", "num", price(columns.last[row] ?? NaN, decimals[row] ?? 2));
+    const name = el("span", "", el("span", "sym", symbol));
+    if (this.books.has(symbol)) name.append(el("span", "tag", "depth"));
+    const item = el("li", "", name, last, change);
     item.id = `found-${at}`;
     item.dataset["symbol"] = symbol;
-    item.dataset["tone"] = toneOf(columns.change[row]!);
+    item.dataset["tone"] = toneOf(columns.change[row] ?? NaN);
     item.setAttribute("role", "option");
     item.setAttribute("aria-selected", String(at === this.at));
     return item;
@@ -75,9 +81,9 @@ export class Finder {
     const n = this.found.length;
     if (step !== 0 && n > 0) {
       event.preventDefault();
-      this.at = (this.at + step + n) % n;
+      this.at = this.at < 0 && step < 0 ? n - 1 : (this.at + step + n) % n;
       this.show();
-    } else if (event.key === "Enter" && n > 0) {
+    } else if (event.key === "Enter" && n > 0 && this.at >= 0) {
       this.take(this.found[this.at]!);
     } else if (event.key === "Escape") {
       this.input.value = "";

@@ -1,9 +1,12 @@
 // The chosen symbol and bar length in, subscriptions for exactly these out; what they bring goes to chart, prints, ticket.
 
 import { BarSeries, type BarDocument } from "./bars.ts";
+import type { Books } from "./books.ts";
 import type { CandleChart } from "./chart.ts";
 import { byId, Text } from "./dom.ts";
-import { clock, decimalsOf, price, quantity } from "./format.ts";
+import type { BookDocument } from "./depth.ts";
+import { amount, clock, decimalsOf, price } from "./format.ts";
+import type { Ladder } from "./ladder.ts";
 import type { QuoteTable } from "./quotes.ts";
 import { Roll } from "./roll.ts";
 import type { Stream, Subscription } from "./stream.ts";
@@ -21,6 +24,7 @@ export interface Print {
 const PRINTS_SHOWN_MAX = 50;
 const BAR_HZ = 4;
 const PRINT_HZ = 10;
+const BOOK_HZ = 10;
 const ROOM_MS = 500;
 
 export class Focus {
@@ -36,12 +40,15 @@ export class Focus {
   private bars: Subscription | null = null;
   private rest: Subscription[] = [];
   private lastPrice = NaN;
+  private sizeDecimals = 0;
 
   constructor(
     private readonly stream: Stream,
     private readonly table: QuoteTable,
     private readonly chart: CandleChart,
     private readonly ticket: Ticket,
+    private readonly ladder: Ladder,
+    private readonly books: Books,
     /** Called when the stream has no room for a chart: something else must give way. */
     private readonly makeRoom: () => void,
   ) {
@@ -62,9 +69,11 @@ export class Focus {
     this.roll.waitFor(`Waiting for the first print of ${symbol}`);
     this.printsNote.set(symbol);
     this.lastPrice = NaN;
+    this.sizeDecimals = 0;
     this.prints = 0;
     this.ticket.show(symbol);
-    this.rest = [this.followPrints(symbol), this.followHalts(symbol)];
+    this.ladder.show(symbol, this.books.has(symbol));
+    this.rest = [this.followPrints(symbol), this.followHalts(symbol), this.followBook(symbol)];
     this.followBars();
   }
 
@@ -128,6 +137,17 @@ export class Focus {
     });
   }
 
+  private followBook(symbol: string): Subscription {
+    const take = (data: unknown) => {
+      this.books.learn([symbol]);
+      this.ladder.take(data as BookDocument);
+    };
+    return this.stream.subscribe([`book:${symbol}`], { hz: BOOK_HZ }, {
+      snapshot: (_, data) => take(data),
+      update: (_, __, whole) => take(whole),
+    });
+  }
+
   /** No room: the market makes some, and a moment later the same is asked again. */
   private refused(symbol: string, code: string): void {
     if (code !== "limit") return;
@@ -144,6 +164,7 @@ export class Focus {
   private addPrint(print: Print): void {
     const tone = print.price > this.lastPrice ? "up" : print.price < this.lastPrice ? "down" : "flat";
     this.lastPrice = print.price;
+    this.sizeDecimals = Math.max(this.sizeDecimals, decimalsOf(print.size ?? NaN));
     this.prints++;
     this.roll.add({ ...print, tone });
   }
@@ -152,8 +173,8 @@ export class Focus {
     const row = this.table.row(this.symbol);
     const usual = row >= 0 ? this.table.decimals[row]! : 2;
     const decimals = Math.max(usual, Math.min(decimalsOf(print.price), usual + 2));
-    const venue = print.exchange == null ? "" : `ex ${print.exchange}`;
+    const venue = print.exchange ? `ex ${print.exchange}` : ""; // 0 = the feed has only one
     const conditions = print.conditions?.length ? print.conditions.join(" ") : "";
-    return { texts: [clock(print.ts), price(print.price, decimals), quantity(print.size ?? NaN), venue, conditions], tone: print.tone };
+    return { texts: [clock(print.ts), price(print.price, decimals), amount(print.size ?? NaN, this.sizeDecimals), venue, conditions], tone: print.tone };
   }
 }

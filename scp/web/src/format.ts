@@ -2,6 +2,8 @@
 
 export const NONE = "—";
 const DECIMALS_MAX = 10;
+const LOT_DECIMALS_MAX = 4;
+const AMOUNT_LETTERS_MAX = 9;
 
 /** The number of decimals that `x` needs: 4783.25 → 2, 0.00001302 → 8. Float noise (0.1 + 0.2) does not count. */
 export function decimalsOf(x: number): number {
@@ -49,6 +51,12 @@ export function quantity(x: number): string {
   if (size >= 1e4) return `${compact(x / 1e3)}K`;
   if (Number.isInteger(x)) return grouped(String(x));
   return size >= 1 ? compact(x) : String(Number(x.toPrecision(3)));
+}
+
+/** A size with the decimals of its instrument's lots: 0.5 with three → "0.500"; quantity() where these would be too many. */
+export function amount(x: number, decimals: number): string {
+  const text = price(x, decimals);
+  return decimals > LOT_DECIMALS_MAX || text.length > AMOUNT_LETTERS_MAX ? quantity(x) : text;
 }
 
 /** Whole numbers with separators: 12345 → "12,345". */

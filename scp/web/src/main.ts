@@ -1,7 +1,9 @@
 // The page: one stream in, one table of quotes, one frame loop; everything else is a view of these.
 
 import { Board, boardDecimals, type BoardRow } from "./board.ts";
+import { Books } from "./books.ts";
 import { CandleChart } from "./chart.ts";
+import { Chips } from "./chips.ts";
 import { byId, Text } from "./dom.ts";
 import { Finder } from "./finder.ts";
 import { Focus } from "./focus.ts";
@@ -9,6 +11,7 @@ import { clock, count, decimalsOf, price, priceDecimals, short } from "./format.
 import { Frames } from "./frames.ts";
 import { FreshnessJudge } from "./freshness.ts";
 import { Grid } from "./grid.ts";
+import { Ladder } from "./ladder.ts";
 import { Market } from "./market.ts";
 import { Meters } from "./meters.ts";
 import { report, type PipelineDocument, type PipelineReport } from "./pipeline.ts";
@@ -55,19 +58,23 @@ const seen = (at: number) => {
 const select = (symbol: string) => {
   focus.choose(symbol);
   grid.select(symbol);
+  chips.select(symbol);
   history.replaceState(null, "", `#${symbol}`);
   document.title = `${symbol} · Tapeline`;
 };
 
 const chart = new CandleChart(byId("chart"));
 const ticket = new Ticket(table);
-const focus = new Focus(stream, table, chart, ticket, () => market.narrow());
+const ladder = new Ladder(table, () => newestAt);
+const chips = new Chips(byId("chips"), select);
+const books = new Books(stream, (symbols) => chips.set(symbols));
+const focus = new Focus(stream, table, chart, ticket, ladder, books, () => market.narrow());
 const grid = new Grid(byId("grid"), table, select);
 const market = new Market(stream, table, seen, function* () {
   if (focus.symbol) yield focus.symbol;
   yield* grid.inView();
 });
-const finder = new Finder(table, select);
+const finder = new Finder(table, books, select);
 const meters = new Meters(new URLSearchParams(location.search).has("fps"));
 const quotesNote = new Text(byId("quotes-note"));
 const alertsNote = new Text(byId("alerts-note"));
@@ -172,6 +179,7 @@ function onKey(event: KeyboardEvent): void {
     "/": () => finder.focus(),
     "1": () => focus.setLength("1s"),
     m: () => focus.setLength("1m"),
+    d: () => ladder.turn(),
     t: switchTheme,
   }[event.key.toLowerCase()];
   if (!action) return;
@@ -184,6 +192,8 @@ frames.each((now) => grid.paint(now));
 frames.each((now) => boards.forEach((board) => board.paint(now)));
 frames.each((now) => ticket.paint(now));
 frames.each(() => focus.paint());
+frames.each((now) => books.paint(now));
+frames.each(() => ladder.paint());
 frames.each(() => alertRoll.paint());
 frames.each(paintMeters);
 

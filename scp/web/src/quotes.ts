@@ -18,6 +18,8 @@ export class QuoteTable {
   readonly columns: Record<Field, Float64Array>;
   /** Decimals that a row's prices are shown with. */
   decimals = new Uint8Array(64);
+  /** Decimals that the sizes of its best bid and offer need. */
+  sizeDecimals = new Uint8Array(64);
   /** +1 or −1: where the field last moved to; one array for each flashed field. */
   readonly direction: Record<string, Int8Array> = {};
   /** When it moved, in the caller's milliseconds. */
@@ -93,6 +95,9 @@ export class QuoteTable {
     const known = Number.isNaN(bid[row]!) && Number.isNaN(ask[row]!) ? decimalsOf(last[row]!) : quoted;
     const needs = priceDecimals(known);
     if (needs > this.decimals[row]!) this.decimals[row] = needs;
+    const { bid_size, ask_size } = this.columns;
+    const sizes = Math.max(decimalsOf(bid_size[row]!), decimalsOf(ask_size[row]!));
+    if (sizes > this.sizeDecimals[row]!) this.sizeDecimals[row] = sizes;
   }
 
   private add(symbol: string): number {
@@ -118,6 +123,7 @@ export class QuoteTable {
     }
     this.dirty = larger(this.dirty, new Uint8Array(capacity));
     this.decimals = larger(this.decimals, new Uint8Array(capacity));
+    this.sizeDecimals = larger(this.sizeDecimals, new Uint8Array(capacity));
   }
 }
 

@@ -30,11 +30,20 @@ export interface Subscription {
   ask(): void;
 }
 
+/** What the stream answered about one channel. */
+export interface Snap {
+  ch: string;
+  data?: unknown;
+  error?: { code: string };
+}
+
 export interface Stream {
   readonly reconnects: number;
   /** How many channels the stream lets one page follow. */
   readonly subscriptionsMax: number;
   subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription;
+  /** Ask for snapshots without following; `kind:*` asks for all that exist. Rejects while there is no connection. */
+  get(channels: readonly string[]): Promise<readonly Snap[]>;
   onConnection(listener: (connection: Connection, reason: string) => void): void;
   start(): void | Promise<void>;
 }

@@ -2,7 +2,7 @@
 
 import { byId, Text } from "./dom.ts";
 import { Flashes } from "./flash.ts";
-import { count, NONE, percent, price, quantity, signed } from "./format.ts";
+import { amount, count, NONE, percent, price, quantity, signed } from "./format.ts";
 import { toneOf } from "./grid.ts";
 import type { QuoteTable } from "./quotes.ts";
 
@@ -47,7 +47,8 @@ export class Ticket {
     const { columns } = this.table;
     const decimals = this.table.decimals[row]!;
     for (const field of PRICES) this.text(field).set(price(columns[field][row]!, decimals));
-    for (const field of SIZES) this.text(field).set(Number.isNaN(columns[field][row]!) ? "" : quantity(columns[field][row]!));
+    const lots = this.table.sizeDecimals[row]!;
+    for (const field of SIZES) this.text(field).set(Number.isNaN(columns[field][row]!) ? "" : amount(columns[field][row]!, lots));
     this.text("volume").set(quantity(columns.volume[row]!));
     this.text("trades").set(count(columns.trades[row]!));
     this.paintChange(columns.change[row]!, columns.change_pct[row]!, decimals);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { age, clock, count, decimalsOf, NONE, percent, price, priceDecimals, quantity, signed } from "../src/format.ts";
+import { age, amount, clock, count, decimalsOf, NONE, percent, price, priceDecimals, quantity, signed } from "../src/format.ts";
 
 test("a price needs as many decimals as its digits say, and float noise does not count", () => {
   const cases: [number, number][] = [
@@ -38,6 +38,14 @@ test("quantities fit into six characters, whatever they are", () => {
     assert.ok(wanted.length <= 6);
   }
   assert.equal(count(1234567), "1,234,567");
+});
+
+test("sizes have the decimals of their lots, as long as these fit", () => {
+  const cases: [number, number, string][] = [
+    [0.012, 3, "0.012"], [0.5, 3, "0.500"], [12, 3, "12.000"], [1234.5, 1, "1,234.5"], [11_800, 0, "11,800"], [9_999_999, 0, "9,999,999"],
+    [12_345_678, 0, "12.3M"], [123_456.789, 3, "123K"], [0.01616617, 8, "0.0162"], [NaN, 3, NONE],
+  ]; // prettier-ignore
+  for (const [x, decimals, wanted] of cases) assert.equal(amount(x, decimals), wanted);
 });
 
 test("an age is said in the unit that fits it", () => {

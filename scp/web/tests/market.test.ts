@@ -12,6 +12,9 @@ class FakeStream implements Stream {
     for (const channel of channels) this.followed.set(channel, listener);
     return { close: () => channels.forEach((channel) => this.followed.delete(channel)), ask: () => {} };
   }
+  get() {
+    return Promise.resolve([]);
+  }
   onConnection() {}
   start() {}
 }

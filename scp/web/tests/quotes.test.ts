@@ -59,6 +59,14 @@ test("decimals follow the quotes, and the prints only where nobody quotes", () =
   assert.deepEqual([stock, coin, pair].map((row) => table.decimals[row]), [2, 8, 5]);
 });
 
+test("the decimals of sizes follow the lots, and never shrink", () => {
+  const table = new QuoteTable();
+  const perp = table.apply("BTC-PERP", { bid_size: 0.012, ask_size: 3 }, 1);
+  table.apply("BTC-PERP", { bid_size: 2 }, 2);
+  const stock = table.apply("AAPL", { bid_size: 100, ask_size: null }, 1);
+  assert.deepEqual([perp, stock].map((row) => table.sizeDecimals[row]), [3, 0]);
+});
+
 test("the table grows past its first size and is bounded", () => {
   const table = new QuoteTable();
   for (let n = 0; n < ROWS_MAX + 3; n++) table.apply(`S${n}`, { last: n }, 1);
