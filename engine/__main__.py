@@ -1,9 +1,14 @@
-"""A workload file in, one JSON line out.
+"""A command line in, one process or one JSON line out.
 
-python -m engine workload FILE.bin[.gz]     {"sha256": …, "messages": …, "messages_per_s": …}
+python -m engine serve                         the exchange: gateway, journal, message stores, queue, streams (ENGINE_*)
+python -m engine bots                          trading bots that keep it alive (BOTS_*)
+python -m engine oms                           a message store into SQL tables (OMS_*)
+python -m engine risk                          the sample risk service (RISK_*)
+python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
+python -m engine workload FILE.bin[.gz]        {"sha256": …, "messages": …, "messages_per_s": …}
 
-The rate is the median of five runs through a fresh book each, one call a message, reports built; reading and parsing the
-file, sorting and hashing the reports are not in it.
+The rate of a workload is the median of five runs through a fresh book each, one call a message, reports built; reading and
+parsing the file, sorting and hashing the reports are not in it.
 """
 
 from __future__ import annotations
@@ -13,14 +18,18 @@ import gc
 import gzip
 import json
 import zlib
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 from engine.book import Book
 from engine.workload import FIX, Message, digest, parse, run
+from service import logs
 from service.errors import OperatorError
 from service.run import GC_THRESHOLD, fail
+from service.run import main as main_of
+from service.settings import load
 
 RUNS = 5
 GZIP_MAGIC = b"\x1f\x8b"
@@ -28,16 +37,81 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m engine", description="Tapeline engine")
-    commands = parser.add_subparsers(dest="command", required=True)
-    workload = commands.add_parser("workload", help="run a workload file through the book; print one JSON line")
-    workload.add_argument("file", type=Path, metavar="FILE.bin[.gz]")
-    arguments = parser.parse_args()
-    gc.set_threshold(*GC_THRESHOLD)  # as every process of ours
+    arguments = _parser().parse_args()
     try:
-        print(json.dumps(measure(parse(read(arguments.file)))))
+        _RUN[arguments.command](arguments)
     except OperatorError as error:
         fail("engine", error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m engine", description="Tapeline engine: the built-in exchange")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="run the exchange (settings ENGINE_*)")
+    commands.add_parser("bots", help="run trading bots against it (BOTS_*)")
+    commands.add_parser("oms", help="keep a message store in SQL tables (OMS_*)")
+    commands.add_parser("risk", help="run the sample risk service (RISK_*)")
+    lost = commands.add_parser("import-stream", help="make a lost journal anew of the Redis stream engine_events")
+    lost.add_argument("--from-snapshot", action="store_true", help="leave out what the newest snapshot has")
+    workload = commands.add_parser("workload", help="run a workload file through the book; print one JSON line")
+    workload.add_argument("file", type=Path, metavar="FILE.bin[.gz]")
+    return parser
+
+
+# A process imports only what it runs.
+
+
+def _serve(_: argparse.Namespace) -> None:
+    from engine import serve
+    from engine.settings import EngineSettings
+
+    main_of("engine", partial(serve.run, load(EngineSettings)))
+
+
+def _bots(_: argparse.Namespace) -> None:
+    from engine import bots
+
+    settings = load(bots.BotsSettings)
+    logs.setup("bots", settings.log_level, settings.log_format)
+    main_of("engine bots", partial(bots.run, settings))
+
+
+def _oms(_: argparse.Namespace) -> None:
+    from engine import oms
+
+    settings = load(oms.OmsSettings)
+    logs.setup("oms", settings.log_level, settings.log_format)
+    main_of("engine oms", partial(oms.run, settings))
+
+
+def _risk(_: argparse.Namespace) -> None:
+    from engine import risk_service
+
+    settings = load(risk_service.RiskSettings)
+    logs.setup("risk", settings.log_level, settings.log_format)
+    main_of("engine risk", partial(risk_service.run, settings))
+
+
+def _import_stream(arguments: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+    from engine.stream_recovery import import_from
+
+    settings = load(EngineSettings)
+    if not settings.streams_url:
+        raise OperatorError("ENGINE_STREAMS_URL is not set", "Set it to the Redis that has engine_events")
+    folder = settings.folder
+    done = import_from(settings.streams_url, folder / "journal", folder / "snapshots", arguments.from_snapshot)
+    print(json.dumps(done._asdict(), default=str))
+
+
+def _workload(arguments: argparse.Namespace) -> None:
+    gc.set_threshold(*GC_THRESHOLD)  # as every process of ours
+    print(json.dumps(measure(parse(read(arguments.file)))))
+
+
+_RUN = {
+    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "import-stream": _import_stream, "workload": _workload,
+}  # fmt: skip
 
 
 def read(path: Path) -> bytes:

@@ -20,7 +20,9 @@ class EngineSettings(ComponentSettings):
         None, validation_alias="ENGINE_API_TOKEN", description="bearer token of the gateway; without one it is open"
     )
     queue_max: int = Field(10_000, ge=1, validation_alias="ENGINE_QUEUE_MAX", description="commands waiting before EngineBusy")
-    group_max: int = Field(256, ge=1, le=10_000, validation_alias="ENGINE_GROUP_MAX", description="commands a disk write, at most")
+    group_max: int = Field(
+        256, ge=1, le=10_000, validation_alias="ENGINE_GROUP_MAX", description="commands a disk write, at most"
+    )
     tick_ms: int = Field(100, ge=10, validation_alias="ENGINE_TICK_MS", description="how often time is looked at: expiry, timers")
 
     snapshot_interval_ms: int = Field(
@@ -29,11 +31,17 @@ class EngineSettings(ComponentSettings):
     )  # fmt: skip
     snapshots_kept: int = Field(3, ge=1, validation_alias="ENGINE_SNAPSHOTS_KEPT", description="generations of snapshots")
 
+    archive: Path | None = Field(
+        None, validation_alias="ENGINE_ARCHIVE_DIR", description="where segments go that nobody needs; empty = they stay"
+    )
+
     ring_bytes: int = Field(64 << 20, ge=1 << 16, validation_alias="ENGINE_RING_BYTES", description="messages kept in memory")
     orders_url: str = Field(
         "", validation_alias="ENGINE_ORDERS_URL", description="RabbitMQ with the queue engine.orders; empty = no queue"
     )
-    risk: bool = Field(False, validation_alias="ENGINE_RISK", description="ask the risk service before every order; needs RabbitMQ")
+    risk: bool = Field(
+        False, validation_alias="ENGINE_RISK", description="ask the risk service before every order; needs RabbitMQ"
+    )
     risk_timeout_ms: int = Field(5_000, ge=1, validation_alias="ENGINE_RISK_TIMEOUT_MS", description="then an order is rejected")
     streams_url: str = Field(
         "", validation_alias="ENGINE_STREAMS_URL", description="Redis for events_stream and engine_events; empty = no streams"

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "mdp": {"mdq", "mdc", "service"},
     "wds": {"mdc", "service"},
     "scp": {"mdc", "service"},
-    "engine": {"service"},
+    "engine": {"service", "mdq"},
     "deploy": {"service", "mdq", "mdl", "mdc", "mdp", "wds", "scp"},
 }
 PACKAGES = tuple(MAY_IMPORT)
@@ -87,7 +87,13 @@ SHELLS: dict[str, str] = {
     "scp/server.py": "gunicorn around the application",
     "scp/tokens.py": "draws token ids",
     "scp/wsgi.py": "the WSGI application",
+    "engine/serve.py": "wires the engine's process, locks its folder",
     "engine/sequencer.py": "the loop that groups, the clock that stamps, the thread that rebuilds",
+    "engine/orders_client.py": "publishes orders, waits for confirmations and answers",
+    "engine/orders_queue.py": "consumes the order queue",
+    "engine/rabbit.py": "keeps an AMQP connection",
+    "engine/risk.py": "asks the risk service, waits no longer than it may",
+    "engine/risk_service.py": "answers the engine",
     "engine/oms.py": "the message store's consumer: sockets, waiting",
     "engine/oms_database.py": "a thread for SQLite, connections to PostgreSQL",
     "engine/snapshotter.py": "a process of its own, and the one that keeps it alive",

@@ -1,0 +1,201 @@
+"""The engine's process, wired in data order: disk, sequencer, readers of the journal, gateway, queue. Stopping goes backwards.
+
+`run` ends when it is asked to, and raises when an invariant breaks: the process then dies and recovers at its next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from engine.commands import Tick
+from engine.gateway import Gateway
+from engine.journal import Journal, open_journal, probe
+from engine.message_log import MessageLog
+from engine.orders_queue import OrdersQueue
+from engine.recovery import ALL, Recovered, recover
+from engine.risk import RiskChecker
+from engine.sequencer import EngineBusy, EngineUnavailable, Sequencer
+from engine.settings import EngineSettings
+from engine.snapshotter import SnapshotterProcess, Task
+from engine.state import State
+from engine.store_watch import StoreWatch
+from engine.streams import Source, StreamSink
+from service import logs
+from service.admin import AdminServer
+from service.errors import OperatorError
+from service.run import Shutdown
+from service.settings import admin_token, shown
+
+log = structlog.get_logger()
+DRAIN_S = 3.0  # for the streams, at the end
+
+
+async def run(settings: EngineSettings, shutdown: Shutdown) -> None:
+    """Recover, serve until the stop is asked for, write what is under way.  Raises: OperatorError, AssertionError."""
+    logs.setup("engine", settings.log_level, settings.log_format)
+    log.info("engine_settings", **shown(settings))
+    async with AsyncExitStack() as stack:
+        engine = Engine(settings, stack)
+        await engine.start()
+        failing = asyncio.create_task(engine.sequencer.failed())
+        stopping = asyncio.create_task(shutdown.wait())
+        await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if failing.done():
+            failing.result()
+        failing.cancel()
+
+
+class Engine:
+    """All parts of one process; `stack` closes them, last one first."""
+
+    def __init__(self, settings: EngineSettings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._journal_folder = settings.folder / "journal"
+        self._snapshot_folder = settings.folder / "snapshots"
+
+    async def start(self) -> None:
+        """Start every part in data order.  Raises: OperatorError."""
+        settings = self._settings
+        # 1. The disk: one process has it, and everything starts from what is there.
+        self._stack.callback(os.close, lock(settings.folder))
+        recovered, journal = await asyncio.to_thread(self._recover)
+        # 2. The sequencer, the only writer.
+        self.sequencer = Sequencer(
+            recovered.state, journal, self._rebuild, queue_max=settings.queue_max, group_max=settings.group_max
+        )  # fmt: skip
+        self._stack.push_async_callback(self.sequencer.close)
+        # 3. The journal's readers.
+        self._start_streams()
+        self._start_snapshots(recovered)
+        self.log = MessageLog(self._journal_folder, bytes_max=settings.ring_bytes)
+        last = self.sequencer.committed_index, self.sequencer.last_message_index
+        await asyncio.to_thread(self.log.restore, list(recovered.state.stores.values()), *last)
+        self.sequencer.on_commit(self.log.on_commit)
+        # 4. Time, and what time does to stores.
+        self._task(self._tick())
+        self._watch = StoreWatch(self.sequencer, self.log)
+        self._task(self._watch.run())
+        # 5. Those who send commands.
+        token = settings.api_token.get_secret_value() if settings.api_token else ""
+        self.gateway = Gateway(self.sequencer, self.log, settings.host, settings.port, token)
+        await self.gateway.start()
+        self._stack.push_async_callback(self.gateway.stop)
+        await self._start_orders()
+        admin = AdminServer("engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready)
+        await admin.start()
+        self._stack.push_async_callback(admin.stop)
+        log.info("engine_started", port=self.gateway.port, admin_port=admin.port, index=self.sequencer.committed_index)
+
+    def _rebuild(self) -> tuple[State, Journal]:
+        recovered, journal = self._recover()
+        return recovered.state, journal
+
+    def _recover(self) -> tuple[Recovered, Journal]:
+        """Take what is on the disk; runs in a thread.  Raises: JournalRefused while the disk takes nothing."""
+        self._journal_folder.mkdir(parents=True, exist_ok=True)
+        probe(self._journal_folder)
+        journal = open_journal(self._journal_folder)
+        recovered = recover(self._journal_folder, self._snapshot_folder)
+        assert recovered.last_index == journal.last_index, "the journal ends where its last record is"
+        log.info(
+            "engine_recovered", index=recovered.last_index, snapshot=recovered.snapshot_index, replayed=recovered.replayed
+        )  # fmt: skip
+        return recovered, journal
+
+    def _start_streams(self) -> None:
+        self._sink: StreamSink | None = None
+        if self._settings.streams_url:
+            source = Source(
+                self._journal_folder, lambda: self.sequencer.committed_index, self._oldest_snapshot,
+                lambda symbol: self.sequencer.state.ledger.contracts[symbol].instrument,
+            )  # fmt: skip
+            self._sink = StreamSink(self._settings.streams_url, source)
+            self.sequencer.on_commit(self._sink.offer)
+            self._task(self._sink.run())
+            self._stack.push_async_callback(self._sink.drain, DRAIN_S)
+
+    def _start_snapshots(self, recovered: Recovered) -> None:
+        settings = self._settings
+        self._snapshotter: SnapshotterProcess | None = None
+        if settings.snapshot_interval_ms:
+            archive = str(settings.archive) if settings.archive else ""
+            task = Task(
+                str(self._journal_folder), str(self._snapshot_folder), settings.snapshot_interval_ms, settings.snapshots_kept,
+                archive, settings.log_level, settings.log_format,
+            )  # fmt: skip
+            sink = self._sink
+            written = (lambda: sink.position) if sink is not None else (lambda: ALL)
+            self._snapshotter = SnapshotterProcess(
+                task, recovered.last_index, recovered.chain, recovered.snapshot_index, written
+            )  # fmt: skip
+            self.sequencer.on_commit(self._snapshotter.on_commit)
+            self._task(self._snapshotter.run())
+
+    def _oldest_snapshot(self) -> int:
+        return self._snapshotter.oldest_index if self._snapshotter is not None else -1
+
+    async def _start_orders(self) -> None:
+        settings = self._settings
+        self._orders: OrdersQueue | None = None
+        self._risk: RiskChecker | None = None
+        if settings.risk and not settings.orders_url:
+            raise OperatorError("ENGINE_RISK is on without a RabbitMQ", "Set ENGINE_ORDERS_URL, or ENGINE_RISK=false")
+        if settings.risk:
+            self._risk = RiskChecker(settings.orders_url, timeout_s=settings.risk_timeout_ms / 1_000)
+            self._risk.start()
+            self._stack.push_async_callback(self._risk.close)
+        if settings.orders_url:
+            self._orders = OrdersQueue(settings.orders_url, self.sequencer, self._risk)
+            self._orders.start()
+            self._stack.push_async_callback(self._orders.close)
+
+    def _not_ready(self) -> list[str]:
+        found = [self.sequencer.refusal] if self.sequencer.refusal else []
+        if self._orders is not None and not self._orders.ready:
+            found.append(f"order queue: {self._orders.fault}")
+        return found
+
+    async def _tick(self) -> None:
+        """Let time pass for the exchange, so that orders expire and timers run out without other commands."""
+        while True:
+            await asyncio.sleep(self._settings.tick_ms / 1_000)
+            try:
+                if self.sequencer.state.due(self.sequencer.now_ns()):
+                    await self.sequencer.submit(Tick())
+            except (EngineBusy, EngineUnavailable):
+                continue  # other commands carry the time, or it is looked at again
+
+    def _task(self, body: Coroutine[Any, Any, None]) -> None:
+        """Run a body until the stack is closed."""
+        task = asyncio.create_task(body)
+
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(cancel)
+
+
+def lock(folder: Path) -> int:
+    """Return the open lock of the engine's folder.  Raises: OperatorError when another process has it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+    except OSError as error:
+        raise OperatorError(f"Cannot use ENGINE_DIR {folder}: {error}", "Give a folder that can be written") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise OperatorError(f"Another engine has {folder}", "Stop it, or set ENGINE_DIR to another folder", 3) from None
+    return handle
