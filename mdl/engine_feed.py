@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
 import structlog
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from mdl.engine_gateway import Gateway
@@ -38,6 +38,7 @@ PURGE_S_MAX = 1.0  # the last one, when the feed is closed
 EVENTS_MAX = 2_000  # between the connection and the listener; then the exchange waits: its journal holds the rest
 OPEN_S_MAX = 10.0
 PING_S = 5.0  # a connection that is silent for twice as long is dead
+MESSAGES_GONE = 4410  # the exchange's close code: what follows our position was purged, or our position is not of this exchange
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 SAMPLES_MAX = 10
 log = structlog.get_logger()
@@ -164,29 +165,39 @@ class EngineFeed:
                 self.state, self.reason = "live", ""
                 self._reconnect.connected(time.monotonic())
                 log.info("feed_connected", feed=self.name, url=url, symbols=len(self._market.symbols))
-                while True:
-                    await self._take(await socket.recv(decode=False))
-        except ConnectionClosed as error:
-            raise FeedClosed(f"the connection was lost: {error}") from None
+                await self._receive(socket)
         except (OSError, TimeoutError, WebSocketException) as error:
             raise FeedClosed(f"cannot connect to {url}: {error or type(error).__name__}") from None
 
-    async def _take(self, data: bytes) -> None:
+    async def _receive(self, socket: ClientConnection) -> None:
+        """Take what arrives.  Raises: FeedClosed; never returns."""
+        told = ""
+        try:
+            while True:
+                told = await self._take(await socket.recv(decode=False)) or told
+        except ConnectionClosed as error:
+            if socket.close_code == MESSAGES_GONE:
+                self._lost(told)
+                self._cursor.restart()
+            raise FeedClosed(told or f"the connection was lost: {error}") from None
+
+    async def _take(self, data: bytes) -> str | None:
+        """Apply a message; return what the exchange says instead of one."""
         try:
             frame = read_frame(data)
         except BadFrame as error:
             self._bad_frames += 1
             if self._bad_frames <= SAMPLES_MAX:
                 log.warning("malformed_frame", feed=self.name, error=str(error), sample=data[:200].decode(errors="replace"))
-            return
+            return None
         if isinstance(frame, str):
-            self._lost(frame)
-            self._cursor.restart()
-        elif (verdict := self._cursor.judge(frame)) != "seen":
+            return frame
+        if (verdict := self._cursor.judge(frame)) != "seen":
             if verdict == "hole":
                 self._lost(f"message {frame.index} follows {frame.previous}, we were given {self._cursor.index}")
                 await self._read_books()
             await self._follow(frame)
+        return None
 
     async def _follow(self, message: Message) -> None:
         if new := self._market.unknown(message) - self._strange:

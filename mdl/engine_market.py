@@ -32,11 +32,9 @@ class BadFrame(ValueError):
 
 
 class Store(Struct):
-    """A message store, as the gateway lists it."""
+    """A message store; what it holds, its messages say."""
 
     store_id: str = field(name="storeId")
-    first_index: int | None = field(name="firstItemIndex", default=None)
-    last_index: int | None = field(name="lastItemIndex", default=None)
 
 
 class Instrument(Struct):
@@ -97,7 +95,7 @@ _decode: Callable[[bytes | str], Message | str] = msgspec.json.Decoder(Message |
 
 
 def read_frame(data: bytes | str) -> Message | str:
-    """Return a message, or the text with which the exchange explains a gap.  Raises: BadFrame."""
+    """Return a message, or the text with which the exchange explains why it closes.  Raises: BadFrame."""
     try:
         return _decode(data)
     except UNREADABLE as error:

@@ -37,7 +37,7 @@ class Exchange:
         self.refuses = 0  # answers to come that are 503
         self.trades = 0
         self.port = 0
-        self._extra: list[str] = []
+        self.unsaid: list[str] = []
         self._sockets: set[WebSocket[Any, Any, Any]] = set()
         self._news = asyncio.Event()
         self._server: uvicorn.Server | None = None
@@ -76,7 +76,7 @@ class Exchange:
 
     def say(self, text: str) -> None:
         """Send any text at all, out of order."""
-        self._extra.append(text)
+        self.unsaid.append(text)
         self.wake()
 
     def wake(self) -> None:
@@ -121,7 +121,7 @@ class Exchange:
         purged = self.purges[-1] if self.purges else 0
         if last_seen is not None and not purged <= last_seen <= self.newest:
             await socket.send_text(json.dumps(f"There is a gap: after {last_seen} comes {purged}"))
-            await socket.close(1000)
+            await socket.close(4410)
             return
         position = purged if last_seen is None else last_seen
         with self._at(socket):
@@ -130,8 +130,8 @@ class Exchange:
                 for index in [index for index in self.frames if index > position]:
                     await socket.send_text(self.frames[index])
                     position = index
-                while self._extra:
-                    await socket.send_text(self._extra.pop(0))
+                while self.unsaid:
+                    await socket.send_text(self.unsaid.pop(0))
                 await news.wait()
 
 

@@ -215,6 +215,22 @@ async def test_a_purge_by_somebody_else_is_a_loss_that_is_counted(exchange: Exch
     assert exchange.joins[-2:] == [1, None]
 
 
+async def test_a_farewell_without_a_gap_is_no_loss(exchange: Exchange, follow: Follow) -> None:
+    """Why the exchange closes is told to the operator, and we come again where we were."""
+    tap = follow()
+    await live(tap)
+    exchange.send(trades=(BTC,))
+    await until(lambda: tap.trades == ["1"])
+    exchange.say('"There are 256 consumers already."')
+    await until(lambda: not exchange.unsaid)
+    await exchange.cut()
+    await until(lambda: tap.feed.reconnects)
+    exchange.send(trades=(BTC,))
+    await until(lambda: tap.trades == ["1", "2"])
+    assert tap.feed.dropped_frames == 0
+    assert exchange.joins[-1] == 1
+
+
 async def test_a_message_that_is_missing_is_noticed(exchange: Exchange, follow: Follow) -> None:
     """Each message names the one before; a hole is counted once and the books are read anew, on the same connection."""
     tap = follow()
