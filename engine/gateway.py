@@ -1,0 +1,81 @@
+"""A sequencer and its messages in, the exchange's HTTP and WebSocket application out: orders, books, accounts, message stores.
+
+Everything that changes something is a command: it is answered when the journal has it. Handlers run on the sequencer's loop
+and read its state between two groups; nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import uvicorn
+from litestar import Litestar
+
+from engine import gateway_admin, gateway_docs, gateway_orders, gateway_stores
+from engine.gateway_border import BODY_BYTES_MAX, problem_of, require_token
+from engine.message_log import MessageLog
+from engine.sequencer import Sequencer
+from service.admin import bind
+from service.clock import Clock, SystemClock
+
+PING_S, PONG_S = 20.0, 300.0  # a consumer that works off what it was sent answers late; one that is gone never does
+KEEP_ALIVE_S = 75
+
+
+def app(sequencer: Sequencer, messages: MessageLog, api_token: str = "", clock: Clock | None = None) -> Litestar:
+    """Return the application. `messages` is fed by the sequencer; with `api_token` every request and WebSocket needs it."""
+    clock = clock or SystemClock()
+    orders = gateway_orders.OrderDesk(sequencer)
+    counter = gateway_admin.Counter(sequencer, messages, orders, clock)
+    stores = gateway_stores.StoreDesk(sequencer, messages, orders, clock)
+    return Litestar(
+        [*gateway_orders.routes(orders), *gateway_admin.routes(counter), *gateway_stores.routes(stores)],
+        guards=[require_token(api_token)] if api_token else None,
+        exception_handlers={Exception: problem_of},
+        request_max_body_size=BODY_BYTES_MAX,
+        openapi_config=gateway_docs.config(bool(api_token)),
+        logging_config=None,
+    )
+
+
+class Gateway:
+    """The application on its port. Port 0 takes a free one; `.port` tells which."""
+
+    def __init__(
+        self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, api_token: str = "", clock: Clock | None = None
+    ) -> None:
+        self.host = host
+        self.port = port
+        self._server = uvicorn.Server(config(app(sequencer, messages, api_token, clock)))
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen.  Raises: OperatorError when the port is taken."""
+        sock = bind(self.host, self.port, "ENGINE_PORT")
+        self.port = sock.getsockname()[1]
+        self._task = asyncio.create_task(self._server._serve(sockets=[sock]))  # serve() would take the signals over
+
+    async def stop(self) -> None:
+        """Take no more connections, answer what was asked, send every consumer a close frame (1012)."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def config(application: Litestar) -> uvicorn.Config:
+    """Return how the application is served. Nothing is compressed: frames go out as they are."""
+    return uvicorn.Config(
+        application,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=BODY_BYTES_MAX,
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PONG_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=2,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+    )
