@@ -143,10 +143,8 @@ def test_a_changed_byte_anywhere_is_noticed() -> None:
         content = encode(stored)
         for at in dice.sample(range(len(content)), 150):
             changed = content[:at] + bytes([content[at] ^ (1 << dice.randrange(7))]) + content[at + 1 :]
-            try:
-                assert encode(decode(changed, type(stored))) == content
-            except (SnapshotInvalid, SnapshotTooNew):
-                continue
+            with pytest.raises((SnapshotInvalid, SnapshotTooNew)):
+                decode(changed, type(stored))
         for length in dice.sample(range(len(content)), 40):
             with pytest.raises(SnapshotInvalid):
                 decode(content[:length], type(stored))
