@@ -81,7 +81,7 @@ class Local:
     async def _make_reference(self) -> Path | None:
         """Return the previous closes of the simulated symbols, which the processors compare with."""
         own = self._settings
-        if own.source != "simulator" or os.environ.get("MDP_REFERENCE"):
+        if "simulator" not in own.sources or os.environ.get("MDP_REFERENCE"):
             return None
         path = self._dir / f"reference-{own.symbols}-{own.seed}.csv"
         if not path.exists():
@@ -113,7 +113,7 @@ class Local:
         lives = {child.name: asyncio.create_task(child.run()) for child in self._children}
         say(f"started {', '.join(lives)}")
         watching = [asyncio.create_task(self._watch(what, started_s))]
-        if self._settings.source == "replay":
+        if self._settings.source == "replay":  # beside a live feed its end is no news
             watching.append(asyncio.create_task(self._tell_progress(what)))
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({stopping, *lives.values(), *watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -206,11 +206,13 @@ class Local:
 
 
 def _headline(own: LocalSettings, directory: Path) -> str:
-    feed = {
+    feeds = {
         "simulator": f"simulator ({own.symbols:,} symbols, {own.rate:,.0f} events/s, seed {own.seed})",
         "replay": f"replay of {own.tape} at {'full speed' if own.speed == 'max' else f'×{own.speed}'}",
         "massive": f"Massive, {own.market}",
-    }[own.source]
+        "engine": f"built-in exchange (bots: {own.bots_rate:,.0f} commands/s, seed {own.bots_seed})",
+    }
+    feed = " + ".join(feeds[source] for source in own.sources)
     queue = "embedded queue" if own.embedded_queue else f"RabbitMQ {hide_password(own.mdq_url)}"
     cache = "embedded cache" if own.embedded_cache else f"Redis {hide_password(own.mdc_url)}"
     return f"feed: {feed}; {queue}; {cache}; logs in {_short(directory / 'logs')}"

@@ -1,7 +1,8 @@
 """Settings and free ports in, the processes of this machine out: what each runs, with which variables, where it is asked.
 
-Data order: cache, listener, processors, data service, page; they are started in it. Stopping goes from the feed downwards, so
-that each hop can drain what the one above it sent, and the cache goes last.
+Data order: cache, exchange, bots, listener, processors, data service, page; they are started in it. Stopping goes from the
+feed downwards, so that each hop can drain what the one above it sent: bots, then the listener, which gives back to the exchange
+what it has taken, then exchange and processors; the cache goes last.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.settings import LocalSettings
+
+BOTS, LISTENER, PROCESSORS, SERVICES, CACHE = range(5)  # the stages of the stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,9 @@ def claims(settings: LocalSettings) -> list[Claim]:
         "WDS_ADMIN_PORT": settings.wds_admin_port,
         "SCP_ADMIN_PORT": settings.scp_admin_port,
     }
+    if "engine" in settings.sources:
+        ports |= {"ENGINE_PORT": settings.engine_port, "ENGINE_ADMIN_PORT": settings.engine_admin_port}
+        ports |= {"BOTS_ADMIN_PORT": settings.bots_admin_port}
     if settings.embedded_cache:
         ports["MDC_EMBEDDED_PORT"] = settings.mdc_port
     found = [Claim(variable, port) for variable, port in ports.items() if port]
@@ -76,6 +82,7 @@ def plan(settings: LocalSettings, ports: Mapping[str, int], run_dir: Path, refer
     shared["MDQ_PARTITIONS"] = str(settings.mdq_partitions)
     processes = [
         *_cache(settings, ports, shared),
+        *_exchange(settings, ports, shared),
         *_pipeline(settings, ports, shared, reference),
         _stream(settings, ports, shared),
         _page(ports, shared),
@@ -86,7 +93,34 @@ def plan(settings: LocalSettings, ports: Mapping[str, int], run_dir: Path, refer
 def _cache(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str]) -> list[Process]:
     if not settings.embedded_cache:
         return []
-    return [Process("mdc", ("-m", "mdc", "embedded"), 3, {**shared, "MDC_EMBEDDED_PORT": str(ports["MDC_EMBEDDED_PORT"])})]
+    return [Process("mdc", ("-m", "mdc", "embedded"), CACHE, {**shared, "MDC_EMBEDDED_PORT": str(ports["MDC_EMBEDDED_PORT"])})]
+
+
+def _exchange(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str]) -> list[Process]:
+    """The engine and the bots that keep it alive, when its market is among the feeds."""
+    if "engine" not in settings.sources:
+        return []
+    engine = {
+        "ENGINE_HOST": "127.0.0.1",
+        "ENGINE_PORT": str(ports["ENGINE_PORT"]),
+        "ENGINE_ADMIN_PORT": str(ports["ENGINE_ADMIN_PORT"]),
+        "ENGINE_DIR": str(Path(shared["RUN_DIR"]) / "engine"),
+        "ENGINE_STREAMS_URL": "" if settings.embedded_cache else settings.mdc_url,
+        "ENGINE_ORDERS_URL": "" if settings.embedded_queue else settings.mdq_url,
+    }
+    bots = {"ENGINE_URL": _gateway(ports), "BOTS_SEED": str(settings.bots_seed), "BOTS_RATE": f"{settings.bots_rate:g}"}
+    bots["BOTS_ADMIN_PORT"] = str(ports["BOTS_ADMIN_PORT"])
+    if settings.engine_token is not None:
+        bots["BOTS_API_TOKEN"] = settings.engine_token.get_secret_value()
+    admin = [(name, ports[f"{name.upper()}_ADMIN_PORT"]) for name in ("engine", "bots")]
+    return [
+        Process("engine", ("-m", "engine", "serve"), PROCESSORS, {**shared, **engine}, (admin[0],)),
+        Process("bots", ("-m", "engine", "bots"), BOTS, {**shared, **bots}, (admin[1],)),
+    ]
+
+
+def _gateway(ports: Mapping[str, int]) -> str:
+    return f"http://127.0.0.1:{ports['ENGINE_PORT']}"
 
 
 def _pipeline(
@@ -94,6 +128,8 @@ def _pipeline(
 ) -> list[Process]:
     """One process around the in-memory queue, or a listener and processors of their own around RabbitMQ."""
     mdl = {**shared, **feed_variables(settings), "MDL_ADMIN_PORT": str(ports["MDL_ADMIN_PORT"])}
+    if "engine" in settings.sources:
+        mdl["MDL_ENGINE_URL"] = _gateway(ports)
     mdl["MDL_RECORD_DIR"] = str(settings.record_dir or Path(shared["RUN_DIR"]) / "recordings")
     mdp = {**shared, "MDP_ADMIN_PORT": str(ports["MDP_ADMIN_PORT"])}
     if reference is not None:
@@ -103,12 +139,12 @@ def _pipeline(
         both = {**mdl, **mdp, "MDQ_URL": "memory://local"}
         if settings.embedded_cache:
             both |= {"MDP_FLUSH_MS": str(settings.embedded_flush_ms)}
-        return [Process("pipeline", ("-m", "deploy.pipeline"), 0, both, admin)]
-    found = [Process("mdl", ("-m", "mdl"), 0, mdl, admin[:1])]
+        return [Process("pipeline", ("-m", "deploy.pipeline"), LISTENER, both, admin)]
+    found = [Process("mdl", ("-m", "mdl"), LISTENER, mdl, admin[:1])]
     for worker in range(settings.mdp_workers):
         port = ports["MDP_ADMIN_PORT" if worker == 0 else f"MDP_ADMIN_PORT_{worker}"]
         name = "mdp" if settings.mdp_workers == 1 else f"mdp-{worker}"
-        found.append(Process(name, ("-m", "mdp"), 1, {**mdp, "MDP_ADMIN_PORT": str(port)}, ((name, port),)))
+        found.append(Process(name, ("-m", "mdp"), PROCESSORS, {**mdp, "MDP_ADMIN_PORT": str(port)}, ((name, port),)))
     return found
 
 
@@ -117,22 +153,24 @@ def _stream(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[s
     own |= {"WDS_WORKERS": str(settings.wds_workers), "WDS_SUBS_MAX": str(settings.wds_subs_max)}
     first = ports["WDS_ADMIN_PORT"]
     admin = tuple(("wds" if worker == 0 else f"wds-{worker}", first + worker) for worker in range(settings.wds_workers))
-    return Process("wds", ("-m", "wds", "serve"), 2, {**shared, **own}, admin)
+    return Process("wds", ("-m", "wds", "serve"), SERVICES, {**shared, **own}, admin)
 
 
 def _page(ports: Mapping[str, int], shared: Mapping[str, str]) -> Process:
     own = {name: str(ports[name]) for name in ("SCP_PORT", "SCP_ADMIN_PORT", "WDS_PORT")}
-    return Process("scp", ("-m", "scp"), 2, {**shared, **own}, (("scp", ports["SCP_ADMIN_PORT"]),))
+    return Process("scp", ("-m", "scp"), SERVICES, {**shared, **own}, (("scp", ports["SCP_ADMIN_PORT"]),))
 
 
 def feed_variables(settings: LocalSettings) -> dict[str, str]:
     """Return the listener's variables for the short ones of `make run`."""
     feed: dict[str, str] = {"MDL_FEED": settings.source}
-    if settings.source == "simulator":
+    if "engine" in settings.sources and "massive" not in settings.sources:
+        feed |= {"MDL_LEASE": settings.lease or "off"}  # the exchange is this run's own: nobody else reads it
+    if "simulator" in settings.sources:
         feed |= {"MDL_SYMBOLS": str(settings.symbols), "MDL_RATE": f"{settings.rate:g}", "MDL_SEED": str(settings.seed)}
-    if settings.source == "replay":
+    if "replay" in settings.sources:
         feed |= {"MDL_TAPE": settings.tape, "MDL_SPEED": settings.speed, "MDL_LOOP": str(settings.loop).lower()}
-    if settings.source == "massive":
+    if "massive" in settings.sources:
         feed |= {"MDL_MARKET": settings.market}
         if settings.api_key is not None:
             feed |= {"MDL_API_KEY": settings.api_key.get_secret_value()}

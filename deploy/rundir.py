@@ -55,6 +55,7 @@ def assign(settings: LocalSettings) -> dict[str, int]:
         raise OperatorError(what, f"Set {second.variable} to another port")
     names = ["SCP_PORT", "WDS_PORT", "MDL_ADMIN_PORT", "MDP_ADMIN_PORT", "WDS_ADMIN_PORT", "SCP_ADMIN_PORT", "MDC_EMBEDDED_PORT"]
     names += [f"MDP_ADMIN_PORT_{worker}" for worker in range(1, settings.mdp_workers)]
+    names += ["ENGINE_PORT", "ENGINE_ADMIN_PORT", "BOTS_ADMIN_PORT"] if "engine" in settings.sources else []
     ports: dict[str, int] = {}
     with contextlib.ExitStack() as held:  # all at once, or the second free port could be the first again
         for claim in asked:

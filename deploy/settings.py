@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from mdl.settings import FeedKind, Market
+from mdl.settings import Market, check_feed
 from service.errors import OperatorError
 from service.settings import ComponentSettings, load
 
@@ -16,7 +16,9 @@ from service.settings import ComponentSettings, load
 class LocalSettings(ComponentSettings):
     """What `make run` reads. A port of 0 takes a free one. `MDQ_URL` and `MDC_URL` unset mean the embedded servers."""
 
-    feed: FeedKind | None = Field(None, validation_alias="FEED", description="unset = replay when TAPE is given, else simulator")
+    feed: str | None = Field(
+        None, validation_alias="FEED", description="several with +; unset = replay when TAPE is given, else simulator+engine"
+    )
     market: Market = Field("stocks", validation_alias="MARKET", description="the vendor's market, for massive")
     api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("API_KEY", "MDL_API_KEY"), description="the vendor's key, for massive"
@@ -28,6 +30,9 @@ class LocalSettings(ComponentSettings):
     symbols: int = Field(500, ge=1, le=100_000, validation_alias="SYMBOLS", description="simulator: how many symbols")
     rate: float = Field(2000, gt=0, le=1_000_000, validation_alias="RATE", description="simulator: events a second")
     seed: int = Field(7, validation_alias="SEED", description="simulator: the same seed is the same market")
+    bots_rate: float = Field(50, gt=0, le=5_000, validation_alias="BOTS_RATE", description="engine: the bots' commands a second")
+    bots_seed: int = Field(7, validation_alias="BOTS_SEED", description="engine: which bots")
+    lease: str = Field("", validation_alias="MDL_LEASE", description="unset = as the feeds need it on one machine")
     record_dir: Path | None = Field(None, validation_alias="MDL_RECORD_DIR", description="unset = RUN_DIR/recordings")
 
     mdp_workers: int = Field(1, ge=1, le=64, validation_alias="MDP_WORKERS", description="processors (RabbitMQ only)")
@@ -57,11 +62,22 @@ class LocalSettings(ComponentSettings):
         description="one a worker, counting up; unset = 9103, or 9110 for many",
     )
     scp_admin_port: int = Field(9105, ge=0, le=65535, validation_alias="SCP_ADMIN_PORT")
+    engine_port: int = Field(8181, ge=0, le=65535, validation_alias="ENGINE_PORT", description="the exchange's gateway")
+    engine_admin_port: int = Field(9104, ge=0, le=65535, validation_alias="ENGINE_ADMIN_PORT")
+    bots_admin_port: int = Field(9108, ge=0, le=65535, validation_alias="BOTS_ADMIN_PORT")
+    engine_token: SecretStr | None = Field(
+        None, validation_alias="ENGINE_API_TOKEN", description="engine: what its gateway asks for"
+    )
 
     @field_validator("feed", "market", mode="before")
     @classmethod
     def _word(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("feed")
+    @classmethod
+    def _feed(cls, value: str | None) -> str | None:
+        return value if value is None else check_feed(value)
 
     @field_validator("speed")
     @classmethod
@@ -77,9 +93,13 @@ class LocalSettings(ComponentSettings):
         return self
 
     @property
-    def source(self) -> FeedKind:
-        """Return the feed that runs: a tape alone is enough to ask for its replay."""
-        return self.feed or ("replay" if self.tape else "simulator")
+    def source(self) -> str:
+        """Return the feeds that run, joined by +: a tape alone is enough to ask for its replay."""
+        return self.feed or ("replay" if self.tape else "simulator+engine")
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(self.source.split("+"))
 
     @property
     def embedded_queue(self) -> bool:
@@ -93,9 +113,13 @@ class LocalSettings(ComponentSettings):
 def read() -> LocalSettings:
     """Return the settings of this run.  Raises: OperatorError naming the variable to correct."""
     settings = load(LocalSettings)
-    if settings.source == "replay":
+    if "replay" in settings.sources:
         _check_tape(settings.tape)
-    if settings.source == "massive" and settings.api_key is None and settings.api_key_file is None:
+    if settings.sources != ("replay",) and "replay" in settings.sources and settings.speed == "max":
+        raise OperatorError(
+            "SPEED=max waits for the processors, which no other feed does", "Set SPEED to a number, or FEED=replay"
+        )
+    if "massive" in settings.sources and settings.api_key is None and settings.api_key_file is None:
         raise OperatorError("FEED=massive needs the vendor's key", "Set API_KEY, or use FEED=simulator")
     if settings.embedded_queue and settings.mdp_workers > 1:
         what = f"MDP_WORKERS={settings.mdp_workers} needs a queue that processes can share"

@@ -15,8 +15,14 @@ from deploy import rundir
 from tests.waiting import until_sync
 
 ROOT = Path(__file__).resolve().parent.parent
-FREE_PORTS = ("SCP_PORT", "WDS_PORT", "MDL_ADMIN_PORT", "MDP_ADMIN_PORT", "WDS_ADMIN_PORT", "SCP_ADMIN_PORT", "MDC_EMBEDDED_PORT")
-OURS = ("MDL_", "MDP_", "MDQ_", "MDC_", "WDS_", "SCP_", "FEED", "TAPE", "SPEED", "LOOP", "SYMBOLS", "RATE", "SEED", "API_KEY")
+FREE_PORTS = (
+    "SCP_PORT", "WDS_PORT", "MDL_ADMIN_PORT", "MDP_ADMIN_PORT", "WDS_ADMIN_PORT", "SCP_ADMIN_PORT", "MDC_EMBEDDED_PORT",
+    "ENGINE_PORT", "ENGINE_ADMIN_PORT", "BOTS_ADMIN_PORT",
+)  # fmt: skip
+OURS = (
+    "MDL_", "MDP_", "MDQ_", "MDC_", "WDS_", "SCP_", "ENGINE_", "BOTS_",
+    "FEED", "TAPE", "SPEED", "LOOP", "SYMBOLS", "RATE", "SEED", "API_KEY",
+)  # fmt: skip
 START_S_MAX = 60  # with a cold disk and everything else running
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,8 @@ from service.admin import bind
 from tests.local_run import ROOT, LocalRun, alive
 from tests.waiting import until_sync
 
-SMALL = {"SYMBOLS": "20", "RATE": "200"}
+SMALL = {"FEED": "simulator", "SYMBOLS": "20", "RATE": "200"}
+BOTH = {"SYMBOLS": "20", "RATE": "200", "BOTS_RATE": "100"}  # what `make run` does without options: simulator and exchange
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +155,58 @@ def test_a_replay_is_followed_to_its_end_and_stays_up(tmp_path: Path) -> None:
         assert '"volume":100000' in got
         run.interrupt()
         assert run.ends(15) == 0
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
+    """A small run of simulator and exchange that is ready."""
+    with LocalRun(tmp_path_factory.mktemp("exchange"), **BOTH) as run:
+        run.says("ready after")
+        yield run
+
+
+def last_trade(run: LocalRun) -> int:
+    """Return the number of the newest print of the exchange's first contract, 0 when there is none yet."""
+    got = wds(run, "get", "trades:BTC-PERP")
+    prints = json.loads(got.stdout)["data"] if got.returncode == 0 else []
+    return max((int(one["id"]) for one in prints), default=0)
+
+
+def test_without_options_simulator_and_exchange_are_live_at_once(exchange: LocalRun) -> None:
+    """The exchange has its process, its bots, its place and its ports; a script gets prints, quote and depth of both markets."""
+    assert exchange.pids().keys() == {"mdc", "engine", "bots", "pipeline", "wds", "scp"}
+    assert (
+        "feed: simulator (20 symbols, 200 events/s, seed 7) + built-in exchange (bots: 100 commands/s, seed 7)" in exchange.output
+    )
+    assert exchange.facts["feed"] == "simulator+engine"
+    assert (exchange.dir / "engine").is_dir()
+    with urllib.request.urlopen(f"http://127.0.0.1:{exchange.port('ENGINE_ADMIN_PORT')}/readyz", timeout=10) as answer:
+        assert answer.status == 200
+    until_sync(lambda: last_trade(exchange), seconds=30)
+    until_sync(lambda: '"bids":[[' in wds(exchange, "get", "book:BTC-PERP").stdout, seconds=20)
+    until_sync(lambda: '"order"' in wds(exchange, "get", "board:volume").stdout, seconds=20)
+
+
+@pytest.mark.parametrize("name", ["engine", "bots", "pipeline"])
+def test_a_killed_part_of_the_exchange_is_replaced_and_it_trades_on(exchange: LocalRun, name: str) -> None:
+    """The exchange comes back as it was: its trades are counted on."""
+    before = until_sync(lambda: last_trade(exchange), seconds=30)
+    first = exchange.pids()[name]
+    os.kill(first, signal.SIGKILL)
+    until_sync(lambda: exchange.pids().get(name, first) != first, seconds=20)
+    until_sync(lambda: last_trade(exchange) > before + 5, seconds=60, every_s=0.2)
+    assert "exchange_messages_lost" not in (exchange.dir / "logs" / "pipeline.log").read_text()
+
+
+def test_the_exchange_is_the_same_one_at_the_next_run(tmp_path: Path) -> None:
+    """It stops within the bound without a kill, leaves nothing behind but its journal, and goes on from there."""
+    trades = 0
+    for feed in ("engine", "simulator+engine"):
+        with LocalRun(tmp_path, **(BOTH | {"FEED": feed})) as run:
+            run.says("ready after")
+            pids = run.pids()
+            trades = until_sync(lambda before=trades: (now := last_trade(run)) > before and now, seconds=30)
+            run.interrupt()
+            assert run.ends(15) == 0, run.output
+            assert not [name for name, pid in pids.items() if alive(pid)]
+            assert "killed" not in run.output

@@ -15,6 +15,7 @@ RABBIT, REDIS = "amqp://guest:guest@127.0.0.1:5672/", "redis://127.0.0.1:6379/0"
 PORTS = {
     "SCP_PORT": 8000, "WDS_PORT": 8400, "MDL_ADMIN_PORT": 9101, "MDP_ADMIN_PORT": 9102, "WDS_ADMIN_PORT": 9103,
     "SCP_ADMIN_PORT": 9105, "MDC_EMBEDDED_PORT": 6390, "MDP_ADMIN_PORT_1": 50001, "MDP_ADMIN_PORT_2": 50002,
+    "ENGINE_PORT": 8181, "ENGINE_ADMIN_PORT": 9104, "BOTS_ADMIN_PORT": 9108,
 }  # fmt: skip
 
 
@@ -30,23 +31,24 @@ def named(what: Plan, name: str) -> Process:
     return next(process for process in what.processes if process.name == name)
 
 
-def test_the_embedded_run_is_four_processes() -> None:
-    """Cache, pipeline, data service, page."""
-    assert [process.name for process in made().processes] == ["mdc", "pipeline", "wds", "scp"]
+def test_the_embedded_run_is_six_processes() -> None:
+    """Cache, exchange, bots, pipeline, data service, page; four without the exchange."""
+    assert [process.name for process in made().processes] == ["mdc", "engine", "bots", "pipeline", "wds", "scp"]
+    assert [process.name for process in made(feed="simulator").processes] == ["mdc", "pipeline", "wds", "scp"]
 
 
 def test_real_servers_split_the_pipeline() -> None:
     """With RabbitMQ and Redis, listener and processors are processes of their own and nothing is embedded."""
     what = made(mdq_url=RABBIT, mdc_url=REDIS, mdp_workers=3)
-    assert [process.name for process in what.processes] == ["mdl", "mdp-0", "mdp-1", "mdp-2", "wds", "scp"]
+    assert [process.name for process in what.processes] == ["engine", "bots", "mdl", "mdp-0", "mdp-1", "mdp-2", "wds", "scp"]
     assert {p.environment["MDQ_URL"] for p in what.processes} == {RABBIT}
     assert {p.environment["MDC_URL"] for p in what.processes} == {REDIS}
 
 
 def test_either_server_can_be_embedded_alone() -> None:
     """RabbitMQ with the embedded cache, Redis with the embedded queue."""
-    assert [p.name for p in made(mdq_url=RABBIT).processes] == ["mdc", "mdl", "mdp", "wds", "scp"]
-    assert [p.name for p in made(mdc_url=REDIS).processes] == ["pipeline", "wds", "scp"]
+    assert [p.name for p in made(mdq_url=RABBIT, feed="simulator").processes] == ["mdc", "mdl", "mdp", "wds", "scp"]
+    assert [p.name for p in made(mdc_url=REDIS, feed="simulator").processes] == ["pipeline", "wds", "scp"]
 
 
 def test_everybody_uses_the_embedded_cache() -> None:
@@ -58,7 +60,7 @@ def test_every_worker_has_an_admin_port_of_its_own() -> None:
     """The second processor must not take the data service's admin port."""
     what = made(mdq_url=RABBIT, mdp_workers=3)
     ports = [port for process in what.processes for _, port in process.admin]
-    assert len(ports) == len(set(ports)) == 6
+    assert len(ports) == len(set(ports)) == 8
     assert named(what, "mdp-2").environment["MDP_ADMIN_PORT"] == "50002"
 
 
@@ -71,10 +73,28 @@ def test_data_service_workers_count_their_admin_ports_up() -> None:
 
 
 def test_the_stop_goes_from_the_feed_downwards() -> None:
-    """Who publishes stops before who consumes; the cache is last."""
+    """Who publishes stops before who consumes; the exchange stays until the listener has told it what it took; the cache is last."""
     what = made(mdq_url=RABBIT)
     stages = {process.name: process.stage for process in what.processes}
-    assert stages["mdl"] < stages["mdp"] < stages["wds"] == stages["scp"] < stages["mdc"]
+    assert stages["bots"] < stages["mdl"] < stages["mdp"] < stages["wds"] == stages["scp"] < stages["mdc"]
+    assert stages["mdl"] < stages["engine"] < stages["mdc"]
+
+
+def test_the_exchange_gets_its_place_its_ports_and_real_servers_only() -> None:
+    """Streams need a real Redis and the order queue a real RabbitMQ; bots and listener ask the same gateway."""
+    engine = named(made(), "engine").environment
+    assert (engine["ENGINE_PORT"], engine["ENGINE_ADMIN_PORT"], engine["ENGINE_DIR"]) == ("8181", "9104", "/run/engine")
+    assert (engine["ENGINE_STREAMS_URL"], engine["ENGINE_ORDERS_URL"]) == ("", "")
+    assert named(made(), "engine").admin == (("engine", 9104),)
+    assert named(made(), "bots").admin == (("bots", 9108),)
+    real = made(mdq_url=RABBIT, mdc_url=REDIS, bots_rate=12.5, bots_seed=3, engine_token="t")
+    engine, bots, mdl = (named(real, name).environment for name in ("engine", "bots", "mdl"))
+    assert (engine["ENGINE_STREAMS_URL"], engine["ENGINE_ORDERS_URL"]) == (REDIS, RABBIT)
+    assert (bots["BOTS_RATE"], bots["BOTS_SEED"], bots["BOTS_API_TOKEN"]) == ("12.5", "3", "t")
+    assert bots["ENGINE_URL"] == mdl["MDL_ENGINE_URL"] == "http://127.0.0.1:8181"
+    assert mdl["MDL_LEASE"] == "off"
+    assert named(made(mdq_url=RABBIT, lease="on"), "mdl").environment["MDL_LEASE"] == "on"
+    assert "MDL_LEASE" not in named(made(mdq_url=RABBIT, feed="massive+engine"), "mdl").environment
 
 
 def test_the_simulated_reference_goes_to_the_processors() -> None:
@@ -94,7 +114,10 @@ def test_recordings_go_where_the_run_is_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"symbols": 9, "rate": 12.5, "seed": 3}, {"feed": "simulator", "symbols": 9, "rate": 12.5, "seed": 3}),
+        ({"symbols": 9, "rate": 12.5, "seed": 3}, {"feed": "simulator+engine", "symbols": 9, "rate": 12.5, "seed": 3}),
+        ({"feed": "simulator", "rate": 3}, {"feed": "simulator", "rate": 3, "lease": "auto"}),
+        ({"feed": "engine"}, {"feed": "engine", "lease": "off"}),
+        ({"feed": "replay+engine", "tape": "a.gz", "speed": "2"}, {"feed": "replay+engine", "tape": "a.gz", "factor": 2}),
         ({"tape": "a.gz", "speed": "max", "loop": True}, {"feed": "replay", "tape": "a.gz", "speed": "max", "loop": True}),
         ({"feed": "massive", "market": "crypto", "api_key": "k"}, {"feed": "massive", "market": "crypto"}),
     ],
@@ -119,5 +142,11 @@ def test_two_variables_with_one_port_are_found() -> None:
 
 def test_free_ports_are_no_claims() -> None:
     """A port of 0 asks for any, and the cache's port matters only when the cache is embedded."""
-    wanted = {claim.variable for claim in claims(settings(scp_port=0, mdc_port=6390, mdc_url=REDIS))}
+    wanted = {claim.variable for claim in claims(settings(scp_port=0, mdc_port=6390, mdc_url=REDIS, feed="simulator"))}
+    assert {claim.variable for claim in claims(settings())} - wanted == {
+        "SCP_PORT",
+        "ENGINE_PORT",
+        "ENGINE_ADMIN_PORT",
+        "BOTS_ADMIN_PORT",
+    }
     assert wanted == {"WDS_PORT", "MDL_ADMIN_PORT", "MDP_ADMIN_PORT", "WDS_ADMIN_PORT", "SCP_ADMIN_PORT"}

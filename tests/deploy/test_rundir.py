@@ -11,7 +11,8 @@ from deploy.settings import LocalSettings
 from service.admin import bind
 from service.errors import OperatorError
 
-FREE = dict.fromkeys(("scp_port", "wds_port", "mdl_admin_port", "mdp_admin_port", "wds_admin_port", "scp_admin_port"), 0)
+PORTS = ("scp", "wds", "mdl_admin", "mdp_admin", "wds_admin", "scp_admin", "engine", "engine_admin", "bots_admin")
+FREE = dict.fromkeys((f"{name}_port" for name in PORTS), 0)
 
 
 def settings(**given: object) -> LocalSettings:
@@ -21,8 +22,8 @@ def settings(**given: object) -> LocalSettings:
 def test_free_ports_are_all_different() -> None:
     """Zeros become numbers, one for each process."""
     ports = rundir.assign(settings(mdq_url="amqp://127.0.0.1/", mdp_workers=4))
-    assert len(ports) == 10
-    assert len(set(ports.values())) == 10
+    assert len(ports) == 13
+    assert len(set(ports.values())) == 13
     assert all(ports.values())
 
 

@@ -13,17 +13,17 @@ from service.errors import OperatorError
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = ("MDL_", "MDP_", "MDQ_", "MDC_", "WDS_", "SCP_")
+    ours = ("MDL_", "MDP_", "MDQ_", "MDC_", "WDS_", "SCP_", "ENGINE_", "BOTS_")
     words = ("FEED", "TAPE", "SPEED", "LOOP", "SYMBOLS", "RATE", "SEED", "API_KEY", "MARKET", "RUN_DIR", "LOG_LEVEL")
     for name in os.environ:
         if name.startswith(ours) or name in words:
             monkeypatch.delenv(name)
 
 
-def test_nothing_set_is_the_simulator_with_embedded_servers() -> None:
+def test_nothing_set_is_simulator_and_exchange_with_embedded_servers() -> None:
     """`make run` alone needs nothing."""
     settings = read()
-    assert settings.source == "simulator"
+    assert settings.sources == ("simulator", "engine")
     assert settings.embedded_queue
     assert settings.embedded_cache
 
@@ -48,6 +48,11 @@ def test_real_servers_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch) -
     ("given", "says"),
     [
         ({"FEED": "telegraph"}, "FEED='telegraph'"),
+        ({"FEED": "simulator+simulator"}, "must be massive, replay, simulator or engine, or several of them joined by +"),
+        ({"FEED": "replay+engine"}, "FEED=replay needs a recording. Set TAPE"),
+        ({"FEED": "replay+engine", "TAPE": __file__, "SPEED": "max"}, "Set SPEED to a number, or FEED=replay"),
+        ({"FEED": "engine+massive"}, "FEED=massive needs the vendor's key. Set API_KEY"),
+        ({"BOTS_RATE": "-1"}, "BOTS_RATE='-1'"),
         ({"FEED": "replay"}, "FEED=replay needs a recording. Set TAPE"),
         ({"FEED": "replay", "TAPE": "/no/such.ndjson.gz"}, "/no/such.ndjson.gz': there is no such file. Set TAPE"),
         ({"FEED": "massive"}, "FEED=massive needs the vendor's key. Set API_KEY"),
