@@ -124,6 +124,10 @@ class Trader:
         self.position_lots = position_lots
         self._unseen = 0
 
+    def forget_sight(self) -> None:
+        """Look before anything else."""
+        self._unseen = LOOK_EVERY
+
     def _name(self) -> str:
         self._count += 1
         return f"{self.run}-{self.account}-{self._count}"
@@ -189,7 +193,7 @@ class Maker(Trader):
         return AmendOrder(self.account, name, price_ticks=price)
 
     def _quote(self, side: int, price: int, depth: int) -> PlaceOrder:
-        size = self._size(20 + 8 * depth)
+        size = self._size(60 + 12 * depth)
         # Near the price a quote may hit another maker's old one; deeper that would be a mistake.
         return PlaceOrder(self.account, self.symbol, self._name(), side, size, price, post_only=depth > 4)
 
@@ -215,7 +219,7 @@ class Taker(Trader):
         else:
             self.side = dice.randrange(2)
             self.burst = dice.randint(5, 12) if dice.random() < 0.03 else 0
-        size = self._size(400 if dice.random() < 0.05 else 30)
+        size = self._size(250 if dice.random() < 0.04 else 20)
         if dice.random() < 0.3:
             return PlaceOrder(self.account, self.symbol, self._name(), self.side, size)
         limit = fair_ticks + 20 if self.side == BUY else fair_ticks - 20
@@ -295,6 +299,11 @@ class Director:
         if ask.trader is not None:
             ask.trader.busy = False
             ask.trader.on_reply(ask.command, reply)
+
+    def look_again(self) -> None:
+        """Let every bot look at its account before it does anything else: something may have happened unseen."""
+        for trader in self.traders:
+            trader.forget_sight()
 
     def on_look(self, trader: Trader, open_orders: Mapping[str, Quote], position_lots: int) -> None:
         """Pass an account on."""

@@ -147,7 +147,10 @@ def test_client_ids_are_never_used_twice() -> None:
             ask = director.next(NOW_NS + turn * STEP_NS)
             if ask is not None and isinstance(ask.command, cm.PlaceOrder):
                 names.append((ask.command.account, ask.command.cl_ord_id))
-            if ask is not None:
+            if ask is not None and isinstance(ask.command, Look):
+                assert ask.trader is not None
+                director.on_look(ask.trader, ask.trader.orders, 0)
+            elif ask is not None:
                 director.on_reply(ask, Reply(Outcome.DONE, "", 1))
     assert len(names) > 200
     assert len(set(names)) == len(names)
