@@ -7,6 +7,7 @@ and read its state between two groups; nothing here blocks.
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import uvicorn
 from litestar import Litestar
@@ -34,6 +35,7 @@ def app(sequencer: Sequencer, messages: MessageLog, api_token: str = "", clock: 
         exception_handlers={Exception: problem_of},
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=gateway_docs.config(bool(api_token)),
+        plugins=[gateway_docs.PriceSchema()],
         logging_config=None,
     )
 
@@ -52,6 +54,7 @@ class Gateway:
     async def start(self) -> None:
         """Listen.  Raises: OperatorError when the port is taken."""
         sock = bind(self.host, self.port, "ENGINE_PORT")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections have it from here, whatever the loop does
         self.port = sock.getsockname()[1]
         self._task = asyncio.create_task(self._server._serve(sockets=[sock]))  # serve() would take the signals over
 

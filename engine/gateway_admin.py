@@ -8,7 +8,7 @@ from typing import Annotated
 
 from litestar import get, post, put
 from litestar.openapi.spec import Example
-from litestar.params import Parameter
+from litestar.params import Body, PathParameter, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec.structs import replace
 
@@ -58,24 +58,35 @@ ACCOUNTS_MAX = 1_000
 PRICE_TICKS_MAX = 10_000_000
 RATE_DIGITS = 9
 
-DepthQuery = Annotated[int, Parameter(query="depth", ge=0, le=1_000_000, description="levels a side; 0 = all")]
-SymbolOrAll = Annotated[str | None, Parameter(query="symbol", max_length=SYMBOL_LENGTH_MAX, description="all without it")]
+DepthQuery = Annotated[int, QueryParameter(name="depth", ge=0, le=1_000_000, description="levels a side; 0 = all")]
+SymbolOrAll = Annotated[str | None, QueryParameter(name="symbol", max_length=SYMBOL_LENGTH_MAX, description="all without it")]
 PriceQuery = Annotated[
-    Decimal, Parameter(query="price", description="a multiple of the tick size", examples=[Example(value="100.5")])
+    Decimal, QueryParameter(name="price", description="a multiple of the tick size", examples=[Example(value="100.5")])
 ]
 RateQuery = Annotated[
     Decimal,
-    Parameter(
-        query="rate", description="fraction of the value that longs pay to shorts, six digits", examples=[Example(value="0.0001")]
+    QueryParameter(
+        name="rate", description="fraction of the value that longs pay to shorts, six digits", examples=[Example(value="0.0001")]
     ),
 ]
 CheckQuery = Annotated[
-    str, Parameter(query="checkId", min_length=1, max_length=NAME_LENGTH_MAX, description="names the milestone")
+    str, QueryParameter(name="checkId", min_length=1, max_length=NAME_LENGTH_MAX, description="names the milestone")
 ]
-SourceQuery = Annotated[str, Parameter(query="source", max_length=NAME_LENGTH_MAX, description="the service that sends it")]
-AccountPath = Annotated[int, Parameter(ge=-1, le=WHOLE_MAX, description="account number")]
-AfterQuery = Annotated[int, Parameter(query="after", ge=-2, le=WHOLE_MAX, description="only accounts above this number")]
-LimitQuery = Annotated[int, Parameter(query="limit", ge=1, le=ACCOUNTS_MAX, description="at most so many")]
+SourceQuery = Annotated[str, QueryParameter(name="source", max_length=NAME_LENGTH_MAX, description="the service that sends it")]
+AccountPath = Annotated[int, PathParameter(ge=-1, le=WHOLE_MAX, description="account number")]
+AfterQuery = Annotated[int, QueryParameter(name="after", ge=-2, le=WHOLE_MAX, description="only accounts above this number")]
+LimitQuery = Annotated[int, QueryParameter(name="limit", ge=1, le=ACCOUNTS_MAX, description="at most so many")]
+
+INSTRUMENT = {
+    "symbol": "BTC-PERP",
+    "tickSize": "0.5",
+    "lotSize": "0.001",
+    "takerFee": 0.0005,
+    "priceBand": 0.2,
+    "markPrice": 100.5,
+}
+AmountData = Annotated[AmountBody, Body(examples=[Example(value={"amount": 1_000_000})])]
+InstrumentData = Annotated[InstrumentBody, Body(examples=[Example(value=INSTRUMENT)])]
 
 
 class AmountDTO(StrictBody[AmountBody]):
@@ -236,7 +247,7 @@ def _book_routes(counter: Counter) -> list[ControllerRouterHandler]:
         "/Instrument", dto=InstrumentDTO, return_dto=None, responses=problems(409, 413, 422), tags=["market"],
         summary="List a contract; again with the same terms changes nothing",
     )  # fmt: skip
-    async def create(data: InstrumentBody) -> InstrumentView:
+    async def create(data: InstrumentData) -> InstrumentView:
         try:
             command = creation_of(data)
         except Misaligned as error:
@@ -266,7 +277,7 @@ def _account_routes(counter: Counter) -> list[ControllerRouterHandler]:
         "/Account/{account:int}/Deposit", status_code=200, dto=AmountDTO, return_dto=None, responses=problems(404, 413, 422),
         tags=["accounts"], summary="Bring money in; the first deposit opens the account",
     )  # fmt: skip
-    async def deposit(account: AccountPath, data: AmountBody) -> TransferView:
+    async def deposit(account: AccountPath, data: AmountData) -> TransferView:
         outcome = await counter.desk.carry_out(Deposit(account, data.amount))
         return TransferView(outcome.index, account, data.amount, counter.state.ledger.accounts[account].balance_units)
 
@@ -274,7 +285,7 @@ def _account_routes(counter: Counter) -> list[ControllerRouterHandler]:
         "/Account/{account:int}/Withdraw", status_code=200, dto=AmountDTO, return_dto=None, responses=problems(404, 413, 422),
         tags=["accounts"], summary="Take money out that is not needed as margin",
     )  # fmt: skip
-    async def withdraw(account: AccountPath, data: AmountBody) -> TransferView:
+    async def withdraw(account: AccountPath, data: AmountData) -> TransferView:
         outcome = await counter.desk.carry_out(Withdraw(account, data.amount))
         return TransferView(outcome.index, account, -data.amount, counter.state.ledger.accounts[account].balance_units)
 

@@ -97,7 +97,7 @@ def problem_of(request: Request[Any, Any, Any], error: Exception) -> Response[by
         if error.status_code == 401:
             headers["WWW-Authenticate"] = "Bearer"
         if isinstance(error, ValidationException) and isinstance(error.extra, list):
-            errors = [f"{item.get('key', 'request')}: {item.get('message', '')}" for item in error.extra]
+            errors = [_wrong(item.get("key", "request"), item.get("message", "")) for item in error.extra]
         status = HTTPStatus(error.status_code)
         code = status.phrase.title().replace(" ", "").replace("-", "")
         return _problem(status, code, _detail(request, error), headers=headers, errors=errors)
@@ -110,9 +110,20 @@ def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
         return f"There is nothing at {request.url.path[:200]}; GET /docs/ lists what there is."
     if error.status_code == 413:
         return f"A body has at most {BODY_BYTES_MAX} bytes."
-    if isinstance(error, ValidationException):
+    if error.status_code == 405:
+        return f"{request.method} is none of the methods of this path: {(error.headers or {}).get('allow', 'GET')}."
+    if isinstance(error, ValidationException) and error.extra:
         return "A parameter is missing or not as documented."
     return error.detail
+
+
+def _wrong(name: str, message: str) -> str:
+    """Return what is wrong with a parameter, under the name it has in a query."""
+    if name == "data":
+        return "body: it is missing"
+    first, *rest = name.split("_")
+    shown = "clOrdID" if name == "cl_ord_id" else first + "".join(word.title() for word in rest)
+    return f"{shown}: {message}"
 
 
 def _problem(

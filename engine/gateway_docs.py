@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from html import escape
 from typing import Any
 
-from litestar import Request
+from litestar import Request, Response, Router
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, YamlRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, OpenAPIType, Schema, SecurityScheme
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2430;background:#fff}"
@@ -43,12 +47,34 @@ def config(has_token: bool) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Tapeline engine",
         version="1",
-        path="/docs",
+        openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, after_request=_no_page),
         description=DESCRIPTION,
         render_plugins=[Page(path="/"), JsonRenderPlugin(), YamlRenderPlugin()],
         components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")} if has_token else None),
         security=[{"token": []}] if has_token else None,
     )
+
+
+class PriceSchema(OpenAPISchemaPlugin):
+    """Documents decimals as what they are in JSON: a number, or a decimal in a string."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        """Return whether this is a decimal."""
+        return value is Decimal
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        """Return the schema of a decimal."""
+        return Schema(
+            one_of=[Schema(type=OpenAPIType.NUMBER), Schema(type=OpenAPIType.STRING, pattern=r"^-?\d{1,20}(\.\d{1,15})?$")]
+        )
+
+
+async def _no_page(response: Response[Any]) -> Response[Any]:
+    """Let a path below /docs that is not there be a problem like any other."""
+    if response.status_code == 404:
+        raise NotFoundException
+    return response
 
 
 class Page(OpenAPIRenderPlugin):

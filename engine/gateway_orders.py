@@ -11,7 +11,7 @@ from typing import Annotated
 
 from litestar import delete, get, post, put
 from litestar.openapi.spec import Example
-from litestar.params import Parameter
+from litestar.params import Body, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from engine import conversion
@@ -27,19 +27,26 @@ from engine.state import Order, State
 from engine.wire import CanceledView, KillSwitchView, OrderView, TimerView
 
 AccountQuery = Annotated[
-    int, Parameter(query="account", ge=-1, le=WHOLE_MAX, description="account number", examples=[Example(value=1)])
+    int, QueryParameter(name="account", ge=-1, le=WHOLE_MAX, description="account number", examples=[Example(value=1)])
 ]
 ClientIdQuery = Annotated[
-    str, Parameter(query="clOrdID", min_length=1, max_length=CLIENT_ID_LENGTH_MAX, description="the account's own id")
+    str, QueryParameter(name="clOrdID", min_length=1, max_length=CLIENT_ID_LENGTH_MAX, description="the account's own id")
 ]
 SymbolQuery = Annotated[
-    str, Parameter(query="symbol", min_length=1, max_length=SYMBOL_LENGTH_MAX, examples=[Example(value="BTC-PERP")])
+    str, QueryParameter(name="symbol", min_length=1, max_length=SYMBOL_LENGTH_MAX, examples=[Example(value="BTC-PERP")])
 ]
 SymbolOrAll = Annotated[
-    str | None, Parameter(query="symbol", max_length=SYMBOL_LENGTH_MAX, description="all contracts without it")
+    str | None, QueryParameter(name="symbol", max_length=SYMBOL_LENGTH_MAX, description="all contracts without it")
 ]
-TimeoutQuery = Annotated[int, Parameter(query="timeoutMillis", ge=0, le=86_400_000, description="0 = never")]
-OnQuery = Annotated[bool, Parameter(query="on", description="true refuses and cancels, false allows again")]
+TimeoutQuery = Annotated[int, QueryParameter(name="timeoutMillis", ge=0, le=86_400_000, description="0 = never")]
+OnQuery = Annotated[bool, QueryParameter(name="on", description="true refuses and cancels, false allows again")]
+
+PLACE = {
+    "account": 1, "symbol": "BTC-PERP", "clOrdID": "a-1", "side": "Buy", "orderQty": 10, "price": 100.5,
+}  # fmt: skip
+AMEND = {"account": 1, "clOrdID": "a-1", "orderQty": 8, "price": 101}
+PlaceData = Annotated[PlaceBody, Body(examples=[Example(value=PLACE)])]
+AmendData = Annotated[AmendBody, Body(examples=[Example(value=AMEND)])]
 
 
 class PlaceDTO(StrictBody[PlaceBody]):
@@ -197,7 +204,7 @@ def routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
     @post(
         "/Order", dto=PlaceDTO, return_dto=None, responses=problems(404, 409, 413, 422), tags=["orders"], summary="Place an order"
     )
-    async def place(data: PlaceBody) -> OrderView:
+    async def place(data: PlaceData) -> OrderView:
         return await desk.place(data)
 
     @put(
@@ -208,7 +215,7 @@ def routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
         tags=["orders"],
         summary="Change an open order",
     )
-    async def amend(data: AmendBody) -> OrderView:
+    async def amend(data: AmendData) -> OrderView:
         return await desk.amend(data)
 
     @delete("/Order", status_code=200, responses=problems(404), tags=["orders"], summary="Cancel an open order")

@@ -16,7 +16,7 @@ import structlog
 from litestar import WebSocket, delete, get, put, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.openapi.spec import Example
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from engine.commands import ConfigureStore, CreateStore, DeleteStore, PurgeStore
@@ -42,26 +42,27 @@ INDEX = re.compile(r"\d{1,18}")
 
 StoreQuery = Annotated[
     str,
-    Parameter(
-        query="storeId",
+    QueryParameter(
+        name="storeId",
         max_length=64,
         description='the store; nothing or `""` (%22%22) is the default one',
         examples=[Example(value="oms")],
     ),
 ]
 IndexQuery = Annotated[
-    int, Parameter(query="messageIndex", ge=0, le=WHOLE_MAX, description="the last message that was processed; it is purged, too")
+    int,
+    QueryParameter(name="messageIndex", ge=0, le=WHOLE_MAX, description="the last message that was processed; it is purged, too"),
 ]
 AgeQuery = Annotated[
     int,
-    Parameter(
-        query="maximumUnpurgedItemAgeMillis",
+    QueryParameter(
+        name="maximumUnpurgedItemAgeMillis",
         ge=1,
         le=AGE_MS_MAX,
         description="from this age of its oldest message on the store suspends trading; six hours when it is created",
     ),
 ]
-ForceQuery = Annotated[bool, Parameter(query="force", description="delete it although it holds messages or has consumers")]
+ForceQuery = Annotated[bool, QueryParameter(name="force", description="delete it although it holds messages or has consumers")]
 
 log = structlog.get_logger()
 
@@ -161,8 +162,8 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         tags=["stores"],
         summary="From which age on a store suspends trading",
     )
-    async def suspension(maximum_age: AgeQuery, store_id: StoreQuery = "") -> StoreView:
-        await stores.desk.carry_out(ConfigureStore(store_of(store_id), maximum_age))
+    async def suspension(maximum_unpurged_item_age_millis: AgeQuery, store_id: StoreQuery = "") -> StoreView:
+        await stores.desk.carry_out(ConfigureStore(store_of(store_id), maximum_unpurged_item_age_millis))
         return stores.view(store_of(store_id))
 
     @websocket("/joined")

@@ -180,7 +180,7 @@ class Reader:
 
         Raises: Gap, StoreGone, JournalDamaged.
         """
-        while True:
+        while self._ended is None:
             self.wake.clear()
             before = self.position
             frames = self._log.recent(before)
@@ -191,11 +191,10 @@ class Reader:
             else:
                 self.position = max(before, self._log.committed_index)
                 await self.wake.wait()
-            if self._ended is not None:
-                raise self._ended
-            if frames:
+            if frames and self._ended is None:
                 self.seen = frames[-1].message_index
                 return frames
+        raise self._ended
 
     def close(self) -> None:
         """Stop consuming."""

@@ -72,7 +72,7 @@ class Ground:
             assert {"type", "title", "detail", "code"} <= problem.keys()
         return answer.json()
 
-    async def order(self, account: int, cl_ord_id: str, side: str, qty: int, price: float | None, **more: Any) -> Any:
+    async def order(self, account: int, cl_ord_id: str, side: str, qty: int, price: float | str | None, **more: Any) -> Any:
         """Place an order in BTC-PERP."""
         terms = {"account": account, "symbol": "BTC-PERP", "clOrdID": cl_ord_id, "side": side, "orderQty": qty}
         return await self.ask("POST", "/Order", 201, **terms, **({} if price is None else {"price": price}), **more)
