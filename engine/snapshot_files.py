@@ -55,9 +55,9 @@ class FileSnapshotStore:
         self._forget()
 
     def read_latest(self, market: str) -> StoredSnapshot | None:
-        """Return a market's newest valid snapshot, or None; damaged ones are passed over with a warning.
+        """Return a market's newest valid snapshot, or None; what cannot be read is passed over with a warning.
 
-        Raises: SnapshotTooNew, OSError.
+        Raises: SnapshotTooNew.
         """
         name = file_name(market)
         numbered = [_numbered(name, sequence) for sequence in reversed(self._sequences(name))]
@@ -66,8 +66,8 @@ class FileSnapshotStore:
                 return self._read_market(file, market)
             except FileNotFoundError:
                 continue
-            except SnapshotInvalid as invalid:
-                log.warning("snapshot_passed_over", file=file, error=str(invalid))
+            except (SnapshotInvalid, OSError) as error:
+                log.warning("snapshot_passed_over", file=file, error=str(error))
         return None
 
     # The whole exchange
@@ -93,14 +93,14 @@ class FileSnapshotStore:
         return self._sequences(EXCHANGE)
 
     def restored(self) -> Iterator[Restored]:
-        """Yield what can be restored, newest first; what is damaged is passed over with a warning.
+        """Yield what can be restored, newest first; what cannot is passed over with a warning.
 
-        Raises: SnapshotTooNew, OSError.
+        Raises: SnapshotTooNew.
         """
         for sequence in reversed(self.sequences()):
             try:
                 yield restore(self.read_generation(sequence))
-            except (SnapshotInvalid, FileNotFoundError) as error:
+            except (SnapshotInvalid, OSError) as error:
                 log.warning("snapshot_passed_over", sequence=sequence, error=str(error))
 
     def read_generation(self, sequence: int) -> Generation:

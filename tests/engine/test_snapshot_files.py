@@ -139,6 +139,16 @@ def test_the_newest_valid_file_of_a_market_is_read(tmp_path: Path, damage: str) 
     assert store.read_latest(market.market) == generations()[1].markets[0]
 
 
+def test_what_the_disk_does_not_give_is_passed_over(tmp_path: Path) -> None:
+    """Any error of reading counts as damage."""
+    store = filled(tmp_path)
+    for name in ("B.snapshot.json", f"B.{300:020d}.snapshot.json"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+    assert newest(tmp_path) == expected(1)
+    assert store.read_latest("B") == generations()[1].markets[0]
+
+
 def test_a_later_format_stops_the_operator(tmp_path: Path) -> None:
     """It is not passed over for an older one."""
     store = filled(tmp_path)
