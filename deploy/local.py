@@ -119,12 +119,12 @@ class Local:
         await asyncio.wait({stopping, *lives.values(), *watching}, return_when=asyncio.FIRST_COMPLETED)
         for task in (stopping, *watching):
             task.cancel()
-        failed = [task.exception() for task in (*lives.values(), *watching) if task.done() and not task.cancelled()]
+        failed = _failures(*lives.values(), *watching)
         say("stopping")
         await self._stop_in_order(lives)
+        failed += _failures(*lives.values())  # who refused meanwhile, most likely for the same reason
         for error in failed:
-            if error is not None:
-                raise error
+            raise error
         say("stopped")
 
     async def _stop_in_order(self, lives: dict[str, asyncio.Task[None]]) -> None:
@@ -203,6 +203,11 @@ class Local:
         children = {child.name: {"pid": child.pid, "restarts": child.restarts} for child in self._children}
         urls = {"MDQ_URL": hide_password(own.mdq_url), "MDC_URL": hide_password(own.mdc_url)}
         rundir.write(self._dir, {"feed": own.source, "ports": self._ports, "urls": urls, "children": children})
+
+
+def _failures(*tasks: asyncio.Task[None]) -> list[BaseException]:
+    found = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+    return [error for error in found if error is not None]
 
 
 def _headline(own: LocalSettings, directory: Path) -> str:
