@@ -27,10 +27,11 @@ from pamqp.commands import Basic
 from engine import order_message as om
 from engine.commands import Command, PlaceOrder
 from engine.dead_letters import counted, dead_letter
+from engine.orders_held import Held, Key, Settled, hold
 from engine.orders_topology import BOUND, DEAD, DEAD_EXCHANGE, EXPIRED, ORDERS, PREFETCH, QUEUES, RETRY
-from engine.rabbit import UNREADABLE, RabbitLink, Wire, answer, publish, text
+from engine.rabbit import RabbitLink, Wire, answer, publish
 from engine.risk import RiskChecker
-from engine.risk_rules import Verdict, Way, Ways, question
+from engine.risk_ahead import RiskAhead
 from engine.sequencer import EngineBusy, EngineUnavailable, Outcome, Sequencer
 from mdq.broker import BrokerUnavailable
 from mdq.rabbit_calls import broker_errors, in_time
@@ -39,6 +40,7 @@ from service.clock import Clock, SystemClock
 from service.errors import OperatorError
 
 BURST = 256  # messages submitted before the loop is the sequencer's and others'
+TURN_S = 0.002  # a turn in so long: the broker hands over by threes, and each turn costs a disk write and an acknowledgement
 BUSY_PAUSE_S = 0.01
 UNAVAILABLE_PAUSE_S = 0.1
 DRAIN_S_MAX = 5.0
@@ -47,51 +49,7 @@ EXPIRED_PREFETCH = 50
 
 log = structlog.get_logger()
 _ENCODER = msgspec.json.Encoder()
-Key = tuple[str, bytes]  # message id, body
-Settled = asyncio.Future[Outcome]
 Step = Literal["go", "wait", "suspect"]
-
-
-class Held:
-    """One delivery from its arrival to its acknowledgement."""
-
-    __slots__ = (
-        "again",
-        "body",
-        "checking",
-        "command",
-        "done",
-        "ends_ns",
-        "future",
-        "key",
-        "message",
-        "properties",
-        "tag",
-        "way",
-    )
-
-    def __init__(self, delivered: DeliveredMessage) -> None:
-        self.tag = delivered.delivery_tag or 0
-        self.body = delivered.body
-        self.properties = delivered.header.properties
-        self.again = bool(delivered.redelivered)
-        self.key: Key = (text(self.properties.message_id), self.body)
-        self.message: om.Message | None = None
-        self.ends_ns = 0  # 0 = it does not expire
-        self.command: Command | None = None
-        self.checking: asyncio.Task[Verdict] | None = None
-        self.way: tuple[Way, int] | None = None  # what the next question must count as coming
-        self.future: Settled | None = None
-        self.done = False
-
-    def read(self) -> om.Message:
-        """Return the message, decoded once.  Raises: Refused."""
-        if self.message is None:
-            if why := (self.properties.headers or {}).get(UNREADABLE):
-                raise om.Refused("Malformed", f"its properties cannot be read: {why!r}")
-            self.message, own_ns = om.read(self.body)
-            self.ends_ns = om.expires_ns(own_ns, self.properties.timestamp, self.properties.expiration)
-        return self.message
 
 
 class OrdersQueue:
@@ -107,11 +65,10 @@ class OrdersQueue:
     ) -> None:
         self._link = RabbitLink(url, "tapeline-engine-orders", self._serve)
         self._sequencer = sequencer
-        self._risk = risk
+        self._risk = RiskAhead(risk, self._woken)
         self._prefetch = prefetch
         self._clock = clock or SystemClock()
         self._recent: OrderedDict[Key, Settled | None] = OrderedDict()  # None: came here, is not to be suspected
-        self._ways: Ways = {}
         self._draining = False
         self._refusing = ""  # why the engine takes nothing
         self.counts: Counter[str] = Counter()
@@ -147,17 +104,18 @@ class OrdersQueue:
 
     def _begin(self) -> None:
         self._inbox: deque[Held] = deque()  # not begun, in order
-        self._unchecked: deque[Held] = deque()  # those of them that risk has not been asked about
         self._submitted: deque[Held] = deque()  # in order
         self._redo: list[Held] = []  # taken back by the sequencer
         self._unacked: deque[Held] = deque()  # all of them, in order of their tags
         self._answers: list[tuple[Held, om.Answer]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._retry_due = False
+        self._turn_s = 0.0  # when messages were taken last
         self._wake = asyncio.Event()
 
     async def _serve(self, wire: Wire) -> None:
         self._begin()
+        defect = False
         try:
             await wire.declare(QUEUES, DEAD_EXCHANGE, BOUND)
             self._wire, self._side = wire, await wire.channel(confirms=True)
@@ -172,35 +130,36 @@ class OrdersQueue:
             await self._pump(str(consumed.consumer_tag))
         except (BrokerUnavailable, OperatorError, asyncio.CancelledError):
             raise
-        except Exception:  # a defect met with one of these messages: they come again as suspects
-            self._recent.clear()
-            self._unacked.clear()
+        except Exception:
+            defect = True
             raise
         finally:
             self._let_go()
+            if defect:  # met with one of these messages: they come again as suspects
+                self._recent.clear()
 
     def _let_go(self) -> None:
         """The connection is gone: what was not acknowledged comes again, and is known then."""
+        self._risk.lost(self._unacked)
         for held in self._unacked:
-            self._leave(held)
             if held.key not in self._recent:
                 self._remember(held.key, None)
-        for task in [*self._tasks, *(held.checking for held in self._unacked if held.checking)]:
+        for task in self._tasks:
             task.cancel()
         self._depth.set(0)
 
     async def _on_order(self, wire: Wire, delivered: DeliveredMessage) -> None:
         if wire.lost.done():
             return
-        held = Held(delivered)
+        held = hold(delivered)
         self._inbox.append(held)
         self._unacked.append(held)
-        if self._risk is not None:
-            self._unchecked.append(held)
+        self._risk.arrived(held)
         self._wake.set()
 
     async def _pump(self, consumer_tag: str) -> None:
         """Submit, settle, acknowledge, until the wire is lost or everything is drained."""
+        loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
             self._settle()
@@ -215,7 +174,10 @@ class OrdersQueue:
             if self._retry_due and not self._submitted:
                 self._retry_due = False
                 await self._drain_retries()
+            if self._inbox and (pause_s := self._turn_s + TURN_S - loop.time()) > 0:
+                await asyncio.sleep(pause_s)
             if await self._take():
+                self._turn_s = loop.time()
                 await asyncio.sleep(0)  # the sequencer's turn
             else:
                 await self._wake.wait()
@@ -260,7 +222,7 @@ class OrdersQueue:
         """Handle what has arrived until something has to be waited for; return whether anything was done."""
         if self._redo or self._retry_due:
             return False
-        self._ask_ahead()
+        self._risk.ask(self._sequencer.state)
         for count in range(BURST):
             if not self._inbox:
                 return count > 0
@@ -279,7 +241,7 @@ class OrdersQueue:
         try:
             step = self._begin_one(held)
         except om.Refused as refused:
-            self._spawn(self._bury(held, refused.reason, refused.detail, om.attempts(held.properties.headers)))
+            self._spawn(self._bury(held, refused.reason, refused.detail, held.failed))
             step = "go"
         except (EngineBusy, EngineUnavailable) as error:
             self._hold(error)
@@ -304,7 +266,7 @@ class OrdersQueue:
         if self._submitted and om.waits_for_order(message, state):
             return "wait"  # the order may be one of those
         command = om.command_of(message, state)
-        if self._risk is not None and not self._approved(held, command, self._risk):
+        if not self._risk.approved(held, command, self._sequencer.state):
             return "wait"
         self._follow(held, command, self._submit(held.key, command))
         return "go"
@@ -359,7 +321,7 @@ class OrdersQueue:
         asyncio.get_running_loop().call_later(pause_s, self._wake.set)
 
     def _finish(self, held: Held, what: str) -> None:
-        self._leave(held)
+        self._risk.leave(held)
         held.done = True
         self._count(what)
         self._wake.set()
@@ -374,48 +336,6 @@ class OrdersQueue:
     def _count(self, what: str) -> None:
         self.counts[what] += 1
         self._what.labels(what).inc()
-
-    # Risk
-
-    def _ask_ahead(self) -> None:
-        """Ask about every order that has arrived: the answers come back while those before it are waited for."""
-        while self._risk is not None and self._unchecked:
-            held = self._unchecked.popleft()
-            with contextlib.suppress(om.Refused):  # said again when it is its turn
-                if isinstance(held.read(), om.PlaceMessage) and not held.again:
-                    self._ask(held, om.command_of(held.read(), self._sequencer.state), self._risk)
-
-    def _ask(self, held: Held, command: Command, risk: RiskChecker) -> None:
-        asked = question(self._sequencer.state, command, self._ways)
-        if asked is None:
-            return
-        order = asked[0]
-        held.way = (order.account, order.symbol, command.side if isinstance(command, PlaceOrder) else 0), order.lots
-        self._ways[held.way[0]] = self._ways.get(held.way[0], 0) + order.lots
-        held.checking = asyncio.get_running_loop().create_task(risk.check(*asked))
-        held.checking.add_done_callback(self._woken)
-
-    def _approved(self, held: Held, command: Command, risk: RiskChecker) -> bool:
-        """Return whether risk has approved; False = not answered yet.  Raises: Refused."""
-        if held.checking is None:
-            self._ask(held, command, risk)
-        if held.checking is None:
-            return True
-        if not held.checking.done():
-            return False
-        verdict = held.checking.result()
-        if not verdict.approved:
-            raise om.Refused("RiskRejected", f"{verdict.reason} (request {verdict.request_id})")
-        return True
-
-    def _leave(self, held: Held) -> None:
-        """An order is in the state or refused: it is no longer on its way."""
-        if held.way is not None:
-            way, lots = held.way
-            self._ways[way] -= lots
-            if not self._ways[way]:
-                del self._ways[way]
-            held.way = None
 
     # What is not executed
 
@@ -441,7 +361,7 @@ class OrdersQueue:
     async def _failed(self, held: Held, error: BaseException) -> None:
         """Count an attempt that failed without ending the process."""
         log.error("order_failed", error=repr(error), message_id=held.key[0])
-        await self._count_attempt(held, om.attempts(held.properties.headers) + 1, repr(error))
+        await self._count_attempt(held, held.failed + 1, repr(error))
         self._retry_due = True
         self._wake.set()
 
@@ -456,7 +376,7 @@ class OrdersQueue:
 
     async def _isolate(self, held: Held) -> None:
         """Handle a message that may have ended another process: counted first, then alone. Everything before it is settled."""
-        await self._count_attempt(held, om.attempts(held.properties.headers) + 1, "the process that had it ended")
+        await self._count_attempt(held, held.failed + 1, "the process that had it ended")
         self._inbox.popleft()
         self._unacked.popleft()
         with broker_errors():
@@ -470,14 +390,14 @@ class OrdersQueue:
                 got = await in_time(self._side.basic_get(RETRY))
             if isinstance(got.delivery, Basic.GetEmpty):
                 return
-            held = Held(got)
+            held = hold(got)
             await self._handle_alone(held)
             await self._acknowledge()
             with broker_errors():
                 await self._side.basic_ack(held.tag, wait=False)
 
     async def _handle_alone(self, held: Held) -> None:
-        failed = om.attempts(held.properties.headers)
+        failed = held.failed
         try:
             while not await self._try_alone(held, failed):
                 await self._wake_up()
@@ -488,7 +408,7 @@ class OrdersQueue:
         except Exception as error:
             await self._failed(held, error)
         finally:
-            self._leave(held)
+            self._risk.leave(held)
 
     async def _try_alone(self, held: Held, failed: int) -> bool:
         """Do one message to its end; return False when the engine does not take it now.  Raises: Refused, whatever fails."""
@@ -501,7 +421,7 @@ class OrdersQueue:
             if held.again and held.key not in self._recent:
                 await self._count_attempt(held, failed + 1, "the process that had it ended")
                 return True
-            while self._risk is not None and not self._approved(held, command, self._risk):
+            while not self._risk.approved(held, command, self._sequencer.state):
                 await self._wake_up()
         try:
             held.command = command
@@ -516,14 +436,14 @@ class OrdersQueue:
 
     async def _on_expired(self, channel: aiormq.Channel, delivered: DeliveredMessage) -> None:
         """Give a message that RabbitMQ took out of the queue the form of every dead letter."""
-        held, wire = Held(delivered), self._wire
+        held, wire = hold(delivered), self._wire
         reason, detail = om.death(held.properties.headers)
         made = False
         with contextlib.suppress(om.Refused):
             made = self._made_before(held, om.command_of(held.read(), self._sequencer.state))
         try:
             if not made:
-                await self._bury(held, reason, detail, om.attempts(held.properties.headers))
+                await self._bury(held, reason, detail, held.failed)
             with broker_errors():
                 await channel.basic_ack(held.tag, wait=False)
         except BrokerUnavailable as error:

@@ -23,7 +23,7 @@ ORDERS_BYTES_MAX = 1 << 30
 DEAD_LETTERS_MAX = 100_000
 PREFETCH = 500  # orders the engine holds; the broker cannot reorder these any more
 
-Arguments = dict[str, int | str]
+Arguments = dict[str, int | str | bool]
 
 QUEUES: dict[str, Arguments] = {
     ORDERS: {
@@ -31,6 +31,7 @@ QUEUES: dict[str, Arguments] = {
         "x-max-priority": PRIORITY_MAX,
         "x-max-length-bytes": ORDERS_BYTES_MAX,
         "x-overflow": "reject-publish",
+        "x-single-active-consumer": True,  # one engine executes; another one that is connected waits
         "x-dead-letter-exchange": DEAD_EXCHANGE,
         "x-dead-letter-routing-key": EXPIRED,
     },

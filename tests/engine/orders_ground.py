@@ -43,7 +43,7 @@ def rebuilt(folder: Path) -> tuple[State, Journal]:
 
 async def exchange(folder: Path, **more: Any) -> Sequencer:
     """Return a sequencer on a folder, with a contract, a rich account and a poor one when the folder is new."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)  # noqa: ASYNC240  (a test may wait for the disk)
     sequencer = Sequencer(*rebuilt(folder), lambda: rebuilt(folder), **more)
     if SYMBOL not in sequencer.state.markets:
         instrument = cm.Instrument(SYMBOL, tick_size="0.5", size_lots_max=10**6, price_ticks_max=10**6)
