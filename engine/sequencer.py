@@ -61,7 +61,7 @@ class Sequencer:
 
     def __init__(
         self, state: State, journal: Journal, rebuild: Rebuild, clock: Clock | None = None, queue_max: int = QUEUE_MAX,
-        group_max: int = GROUP_MAX,
+        group_max: int = GROUP_MAX, time_ns: int = 0,
     ) -> None:  # fmt: skip
         self._exchange = Exchange(state)
         self._journal = journal
@@ -75,7 +75,7 @@ class Sequencer:
         self._resuming: asyncio.Task[None] | None = None
         self._closed = False
         self._fatal: asyncio.Future[None] | None = None
-        self._time_ns = 0
+        self._time_ns = time_ns  # of the last command; never goes back, over restarts neither
         self._index = max(journal.last_index, FIRST_INDEX - 1)  # the last one given
         self.refusal = ""  # why no command is taken now
         self.committed_index = self._index

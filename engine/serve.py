@@ -68,10 +68,11 @@ class Engine:
         settings = self._settings
         # 1. The disk: one process has it, and everything starts from what is there.
         self._stack.callback(os.close, lock(settings.folder))
-        recovered, journal = await asyncio.to_thread(self._recover)
+        recovered, journal = await self._recover_or_say_why()
         # 2. The sequencer, the only writer.
         self.sequencer = Sequencer(
-            recovered.state, journal, self._rebuild, queue_max=settings.queue_max, group_max=settings.group_max
+            recovered.state, journal, self._rebuild, queue_max=settings.queue_max, group_max=settings.group_max,
+            time_ns=recovered.time_ns,
         )  # fmt: skip
         self._stack.push_async_callback(self.sequencer.close)
         # 3. The journal's readers.
@@ -96,6 +97,13 @@ class Engine:
         self._stack.push_async_callback(admin.stop)
         log.info("engine_started", port=self.gateway.port, admin_port=admin.port, index=self.sequencer.committed_index)
 
+    async def _recover_or_say_why(self) -> tuple[Recovered, Journal]:
+        try:
+            return await asyncio.to_thread(self._recover)
+        except OSError as error:
+            fix = "Mend the disk, or set ENGINE_DIR to another folder"
+            raise OperatorError(f"Cannot read {self._settings.folder}: {error}", fix, exit_code=3) from None
+
     def _rebuild(self) -> tuple[State, Journal]:
         recovered, journal = self._recover()
         return recovered.state, journal
@@ -106,7 +114,7 @@ class Engine:
         probe(self._journal_folder)
         journal = open_journal(self._journal_folder)
         recovered = recover(self._journal_folder, self._snapshot_folder)
-        assert recovered.last_index == journal.last_index, "the journal ends where its last record is"
+        assert recovered.chain == journal.chain, "the journal ends with the last record that was applied"
         log.info(
             "engine_recovered", index=recovered.last_index, snapshot=recovered.snapshot_index, replayed=recovered.replayed
         )  # fmt: skip
@@ -116,7 +124,7 @@ class Engine:
         self._sink: StreamSink | None = None
         if self._settings.streams_url:
             source = Source(
-                self._journal_folder, lambda: self.sequencer.committed_index, self._oldest_snapshot,
+                self._journal_folder, lambda: self.sequencer.committed_index, self._oldest_needed,
                 lambda symbol: self.sequencer.state.ledger.contracts[symbol].instrument,
             )  # fmt: skip
             self._sink = StreamSink(self._settings.streams_url, source)
@@ -141,8 +149,10 @@ class Engine:
             self.sequencer.on_commit(self._snapshotter.on_commit)
             self._task(self._snapshotter.run())
 
-    def _oldest_snapshot(self) -> int:
-        return self._snapshotter.oldest_index if self._snapshotter is not None else -1
+    def _oldest_needed(self) -> int:
+        """Return what the stream must keep the events after: the oldest snapshot, or the oldest message nobody has purged."""
+        snapshot = self._snapshotter.oldest_index if self._snapshotter is not None else -1
+        return min([snapshot, *(store.purged_index for store in self.sequencer.state.stores.values())])
 
     async def _start_orders(self) -> None:
         settings = self._settings
