@@ -185,8 +185,11 @@ class StrictBody(AbstractDTO[T]):
 
     @classmethod
     def create_openapi_schema(cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any) -> Any:
-        """Return the schema of the struct itself."""
-        return schema_creator.for_field_definition(field_definition)
+        """Return the schema of the struct itself; it says that no other fields are taken."""
+        found = schema_creator.for_field_definition(field_definition)
+        registry, struct = schema_creator.schema_registry, FieldDefinition.from_annotation(cls.model_type)
+        registry.get_schema_for_field_definition(struct).additional_properties = False
+        return found
 
     @classmethod
     def generate_field_definitions(cls, model_type: type[Any]) -> Iterator[DTOFieldDefinition]:  # type: ignore[override]

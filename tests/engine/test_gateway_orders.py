@@ -24,6 +24,16 @@ from tests.engine.gateway_ground import rebuild
 X = Instrument("X", 500, -100, 500, tick_size="0.5", size_lots_max=1_000, price_ticks_max=1_000)
 
 
+async def trading(folder: Path) -> tuple[Sequencer, OrderDesk]:
+    """Return an exchange with one contract and three accounts."""
+    state, opened = rebuild(folder)
+    sequencer = Sequencer(state, opened, lambda: rebuild(folder))
+    await sequencer.submit(CreateInstrument(X, 200))
+    for account in (1, 2, 3):
+        await sequencer.submit(Deposit(account, 10**9))
+    return sequencer, OrderDesk(sequencer)
+
+
 async def ask(desk: OrderDesk, dice: random.Random, number: int) -> OrderView | None:
     """Send one random request; None when it is refused."""
     account, name = dice.randint(1, 3), f"o{dice.randrange(max(1, number))}"
@@ -52,12 +62,7 @@ async def ask(desk: OrderDesk, dice: random.Random, number: int) -> OrderView | 
 async def test_answers_are_what_a_replay_up_to_their_index_shows(tmp_path: Path, seed: int) -> None:
     """Bursts of requests form groups; every answer is compared with the state rebuilt from the journal up to its index."""
     dice = random.Random(seed)
-    state, opened = rebuild(tmp_path)
-    sequencer = Sequencer(state, opened, lambda: rebuild(tmp_path))
-    desk = OrderDesk(sequencer)
-    await sequencer.submit(CreateInstrument(X, 200))
-    for account in (1, 2, 3):
-        await sequencer.submit(Deposit(account, 10**9))
+    sequencer, desk = await trading(tmp_path)
     answers: dict[int, OrderView] = {}
     number = 0
     for _ in range(25):
@@ -100,3 +105,20 @@ def compare(folder: Path, answers: dict[int, OrderView]) -> None:
         average = order.cost_units / (order.filled_lots * 500) / 2 if order.filled_lots else 0.0
         assert view.avg_px == pytest.approx(average, rel=1e-12)
     assert not answers
+
+
+async def test_a_cancel_that_overtakes_the_answer_of_its_order_finds_it(tmp_path: Path) -> None:
+    """Both are under way at once, the cancel second: it is not told that there is no such order."""
+    sequencer, desk = await trading(tmp_path)
+    for number in range(5):
+        body = {"account": 1, "symbol": "X", "clOrdID": f"r{number}", "side": "Buy", "orderQty": 1, "price": 90}
+        placed, gone, again = await asyncio.gather(
+            desk.place(msgspec.convert(body, PlaceBody)), desk.cancel(1, f"r{number}"), desk.cancel(1, f"r{number}"),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert isinstance(placed, OrderView)
+        assert isinstance(gone, OrderView)
+        assert isinstance(again, Refused)
+        assert (gone.order_id, gone.ord_status, placed.ord_status) == (placed.order_id, "Canceled", "New")
+    assert not sequencer.state.orders
+    await sequencer.close()
