@@ -33,7 +33,7 @@ STEP_NS = 100_000_000  # of the fair price's walk
 STEP = 1e-5  # of the price, one standard deviation
 STEPS_MAX = 50  # after a pause the walk does not catch up for ever
 MARK_NS, FUND_NS = 1_000_000_000, 60_000_000_000
-BEAT_NS, DEAD_NS = 10_000_000_000, 30_000_000_000  # the timer is wound up every 10 s and goes off after 30
+DEAD_NS = 30_000_000_000  # the exchange's timer goes off after so long, and is wound up three times as often
 LOOK_EVERY = 6  # commands of a bot between two looks at its account: orders are filled without a word
 
 
@@ -253,7 +253,10 @@ class Dabbler(Trader):
 class Director:
     """Decides whose turn it is, moves the fair prices and keeps time: marks, funding, dead-man timers."""
 
-    def __init__(self, seed: int, run: str, fair_ticks: Mapping[str, int], first_account: int, now_ns: int) -> None:
+    def __init__(
+        self, seed: int, run: str, fair_ticks: Mapping[str, int], first_account: int, now_ns: int, dead_ns: int = DEAD_NS
+    ) -> None:
+        self._dead_ns = dead_ns
         self._dice = Random(seed)
         self.walks = {symbol: Walk(self._dice, start, start * STEP) for symbol, start in fair_ticks.items()}
         self.traders = list(_cast(self._dice, run, fair_ticks, first_account))
@@ -285,10 +288,10 @@ class Director:
         return Ask(trader, command)
 
     def _timed(self, kind: str, subject: str | int, now_ns: int) -> Ask:
-        every_ns = {"mark": MARK_NS, "fund": FUND_NS, "beat": BEAT_NS}[kind]
+        every_ns = {"mark": MARK_NS, "fund": FUND_NS, "beat": self._dead_ns // 3}[kind]
         self._due_ns[kind, subject] = now_ns + every_ns
         if kind == "beat":
-            return Ask(None, CancelAllAfter(int(subject), DEAD_NS))
+            return Ask(None, CancelAllAfter(int(subject), self._dead_ns))
         symbol = str(subject)
         return Ask(
             None, SetMark(symbol, self.walks[symbol].ticks) if kind == "mark" else Fund(symbol, self._dice.randint(-100, 100))

@@ -21,8 +21,8 @@ import structlog
 from pydantic import Field, SecretStr, field_validator
 
 from engine.bot_market import FAIR_TICKS, LISTED
-from engine.bot_requests import Request, listing_of, reply_of, request_of, sight_of, ticks_of
-from engine.bot_traders import DEAD_NS, Ask, Director, Look, Outcome, Reply, Trader
+from engine.bot_requests import NS_PER_MS, Request, listing_of, reply_of, request_of, sight_of, ticks_of
+from engine.bot_traders import Ask, Director, Look, Outcome, Reply, Trader
 from engine.commands import CancelAllAfter, Command
 from service import metrics
 from service.admin import AdminServer
@@ -55,6 +55,13 @@ class BotsSettings(ComponentSettings):
     rate: float = Field(50.0, gt=0, le=5_000, validation_alias="BOTS_RATE", description="commands a second, at most")
     first_account: int = Field(
         1001, ge=1, le=10**9, validation_alias="BOTS_ACCOUNT", description="the first of the bots' 12 account numbers"
+    )
+    dead_ms: int = Field(
+        30_000,
+        ge=1_000,
+        le=86_400_000,
+        validation_alias="BOTS_DEAD_MS",
+        description="when they die their orders go after so long",
     )
     api_token: SecretStr | None = Field(None, validation_alias="BOTS_API_TOKEN", description="bearer token of the gateway")
     admin_port: int = Field(9108, ge=0, le=65535, validation_alias="BOTS_ADMIN_PORT", description="0 = a free one")
@@ -165,14 +172,14 @@ class Bots:
             (found,) = await self._gateway.call(Request("GET", "/Instrument", {"symbol": instrument.symbol}))
             self._tick_sizes[instrument.symbol] = found["tickSize"]
             fair_ticks[instrument.symbol] = ticks_of(found["tickSize"], found["markPrice"])
-        index = 0
+        index, dead_ns = 0, settings.dead_ms * NS_PER_MS
         for account in self._accounts():
             await self._fund(account)
             await self._gateway.call(_cancel_all(account))  # what another run has left
-            index = int((await self._gateway.call(request_of(CancelAllAfter(account, DEAD_NS), {})))["messageIndex"])
+            index = int((await self._gateway.call(request_of(CancelAllAfter(account, dead_ns), {})))["messageIndex"])
         run = f"{settings.seed}-{index}"  # a timer is a journaled command: no later run gets this index
         log.info("bots_begin", run=run, fair_ticks=fair_ticks)
-        return Director(settings.seed, run, fair_ticks, settings.first_account, time.monotonic_ns())
+        return Director(settings.seed, run, fair_ticks, settings.first_account, time.monotonic_ns(), dead_ns)
 
     def _accounts(self) -> range:
         traders = Director(0, "", {instrument.symbol: 1 for instrument in LISTED}, 0, 0).traders
