@@ -20,18 +20,20 @@ from engine.oms import GAP_EXIT, Oms, OmsSettings
 from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import load
+from tests.engine.gateway_ground import Ground, exchange
 from tests.engine.oms_ground import FIRST, StandIn, expected, frames, last_index, query, sqlite_url, stored
 from tests.servers import Postgres, free_port
 from tests.waiting import until
 
 MESSAGES = frames(5, 1_200)
+DESKS = ((1, "Buy"), (2, "Sell"))
 END = json.loads(MESSAGES[-1])["messageIndex"]
 
 
 class Consumer:
     """One Oms on a stand-in; `stop` ends it in order and raises what it ended with."""
 
-    def __init__(self, engine: StandIn, url: str, **settings: Any) -> None:
+    def __init__(self, engine: StandIn | Ground, url: str, **settings: Any) -> None:
         self.url = url
         self.shutdown = Shutdown()
         made = load(OmsSettings, engine_url=engine.url, database_url=url, purge_ms=10, **settings)
@@ -319,6 +321,29 @@ async def test_a_database_that_is_set_back_stops_us(lite: StandIn, tmp_path: Pat
     consumer = Consumer(lite, here(lite))
     with pytest.raises(OperatorError, match="follows message"):
         await asyncio.wait_for(consumer.task, 20)
+
+
+# The real gateway
+
+
+@pytest.mark.parametrize("store", ["oms", '""'])
+async def test_a_real_store_becomes_tables(tmp_path: Path, store: str) -> None:
+    """Also the default one, whose name is two quotation marks; orders and fills as the gateway answered them."""
+    url = sqlite_url(tmp_path)
+    async with exchange(tmp_path / "journal", token="t") as ground:
+        ground.http.headers["Authorization"] = "Bearer t"
+        await ground.market(1, 2)
+        consumer = Consumer(ground, url, store=store, api_token=SecretStr("t"))
+        await until(lambda: ground.sequencer.state.stores)
+        made = [await ground.order(account, f"{account}-{n}", side, 5, 100 + n / 2) for n in range(9) for account, side in DESKS]
+        await consumer.reaches(made[-1]["messageIndex"])
+        name = store.strip('"')
+        await until(lambda: ground.sequencer.state.stores[name].purged_index == made[-1]["messageIndex"])
+        await consumer.stop()
+    orders, trades = stored(url)
+    assert {answer["orderId"]: answer["clOrdID"] for answer in made} == {i: row["clordid"] for i, row in orders.items()}
+    assert sum(row["filledquantity"] for row in orders.values()) == sum(row["quantity"] for row in trades.values()) > 0
+    assert sum(row["filledcost"] for row in orders.values()) == sum(row["cost"] for row in trades.values())
 
 
 # The process
