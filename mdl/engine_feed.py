@@ -6,8 +6,8 @@ sooner than `SETTLE_TICKS` × `PURGE_S` later: by then the broker has confirmed 
 - The listener stops in order, or is given another feed: what it has taken is purged, the rest comes again. The same.
 - The listener is killed: what it took in the last 0.4 s is not purged and comes again, doubled. Nothing is lost, unless the
   broker had not confirmed within 0.2 s.
-- Behind the hand-over the listener's own bounds hold: what waits too long there, while the broker is away, is dropped and
-  counted.
+- The broker is away: we hand nothing over until it is back, the store keeps it. What was under way is lost, and counted, if
+  that takes longer than the queues' 5 s; so is what waits for longer than the listener's own bounds.
 - Messages purged by somebody else, or a position that the exchange does not know, are a hole: logged and counted in
   `dropped_frames`; the books are read anew and we go on with what the store holds.
 Prints that waited in the store are published with their own time, however old.
@@ -55,6 +55,7 @@ class EngineFeed:
     """One message store of one exchange; nobody else may read or purge it. `depth` is in levels a side."""
 
     lossless = False
+    patient = True
 
     def __init__(self, gateway: Gateway, store: str = "mdl", depth: int = 20, dice: Callable[[], float] = random.random) -> None:
         self.name = "engine"

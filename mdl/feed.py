@@ -26,7 +26,8 @@ class Frame(NamedTuple):
 class Feed(Protocol):
     """`async for frame in feed` until the feed ends, is closed, or raises FeedRefused.
 
-    `lossless` feeds wait while the listener has no room; the others are never slowed. `market` and `subscriptions` say
+    `lossless` feeds wait while the listener has no room; `patient` ones, whose source keeps what we do not ask for, also while
+    the broker is away; the others are never slowed. `market` and `subscriptions` say
     what is asked of the source; `state` and `reason` how it stands; `reconnects` and `malformed` count since the start.
     """
 
@@ -34,6 +35,7 @@ class Feed(Protocol):
     market: str
     subscriptions: tuple[str, ...]
     lossless: bool
+    patient: bool
     state: State
     reason: str
     reconnects: int

@@ -27,6 +27,8 @@ GATE_S = 0.005
 PREFETCH = 1000  # progress reports; they are acknowledged ten times a second
 ROOM_SHARE = 0.5
 AHEAD_BYTES_MAX = 4 * 1024 * 1024  # a lossless source need not run further ahead of the routing
+PATIENCE_S = 0.02
+PATIENCE_MS = 500  # frames that wait for so long will not get younger: a source that can keep its own had better do so
 SAMPLES_S_MAX = 5  # malformed frames shown in the log a second
 OK_STATUSES = {"connected", "auth_success", "success"}
 log = structlog.get_logger()
@@ -78,6 +80,11 @@ class Intake:
         while self.buffer.bytes > most:
             self._room.clear()
             await self._room.wait()
+
+    async def flow(self) -> None:
+        """Wait, for a source that keeps what it is not asked for, until what it gives would be on its way at once."""
+        while not self._broker.ready or self.buffer.age_ms(time.time_ns()) > PATIENCE_MS:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(PATIENCE_S)
 
     async def drained(self) -> None:
         """Wait until everything taken was handed to the publisher (or has grown too old)."""

@@ -39,7 +39,7 @@ class _CannotConnect(ConnectionError):
 class MassiveFeed:
     """One connection to one asset class of the vendor, or of a server that speaks like it (`url`)."""
 
-    lossless = False
+    lossless = patient = False
 
     def __init__(
         self,

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 class ReplayFeed:
     """Frames of one tape (or of a folder's tapes in name order). `factor` None plays as fast as possible."""
 
+    patient = False
+
     def __init__(self, tape: str, factor: float | None, loop: bool = False, market: str = "stocks") -> None:
         self.name = "replay"
         self.market = market

@@ -173,6 +173,8 @@ class FeedSession:
                     recorder.record(frame)
                 if feed.lossless:
                     await self._intake.room()
+                if feed.patient:
+                    await self._intake.flow()
         finally:
             await frames.aclose()  # now, not when the collector comes: the vendor's connection must be closed before the next
 

@@ -17,7 +17,7 @@ DEBT_S_MAX = 0.1  # what a stalled loop could not send is not sent later: a mark
 class SimulatorFeed:
     """`events_s` 0 is a market in which nothing happens."""
 
-    lossless = False
+    lossless = patient = False
 
     def __init__(self, simulator: Simulator, events_s: float, market: str = "stocks") -> None:
         self.name = "simulator"

@@ -6,8 +6,9 @@ import asyncio
 import json
 import signal
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -172,8 +173,8 @@ async def test_every_trade_reaches_a_client_once_over_restarts_of_exchange_and_l
         await asyncio.to_thread(venue.start_engine)
         await prints.more()
         assert await asyncio.to_thread(venue.running.stop, "mdl") == 0
-        before = (await asyncio.to_thread(venue.stored, "mdl"))["itemCount"]
-        await until(lambda: asyncio.to_thread(lambda: venue.stored("mdl")["itemCount"] > before + 200), 30, "messages that wait")
+        stored = partial(asyncio.to_thread, venue.stored, "mdl")
+        await until(lambda: over(stored, "itemCount", 300), 30, "messages that wait")
         await asyncio.to_thread(venue.start_listener)
         await prints.more()
         trades = await quiet(venue, prints)
@@ -181,7 +182,7 @@ async def test_every_trade_reaches_a_client_once_over_restarts_of_exchange_and_l
         assert "lost" not in prints.kinds
         facts = await asyncio.to_thread(venue.listener)
         assert (facts["feed_dropped_frames"], facts["malformed"], facts["dropped_events"]) == (0, 0, 0)
-        await until(lambda: asyncio.to_thread(lambda: venue.stored("mdl")["itemCount"] == 0), 10, "the store purged")
+        await until(lambda: asyncio.to_thread(lambda: venue.stored("mdl")["itemCount"] == 0), 10, "the store to be purged")
         await same_book(venue, prints.client)
 
 
@@ -218,3 +219,28 @@ async def test_a_killed_listener_loses_no_trade(venue: Venue) -> None:
         falls = [n for n in range(1, len(prints.ids)) if prints.ids[n] <= prints.ids[n - 1]]
         assert len(falls) <= 1, "what is repeated is repeated in one piece"
         assert all(n >= at - BOTS_RATE for n in falls)
+
+
+async def test_the_prints_of_a_broker_outage_are_only_late(venue: Venue) -> None:
+    """With RabbitMQ away for longer than its queues keep anything, all that traded meanwhile arrives afterwards, in order."""
+    await asyncio.to_thread(venue.start)
+    async with watched(venue) as prints:
+        await asyncio.to_thread(venue.running.rabbitmq.stop)
+        await until(lambda: asyncio.to_thread(lambda: not venue.ready(venue.running.ports["mdl"])), 10, "the listener to notice")
+        gone = int((await asyncio.to_thread(venue.trades))[-1][0])
+        stored = partial(asyncio.to_thread, venue.stored, "mdl")
+        await until(lambda: over(stored, "oldestItemAgeMillis", 7_000), 30, "messages older than any queue keeps them")
+        back = int((await asyncio.to_thread(venue.trades))[-1][0])
+        await asyncio.to_thread(venue.running.rabbitmq.start)
+        trades = await quiet(venue, prints)
+        assert back - gone > 20
+        assert [one for one in prints.seen if int(one[0]) > gone] == [one for one in trades if int(one[0]) > gone]
+        assert prints.ids == sorted(set(prints.ids))
+        missing = len(trades) - len(prints.seen)
+        dropped = (await asyncio.to_thread(venue.listener))["dropped_events"] + venue.running.counts()["dropped"]
+        assert missing <= dropped + venue.running.counts()["expired"], "what was under way is counted"
+
+
+async def over(stored: Callable[[], Awaitable[dict[str, Any]]], what: str, value: int) -> bool:
+    """Return whether a store's fact is above a value."""
+    return bool((await stored())[what] > value)

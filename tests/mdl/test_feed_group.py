@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 
 from mdl.feed import Feed, FeedRefused, Frame, State
 from mdl.feed_group import FeedGroup
+from mdq.broker_memory import hub
+from mdq.connect import open_broker
 from tests.mdl.exchange import Exchange
-from tests.mdl.rig import Start, call
+from tests.mdl.rig import Processor, Start, call
 from tests.waiting import until
 
 
 class Source:
     """A feed that does as it is told."""
 
-    lossless = False
+    lossless = patient = False
 
     def __init__(
         self, name: str, state: State = "live", reason: str = "", frames: int = 0, error: Exception | None = None
@@ -142,4 +145,40 @@ async def test_a_listener_follows_both_and_says_which_one_is_away(start: Start, 
     assert answer.json()["source"]["store"] == "mdl"
     exchange.send(trades=("BTC-PERP",))
     await until(lambda: exchange.purges[-1] == sent + 2)
+    await exchange.stop()
+
+
+async def test_what_the_exchange_keeps_is_not_taken_while_the_broker_is_away(start: Start, name: str) -> None:
+    """However long that lasts, its prints are only late: not one is lost, doubled or out of order."""
+    exchange, broker = Exchange(), open_broker(f"memory://{name}", "processor")
+    exchange.list("BTC-PERP")
+    await exchange.start()
+    await broker.connect()
+    processor = Processor(broker)
+    listener = await start(f"memory://{name}", feed="engine", engine_url=exchange.url)
+    await processor.start()
+    await until(lambda: not listener.unready())
+    exchange.send(trades=("BTC-PERP",))
+    await until(lambda: exchange.purges == [1])
+    hub(name).stop()
+    await until(lambda: not listener.broker.ready)
+    for _ in range(30):
+        exchange.send(trades=("BTC-PERP",))
+        await asyncio.sleep(0.01)  # a market does not pause for our broker
+    assert exchange.purges == [1]
+    assert listener.facts()["received_events"] < 10, "one frame at the most is under way"
+    hub(name).start()
+    await processor.die()
+    await until(lambda: exchange.purges[-1] == 31, 10)
+    await broker.connect()
+    await processor.start()
+    await until(lambda: processor.count("trades") >= 31)
+    trades = [
+        json.loads(event)["i"] for (stream, _), events in processor.events.items() if stream == "trades" for event in events
+    ]
+    assert trades == [str(n) for n in range(1, 32)]
+    assert processor.lost == 0
+    assert listener.facts()["dropped_events"] == 0
+    await processor.die()
+    await broker.close()
     await exchange.stop()
