@@ -3,7 +3,8 @@
 What is guaranteed. The exchange keeps every message until we purge it, and we purge only what the listener has taken, no
 sooner than `SETTLE_TICKS` × `PURGE_S` later: by then the broker has confirmed it, unless it is slow or away.
 - The exchange dies, restarts, or cuts us: we resume after the last message applied. No trade is lost, none is doubled.
-- The listener stops in order, or is given another feed: what it has taken is purged, the rest comes again. The same.
+- The listener stops in order, or is given another feed, while the exchange is there: what it has taken is purged, the rest comes
+  again. The same.
 - The listener is killed: what it took in the last 0.4 s is not purged and comes again, doubled. Nothing is lost, unless the
   broker had not confirmed within 0.2 s.
 - The broker is away: we hand nothing over until it is back, the store keeps it. What was under way is lost, and counted, if
