@@ -57,9 +57,9 @@ venv: $(VENV)/installed
 
 lock: $(VENV)/installed-dev
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		--upgrade --extra web pyproject.toml -o requirements.lock
+		--upgrade --extra web --extra postgres pyproject.toml -o requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		--upgrade --extra web --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+		--upgrade --extra web --extra postgres --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) .run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
