@@ -6,8 +6,6 @@ import asyncio
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,7 @@ from engine.journal import read
 from engine.recovery import recover
 from engine.snapshot_files import FileSnapshotStore
 from engine.state import State
-from tests.servers import free_port
-from tests.stack import ROOT, _die_with_parent
+from tests.engine_process import EngineProcess
 from tests.waiting import until
 
 pytestmark = pytest.mark.live
@@ -31,36 +28,10 @@ CLIENTS = 8
 BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "markPrice": 50_000}
 
 
-class Engine:
-    """One folder and one port; as many lives as it takes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        settings = {
-            "ENGINE_DIR": str(self.folder / "engine"), "ENGINE_PORT": str(self.port), "ENGINE_ADMIN_PORT": "0",
-            "ENGINE_SNAPSHOT_INTERVAL_MS": "300", "RUN_DIR": str(self.folder), "PATH": "/usr/bin:/bin",
-        }  # fmt: skip
-        with (self.folder / "engine.log").open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "engine", "serve"], cwd=ROOT, env=settings, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                preexec_fn=_die_with_parent,
-            )  # fmt: skip
-
-    def end(self, sig: int) -> int:
-        assert self.process is not None
-        self.process.send_signal(sig)
-        return self.process.wait(20)
-
-
 class Client:
     """Sends orders of its own account; what has no answer it sends again, as it was, until it has one."""
 
-    def __init__(self, engine: Engine, account: int) -> None:
+    def __init__(self, engine: EngineProcess, account: int) -> None:
         self.engine = engine
         self.account = account
         self.acknowledged: dict[str, str] = {}  # client id → order id
@@ -101,7 +72,7 @@ class Client:
 
 async def test_fifty_sigkills_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     """8 clients, 50 kills at random times, snapshots every 300 ms: every acknowledged order is in the journal once."""
-    engine, dice, stop = Engine(tmp_path), random.Random(11), asyncio.Event()
+    engine, dice, stop = EngineProcess(tmp_path, ENGINE_SNAPSHOT_INTERVAL_MS="300"), random.Random(11), asyncio.Event()
     engine.start()
     clients = [Client(engine, account) for account in range(1, CLIENTS + 1)]
     assert (await clients[0].insist("PUT", "/Instrument", BTC)).status_code in (200, 201)

@@ -1,0 +1,133 @@
+"""The real process: what it refuses to start on, a disk that refuses in mid-service, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+from pathlib import Path
+
+import httpx
+
+from engine.events import OrderAccepted, decode
+from engine.journal import HEADER, PREFACE, read, segments
+from tests.engine_process import EngineProcess
+from tests.waiting import until
+
+BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "markPrice": 50_000}
+LIMIT_BYTES = 60_000
+
+
+def order(name: str) -> dict[str, object]:
+    return {"account": 1, "symbol": "BTC-PERP", "clOrdID": name, "side": "Buy", "orderQty": 1, "price": 50_000,
+            "timeInForce": "ImmediateOrCancel"}  # fmt: skip
+
+
+async def market(http: httpx.AsyncClient) -> None:
+    """List a contract, open a rich account."""
+    assert (await http.put("/Instrument", json=BTC)).status_code in (200, 201)
+    assert (await http.post("/Account/1/Deposit", json={"amount": 10**12})).status_code < 300
+
+
+async def test_a_disk_that_refuses_loses_nothing_and_service_resumes(tmp_path: Path) -> None:
+    """The kernel refuses to let files grow: 503 with what happened, not ready; with room everything acknowledged is there."""
+    engine = EngineProcess(tmp_path)
+    engine.start()
+    engine.ready()
+    assert engine.process is not None
+    pid = engine.process.pid
+    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+        await market(http)
+        hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
+        taken, refusal = [], None
+        for number in range(5_000):
+            answer = await http.post("/Order", json=order(f"a{number}"))
+            if answer.status_code != 201:
+                refusal = answer
+                break
+            taken.append(answer.json()["clOrdID"])
+        assert refusal is not None
+        assert refusal.status_code == 503
+        assert refusal.headers["content-type"].startswith("application/problem+json")
+        assert refusal.headers["retry-after"]
+        assert refusal.json()["code"] == "JournalUnavailable"
+        again = await http.post("/Order", json=order("again"))
+        assert again.json()["code"] == "JournalUnavailable"
+        assert "File too large" in again.json()["detail"]
+        (reason,) = (await until(lambda: engine.readiness().get("reasons"), 5))[:1]
+        assert "File too large" in reason
+        assert (await http.get("/OrderBook?symbol=BTC-PERP")).status_code == 200, "reading goes on"
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        await until(lambda: engine.readiness().get("ready"), 20)
+        for name in ("again", "more"):
+            assert (await http.post("/Order", json=order(name))).status_code == 201
+        taken += ["again", "more"]
+    assert engine.end(signal.SIGTERM) == 0
+    events = [event for record in read(tmp_path / "engine" / "journal") for event in decode(record.payload)]
+    assert [event.order.cl_ord_id for event in events if isinstance(event, OrderAccepted)] == taken
+
+
+async def test_a_damaged_journal_halts_with_the_index(tmp_path: Path) -> None:
+    """One flipped bit in the middle: exit code 3, the index and the way out in one line; nothing is changed on the disk."""
+    engine = EngineProcess(tmp_path)
+    engine.start()
+    engine.ready()
+    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+        await market(http)
+        for number in range(20):
+            await http.post("/Order", json=order(f"a{number}"))
+    assert engine.end(signal.SIGTERM) == 0
+    (path,) = segments(tmp_path / "engine" / "journal")
+    content = bytearray(path.read_bytes())
+    records = list(read(path.parent))
+    offset = PREFACE.size + sum(HEADER.size + len(r.payload) + len(r.message) for r in records[:10]) + HEADER.size + 3
+    content[offset] ^= 1
+    path.write_bytes(content)
+    engine.start()
+    assert engine.process is not None
+    assert await asyncio.to_thread(engine.process.wait, 20) == 3
+    last = engine.log.strip().splitlines()[-1]
+    assert f"damaged at index {records[10].command_index}" in last
+    assert "Redis stream" in last
+    assert path.read_bytes() == content
+
+
+async def test_one_folder_has_one_engine_and_one_port_one_gateway(tmp_path: Path) -> None:
+    """The second one says what to do and leaves the first alone."""
+    first = EngineProcess(tmp_path)
+    first.start()
+    first.ready()
+    (tmp_path / "other").mkdir()
+    for settings, said in (
+        ({"ENGINE_DIR": str(tmp_path / "engine")}, "Another engine has"),
+        ({"ENGINE_PORT": str(first.port)}, "set ENGINE_PORT to a free one"),
+        ({"ENGINE_RISK": "true"}, "Set ENGINE_ORDERS_URL"),
+    ):
+        second = EngineProcess(tmp_path / "other", **settings)
+        second.start()
+        assert second.process is not None
+        assert await asyncio.to_thread(second.process.wait, 20) in (2, 3)
+        assert said in second.log.strip().splitlines()[-1]
+        assert "Traceback" not in second.log
+    async with httpx.AsyncClient(base_url=first.url, trust_env=False) as http:
+        assert (await http.get("/Instrument")).status_code == 200
+    assert first.end(signal.SIGTERM) == 0
+
+
+async def test_time_alone_expires_orders_and_runs_out_timers(tmp_path: Path) -> None:
+    """Without another command: a GTD order goes at its time, a CancelAllAfter cancels."""
+    engine = EngineProcess(tmp_path)
+    engine.start()
+    engine.ready()
+    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+        await market(http)
+        resting = {**order("timer"), "timeInForce": "GoodTillCancel"}
+        assert (await http.post("/Order", json=resting)).status_code == 201
+        assert (await http.put("/Order/CancelAllAfter?account=1&timeoutMillis=300")).status_code == 200
+
+        async def gone() -> bool:
+            return (await http.get("/Order?account=1&clOrdID=timer")).status_code == 404
+
+        await until(gone, 10)
+    assert engine.end(signal.SIGTERM) == 0
