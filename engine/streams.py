@@ -116,8 +116,8 @@ class StreamSink:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()  # the channel is in use and everything of it is written
         self._failures = 0
-        self._held = Held()  # as far as we know
-        self._written: Held | None = None  # what this process has seen there; None before the first connection
+        self._held = Held()  # what the streams end with
+        self._written: Held | None = None  # the same, when it is proven to be of this journal
         self._foreign: tuple[Held, ForeignStream] | None = None  # what was found there last, and why it is refused
         self._in_hand = 0
         self.problem = ""  # why the streams do not follow now, in words
@@ -136,15 +136,15 @@ class StreamSink:
 
     @property
     def position(self) -> int:
-        """The index up to which Redis has everything, -1 for nothing."""
-        return self._held.events
+        """The index up to which Redis is known to have everything, -1 for nothing."""
+        return self._written.events if self._written is not None else NOTHING[0]
 
     @property
     def lag(self) -> int:
         """Return how many records Redis lacks; unless the channel is in use it is indices, which may have holes."""
         if self.state == "channel":
             return len(self._channel) + self._in_hand
-        return max(0, max(self._source.committed(), self._channel.last_index) - max(0, self.position))
+        return max(0, max(self._source.committed(), self._channel.last_index) - max(0, self._held.events))
 
     async def drain(self, seconds: float) -> bool:
         """Wait until Redis has everything; return False when it is away or not done in time: the next start goes on there."""
@@ -202,6 +202,7 @@ class StreamSink:
             self._metrics.errors.labels("foreign").inc()
             log.error("engine_streams_stopped", error=error.what, fix=error.fix)
         self.state, self.problem = "stopped", str(error)
+        self._held, self._written = Held(), None
 
     async def _session(self) -> None:
         redis = _open(self._url, self._limits.timeout_s)
@@ -227,13 +228,15 @@ class StreamSink:
 
     def _plan(self, held: Held) -> Course:
         """Decide where to begin, and say so when it is not where everybody expects it."""
-        after = resume_after(held, self._source.oldest_snapshot(), self._written)
-        begun = held.events < 0 and self._source.committed() > 0
-        if begun:
+        known = self._written
+        after = resume_after(held, self._source.oldest_snapshot(), known)
+        if held.events < 0 < self._source.committed():
             self._metrics.begun.inc()
-            log.warning("engine_streams_begin", after_index=after, emptied=self._written is not None)
+            log.warning("engine_streams_begin", after_index=after, emptied=known is not None)
+        if known is not None and (held.events < known.events or held.trades < known.trades):
+            log.warning("engine_streams_lost", held=held.last_events_id, written=known.last_events_id, after_index=after)
+            self._written = None
         self._held = held
-        self._written = None if begun else self._written
         return Course(held, after, self._source.committed())
 
     async def _locate(self, redis: Any) -> Held:
@@ -275,6 +278,7 @@ class StreamSink:
                 if known and len(known) == len(records):
                     continue
                 course.end()
+                self._written = self._held
                 if self._channel.open:
                     return
                 reader.close()

@@ -17,6 +17,7 @@ import redis
 from engine.commands import CheckLiveness
 from engine.journal import read
 from engine.stream_entries import EVENTS_STREAM, TRADES_STREAM
+from engine.stream_recovery import import_stream
 from engine.streams import Limits, StreamSink
 from service import metrics
 from tests.engine.stream_rig import SMALL, DurableRedis, Market, assert_complete, caught_up, expected, held, running, shortened
@@ -279,6 +280,7 @@ async def test_a_stream_of_another_journal_stops_the_sink_and_not_the_engine(tmp
         await until(lambda: sink.state == "stopped", 5)
         assert "at index 300 the chain is another one" in sink.problem
         assert f"delete the keys {EVENTS_STREAM}" in sink.problem
+        assert sink.position == -1
         await market.trade(200)
         assert held(mdc_url) == there
         with redis.Redis.from_url(mdc_url) as client:
@@ -326,13 +328,28 @@ async def test_a_journal_that_begins_later_than_redis_ends(tmp_path: Path, mdc_u
     later = shortened(market.folder, tmp_path / "later", 400 if true_chain else 450)
     market.folder, gaps = later, number("gaps_total")
     async with running(market, mdc_url) as sink:
-        if true_chain:
-            market.sequencer._journal.close()
-        else:
-            await caught_up(sink)
-            assert [entry_id for entry_id, _ in held(mdc_url)[0]][-51:] == ["400-0", *[f"{n}-0" for n in range(451, 501)]]
-        await until(lambda: sink.state == "channel", 5)
+        await caught_up(sink)
+        assert sink.position == (400 if true_chain else 500)
+    ids = [entry_id for entry_id, _ in held(mdc_url)[0]]
+    assert ids[399:] == ["400-0", *([] if true_chain else [f"{n}-0" for n in range(451, 501)])]
     assert number("gaps_total") == gaps + (not true_chain)
+
+
+async def test_the_journal_can_be_made_anew_of_the_stream(market: Market, mdc_url: str, tmp_path: Path) -> None:
+    """Byte for byte; and the sink goes on behind it."""
+    await market.trade(WARM)
+    async with running(market, mdc_url) as sink:
+        await caught_up(sink)
+    with redis.Redis.from_url(mdc_url) as client:
+        imported = import_stream(client, tmp_path / "anew", tmp_path / "snapshots")
+    assert (imported.first_index, imported.last_index) == (1, WARM)
+    assert list(read(tmp_path / "anew")) == list(read(market.folder))
+    market.folder = tmp_path / "anew"
+    market.restart()
+    async with running(market, mdc_url) as sink:
+        await market.trade(100)
+        await caught_up(sink)
+    assert_complete(mdc_url, market.folder)
 
 
 async def test_consumers_may_make_the_streams_first(market: Market, mdc_url: str) -> None:
