@@ -19,7 +19,6 @@ from functools import partial
 from typing import Literal
 
 import aiormq
-import msgspec
 import structlog
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
@@ -27,9 +26,10 @@ from pamqp.commands import Basic
 from engine import order_message as om
 from engine.commands import Command, PlaceOrder
 from engine.dead_letters import counted, dead_letter
+from engine.orders_answers import Answers
 from engine.orders_held import Held, Key, Settled, hold
 from engine.orders_topology import BOUND, DEAD, DEAD_EXCHANGE, EXPIRED, ORDERS, PREFETCH, QUEUES, RETRY
-from engine.rabbit import RabbitLink, Wire, answer, publish
+from engine.rabbit import RabbitLink, Wire, publish
 from engine.risk import RiskChecker
 from engine.risk_ahead import RiskAhead
 from engine.sequencer import EngineBusy, EngineUnavailable, Outcome, Sequencer
@@ -48,7 +48,6 @@ REMEMBERED = 8  # times the prefetch: messages known again when they come again
 EXPIRED_PREFETCH = 50
 
 log = structlog.get_logger()
-_ENCODER = msgspec.json.Encoder()
 Step = Literal["go", "wait", "suspect"]
 
 
@@ -64,6 +63,7 @@ class OrdersQueue:
         clock: Clock | None = None,
     ) -> None:
         self._link = RabbitLink(url, "tapeline-engine-orders", self._serve)
+        self._answers = Answers(url)
         self._sequencer = sequencer
         self._risk = RiskAhead(risk, self._woken)
         self._prefetch = prefetch
@@ -89,6 +89,7 @@ class OrdersQueue:
     def start(self) -> None:
         """Begin to connect and to read."""
         self._link.start()
+        self._answers.start()
 
     async def close(self) -> None:
         """Take no more, finish what is here (5 s at the most), acknowledge, disconnect."""
@@ -99,6 +100,7 @@ class OrdersQueue:
                 async with asyncio.timeout(DRAIN_S_MAX):
                     await self._link.finished()
         await self._link.close()
+        await self._answers.close()
 
     # One connection
 
@@ -107,7 +109,6 @@ class OrdersQueue:
         self._submitted: deque[Held] = deque()  # in order
         self._redo: list[Held] = []  # taken back by the sequencer
         self._unacked: deque[Held] = deque()  # all of them, in order of their tags
-        self._answers: list[tuple[Held, om.Answer]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._retry_due = False
         self._turn_s = 0.0  # when messages were taken last
@@ -164,13 +165,12 @@ class OrdersQueue:
             self._wake.clear()
             self._settle()
             await self._acknowledge()
-            if self._draining:
-                if consumer_tag:
-                    with broker_errors():
-                        await in_time(self._intake.basic_cancel(consumer_tag))
-                    consumer_tag = ""
-                elif not self._unacked:
-                    return
+            if self._draining and consumer_tag:
+                with broker_errors():
+                    await in_time(self._intake.basic_cancel(consumer_tag))
+                consumer_tag = ""
+            if self._draining and not self._unacked:
+                return
             if self._retry_due and not self._submitted:
                 self._retry_due = False
                 await self._drain_retries()
@@ -202,14 +202,11 @@ class OrdersQueue:
     def _executed(self, held: Held, outcome: Outcome) -> None:
         if held.properties.reply_to and held.command is not None:
             said = om.answer(held.command, outcome.index, outcome.events, self._sequencer.state)
-            self._answers.append((held, said))
+            self._answers.post(held.properties, said)
         self._finish(held, "done")
 
     async def _acknowledge(self) -> None:
-        """Send the answers, then acknowledge all up to the first message that is not done."""
-        for held, what in self._answers:
-            await answer(self._intake, held.properties, _ENCODER.encode(what))
-        self._answers.clear()
+        """Acknowledge all up to the first message that is not done."""
         last, unacked = 0, self._unacked
         while unacked and unacked[0].done:
             last = unacked.popleft().tag
@@ -307,7 +304,7 @@ class OrdersQueue:
         if order_id is None:
             return False
         assert isinstance(command, PlaceOrder)
-        self._answers.append((held, om.repeated_answer(command, order_id, self._sequencer.state)))
+        self._answers.post(held.properties, om.repeated_answer(command, order_id, self._sequencer.state))
         self._finish(held, "repeated")
         return True
 
@@ -353,7 +350,7 @@ class OrdersQueue:
         """Put a message among the dead letters and tell its sender."""
         properties = dead_letter(held.properties, reason, detail, self._clock.wall_ns(), failed)
         await publish(self._side, held.body, properties, DEAD)
-        self._answers.append((held, om.refusal_answer(reason, detail)))
+        self._answers.post(held.properties, om.refusal_answer(reason, detail))
         self._finish(held, reason)
         if (so_far := self.counts[reason]) & (so_far - 1) == 0:  # the 1st, 2nd, 4th, 8th …
             log.warning("order_dead_lettered", reason=reason, detail=detail, message_id=held.key[0], so_far=so_far)
@@ -392,7 +389,6 @@ class OrdersQueue:
                 return
             held = hold(got)
             await self._handle_alone(held)
-            await self._acknowledge()
             with broker_errors():
                 await self._side.basic_ack(held.tag, wait=False)
 

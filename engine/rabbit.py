@@ -39,6 +39,7 @@ HEARTBEAT_S = 5  # both sides; a peer that is silent for three of them is gone
 CONNECT_S = 10.0
 CONFIRM_S = 10.0
 RECONNECT_S_MAX = 1.0
+LASTED_S = 2.0
 ANSWER_MS = "60000"  # an answer that nobody has fetched by then is not waited for
 
 log = structlog.get_logger()
@@ -171,17 +172,21 @@ class RabbitLink:
             self._keeper = None
 
     async def _keep(self) -> None:
-        attempt = 0
+        attempt, loop = 0, asyncio.get_running_loop()
         while True:
+            opened_s = loop.time()
             try:
                 wire = self._wire = await self._open()
                 served = await self._serve_until_lost(wire)
                 if served is None:
                     return
                 log.warning("broker_lost", link=self._name, broker=place(self._url), reason=served)
-                self._fault, attempt = f"RabbitMQ at {place(self._url)} is away: {served}", 0
+                self._fault = f"RabbitMQ at {place(self._url)} is away: {served}"
+                if loop.time() - opened_s > LASTED_S:  # else something ends every connection, and must not do so all the time
+                    attempt = 0
             except (OSError, OperatorError) as error:
-                self._fault = f"RabbitMQ at {place(self._url)}: {reason_of(error)}"
+                away = f"RabbitMQ at {place(self._url)} is away: {reason_of(error)}"
+                self._fault = str(error) if isinstance(error, OperatorError) else away
                 if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 3rd, 5th, 9th …: a long outage must not fill the log
                     log.warning("broker_connect_failed", link=self._name, attempt=attempt + 1, error=str(error))
             finally:

@@ -86,10 +86,9 @@ class RiskService:
 
     async def _on_request(self, channel: aiormq.Channel, message: DeliveredMessage) -> None:
         asked = message.header.properties
-        verdict = self.verdict(message.body, text(asked.correlation_id))
-        await answer(channel, asked, _ENCODER.encode(verdict))
-        with broker_errors():
+        with broker_errors():  # first: a `reply_to` that ends the connection must not come again
             await channel.basic_ack(message.delivery_tag or 0, wait=False)
+        await answer(channel, asked, _ENCODER.encode(self.verdict(message.body, text(asked.correlation_id))))
 
     def verdict(self, body: bytes, correlation_id: str = "") -> Verdict:
         """Return the answer to a question."""

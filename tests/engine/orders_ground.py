@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from engine.state import State
 
 SYMBOL = "BTC-PERP"
 RICH, POOR = 1, 2  # accounts
+CROWD = tuple(range(10, 20))  # rich ones, for more orders than one account may have open
 
 
 def rebuilt(folder: Path) -> tuple[State, Journal]:
@@ -41,7 +41,7 @@ def rebuilt(folder: Path) -> tuple[State, Journal]:
     return state, journal
 
 
-async def exchange(folder: Path, **more: Any) -> Sequencer:
+async def exchange(folder: Path, crowd: bool = False, **more: Any) -> Sequencer:
     """Return a sequencer on a folder, with a contract, a rich account and a poor one when the folder is new."""
     folder.mkdir(exist_ok=True)  # noqa: ASYNC240  (a test may wait for the disk)
     sequencer = Sequencer(*rebuilt(folder), lambda: rebuilt(folder), **more)
@@ -49,6 +49,8 @@ async def exchange(folder: Path, **more: Any) -> Sequencer:
         instrument = cm.Instrument(SYMBOL, tick_size="0.5", size_lots_max=10**6, price_ticks_max=10**6)
         for command in (cm.CreateInstrument(instrument, 100), cm.Deposit(RICH, 10**12), cm.Deposit(POOR, 1)):
             await sequencer.submit(command)
+        if crowd:
+            await asyncio.gather(*[sequencer.submit(cm.Deposit(account, 10**12)) for account in CROWD])
     return sequencer
 
 
@@ -58,12 +60,17 @@ def place(name: str, **more: Any) -> dict[str, Any]:
     return {"type": "place"} | terms | more
 
 
+def places(count: int) -> list[dict[str, Any]]:
+    """Return the messages of many small orders, `o0` and so on, of the crowd."""
+    return [place(f"o{n}", account=CROWD[n % len(CROWD)]) for n in range(count)]
+
+
 @asynccontextmanager
 async def desk(
     url: str, folder: Path, risk: RiskChecker | None = None, prefetch: int = 500, sequencer: Sequencer | None = None
 ) -> AsyncIterator[tuple[Sequencer, OrdersQueue, OrdersClient]]:
     """Run an exchange, its order queue and a client of that."""
-    sequencer = sequencer or await exchange(folder)
+    sequencer = sequencer or await exchange(folder, crowd=True)
     queue = OrdersQueue(url, sequencer, risk, prefetch)
     async with OrdersClient(url) as client:
         queue.start()
@@ -155,9 +162,4 @@ def reasons(found: Iterable[DeliveredMessage]) -> list[str]:
 def properties_of(message: DeliveredMessage) -> dict[str, Any]:
     """Return a message's properties as values that compare."""
     found = {name: getattr(message.header.properties, name) for name in Basic.Properties.__slots__}
-    return {name: value for name, value in found.items() if value is not None and not isinstance(value, datetime)}
-
-
-async def nobody(url: str) -> None:
-    """Do nothing for a turn: a place to await when a test needs the loop to run."""
-    await asyncio.sleep(0)
+    return {name: value for name, value in found.items() if value not in (None, "")}
