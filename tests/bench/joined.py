@@ -124,7 +124,7 @@ def client(port: int, messages: int) -> dict[str, Any]:
 
     async def take() -> dict[str, Any]:
         url = f"ws://127.0.0.1:{port}/joined?storeId=bench"
-        async with websockets.connect(url, ping_interval=None, max_size=None, proxy=None) as socket_:
+        async with websockets.connect(url, ping_interval=None, max_size=None, proxy=None, close_timeout=0.1) as socket_:
             began, size = time.perf_counter(), 0
             for _ in range(messages):
                 text = await socket_.recv()

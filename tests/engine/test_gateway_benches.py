@@ -1,0 +1,30 @@
+"""The gateway's benchmarks, tiny: they run, their workload is checked, their figures are there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.stack import ROOT
+
+FIGURES = {
+    "gateway": {"orders_per_s", "p50_ms", "p99_ms"},
+    "joined": {"frames_per_s", "journal_frames_per_s", "client_frames_per_s"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_a_benchmark_runs_and_gives_its_figures(name: str) -> None:
+    """Each prints one JSON line a figure with value, unit and workload; refused orders and lost messages end it."""
+    command = [sys.executable, "-m", f"tests.bench.{name}", "--tiny"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["figure"] for line in lines} == FIGURES[name]
+    for line in lines:
+        assert line["bench"] == name
+        assert line["value"] > 0
+        assert {"unit", "workload", "excludes"} <= line.keys()
