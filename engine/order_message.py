@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any, Literal
 
 import msgspec
@@ -181,23 +180,31 @@ def done_before(command: Command, state: State) -> int | None:
 # Answers
 
 Answer = dict[str, Any]
-STATUS_OF: dict[RejectReason, HTTPStatus] = {
-    RejectReason.UNKNOWN_SYMBOL: HTTPStatus.NOT_FOUND,
-    RejectReason.UNKNOWN_ACCOUNT: HTTPStatus.NOT_FOUND,
-    RejectReason.UNKNOWN_ORDER: HTTPStatus.NOT_FOUND,
-    RejectReason.DUPLICATE_CL_ORD_ID: HTTPStatus.CONFLICT,
+MALFORMED, NOT_FOUND, CONFLICT, REJECTED = 400, 404, 409, 422  # as HTTP says it
+TITLES = {MALFORMED: "Bad Request", NOT_FOUND: "Not Found", CONFLICT: "Conflict", REJECTED: "Unprocessable Entity"}
+STATUS_OF: dict[RejectReason, int] = {
+    RejectReason.UNKNOWN_SYMBOL: NOT_FOUND,
+    RejectReason.UNKNOWN_ACCOUNT: NOT_FOUND,
+    RejectReason.UNKNOWN_ORDER: NOT_FOUND,
+    RejectReason.DUPLICATE_CL_ORD_ID: CONFLICT,
 }
 
 
-def problem(status: HTTPStatus, code: str, detail: str, **more: Any) -> Answer:
+def problem(status: int, code: str, detail: str, **more: Any) -> Answer:
     """Return an error in the shape of the HTTP gateway's (RFC 9457)."""
-    return {"type": f"urn:tapeline:problem:{code}", "title": status.phrase, "status": int(status), "code": code, "detail": detail, **more}
+    return {
+        "type": f"urn:tapeline:problem:{code}",
+        "title": TITLES[status],
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **more,
+    }
 
 
 def refusal_answer(reason: str, detail: str) -> Answer:
     """Return what the sender of a message is told that went to the dead letters."""
-    status = HTTPStatus.BAD_REQUEST if reason == "Malformed" else HTTPStatus.UNPROCESSABLE_ENTITY
-    return problem(status, reason, detail)
+    return problem(MALFORMED if reason == "Malformed" else REJECTED, reason, detail)
 
 
 def repeated_answer(command: PlaceOrder, order_id: int, state: State) -> Answer:
@@ -234,7 +241,7 @@ def _rejection(command: Command, index: int, reason: RejectReason, state: State,
         account = state.ledger.accounts.get(command.account)
         if reason is RejectReason.DUPLICATE_CL_ORD_ID and account and command.cl_ord_id in account.client_ids:
             more["orderId"] = str(account.client_ids[command.cl_ord_id])
-    status = STATUS_OF.get(reason, HTTPStatus.UNPROCESSABLE_ENTITY)
+    status = STATUS_OF.get(reason, REJECTED)
     return problem(status, reason.value, f"{type(command).__name__} was refused: {reason.value}", messageIndex=index, **more)
 
 

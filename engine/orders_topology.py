@@ -5,6 +5,9 @@ engine.orders ──► the engine ──► journal
    │   └ publishers  └─ malformed, expired, poisoned, refused by risk ───► engine.orders.dlq
    └─ time to live over (RabbitMQ) ─► engine.orders.expired ─► the engine ─► engine.orders.dlq, with the same headers
 
+Priority 0 to 10, the higher the sooner. It reorders what is still in the queue; what the engine holds (PREFETCH) is executed
+in the order in which it was delivered, so that an urgent order waits for at most that many.
+
 Classic durable queues that RabbitMQ 3.10 to 4.x accept alike. A full order queue refuses what is published (the publisher
 sees a negative confirmation); the dead letters drop their oldest.
 """
@@ -21,7 +24,7 @@ DEAD_EXCHANGE: Final = "engine.orders.dead"  # direct; routing keys are the queu
 PRIORITY_MAX = 10
 ORDERS_BYTES_MAX = 1 << 30
 DEAD_LETTERS_MAX = 100_000
-PREFETCH = 500  # orders the engine holds; the broker cannot reorder these any more
+PREFETCH = 500
 
 Arguments = dict[str, int | str | bool]
 

@@ -429,6 +429,23 @@ async def test_what_the_state_has_already_counts_as_done(url: str, tmp_path: Pat
     await delete(url, ["answers"])
 
 
+async def test_one_engine_reads_the_others_wait(url: str, tmp_path: Path) -> None:
+    """Two engines on one queue: the second gets its first order when the first has gone; no order goes to both."""
+    first, second = [OrdersQueue(url, await exchange(tmp_path / name)) for name in ("j", "k")]
+    for queue in (first, second):
+        queue.start()
+        await until(lambda queue=queue: queue.ready, 10, queue.fault)
+    await push(url, [place(f"o{n}") for n in range(100)])
+    await settled(first, 100)
+    assert not second.counts
+    await first.close()
+    await push(url, [place("late")])
+    await settled(second, 1)
+    await second.close()
+    assert accepted(tmp_path / "j") == [f"o{n}" for n in range(100)]
+    assert accepted(tmp_path / "k") == ["late"]
+
+
 # The broker's side
 
 
