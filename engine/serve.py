@@ -27,7 +27,7 @@ from engine.settings import EngineSettings
 from engine.snapshotter import SnapshotterProcess, Task
 from engine.state import State
 from engine.store_watch import StoreWatch
-from engine.streams import Source, StreamSink
+from engine.streams import Limits, Source, StreamSink
 from service import logs
 from service.admin import AdminServer
 from service.errors import OperatorError
@@ -127,7 +127,8 @@ class Engine:
                 self._journal_folder, lambda: self.sequencer.committed_index, self._oldest_needed,
                 lambda symbol: self.sequencer.state.ledger.contracts[symbol].instrument,
             )  # fmt: skip
-            self._sink = StreamSink(self._settings.streams_url, source)
+            limits = Limits(trades_max=self._settings.streams_trades_max)
+            self._sink = StreamSink(self._settings.streams_url, source, limits)
             self.sequencer.on_commit(self._sink.offer)
             self._task(self._sink.run())
             self._stack.push_async_callback(self._sink.drain, DRAIN_S)

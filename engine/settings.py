@@ -46,6 +46,9 @@ class EngineSettings(ComponentSettings):
     streams_url: str = Field(
         "", validation_alias="ENGINE_STREAMS_URL", description="Redis for events_stream and engine_events; empty = no streams"
     )
+    streams_trades_max: int = Field(
+        1_000_000, ge=0, validation_alias="ENGINE_STREAMS_TRADES_MAX", description="trades kept in events_stream; 0 = all"
+    )
 
     @field_validator("orders_url")
     @classmethod
