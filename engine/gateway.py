@@ -13,7 +13,7 @@ import uvicorn
 from litestar import Litestar
 
 from engine import gateway_admin, gateway_docs, gateway_orders, gateway_stores
-from engine.gateway_border import BODY_BYTES_MAX, problem_of, require_token
+from engine.gateway_border import BODY_BYTES_MAX, problem_of, require_journal, require_token
 from engine.message_log import MessageLog
 from engine.sequencer import Sequencer
 from service.admin import bind
@@ -31,7 +31,7 @@ def app(sequencer: Sequencer, messages: MessageLog, api_token: str = "", clock: 
     stores = gateway_stores.StoreDesk(sequencer, messages, orders, clock)
     return Litestar(
         [*gateway_orders.routes(orders), *gateway_admin.routes(counter), *gateway_stores.routes(stores)],
-        guards=[require_token(api_token)] if api_token else None,
+        guards=[*([require_token(api_token)] if api_token else []), require_journal(sequencer)],
         exception_handlers={Exception: problem_of},
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=gateway_docs.config(bool(api_token)),

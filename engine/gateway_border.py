@@ -14,14 +14,21 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import ResponseHeader
 from litestar.dto import AbstractDTO
 from litestar.dto.data_structures import DTOFieldDefinition
-from litestar.exceptions import ClientException, HTTPException, NotAuthorizedException, ValidationException
+from litestar.enums import ScopeType
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    InternalServerException,
+    NotAuthorizedException,
+    ValidationException,
+)
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.typing import FieldDefinition
 
 from engine.events import RejectReason
-from engine.sequencer import EngineBusy, EngineUnavailable
+from engine.sequencer import EngineBusy, EngineUnavailable, Sequencer
 from engine.wire import PROBLEM, Problem
 
 BODY_BYTES_MAX = 65_536
@@ -101,6 +108,8 @@ def problem_of(request: Request[Any, Any, Any], error: Exception) -> Response[by
         status = HTTPStatus(error.status_code)
         code = status.phrase.title().replace(" ", "").replace("-", "")
         return _problem(status, code, _detail(request, error), headers=headers, errors=errors)
+    if isinstance(error, InternalServerException) and "disconnected" in error.detail:  # Litestar's word for a client that went
+        return _problem(400, "ClientGone", "The client went before its request was whole.")
     log.error("gateway_failed", path=request.url.path, exc_info=error)
     return _problem(500, "InternalError", "The engine could not answer; its log says why.")
 
@@ -161,6 +170,16 @@ def require_token(token: str) -> Callable[[ASGIConnection[Any, Any, Any, Any], B
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         if not hmac.compare_digest(connection.headers.get("authorization", "").encode(), wanted):
             raise NotAuthorizedException("Send the token of this gateway: Authorization: Bearer <ENGINE_API_TOKEN>")
+
+    return guard
+
+
+def require_journal(sequencer: Sequencer) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]:
+    """Return the guard that lets nobody see what the disk did not take: until the state is rebuilt there are no answers."""
+
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        if sequencer.refusal and connection.scope["type"] == ScopeType.HTTP and not connection.url.path.startswith("/docs"):
+            raise EngineUnavailable(sequencer.refusal)
 
     return guard
 

@@ -36,7 +36,8 @@ JSON object with everything that one command did: messageIndex, prevMessageIndex
 accountTransactions, liquidations, fundingCharges, livenessChecks, bookUpdates. Indices rise and have holes; prevMessageIndex \
 names the message before. Without lastSeen everything stored comes; lastSeen=0 is a consumer that has nothing yet. After \
 storing a message DELETE /MessageStore/Purge?storeId=NAME&messageIndex=INDEX. A message that is a JSON string instead of an \
-object says why the feed ends: 4400 bad parameters, 4404 no such store, 4410 messages are missing, 4429 too many consumers. The \
+object says why the feed ends: 4400 bad parameters, 4404 no such store, 4410 messages are missing, 4429 too many consumers. \
+1012 and 1013 mean: come again. The \
 default store has no name: write %22%22. A store whose oldest message is older than its maximumUnpurgedItemAgeMillis suspends \
 trading until it is purged or deleted.
 """

@@ -38,6 +38,7 @@ CONSUMERS_MAX = 256
 TURN_FRAMES = 64
 # Why a feed ended: 4400 bad parameters, 4404 no such store, 4410 messages are missing, 4429 too many, 1011 our fault
 BAD, UNKNOWN, GONE, TOO_MANY, FAULT = 4400, 4404, 4410, 4429, 1011
+LATER = 1013  # the journal takes nothing now: come again
 INDEX = re.compile(r"\d{1,18}")
 
 StoreQuery = Annotated[
@@ -79,6 +80,11 @@ class StoreDesk:
     @property
     def last_index(self) -> int:
         return self._sequencer.committed_index
+
+    @property
+    def refusal(self) -> str:
+        """Why the state may be ahead of the journal; empty when it is not."""
+        return self._sequencer.refusal
 
     def store(self, store_id: str) -> Store:
         """Raises: Refused."""
@@ -169,7 +175,10 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
     @websocket("/joined")
     async def joined(socket: WebSocket[Any, Any, Any]) -> None:
         await socket.accept()
-        await _serve(socket, stores)
+        if stores.refusal:
+            await socket.close(LATER)
+        else:
+            await _serve(socket, stores)
 
     return [message_stores, create, remove, purge, suspension, joined]
 

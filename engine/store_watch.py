@@ -54,7 +54,9 @@ class StoreWatch:
             await asyncio.sleep(self._every_s)
 
     def look(self) -> None:
-        """Submit what is due, and set the gauges."""
+        """Submit what is due, and set the gauges. What the journal did not take is nobody's business."""
+        if self._sequencer.refusal:
+            return
         state, now_ns = self._sequencer.state, self._clock.wall_ns()
         held = holdings(state, self._messages)
         self._show(held, now_ns)

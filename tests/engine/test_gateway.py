@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import websockets
+from structlog.testing import capture_logs
 
 from engine.commands import CreateStore
 from engine.gateway import Gateway
@@ -324,7 +325,7 @@ async def test_a_large_body_is_a_problem_before_it_is_read(ground: Ground) -> No
 
 
 async def test_a_full_queue_and_a_closed_engine_say_when_to_come_again(tmp_path: Path) -> None:
-    """503 with Retry-After; reading goes on."""
+    """503 with Retry-After. While the journal refuses, nothing is shown either: it may not have happened."""
     async with exchange(tmp_path) as ground:
         await ground.market(1)
         ground.sequencer._queue_max = 0
@@ -335,7 +336,13 @@ async def test_a_full_queue_and_a_closed_engine_say_when_to_come_again(tmp_path:
         answer = await ground.http.post(f"{ground.url}/Order", json=_order(1, "x"))
         assert (answer.status_code, answer.json()["code"]) == (503, "JournalUnavailable")
         assert int(answer.headers["retry-after"]) > 0
-        await ground.ask("GET", "/OrderBook?symbol=BTC-PERP")
+        assert (await ground.ask("GET", "/OrderBook?symbol=BTC-PERP", 503))["code"] == "JournalUnavailable"
+        assert (await ground.http.get(f"{ground.url}/docs/")).status_code == 200
+        async with websockets.connect(f"{ground.ws_url}/joined") as socket:
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
 
 
 async def test_a_fault_of_ours_is_a_problem_that_tells_nothing(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +357,21 @@ async def test_a_fault_of_ours_is_a_problem_that_tells_nothing(ground: Ground, m
     assert answer.headers["content-type"] == "application/problem+json"
     assert "secret" not in answer.text
     assert answer.json()["code"] == "InternalError"
+
+
+async def test_a_client_that_goes_in_the_middle_is_no_fault(ground: Ground) -> None:
+    """Half a body, then the end: nothing changes, nothing is logged as ours, and the next client is served."""
+    before = ground.digest
+    with capture_logs() as logged:
+        for _ in range(5):
+            _, writer = await asyncio.open_connection("127.0.0.1", ground.gateway.port)
+            writer.write(b'POST /Order HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{"account":')
+            await writer.drain()
+            await ground.ask("GET", "/ExchangeWideControls")
+            writer.transport.abort()
+        await ground.ask("GET", "/ExchangeWideControls")
+    assert [line for line in logged if line["log_level"] == "error"] == []
+    assert ground.digest == before
 
 
 async def test_with_a_token_every_request_and_every_websocket_needs_it(tmp_path: Path) -> None:

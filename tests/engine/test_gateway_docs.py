@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from litestar import Litestar, post
+from litestar.params import JSONBody
 from msgspec import Struct
 
 from engine.gateway_docs import PriceSchema, config, page
@@ -55,7 +56,7 @@ def test_a_decimal_is_documented_as_a_number_or_a_string() -> None:
     """Both are taken, so both are written down; with a token the document says so."""
 
     @post("/p", sync_to_thread=False)
-    def handler(data: Priced) -> None: ...
+    def handler(data: JSONBody[Priced]) -> None: ...
 
     app = Litestar([handler], openapi_config=config(has_token=True), plugins=[PriceSchema()])
     document = app.openapi_schema.to_schema()

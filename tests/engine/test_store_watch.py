@@ -123,12 +123,14 @@ async def test_the_gauges_tell_age_depth_lag_and_distance(tmp_path: Path) -> Non
 
 
 async def test_an_engine_that_takes_no_commands_is_asked_again(tmp_path: Path) -> None:
-    """The watch survives a closed engine; nothing is raised into its task."""
+    """The watch survives a busy and a closed engine; nothing is raised into its task."""
     rig = Rig(tmp_path)
     await rig.sequencer.submit(CreateStore("a"))
     await rig.sequencer.submit(ConfigureStore("a", 1))
     await rig.message()
     rig.clock.advance(SECOND)
+    rig.sequencer._queue_max = 0
+    rig.watch.look()
     await rig.sequencer.close()
     rig.watch.look()
     assert rig.sequencer.state.suspended == set()
