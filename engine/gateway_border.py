@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ RETRY_AFTER_S = {EngineBusy: "1", EngineUnavailable: "2"}
 JSON_HEADER = [ResponseHeader(name="Cache-Control", value="no-store")]
 
 T = TypeVar("T")
+Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]  # a plain function would get a thread
 log = structlog.get_logger()
 
 # What people are told; 422 unless the first word says otherwise.
@@ -163,21 +164,21 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     return found
 
 
-def require_token(token: str) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]:
+def require_token(token: str) -> Guard:
     """Return the guard of a gateway that is not open: `Authorization: Bearer <token>`, compared in constant time."""
     wanted = f"Bearer {token}".encode()
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         if not hmac.compare_digest(connection.headers.get("authorization", "").encode(), wanted):
             raise NotAuthorizedException("Send the token of this gateway: Authorization: Bearer <ENGINE_API_TOKEN>")
 
     return guard
 
 
-def require_journal(sequencer: Sequencer) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]:
+def require_journal(sequencer: Sequencer) -> Guard:
     """Return the guard that lets nobody see what the disk did not take: until the state is rebuilt there are no answers."""
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         if sequencer.refusal and connection.scope["type"] == ScopeType.HTTP and not connection.url.path.startswith("/docs"):
             raise EngineUnavailable(sequencer.refusal)
 
