@@ -15,6 +15,7 @@ from litestar import Litestar
 from engine import gateway_admin, gateway_docs, gateway_orders, gateway_stores
 from engine.gateway_border import BODY_BYTES_MAX, problem_of, require_journal, require_token
 from engine.message_log import MessageLog
+from engine.risk import RiskChecker
 from engine.sequencer import Sequencer
 from service.admin import bind
 from service.clock import Clock, SystemClock
@@ -23,10 +24,15 @@ PING_S, PONG_S = 20.0, 300.0  # a consumer that works off what it was sent answe
 KEEP_ALIVE_S = 75
 
 
-def app(sequencer: Sequencer, messages: MessageLog, api_token: str = "", clock: Clock | None = None) -> Litestar:
-    """Return the application. `messages` is fed by the sequencer; with `api_token` every request and WebSocket needs it."""
+def app(
+    sequencer: Sequencer, messages: MessageLog, api_token: str = "", clock: Clock | None = None, risk: RiskChecker | None = None
+) -> Litestar:
+    """Return the application. `messages` is fed by the sequencer; with `api_token` every request and WebSocket needs it.
+
+    With `risk` every order is asked about before it goes to the engine.
+    """
     clock = clock or SystemClock()
-    orders = gateway_orders.OrderDesk(sequencer)
+    orders = gateway_orders.OrderDesk(sequencer, risk)
     counter = gateway_admin.Counter(sequencer, messages, orders, clock)
     stores = gateway_stores.StoreDesk(sequencer, messages, orders, clock)
     return Litestar(
@@ -44,11 +50,12 @@ class Gateway:
     """The application on its port. Port 0 takes a free one; `.port` tells which."""
 
     def __init__(
-        self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, api_token: str = "", clock: Clock | None = None
-    ) -> None:
+        self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, api_token: str = "", clock: Clock | None = None,
+        risk: RiskChecker | None = None,
+    ) -> None:  # fmt: skip
         self.host = host
         self.port = port
-        self._server = uvicorn.Server(config(app(sequencer, messages, api_token, clock)))
+        self._server = uvicorn.Server(config(app(sequencer, messages, api_token, clock, risk)))
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

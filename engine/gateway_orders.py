@@ -22,6 +22,8 @@ from engine.events import CancelReason, Event, RejectReason
 from engine.gateway_border import Refused, StrictBody, problems, rejected
 from engine.journal import Record
 from engine.messages import SIDES, ord_type
+from engine.risk import RiskChecker
+from engine.risk_rules import Verdict
 from engine.sequencer import Outcome, Sequencer
 from engine.state import Order, State
 from engine.wire import CanceledView, KillSwitchView, OrderView, TimerView
@@ -60,8 +62,9 @@ class AmendDTO(StrictBody[AmendBody]):
 class OrderDesk:
     """Submits order commands and tells what became of them."""
 
-    def __init__(self, sequencer: Sequencer) -> None:
+    def __init__(self, sequencer: Sequencer, risk: RiskChecker | None = None) -> None:
         self._sequencer = sequencer
+        self._risk = risk
         self._group: Sequence[Record] = ()
         sequencer.on_commit(self._note)
 
@@ -81,7 +84,7 @@ class OrderDesk:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
             raise Refused(400, "BadRequest", str(error)) from None
-        outcome = await self._sequencer.submit(command)
+        outcome = await self._submit(command)
         for event in outcome.events:
             if isinstance(event, ev.OrderRejected):
                 raise rejected(event.reason, self._first_id(command, event.reason))
@@ -132,8 +135,17 @@ class OrderDesk:
             return ""
         return str(self.state.ledger.accounts[command.account].client_ids.get(command.cl_ord_id, ""))
 
+    async def _submit(self, command: Command) -> Outcome:
+        """Send a command, after the risk service approved it where there is one.  Raises: Refused."""
+        if self._risk is None:
+            return await self._sequencer.submit(command)
+        done = await self._risk.submit(self._sequencer, command)
+        if isinstance(done, Verdict):
+            raise Refused(422, "RiskRejected", f"{done.reason} (request {done.request_id})")
+        return done
+
     async def _changed(self, order: Order, command: AmendOrder | CancelOrder) -> OrderView:
-        outcome = await self._sequencer.submit(command)
+        outcome = await self._submit(command)
         before = Order(order.order_id, order.terms, order.size_lots, order.price_ticks, order.stop_ticks, 0)
         before.filled_lots, before.cost_units = order.filled_lots, order.cost_units
         for events in (outcome.events, *self._later(outcome)):

@@ -18,6 +18,8 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from engine.breaker import STATES, Breaker, BreakerState
+from engine.commands import Command
+from engine.conversion import SIDES
 from engine.rabbit import RabbitLink, Wire, publish, text
 from engine.risk_rules import (
     QUEUE_ARGUMENTS,
@@ -29,7 +31,10 @@ from engine.risk_rules import (
     RiskOrder,
     RiskRequest,
     Verdict,
+    Ways,
+    question,
 )
+from engine.sequencer import Outcome, Sequencer
 from mdq.broker import BrokerUnavailable
 from mdq.rabbit_calls import broker_errors, in_time
 from service import metrics
@@ -56,6 +61,7 @@ class RiskChecker:
         self._clock = clock or SystemClock()
         self._pending: dict[str, asyncio.Future[Verdict]] = {}
         self._asking: aiormq.Channel | None = None
+        self.ways: Ways = {}  # what is asked about and not in the state yet, over HTTP and from the queue
         self.counts: Counter[str] = Counter()
         self._checks = metrics.counter("engine", "risk_checks", "Pre-trade checks by how they ended", ["outcome"])
         self._state = metrics.gauge("engine", "risk_breaker", "Breaker of the risk service: 0 closed, 1 half-open, 2 open")
@@ -113,6 +119,25 @@ class RiskChecker:
         self._breaker.succeeded(self._now_s())
         self._answer_ms.observe((self._now_s() - began_s) * 1e3)
         return self._ended("approved" if verdict.approved else "refused", verdict)
+
+    async def submit(self, sequencer: Sequencer, command: Command) -> Outcome | Verdict:
+        """Return what an approved command did, or the verdict that refused it. What takes no risk is not asked about.
+
+        Raises: EngineBusy, EngineUnavailable.
+        """
+        asked = question(sequencer.state, command, self.ways)
+        if asked is None:
+            return await sequencer.submit(command)
+        order = asked[0]
+        way = order.account, order.symbol, SIDES.get(order.side, 0)
+        self.ways[way] = self.ways.get(way, 0) + order.lots
+        try:
+            verdict = await self.check(*asked)
+            return await sequencer.submit(command) if verdict.approved else verdict
+        finally:
+            self.ways[way] -= order.lots
+            if not self.ways[way]:
+                del self.ways[way]
 
     async def _ask(self, request_id: str, order: RiskOrder, account: AccountView) -> None:
         if self._asking is None:

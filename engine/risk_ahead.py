@@ -27,7 +27,7 @@ class RiskAhead:
         self._risk = risk
         self._woken = woken
         self._arrived: deque[Held] = deque()
-        self._ways: Ways = {}
+        self._ways: Ways = risk.ways if risk is not None else {}
 
     def arrived(self, held: Held) -> None:
         """Note a message to ask about."""

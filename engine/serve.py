@@ -88,10 +88,11 @@ class Engine:
         self._task(self._watch.run())
         # 5. Those who send commands.
         token = settings.api_token.get_secret_value() if settings.api_token else ""
-        self.gateway = Gateway(self.sequencer, self.log, settings.host, settings.port, token)
+        self._start_risk()
+        self.gateway = Gateway(self.sequencer, self.log, settings.host, settings.port, token, risk=self._risk)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
-        await self._start_orders()
+        self._start_orders()
         admin = AdminServer("engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready)
         await admin.start()
         self._stack.push_async_callback(admin.stop)
@@ -155,9 +156,8 @@ class Engine:
         snapshot = self._snapshotter.oldest_index if self._snapshotter is not None else -1
         return min([snapshot, *(store.purged_index for store in self.sequencer.state.stores.values())])
 
-    async def _start_orders(self) -> None:
+    def _start_risk(self) -> None:
         settings = self._settings
-        self._orders: OrdersQueue | None = None
         self._risk: RiskChecker | None = None
         if settings.risk and not settings.orders_url:
             raise OperatorError("ENGINE_RISK is on without a RabbitMQ", "Set ENGINE_ORDERS_URL, or ENGINE_RISK=false")
@@ -165,8 +165,11 @@ class Engine:
             self._risk = RiskChecker(settings.orders_url, timeout_s=settings.risk_timeout_ms / 1_000)
             self._risk.start()
             self._stack.push_async_callback(self._risk.close)
-        if settings.orders_url:
-            self._orders = OrdersQueue(settings.orders_url, self.sequencer, self._risk)
+
+    def _start_orders(self) -> None:
+        self._orders: OrdersQueue | None = None
+        if self._settings.orders_url:
+            self._orders = OrdersQueue(self._settings.orders_url, self.sequencer, self._risk)
             self._orders.start()
             self._stack.push_async_callback(self._orders.close)
 

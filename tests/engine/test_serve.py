@@ -57,7 +57,7 @@ async def test_a_disk_that_refuses_loses_nothing_and_service_resumes(tmp_path: P
         assert "File too large" in again.json()["detail"]
         (reason,) = (await until(lambda: engine.readiness().get("reasons"), 5))[:1]
         assert "File too large" in reason
-        assert (await http.get("/OrderBook?symbol=BTC-PERP")).status_code == 200, "reading goes on"
+        assert (await http.get("/OrderBook?symbol=BTC-PERP")).status_code == 503, "nothing is shown that the disk may not have"
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
         await until(lambda: engine.readiness().get("ready"), 20)
         for name in ("again", "more"):
