@@ -75,6 +75,7 @@ class Journal:
         self._file = -1
         self._size = 0
         self._broken = False
+        self._cut_bytes: int | None = None  # where a refused write began that is still in the file
         self.chain = chain  # of the last record appended
         self.last_index = last  # of the last record appended
         if segment is not None:
@@ -109,10 +110,24 @@ class Journal:
             os.fdatasync(self._file)
         except OSError as error:
             self._broken = True  # what was decided after the last commit is lost: the state must be rebuilt first
-            with suppress(OSError):  # a disk that cannot even do that keeps whole records that nobody was told of
-                os.ftruncate(self._file, before)
+            self._cut_bytes = before
+            with suppress(JournalRefused):  # tried again by whoever rebuilds
+                self.take_back()
             raise JournalRefused(error) from error
         self._group.clear()
+
+    def take_back(self) -> None:
+        """Cut what a refused write left in the file, if it still has to be. Raises: JournalRefused.
+
+        A crash before this succeeds leaves whole records that nobody was told of: they count, their senders find them.
+        """
+        if self._cut_bytes is None:
+            return
+        try:
+            os.ftruncate(self._file, self._cut_bytes)
+        except OSError as error:
+            raise JournalRefused(error) from error
+        self._cut_bytes = None
 
     def close(self) -> None:
         """Forget what was not committed and let go of the file."""

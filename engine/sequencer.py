@@ -206,10 +206,11 @@ class Sequencer:
 
     async def _resume(self) -> None:
         """Rebuild the state once the disk takes writes again."""
-        self._journal.close()
         while not self._closed:
             await asyncio.sleep(RETRY_S)
             try:
+                self._journal.take_back()
+                self._journal.close()
                 state, journal = await asyncio.to_thread(self._rebuild)
             except (JournalRefused, OSError) as error:
                 self.refusal = str(error)

@@ -15,7 +15,7 @@ from engine.order_message import Refused, command_of
 from engine.orders_held import Held
 from engine.risk import RiskChecker
 from engine.risk_ahead import RiskAhead
-from engine.risk_rules import AccountView, RiskOrder, Verdict
+from engine.risk_rules import AccountView, RiskOrder, Verdict, Ways
 
 
 class Desk:
@@ -23,6 +23,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.asked: list[tuple[RiskOrder, AccountView, asyncio.Future[Verdict]]] = []
+        self.ways: Ways = {}
 
     async def check(self, order: RiskOrder, account: AccountView) -> Verdict:
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()

@@ -102,13 +102,14 @@ async def test_a_full_queue_refuses_at_once(tmp_path: Path) -> None:
     await sequencer.close()
 
 
-@pytest.mark.parametrize("call", ["write", "fdatasync"])
-async def test_a_full_disk_refuses_loses_nothing_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+@pytest.mark.parametrize("calls", [["write"], ["fdatasync"], ["fdatasync", "ftruncate"]])
+async def test_a_full_disk_refuses_loses_nothing_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[str]
+) -> None:
     """The group's commands fail, what follows is refused, the state is the journal's; with room, service goes on."""
     sequencer = await opened(tmp_path)
     await sequencer.submit(order("before"))
     before = sequencer.state.digest()
-
     attempts = 0
 
     def full(*_: object) -> int:
@@ -117,7 +118,8 @@ async def test_a_full_disk_refuses_loses_nothing_and_resumes(tmp_path: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(os, call, full)
+        for call in calls:
+            disk.setattr(os, call, full)
         failed = await asyncio.gather(*[sequencer.submit(order(f"f{n}")) for n in range(5)], return_exceptions=True)
         assert [type(error) for error in failed] == [EngineUnavailable] * 5
         with pytest.raises(EngineUnavailable, match="No space left"):
@@ -127,6 +129,7 @@ async def test_a_full_disk_refuses_loses_nothing_and_resumes(tmp_path: Path, mon
             sequencer.submit(order("still full"))
     await until(lambda: not sequencer.refusal, 10)
     assert sequencer.state.digest() == before
+    assert [record.command_index for record in read(tmp_path)] == [1, 2, 3, 4], "what was refused is in no reader's sight"
     outcome = await sequencer.submit(order("f0"))
     assert type(outcome.events[0]) is OrderAccepted
     assert outcome.index > 9, "an index that was given is not given again"
