@@ -46,15 +46,15 @@ def main(tiny: bool) -> int:
     for name in ("quiet", "store", "snapshots"):
         found[name] = uvloop.run(measure(listed, name))
         for figure, unit in FIGURES:
-            report(name, figure, found[name][figure], unit, found[name]["sha256"])
+            report(name, len(listed), figure, found[name][figure], unit, found[name]["sha256"])
     ratio = round(float(found["snapshots"]["p99_ms"]) / float(found["quiet"]["p99_ms"]), 2)
-    report("snapshots", "snapshots_p99_ratio", ratio, "", found["snapshots"]["sha256"])
+    report("snapshots", len(listed), "snapshots_p99_ratio", ratio, "", found["snapshots"]["sha256"])
     return 0
 
 
-def report(name: str, figure: str, value: float | str, unit: str, sha256: float | str) -> None:
+def report(name: str, count: int, figure: str, value: float | str, unit: str, sha256: float | str) -> None:
     """Print one JSON line."""
-    workload = f"{name}: {COUNT} commands of 100 accounts, seed {SEED}, {WINDOW} under way, fdatasync a group"
+    workload = f"{name}: {count} commands of 100 accounts, seed {SEED}, {WINDOW} under way, fdatasync a group"
     loop = "uvloop, one process, one thread"
     line = {"bench": "journal", "figure": figure, "value": value, "unit": unit, "workload": workload, "sha256": sha256}
     print(json.dumps({**line, "loop": loop, "disk": disk(), "excludes": "making commands, start-up, HTTP"}), flush=True)
