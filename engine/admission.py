@@ -8,6 +8,7 @@ from __future__ import annotations
 from engine.accounts import Contract
 from engine.book import BUY, SELL
 from engine.commands import INSURANCE, AmendOrder, Instrument, PlaceOrder, TimeInForce
+from engine.conversion import scale
 from engine.events import RejectReason
 from engine.matching import in_band, reducible_lots
 from engine.state import ORDERS_MAX, Order, State
@@ -25,9 +26,19 @@ def refuse_instrument(state: State, instrument: Instrument, mark_ticks: int) -> 
     fees = instrument.maker_fee_ppm + instrument.taker_fee_ppm >= 0 and instrument.liquidation_fee_ppm >= 0
     sizes = instrument.lot_tick_units > 0 and instrument.size_lots_max > 0 and instrument.band_ppm >= 0
     largest = instrument.lot_tick_units * instrument.size_lots_max * instrument.price_ticks_max
-    if instrument.symbol and margins and fees and sizes and 0 < largest <= MONEY_UNITS_MAX:
+    if instrument.symbol and margins and fees and sizes and 0 < largest <= MONEY_UNITS_MAX and _readable(instrument):
         return None if 0 < mark_ticks <= instrument.price_ticks_max else RejectReason.INVALID_PRICE
     return RejectReason.INVALID_INSTRUMENT
+
+
+def _readable(instrument: Instrument) -> bool:
+    """Return whether the sizes for people are decimals above zero: messages divide by them."""
+    try:
+        scale(instrument.tick_size)
+        scale(instrument.lot_size)
+    except ValueError:
+        return False
+    return True
 
 
 def refuse_order(state: State, order: PlaceOrder, time_ns: int) -> RejectReason | None:

@@ -8,8 +8,6 @@ money is units, prices are decimals.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,6 +15,7 @@ import msgspec
 from engine import events as ev
 from engine.accounts import PPM
 from engine.commands import INSURANCE, Command, Instrument, PlaceOrder
+from engine.conversion import iso, scale
 from engine.state import Order, State
 
 SIDES = ("Buy", "Sell")
@@ -146,7 +145,7 @@ class MessageBuilder:
         """Start a command's message."""
         self._index, self._command = index, command
         if self._stamp[0] != time_ns // 1_000_000:
-            self._stamp = time_ns // 1_000_000, timestamp(time_ns)
+            self._stamp = time_ns // 1_000_000, iso(time_ns)
         self._time = self._stamp[1]
         self._count = 0
         self._executions: list[list[Execution]] = []
@@ -191,7 +190,7 @@ class MessageBuilder:
     def _ratio(self, symbol: str) -> tuple[int, int]:
         ratio = self._ratios.get(symbol)
         if ratio is None:
-            ratio = self._ratios[symbol] = Decimal(self._instrument(symbol).tick_size).as_integer_ratio()
+            ratio = self._ratios[symbol] = scale(self._instrument(symbol).tick_size)
         return ratio
 
     def _instrument(self, symbol: str) -> Instrument:
@@ -384,9 +383,3 @@ def ord_type(terms: PlaceOrder) -> str:
     if terms.stop_ticks is None:
         return "Market" if terms.price_ticks is None else "Limit"
     return "Stop" if terms.price_ticks is None else "StopLimit"
-
-
-def timestamp(time_ns: int) -> str:
-    """Return ns since the epoch as `2026-11-21T02:16:49.123Z`, rounded down."""
-    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1_000_000:03d}Z"

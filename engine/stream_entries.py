@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine.commands import Instrument
+from engine.conversion import iso
 from engine.events import Traded, decode
 from engine.journal import Record, chained
-from engine.messages import SIDES, timestamp
+from engine.messages import SIDES
 from service.errors import OperatorError
 
 EVENTS_STREAM, TRADES_STREAM = "engine_events", "events_stream"
@@ -298,7 +299,7 @@ class Entries:
         if ratio is None:
             ratio = self._ratios[event.symbol] = Decimal(self._instrument(event.symbol).tick_size).as_integer_ratio()
         if self._stamp[0] != time_ns // 1_000_000:
-            self._stamp = time_ns // 1_000_000, timestamp(time_ns)
+            self._stamp = time_ns // 1_000_000, iso(time_ns)
         return Trade(
             trade_id=str(event.trade_id), symbol=event.symbol, price=event.price_ticks * ratio[0] / ratio[1],
             price_ticks=event.price_ticks, size=event.size_lots, size_lots=event.size_lots, taker_order_id=str(event.taker_id),

@@ -100,6 +100,8 @@ REFUSED = {
     "listed twice": (cm.CreateInstrument(cm.Instrument(X), 1), RejectReason.DUPLICATE_SYMBOL),
     "bad margins": (cm.CreateInstrument(cm.Instrument("Y", initial_margin_ppm=1), 1), RejectReason.INVALID_INSTRUMENT),
     "rebates above fees": (cm.CreateInstrument(cm.Instrument("Y", maker_fee_ppm=-1), 1), RejectReason.INVALID_INSTRUMENT),
+    "a tick that is no number": (cm.CreateInstrument(cm.Instrument("Y", tick_size="x"), 1), RejectReason.INVALID_INSTRUMENT),
+    "a lot of nothing": (cm.CreateInstrument(cm.Instrument("Y", lot_size="0"), 1), RejectReason.INVALID_INSTRUMENT),
     "values beyond 64 bits": (cm.CreateInstrument(cm.Instrument("Y", 10**9), 1), RejectReason.INVALID_INSTRUMENT),
     "no first mark": (cm.CreateInstrument(cm.Instrument("Y"), 0), RejectReason.INVALID_PRICE),
 }

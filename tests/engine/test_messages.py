@@ -12,7 +12,7 @@ from engine import commands as cm
 from engine.book import BUY, SELL
 from engine.commands import FEES
 from engine.exchange import Exchange
-from engine.messages import SIDES, timestamp
+from engine.messages import SIDES
 from tests.engine.test_accounts import random_command
 from tests.engine.test_exchange import Desk, X
 
@@ -191,10 +191,3 @@ def test_nothing_is_told_before_a_store_exists_nor_after_the_last_is_gone() -> N
     desk.do(cm.DeleteStore("s"))
     desk.place(1, BUY, 1, 100)
     assert desk.exchange.message == b""
-
-
-def test_times_are_rounded_down_to_milliseconds() -> None:
-    """24 characters, always."""
-    assert timestamp(0) == "1970-01-01T00:00:00.000Z"
-    assert timestamp(1_999_999) == "1970-01-01T00:00:00.001Z"
-    assert timestamp(NOW_NS) == "2026-11-21T02:16:49.123Z"
