@@ -22,7 +22,7 @@ import pytest
 
 from engine import journal
 from tests.engine.oms_ground import expected, last_index, query, sqlite_url, stored
-from tests.live.test_engine_kills import Engine
+from tests.engine_process import EngineProcess
 from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent
 from tests.waiting import until
@@ -38,7 +38,7 @@ class Floor:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.engine = Engine(folder)
+        self.engine = EngineProcess(folder)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, silent: bool = False, **settings: object) -> subprocess.Popen[bytes]:
