@@ -105,6 +105,7 @@ def _exchange(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping
         "ENGINE_PORT": str(ports["ENGINE_PORT"]),
         "ENGINE_ADMIN_PORT": str(ports["ENGINE_ADMIN_PORT"]),
         "ENGINE_DIR": str(Path(shared["RUN_DIR"]) / "engine"),
+        "ENGINE_PRUNE": "true",  # a demonstration that runs for days must not fill the disk
         "ENGINE_STREAMS_URL": "" if settings.embedded_cache else settings.mdc_url,
         "ENGINE_ORDERS_URL": "" if settings.embedded_queue else settings.mdq_url,
     }

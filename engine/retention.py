@@ -1,7 +1,7 @@
-"""A journal and the lowest index that somebody still needs in, whole segments below it moved to an archive out.
+"""A journal and the lowest index that somebody still needs in, whole segments below it moved to an archive, or removed, out.
 
 Needed are: what follows the oldest snapshot kept, what a message store has not purged, what the Redis stream does not have yet.
-Nothing is deleted here; a segment is in the archive, with all its bytes on the disk, before it leaves the journal.
+A segment is in the archive, with all its bytes on the disk, before it leaves the journal; without an archive it is gone.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ def done_index(snapshot_index: int, stores: Iterable[Store], written_index: int)
     return min([snapshot_index, written_index, *(store.purged_index for store in stores)])
 
 
-def archive_segments(journal_folder: Path, archive_folder: Path, done: int) -> list[str]:
+def archive_segments(journal_folder: Path, archive_folder: Path | None, done: int) -> list[str]:
     """Move the segments that hold nothing above `done`, oldest first; return their names. The last one always stays.
 
-    Raises: OSError; what has not been moved is where it was.
+    Without an archive they are removed. Raises: OSError; what has not been moved is where it was.
     """
     paths = segments(journal_folder)
     moved = [path for path, after in pairwise(paths) if int(after.stem) <= done + 1]
+    if archive_folder is None:
+        for path in moved:
+            path.unlink()
+            sync_folder(journal_folder)  # one by one, so that a crash leaves no hole
+        return [path.name for path in moved]
     if moved:
         archive_folder.mkdir(parents=True, exist_ok=True)
     for path in moved:

@@ -141,7 +141,7 @@ class Engine:
             archive = str(settings.archive) if settings.archive else ""
             task = Task(
                 str(self._journal_folder), str(self._snapshot_folder), settings.snapshot_interval_ms, settings.snapshots_kept,
-                archive, settings.log_level, settings.log_format,
+                archive, settings.prune, settings.log_level, settings.log_format,
             )  # fmt: skip
             sink = self._sink
             written = (lambda: sink.position) if sink is not None else (lambda: ALL)

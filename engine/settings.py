@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from service.settings import ComponentSettings, check_url
 
@@ -34,6 +35,7 @@ class EngineSettings(ComponentSettings):
     archive: Path | None = Field(
         None, validation_alias="ENGINE_ARCHIVE_DIR", description="where segments go that nobody needs; empty = they stay"
     )
+    prune: bool = Field(False, validation_alias="ENGINE_PRUNE", description="remove segments that nobody needs: no audit trail")
 
     ring_bytes: int = Field(64 << 20, ge=1 << 16, validation_alias="ENGINE_RING_BYTES", description="messages kept in memory")
     orders_url: str = Field(
@@ -59,3 +61,9 @@ class EngineSettings(ComponentSettings):
     @classmethod
     def _streams(cls, value: str) -> str:
         return check_url(value, ("redis", "rediss", "unix"), "redis://127.0.0.1:6379/0") if value else value
+
+    @model_validator(mode="after")
+    def _one_way_out(self) -> Self:
+        if self.prune and self.archive:
+            raise ValueError("ENGINE_PRUNE and ENGINE_ARCHIVE_DIR exclude each other: segments are removed or moved")
+        return self

@@ -44,13 +44,14 @@ log = structlog.get_logger()
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What the child is started with. `archive` is where segments go that nobody needs, "" = they stay."""
+    """What the child is started with. `archive` is where segments go that nobody needs; "" = they stay, or go with `prune`."""
 
     journal: str
     snapshots: str
     interval_ms: int
     kept: int = KEPT
     archive: str = ""
+    prune: bool = False
     log_level: str = "info"
     log_format: str = "json"
 
@@ -58,7 +59,7 @@ class Task(msgspec.Struct, frozen=True):
 # The child
 
 
-def main(journal_folder: Path, snapshot_folder: Path, interval_ms: int, kept: int = KEPT, archive: Path | None = None) -> None:
+def main(task: Task) -> None:
     """Write snapshots until stdin ends.
 
     Raises: OperatorError, AssertionError or KeyError when the journal is not what was said: the parent starts it anew.
@@ -66,23 +67,24 @@ def main(journal_folder: Path, snapshot_folder: Path, interval_ms: int, kept: in
     _end_with_parent()
     os.nice(NICENESS)
     gc.set_threshold(*GC_THRESHOLD)
-    writer = _Writer(journal_folder, FileSnapshotStore(snapshot_folder, kept), archive)
+    writer = _Writer(task)
     due_s = time.monotonic()
     for line in _newest_lines(0):
         index, chain, written = line.split()
         writer.follow(int(index), chain.decode())
         if time.monotonic() >= due_s and writer.changed:
             writer.write(int(written))
-            due_s = time.monotonic() + interval_ms / 1000
+            due_s = time.monotonic() + task.interval_ms / 1000
 
 
 class _Writer:
     """The state as far as it is committed, and its snapshots."""
 
-    def __init__(self, journal_folder: Path, store: FileSnapshotStore, archive: Path | None) -> None:
-        self._journal_folder = journal_folder
-        self._store = store
-        self._archive = archive
+    def __init__(self, task: Task) -> None:
+        self._journal_folder = Path(task.journal)
+        self._store = FileSnapshotStore(Path(task.snapshots), task.kept)
+        self._archive = Path(task.archive) if task.archive else None
+        self._keeps_all = not (task.archive or task.prune)
         self._follower: Follower | None = None
         self._snapshot_index = -1
 
@@ -118,17 +120,19 @@ class _Writer:
         self._snapshot_index = follower.last_index
         log.info("snapshot_written", index=follower.last_index, seconds=round(time.monotonic() - began_s, 3))
         self._report()
-        if self._archive is not None:
-            self._put_away(self._archive, done_index(self._store.sequences()[0], follower.state.stores.values(), written))
+        if not self._keeps_all:
+            self._put_away(done_index(self._store.sequences()[0], follower.state.stores.values(), written))
 
-    def _put_away(self, archive: Path, done: int) -> None:
+    def _put_away(self, done: int) -> None:
         try:
-            moved = archive_segments(self._journal_folder, archive, done)
+            moved = archive_segments(self._journal_folder, self._archive, done)
         except OSError as error:
             log.warning("journal_not_archived", error=str(error), fix="Make room in the archive; it is tried again")
             return
         if moved:
-            log.info("journal_archived", segments=len(moved), first=moved[0], last=moved[-1])
+            log.info(
+                "journal_archived" if self._archive else "journal_pruned", segments=len(moved), first=moved[0], last=moved[-1]
+            )
 
     def _report(self) -> None:
         sequences = self._store.sequences()
@@ -245,6 +249,6 @@ if __name__ == "__main__":
     task = msgspec.json.decode(sys.argv[1], type=Task)
     logs.setup("engine", task.log_level, task.log_format)
     try:
-        main(Path(task.journal), Path(task.snapshots), task.interval_ms, task.kept, Path(task.archive) if task.archive else None)
+        main(task)
     except OperatorError as broken:
         fail("engine", broken)

@@ -73,15 +73,17 @@ def test_a_disk_that_refuses_moves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert [path.name for path in segments(journal)] == names[2:]
 
 
-def test_recovery_needs_nothing_of_the_archive(tmp_path: Path) -> None:
-    """As long as the snapshots kept are what was asked; also from the oldest of them."""
+@pytest.mark.parametrize("keeps", [True, False])
+def test_recovery_needs_nothing_of_the_archive(tmp_path: Path, keeps: bool) -> None:
+    """As long as the snapshots kept are what was asked; also from the oldest of them, and when there is no archive."""
     journal, snapshots = tmp_path / "journal", tmp_path / "snapshots"
     journaled(journal, life(1, 600))
     expected = recover(journal, snapshots).state.digest()
     oldest = snapshotted(journal, snapshots, 300)
     snapshotted(journal, snapshots, 500)
-    assert archive_segments(journal, tmp_path / "archive", done_index(oldest, [], 1 << 63))
+    assert archive_segments(journal, tmp_path / "archive" if keeps else None, done_index(oldest, [], 1 << 63))
     assert recover(journal, snapshots).state.digest() == expected
     (snapshots / f"exchange.{500:020d}.snapshot.json").unlink()
     found = recover(journal, snapshots)
     assert (found.state.digest(), found.snapshot_index) == (expected, oldest)
+    assert (tmp_path / "archive").exists() == keeps

@@ -38,3 +38,12 @@ def test_bad_settings_name_the_variable(monkeypatch: pytest.MonkeyPatch, variabl
         load(EngineSettings)
     assert variable in str(error.value)
     assert error.value.exit_code == 2
+
+
+def test_segments_are_removed_or_moved_not_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for an archive wants to keep it."""
+    monkeypatch.setenv("ENGINE_PRUNE", "true")
+    assert load(EngineSettings).prune
+    monkeypatch.setenv("ENGINE_ARCHIVE_DIR", "archive")
+    with pytest.raises(OperatorError, match="exclude each other"):
+        load(EngineSettings)
