@@ -48,7 +48,15 @@ def main() -> None:
     for name in ("quiet", "store"):
         found = uvloop.run(measure(name, given.connections, seconds))
         for figure, unit in (("orders_per_s", "orders/s"), ("p50_ms", "ms"), ("p99_ms", "ms")):
-            report(name, figure, found[figure], unit, given.connections, seconds, found["answers"])
+            report(
+                name,
+                ("" if name == "quiet" else "store_") + figure,
+                found[figure],
+                unit,
+                given.connections,
+                seconds,
+                found["answers"],
+            )
 
 
 def report(name: str, figure: str, value: float, unit: str, connections: int, seconds: float, answers: int) -> None:
