@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mdl import listener
 from mdl.settings import MdlSettings, VendorSettings
-from mdl.tape_writer import write_tape
-from mdl.universe import reference_csv, universe
+from mdl.simulation.universe import reference_csv, universe
+from mdl.tapes.generator import write_tape
 from service import logs
 from service.errors import OperatorError
 from service.run import fail, main
@@ -45,7 +45,7 @@ def _listen(settings: MdlSettings) -> None:
 
 
 def _serve_vendor(settings: VendorSettings) -> None:
-    from mdl import vendor
+    from mdl.vendor import routes as vendor
 
     logs.setup("mdl-vendor", settings.log_level, settings.log_format)
     main("mdl vendor-server", partial(vendor.run, settings))

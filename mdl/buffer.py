@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from mdl.feed import Frame
+from mdl.feeds.feed import Frame
 
 MS = 1_000_000
 

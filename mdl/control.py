@@ -12,8 +12,8 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
-from mdl.feed_group import FeedGroup
-from mdl.replay_feed import ReplayFeed
+from mdl.feeds.group import FeedGroup
+from mdl.feeds.replay import ReplayFeed
 from mdl.settings import MdlSettings
 from service.admin import require_admin
 from service.errors import OperatorError

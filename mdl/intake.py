@@ -13,7 +13,7 @@ import structlog
 from msgspec import DecodeError
 
 from mdl.buffer import FrameBuffer
-from mdl.feed import Frame
+from mdl.feeds.feed import Frame
 from mdl.gate import Key, ReplayGate
 from mdl.measured_broker import MeasuredBroker
 from mdl.router import Event, Router

@@ -16,9 +16,9 @@ from mdl.intake import Intake
 from mdl.lease import MarketLease, lease_client
 from mdl.measured_broker import MeasuredBroker
 from mdl.pulse import Pulse
-from mdl.recorder import Bounds, Recorder
 from mdl.session import FeedSession
 from mdl.settings import MdlSettings
+from mdl.tapes.recorder import Bounds, Recorder
 from mdq.broker import Broker, BrokerUnavailable
 from mdq.connect import open_broker
 from mdq.publisher import Publisher

@@ -12,13 +12,13 @@ from typing import Any
 
 import structlog
 
-from mdl.feed import Feed, FeedRefused, State
-from mdl.feed_group import FeedGroup
-from mdl.feeds import open_feeds, read_key
+from mdl.feeds.catalogue import open_feeds, read_key
+from mdl.feeds.feed import Feed, FeedRefused, State
+from mdl.feeds.group import FeedGroup
 from mdl.intake import Intake
 from mdl.lease import MarketLease
-from mdl.recorder import Recorder
 from mdl.settings import MdlSettings
+from mdl.tapes.recorder import Recorder
 from service.errors import OperatorError
 
 POLL_S = 0.1  # how soon a lost lease or a changed key file is noticed

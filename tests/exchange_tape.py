@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mdl.tape import write_line
+from mdl.tapes.format import write_line
 
 CONTRACTS = {"BTC-PERP": (60_000.0, 0.5, 0.001), "ETH-PERP": (3_000.0, 0.05, 0.01)}  # price, tick, lot
 STOCKS = {"AAPL": (189.5, 0.01, 100.0), "MSFT": (410.0, 0.01, 100.0)}

@@ -17,11 +17,11 @@ from typing import Any
 import uvloop
 
 from mdl.buffer import FrameBuffer
-from mdl.feed import Frame
+from mdl.feeds.feed import Frame
 from mdl.intake import Intake
 from mdl.measured_broker import MeasuredBroker
 from mdl.router import Router
-from mdl.simulator import Simulator
+from mdl.simulation.market import Simulator
 from mdq.connect import open_broker
 from mdq.publisher import Publisher
 from tests.servers import RabbitMQ, ServerMissing

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from mdl.feeds.simulator import SimulatorFeed
 from mdl.listener import Listener
 from mdl.settings import MdlSettings, VendorSettings
-from mdl.simulator import Simulator
-from mdl.simulator_feed import SimulatorFeed
-from mdl.vendor_server import VendorServer
+from mdl.simulation.market import Simulator
+from mdl.vendor.stand_in import VendorServer
 from mdq.broker import Broker
 from mdq.connect import open_broker
 from service.run import Shutdown

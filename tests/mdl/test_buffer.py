@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdl.buffer import FrameBuffer
-from mdl.feed import Frame
+from mdl.feeds.feed import Frame
 from tests.mdl.calm import calm
 
 MS = 1_000_000

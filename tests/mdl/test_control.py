@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from mdl.control import Change, changed
-from mdl.replay_feed import read_all
+from mdl.feeds.replay import read_all
 from mdl.settings import MdlSettings
-from mdl.tape_writer import write_tape
+from mdl.tapes.generator import write_tape
 from service.errors import OperatorError
 from tests.mdl.rig import Start, call
 from tests.waiting import until

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mdl.feeds.replay import read_all
 from mdl.listener import run
-from mdl.replay_feed import read_all
 from mdl.settings import MdlSettings
-from mdl.tape_writer import write_tape
+from mdl.tapes.generator import write_tape
 from mdq.broker_memory import hub
 from mdq.connect import open_broker
 from mdq.topology import all_queues

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mdl.replay_feed import read_all
+from mdl.feeds.replay import read_all
 from tests.servers import free_port
 from tests.waiting import until_sync
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mdl.session import NEW_KEY
-from mdl.vendor_server import VendorServer
+from mdl.vendor.stand_in import VendorServer
 from tests.mdl.rig import Start, call
 from tests.waiting import until
 

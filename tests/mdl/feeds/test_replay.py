@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from mdl.replay_feed import Pace, ReplayFeed, TapeReader
-from mdl.tape import write_line
-from mdl.tape_writer import write_tape
+from mdl.feeds.replay import Pace, ReplayFeed, TapeReader
+from mdl.tapes.format import write_line
+from mdl.tapes.generator import write_tape
 from service.errors import OperatorError
 from tests.tapes import tape
 

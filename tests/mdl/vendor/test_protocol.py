@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdl.vendor_protocol import STATUSES, TOPICS_MAX, SplitFrame, VendorSession, Wants, status
+from mdl.vendor.protocol import STATUSES, TOPICS_MAX, SplitFrame, VendorSession, Wants, status
 from tests.mdl.calm import calm
 
 KEYS = frozenset({"secret"})

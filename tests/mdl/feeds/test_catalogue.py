@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mdl.feeds import open_feed, open_feeds, read_key
+from mdl.feeds.catalogue import open_feed, open_feeds, read_key
 from mdl.settings import SUBSCRIPTIONS, MdlSettings
 from service.errors import OperatorError
 from service.settings import load

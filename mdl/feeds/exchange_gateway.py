@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from mdl.engine_market import UNREADABLE, Instrument, Snapshot, Store
-from mdl.feed import FeedClosed
+from mdl.feeds.exchange_market import UNREADABLE, Instrument, Snapshot, Store
+from mdl.feeds.feed import FeedClosed
 
 ANSWER_S_MAX = 3.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024

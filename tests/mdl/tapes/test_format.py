@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdl.tape import BadLine, read_line, write_line
+from mdl.tapes.format import BadLine, read_line, write_line
 from tests.mdl.calm import calm
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdl.engine_market import DEPTH_EVERY_NS, BadFrame, Cursor, Instrument, Market, Message, Scale, Snapshot, read_frame
+from mdl.feeds.exchange_market import DEPTH_EVERY_NS, BadFrame, Cursor, Instrument, Market, Message, Scale, Snapshot, read_frame
 from tests.mdl.calm import calm
 
 MS = 1_763_691_409_123

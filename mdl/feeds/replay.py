@@ -18,8 +18,8 @@ from typing import BinaryIO, cast
 import structlog
 import zstandard
 
-from mdl.feed import Frame, State
-from mdl.tape import BadLine, TapeLine, read_line
+from mdl.feeds.feed import Frame, State
+from mdl.tapes.format import BadLine, TapeLine, read_line
 from service.errors import OperatorError
 
 CHUNK_BYTES = 256 * 1024  # read and parsed in one go by a thread, so that the loop never waits for the disk

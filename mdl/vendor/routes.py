@@ -10,9 +10,9 @@ from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
-from mdl.feeds import open_feed
+from mdl.feeds.catalogue import open_feed
 from mdl.settings import VendorSettings
-from mdl.vendor_server import VendorServer
+from mdl.vendor.stand_in import VendorServer
 from service.admin import AdminServer, require_admin
 from service.errors import OperatorError
 from service.run import Shutdown

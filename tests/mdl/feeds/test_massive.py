@@ -12,12 +12,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from mdl.feed import FeedRefused, Frame
-from mdl.massive_feed import MassiveFeed
+from mdl.feeds.feed import FeedRefused, Frame
+from mdl.feeds.massive import MassiveFeed
+from mdl.feeds.simulator import SimulatorFeed
 from mdl.settings import VendorSettings
-from mdl.simulator import Simulator
-from mdl.simulator_feed import SimulatorFeed
-from mdl.vendor_server import VendorServer
+from mdl.simulation.market import Simulator
+from mdl.vendor.stand_in import VendorServer
 from tests.waiting import until
 
 

@@ -22,8 +22,8 @@ from massive.exceptions import AuthError
 from massive.websocket.models import Feed as VendorFeed
 from websockets.exceptions import ConnectionClosed
 
-from mdl.feed import FeedClosed, FeedRefused, Frame, State
-from mdl.reconnect import Reconnect
+from mdl.feeds.feed import FeedClosed, FeedRefused, Frame, State
+from mdl.feeds.reconnect import Reconnect
 
 FRAMES_MAX = 50_000  # between the callback and the listener, which takes them at every turn of the loop
 FRAME_BYTES_MAX = 32 * 1024 * 1024

@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 
 import zstandard
 
-from mdl.simulator import Simulator
+from mdl.simulation.market import Simulator
 from service.errors import OperatorError
 
 BEGIN_MS = 1_767_623_400_000  # Monday 2026-01-05, 9:30 in New York

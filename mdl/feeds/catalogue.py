@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mdl.engine_feed import EngineFeed
-from mdl.engine_gateway import Gateway
-from mdl.feed import Feed
-from mdl.feed_group import FeedGroup
-from mdl.replay_feed import ReplayFeed
+from mdl.feeds.exchange import EngineFeed
+from mdl.feeds.exchange_gateway import Gateway
+from mdl.feeds.feed import Feed
+from mdl.feeds.group import FeedGroup
+from mdl.feeds.replay import ReplayFeed
+from mdl.feeds.simulator import SimulatorFeed
 from mdl.settings import MdlSettings
-from mdl.simulator import Simulator
-from mdl.simulator_feed import SimulatorFeed
+from mdl.simulation.market import Simulator
 from service.errors import OperatorError
 
 
@@ -28,7 +28,7 @@ def open_feed(settings: MdlSettings, kind: str) -> Feed:
     if kind == "engine":
         gateway = Gateway(settings.engine_url, settings.engine_token.get_secret_value())
         return EngineFeed(gateway, settings.engine_store, settings.engine_depth)
-    from mdl.massive_feed import MassiveFeed  # the vendor's client takes 0.3 s to load: only who needs it waits
+    from mdl.feeds.massive import MassiveFeed  # the vendor's client takes 0.3 s to load: only who needs it waits
 
     return MassiveFeed(
         read_key(settings), settings.market, settings.topics, settings.delayed, settings.massive_url,

@@ -28,10 +28,10 @@ import structlog
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from mdl.engine_gateway import Gateway
-from mdl.engine_market import BadFrame, Cursor, Market, Message, read_frame
-from mdl.feed import FeedClosed, Frame, State
-from mdl.reconnect import Reconnect
+from mdl.feeds.exchange_gateway import Gateway
+from mdl.feeds.exchange_market import BadFrame, Cursor, Market, Message, read_frame
+from mdl.feeds.feed import FeedClosed, Frame, State
+from mdl.feeds.reconnect import Reconnect
 
 PURGE_S = 0.1
 SETTLE_TICKS = 2  # purges wait so many of them after the hand-over

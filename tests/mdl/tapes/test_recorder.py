@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mdl import recorder as module
-from mdl.feed import Frame
-from mdl.recorder import Bounds, Recorder
-from mdl.replay_feed import ReplayFeed
+from mdl.feeds.feed import Frame
+from mdl.feeds.replay import ReplayFeed
+from mdl.tapes import recorder as module
+from mdl.tapes.recorder import Bounds, Recorder
 from tests.waiting import until
 
 FRAMES = [Frame(b'[{"ev":"T","sym":"A","i":"%d"}]' % n, 1_700_000_000_000_000_000 + n) for n in range(200)]

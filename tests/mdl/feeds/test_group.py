@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mdl.feed import Feed, FeedRefused, Frame, State
-from mdl.feed_group import FeedGroup
+from mdl.feeds.feed import Feed, FeedRefused, Frame, State
+from mdl.feeds.group import FeedGroup
 from mdq.broker_memory import hub
 from mdq.connect import open_broker
 from tests.mdl.exchange import Exchange

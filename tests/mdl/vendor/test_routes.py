@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mdl.settings import VendorSettings
-from mdl.vendor import Fault, inflict, run
-from mdl.vendor_server import VendorServer
+from mdl.vendor.routes import Fault, inflict, run
+from mdl.vendor.stand_in import VendorServer
 from service.errors import OperatorError
 from service.run import Shutdown
 

@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from mdl.feed import Frame, State
-from mdl.simulator import Simulator
+from mdl.feeds.feed import Frame, State
+from mdl.simulation.market import Simulator
 
 TICK_S = 0.004
 FRAME_EVENTS_MAX = 100

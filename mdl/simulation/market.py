@@ -11,8 +11,8 @@ from collections import deque
 from functools import lru_cache
 from random import Random
 
-from mdl.reconnect import eastern
-from mdl.universe import Universe, universe
+from mdl.feeds.reconnect import eastern
+from mdl.simulation.universe import Universe, universe
 
 PRICE_CENTS_MAX = 200_000
 DRAWS_MIN = 1 << 16

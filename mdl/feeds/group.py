@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from mdl.feed import Feed, FeedRefused, State
+from mdl.feeds.feed import Feed, FeedRefused, State
 
 PRECEDENCE: tuple[State, ...] = ("live", "connecting", "refused", "standby", "stopped", "ended")
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdl.reconnect import CLOSED_MOST_S, MOST_S, Reconnect, eastern, market_open
+from mdl.feeds.reconnect import CLOSED_MOST_S, MOST_S, Reconnect, eastern, market_open
 from tests.mdl.calm import calm
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mdl.simulator import HALT_EVERY_MS, HALTED, RESUMED, Simulator, session_share
-from mdl.universe import reference_csv, universe
+from mdl.simulation.market import HALT_EVERY_MS, HALTED, RESUMED, Simulator, session_share
+from mdl.simulation.universe import reference_csv, universe
 
 BEGIN_MS = 1_767_623_400_000  # Monday 2026-01-05, 9:30 in New York
 

@@ -18,9 +18,9 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from mdl.feed import Feed
+from mdl.feeds.feed import Feed
 from mdl.settings import VendorSettings
-from mdl.vendor_protocol import CLOSE_POLICY, EVENTS, MESSAGE_BYTES_MAX, SplitFrame, VendorSession, status
+from mdl.vendor.protocol import CLOSE_POLICY, EVENTS, MESSAGE_BYTES_MAX, SplitFrame, VendorSession, status
 from service import metrics
 from service.admin import bind
 

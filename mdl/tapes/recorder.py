@@ -17,8 +17,8 @@ from typing import BinaryIO, NamedTuple
 import structlog
 import zstandard
 
-from mdl.feed import Frame
-from mdl.tape import write_line
+from mdl.feeds.feed import Frame
+from mdl.tapes.format import write_line
 
 FLUSH_S = 1.0  # at most so much is lost when the machine dies
 LEVEL = 3

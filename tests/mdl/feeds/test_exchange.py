@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mdl.engine_feed import EVENTS_MAX, EngineFeed
-from mdl.engine_gateway import Gateway
-from mdl.feed import Frame
+from mdl.feeds.exchange import EVENTS_MAX, EngineFeed
+from mdl.feeds.exchange_gateway import Gateway
+from mdl.feeds.feed import Frame
 from tests.mdl.exchange import Exchange
 from tests.waiting import until
 

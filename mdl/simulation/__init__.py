@@ -1,0 +1,1 @@
+"""A simulated stock market: which symbols there are, and what happens to them."""

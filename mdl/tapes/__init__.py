@@ -1,0 +1,1 @@
+"""Recorded days: their format, the recorder, and a generator for benchmarks."""

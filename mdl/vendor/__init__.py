@@ -1,0 +1,1 @@
+"""A stand-in for the vendor: a server that speaks its protocol around the simulator or a tape."""
