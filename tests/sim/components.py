@@ -133,7 +133,7 @@ class FeedProcess(Component):
     async def main(self, process: Process) -> None:
         broker, plan = RemoteBroker(self.world.network, process.name), self.world.plan
         await wait_for("RabbitMQ", broker.connect, self.shutdown, "-")
-        publisher = self.publisher = Publisher(broker, plan.partitions, clock=process.clock)
+        publisher = self.publisher = Publisher(broker, plan.partitions, self.source, clock=process.clock)
         await wait_for("RabbitMQ", publisher.start, self.shutdown, "-")
         told_s = 0.0
         loop = asyncio.get_running_loop()
