@@ -23,9 +23,9 @@ class Batch:
     `seq` is the index of the first event, counted in events from 0 within the `epoch` of the source, so that
     `next.seq - (seq + count)` is exactly the number of events lost between two batches. `first_ns` is when the oldest
     event was received, `sent_ns` when the batch was closed (wall clock, ns). `feed_ns` is the feed's own clock when the
-    newest event was received: the wall clock of a live feed, the tape's time of a replay. `run` counts the rounds of a
-    tape that loops; a batch never holds events of two. `count` 0 is a mark: no events, but `seq` tells where the stream
-    stands.
+    newest event was received: the wall clock of a live feed, the tape's time of a replay. `run` names one playing of a tape
+    from its start (ms when it began), 0 is live; a batch never holds events of two. `count` 0 is a mark: no events, but
+    `seq` tells where the stream stands.
     """
 
     source: str

@@ -116,12 +116,12 @@ class Batcher:
             self._congested = True
         return self.room
 
-    def begin_run(self, wall_ns: int) -> None:
-        """Close every open batch, whatever the window says: the next events are of a tape's next round."""
+    def begin_run(self, run: int, wall_ns: int) -> None:
+        """Close every open batch, whatever the window says: the next events are of another run (see `Batch`)."""
         for key in list(self._open):
             while key in self._open:
                 self._close(key, self.limits.events_grown, wall_ns)
-        self.run += 1
+        self.run = run
 
     def announce(self, keys: Iterable[tuple[str, int]]) -> None:
         """Mark these lanes from the start: then even the very first events of a lane are missed when they are lost."""

@@ -113,9 +113,9 @@ class Publisher:
         elif self._linger is None:
             self._arm()
 
-    def begin_run(self) -> None:
-        """The tape begins again: what follows is another run, never in one batch with what came before."""
-        self.batcher.begin_run(self.clock.wall_ns())
+    def begin_run(self, run: int) -> None:
+        """A tape begins: what follows is another run, never in one batch with what came before."""
+        self.batcher.begin_run(run, self.clock.wall_ns())
         self._pump()
 
     async def room(self) -> None:

@@ -113,7 +113,11 @@ def test_gaps_are_counted_in_events() -> None:
         desk.deliver(replace(batch([trade()], "trades", seq), sent_ns=sent_ns))
     desk.deliver(replace(batch([], "trades", 20), sent_ns=now_ns))
     desk.flush()
-    assert (counts(desk).events, counts(desk).expired, counts(desk).dropped) == ({"s/trades": 3}, {"trades": 6}, {"trades": 4 + 7})
+    assert (counts(desk).events, counts(desk).expired, counts(desk).dropped) == (
+        {"s/trades": 3},
+        {"s/trades": 6},
+        {"trades": 4 + 7},
+    )
     assert json.loads(desk.cache.shares["counts"])["dropped"] == {"s/trades": 11}
 
 

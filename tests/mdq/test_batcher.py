@@ -302,10 +302,10 @@ def test_a_tapes_next_round_never_shares_a_batch_with_the_one_before() -> None:
     batcher = Batcher("s", "e", Limits(window_batches=1))
     for part in range(3):
         batcher.add("trades", part, numbered(0, 3), WALL, 0)
-    batcher.begin_run(WALL)
+    batcher.begin_run(7, WALL)
     batcher.add("trades", 0, numbered(3, 5), WALL, 0)
     for sent in batcher.take():
         batcher.confirmed(sent)
         assert (sent.batch.run, sent.batch.count) == (0, 3)
     [second] = close(batcher, 5 * MS)
-    assert (second.batch.run, second.batch.seq, second.batch.count) == (1, 3, 5)
+    assert (second.batch.run, second.batch.seq, second.batch.count) == (7, 3, 5)
