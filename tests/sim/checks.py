@@ -139,21 +139,22 @@ class Checks:
             if partition_of(symbol, self.world.plan.partitions) == partition
         ]
         trades = sum(doc["data"]["trades"] for doc in documents if doc)
-        counted = counts["events"].get("trades", 0) if counts else 0
+        counted = sum(n for key, n in counts["events"].items() if key.endswith("/trades")) if counts else 0
         assert trades == counted, f"partition {partition} counts {counted} trades, its quotes {trades}"
 
     def _accounted(self) -> None:
-        """received = applied + expired + dropped + refused."""
-        received = sum(sum(feed.received.values()) for feed in self.world.feeds)
-        total: Counter[str] = Counter()
-        for partition in range(self.world.plan.partitions):
-            counts = self._counts(partition) or {}
-            for name in ("events", "expired", "dropped"):
-                total[name] += counts.get(name, {}).get("trades", 0)
-        certain = not self.world.faults.forgot and all(len(feed.received) == 1 for feed in self.world.feeds)
-        accounted = total.total()
-        facts = f"received {received}, accounted for {accounted}: {dict(total)}"
-        assert accounted == received if certain else accounted <= received, facts
+        """received = applied + expired + dropped + refused, by source."""
+        for source, market in self.world.markets.items():
+            total: Counter[str] = Counter()
+            for partition in range(self.world.plan.partitions):
+                counts = self._counts(partition) or {}
+                for name in ("events", "expired", "dropped", "fenced"):
+                    total[name] += counts.get(name, {}).get(f"{source}/trades", 0)
+            facts = f"{source}: received {market.taken}, accounted for {total.total()}: {dict(total)}"
+            if self.world.faults.forgot or self.world.tenures(source) > 1:
+                assert total.total() <= market.taken, facts
+            else:
+                assert total.total() == market.taken, facts
 
     def _counts(self, partition: int) -> Any:
         shares = self.world.cache.read("part:counts") or {}

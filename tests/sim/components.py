@@ -1,4 +1,4 @@
-"""Runs the real components as simulated processes: workers, feeds and data services, each started again when it ends.
+"""Runs the real components as simulated processes: workers, listeners and data services, each started again when it ends.
 
 Invariant: a component reaches the outside only by its links; its clock is the clock of its process.
 """
@@ -6,16 +6,17 @@ Invariant: a component reaches the outside only by its links; its clock is the c
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from mdc.connect import AWAY, check_cache, open_cache
+from mdl.listener import Listener
+from mdl.settings import MdlSettings
 from mdp.settings import MdpSettings
 from mdp.worker import Worker
-from mdq.publisher import Publisher
 from mdq.topology import all_queues, progress_queue
-from service.partition import partition_of
 from service.run import Shutdown, wait_for
 from tests.sim.clients import Browser
 from tests.sim.loop import Process
@@ -118,43 +119,28 @@ class WorkerProcess(Component):
         await redis.aclose()
 
 
-class FeedProcess(Component):
-    """One source: events of its symbols, numbered by their price, at a steady pace."""
+class ListenerProcess(Component):
+    """A listener of one source, as `mdl.listener.Listener.run` starts it, without its admin port."""
 
     def __init__(self, world: World, name: str, source: str) -> None:
         super().__init__(world, name)
         self.source = source
-        self.quiet = False
-        self.symbols = [f"{source[:2].upper()}{n}" for n in range(world.plan.symbols)]
-        self.sent = dict.fromkeys(self.symbols, 0)
-        self.received: dict[str, int] = {}  # epoch → events given to its publisher
-        self.publisher: Publisher | None = None
+        self.listener: Listener | None = None
 
     async def main(self, process: Process) -> None:
-        broker, plan = RemoteBroker(self.world.network, process.name), self.world.plan
-        await wait_for("RabbitMQ", broker.connect, self.shutdown, "-")
-        publisher = self.publisher = Publisher(broker, plan.partitions, self.source, clock=process.clock)
-        await wait_for("RabbitMQ", publisher.start, self.shutdown, "-")
-        told_s = 0.0
-        loop = asyncio.get_running_loop()
-        while not self.shutdown.asked:
-            if not self.quiet:
-                self._trade(publisher, process)
-            if loop.time() - told_s >= 1.0:
-                told_s = loop.time()
-                status = {"ev": "status", "component": "mdl", "state": "live", "t": process.clock.wall_ns() // 1_000_000}
-                publisher.add("status", 0, [json.dumps(status).encode()], process.clock.wall_ns())
-            await asyncio.sleep(plan.pace_s)
-        await publisher.close()
+        settings = MdlSettings(
+            feed="simulator",
+            source=self.source,
+            mdc_url=CACHE_URL,
+            mdq_partitions=self.world.plan.partitions,
+            lease="on",
+            admin_token=SecretStr("-"),
+        )
+        broker = RemoteBroker(self.world.network, process.name)
+        listener = self.listener = Listener(settings, broker, process.clock)
+        await wait_for("RabbitMQ", listener._connect, self.shutdown, "-")
+        await listener.work(self.shutdown)
         await broker.close()
-
-    def _trade(self, publisher: Publisher, process: Process) -> None:
-        now_ms = self.world.true_ms()
-        for symbol in self.symbols:
-            number = self.sent[symbol] = self.sent[symbol] + 1
-            event = {"ev": "T", "sym": symbol, "p": number, "s": 1, "t": now_ms, "i": str(number)}
-            publisher.add("trades", partition_of(symbol, self.world.plan.partitions), [json.dumps(event).encode()], process.clock.wall_ns())
-            self.received[publisher.epoch] = self.received.get(publisher.epoch, 0) + 1
 
 
 class DataService(Component):

@@ -38,6 +38,7 @@ class QueueServer:
         self.hub: Hub = hub(name)
         self.hub.clock = process.clock
         self._network = network
+        self.epochs: dict[str, set[str]] = {}  # source → of its batches so far
         self._sessions: list[_Session] = []
 
     def accept(self, end: End) -> None:
@@ -69,6 +70,7 @@ class _Session:
     def __init__(self, server: QueueServer, end: End) -> None:
         self.end = end
         self._process = server.process
+        self._epochs = server.epochs
         self._broker = MemoryBroker(server.url, "")
         self._subscriptions: dict[int, MemorySubscription] = {}
         self._inbox: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
@@ -108,6 +110,7 @@ class _Session:
         """The client lives."""
 
     async def _publish(self, batch: Batch) -> None:
+        self._epochs.setdefault(batch.source, set()).add(batch.epoch)
         await self._broker.publish(batch)
 
     async def _declare(self, queues: Sequence[Queue]) -> None:

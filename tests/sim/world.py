@@ -21,12 +21,13 @@ import structlog
 
 from tests.sim.cache import CacheServer, clocked_by
 from tests.sim.checks import Checks
-from tests.sim.components import Component, DataService, FeedProcess, WorkerProcess
+from tests.sim.components import Component, DataService, ListenerProcess, WorkerProcess
 from tests.sim.faults import Faults
 from tests.sim.links import NETWORK, Network
 from tests.sim.loop import EPOCH_NS, PROCESS, START_S, Process, VirtualLoop
 from tests.sim.plan import END_S, HEAL_S, OWNED_S, QUIET_S, Plan
 from tests.sim.queues import QueueServer
+from tests.sim.vendor import Market, sold_by
 
 LOOK_S = 0.25
 TRACE_MAX = 400
@@ -66,7 +67,9 @@ class World:
         self.queues = QueueServer(self.process("queues"), self.network, f"sim-{plan.seed}")
         self.network.servers = {"cache": self.cache, "queues": self.queues}
         self.workers = [WorkerProcess(self, f"worker-{n}") for n in range(plan.workers)]
-        self.feeds = [FeedProcess(self, f"feed-{name}", name) for name in plan.sources]
+        self.markets = {name: Market(self, name) for name in plan.sources}
+        self.listeners = [ListenerProcess(self, f"listener-{name}", name) for name in plan.sources]
+        self.listeners += [ListenerProcess(self, f"standby-{n}", plan.sources[0]) for n in range(plan.standbys)]
         self.services = [DataService(self, f"service-{n}") for n in range(plan.services)]
         self.faults = Faults(self)
 
@@ -77,12 +80,12 @@ class World:
 
     @property
     def components(self) -> list[Component]:
-        return [*self.workers, *self.feeds, *self.services]
+        return [*self.workers, *self.listeners, *self.services]
 
     def run(self) -> Run:
         """Run the plan."""
         report = ""
-        with clocked_by(self.cache.process), self._logged():
+        with clocked_by(self.cache.process), sold_by(self.markets, self.plan.pace_s), self._logged():
             try:
                 self.loop.run_until_complete(self.loop.create_task(self._play(), context=NETWORK.copy()))
             except Exception as error:
@@ -100,11 +103,15 @@ class World:
         return (EPOCH_NS + int(self.loop.time() * 1e9)) // 1_000_000
 
     def symbols(self) -> list[str]:
-        return [symbol for feed in self.feeds for symbol in feed.symbols]
+        return [symbol for market in self.markets.values() for symbol in market.symbols]
 
     def channels(self) -> list[str]:
         """The channels that browsers watch."""
         return [*(f"quote:{symbol}" for symbol in self.symbols()), *(f"trades:{symbol}" for symbol in self.symbols()[::2])]
+
+    def tenures(self, source: str) -> int:
+        """How many epochs a source has had: of one that ended, nobody knows what was on its way."""
+        return len(self.queues.epochs.get(source, ()))
 
     def tell(self, what: str) -> None:
         """Add a line to the story that a failure prints."""
@@ -120,8 +127,8 @@ class World:
         await self._until(HEAL_S + OWNED_S)
         self.checks.owned_and_fresh()
         await self._until(QUIET_S)
-        for feed in self.feeds:
-            feed.quiet = True
+        for market in self.markets.values():
+            market.quiet = True
         await self._until(END_S)
         self.checks.at_end()
 
