@@ -76,7 +76,9 @@ class FeedSession:
 
     @property
     def reason(self) -> str:
-        return self.feed.reason if self.feed is not None else self._own_reason
+        if self.feed is None:
+            return self._own_reason
+        return f"{self.feed.reason}. {NEW_KEY}" if self.feed.state == "refused" else self.feed.reason
 
     @property
     def reconnects(self) -> int:
@@ -180,21 +182,20 @@ class FeedSession:
         losing = asyncio.create_task(self._lease_lost())
         try:
             await asyncio.wait({receiving, losing}, return_when=asyncio.FIRST_COMPLETED)
-            if receiving.done():
-                receiving.result()
-            return receiving.done()
+            return receiving.done() and receiving.result()
         finally:
             losing.cancel()
             receiving.cancel()
             await asyncio.gather(receiving, losing, return_exceptions=True)
 
-    async def _receive(self, feed: Feed) -> None:
+    async def _receive(self, feed: Feed) -> bool:
+        """Take frames; return True when the feed ended by itself, False when the lease was lost meanwhile."""
         take, recorder = self._intake.take, self._recorder
         frames: Any = aiter(feed)
         try:
             async for frame in frames:
                 if not self._held:
-                    return  # a process that was frozen notices here, before it takes anything
+                    return False  # a process that was frozen notices here, before it takes anything
                 take(frame)
                 if recorder.recording:
                     recorder.record(frame)
@@ -202,6 +203,7 @@ class FeedSession:
                     await self._intake.room()
                 if feed.patient:
                     await self._intake.flow()
+            return True
         finally:
             await frames.aclose()  # now, not when the collector comes: the vendor's connection must be closed before the next
 
