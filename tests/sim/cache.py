@@ -6,6 +6,7 @@ Invariant: commands of all connections are executed one at a time, on the server
 from __future__ import annotations
 
 import copy
+import hashlib
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -20,7 +21,9 @@ import fakeredis.model._client_info
 import hiredis
 import redis
 from fakeredis import FakeServer
+from fakeredis import _msgs as msgs
 from fakeredis._clients._tcp_server import encode_reply
+from fakeredis._helpers import SimpleError
 from fakeredis._socket import FakeSocket
 
 from tests.sim.links import End, Network
@@ -83,9 +86,10 @@ class CacheServer:
         return list(self._server.dbs[0])
 
     def _fresh(self) -> FakeServer:
-        server = FakeServer(version=(7,))
+        server: Any = FakeServer(version=(7,))
         server.subscribers = defaultdict(_Ordered)
-        return server
+        server.compiled = {}  # script → Lua function
+        return server  # type: ignore[no-any-return]
 
 
 class _Ordered(dict[Any, None]):
@@ -110,6 +114,25 @@ class _Socket(FakeSocket):
 
     def put_response(self, msg: Any) -> None:
         self._out(msg)
+
+    def eval(self, script: bytes, numkeys: int, *rest: bytes) -> Any:
+        """As fakeredis does it, but a script is compiled once, and Lua's garbage is not collected after every call."""
+        server: Any = self._server
+        runtime = self._get_server_runtime(server)
+        compiled = server.compiled.get(script)
+        if compiled is None:
+            compiled = server.compiled[script] = runtime.compile(script)
+            server.script_cache[hashlib.sha1(script).hexdigest().encode()] = script
+        server._lua_current_socket[0] = self
+        self._script_resp = 2
+        server._lua_set_keys_argv(runtime.table_from(rest[:numkeys]), runtime.table_from(rest[numkeys:]))
+        try:
+            result = compiled()
+        except scripting.LUA_MODULE.LuaError as error:
+            raise SimpleError(msgs.SCRIPT_ERROR_MSG.format("script", error)) from None
+        finally:
+            self._script_resp = None
+        return self._convert_lua_result(result, nested=False)
 
     def publish(self, channel: bytes, message: bytes) -> int:
         self._on_publish(channel, message)

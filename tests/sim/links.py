@@ -208,6 +208,7 @@ class Network:
     def __init__(self, loop: VirtualLoop, seed: int, trace: Trace) -> None:
         self.servers: dict[str, Server] = {}
         self.links: dict[tuple[Process, str], Link] = {}
+        self.gone = False  # at the end of the world
         self._loop = loop
         self._seed = seed
         self._trace = trace
@@ -233,6 +234,8 @@ class Network:
         """Connect the running process to `server`.  Raises: ConnectionRefusedError."""
         process = PROCESS.get()
         assert process is not None, "only a process connects"
+        if self.gone:
+            raise ConnectionRefusedError("there is no network any more")
         return await self.link(process, server).connect()
 
     async def open_stream(self, server: str, factory: Callable[[], asyncio.Protocol]) -> tuple[asyncio.Transport, asyncio.Protocol]:

@@ -81,13 +81,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.connect: Connect | None = None
         self.steps = 0
         self._steps_here = 0
+        self._waiting: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timed = 0
 
     def time(self) -> float:
         return self.now_s
 
     def requeue(self, handles: deque[asyncio.Handle]) -> None:
         """Let held callbacks run next."""
-        self._ready.extend(handles)  # type: ignore[attr-defined]
+        self._waiting.extend(handles)
         handles.clear()
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
@@ -118,17 +121,25 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list: Any) -> None:
         """There are none."""
 
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timed += 1
+        heapq.heappush(self._timers, (when, self._timed, timer))  # tuples are compared quicker than handles, and never tie
+        return timer
+
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._waiting.append(handle)
+        return handle
+
     def _run_once(self) -> None:
-        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
-        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        while timers and timers[0]._cancelled:  # type: ignore[attr-defined]
-            heapq.heappop(timers)._scheduled = False  # type: ignore[attr-defined]
+        ready, timers = self._waiting, self._timers
+        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
+            heapq.heappop(timers)
         if not ready and timers:
-            self._move_to(timers[0].when())
-        while timers and timers[0].when() <= self.now_s:
-            due = heapq.heappop(timers)
-            due._scheduled = False  # type: ignore[attr-defined]
-            ready.append(due)
+            self._move_to(timers[0][0])
+        while timers and timers[0][0] <= self.now_s:
+            ready.append(heapq.heappop(timers)[2])
         if not ready and not self._stopping:  # type: ignore[attr-defined]
             raise Stuck("nothing is left to happen")
         for _ in range(len(ready)):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import mdl.listener
 import mdl.session
 from mdl.feeds.feed import Frame, State
-from mdl.settings import MdlSettings
 from tests.sim.loop import PROCESS
 
 if TYPE_CHECKING:
@@ -79,10 +79,11 @@ class VendorFeed:
 
 @contextmanager
 def sold_by(markets: dict[str, Market], pace_s: float) -> Iterator[None]:
-    """Let every listener's feed be a connection to one of `markets`."""
-    before: Callable[[MdlSettings, str], Any] = mdl.session.open_feed
+    """Let every listener's feed be a connection to one of `markets`, and have no HTTP server."""
+    open_feed, admin = mdl.session.open_feed, mdl.listener.AdminServer
     mdl.session.open_feed = lambda settings, _: VendorFeed(markets[settings.source], pace_s)  # type: ignore[assignment]
+    mdl.listener.AdminServer = lambda *_: None  # type: ignore[assignment, misc]
     try:
         yield
     finally:
-        mdl.session.open_feed = before  # type: ignore[assignment]
+        mdl.session.open_feed, mdl.listener.AdminServer = open_feed, admin  # type: ignore[misc]
