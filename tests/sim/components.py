@@ -105,7 +105,7 @@ class WorkerProcess(Component):
             analyzers=plan.analyzers,
             flush_ms=plan.flush_ms,
             flush_ms_max=2 * plan.flush_ms,
-            worker=process.name,
+            worker=self.name if plan.named else process.name,
         )
         redis, broker = open_cache(CACHE_URL, "mdp"), RemoteBroker(self.world.network, process.name)
         await wait_for("Redis", lambda: check_cache(redis, CACHE_URL), shutdown, "-", (), AWAY)

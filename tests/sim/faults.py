@@ -20,6 +20,7 @@ T = TypeVar("T")
 CUTS: dict[str, Any] = {"hang": "both", "hang_up": "up", "hang_down": "down", "refuse": "refused"}
 SLOW_S = 0.6
 JUMPS_S = (-20.0, -3.0, -0.5, 0.5, 3.0, 20.0)
+POISON = (b"", b"\xff\xfe", b"[", b'{"seq":"x"}', b"[1,2,3]", b"null")
 BACK_S = 0.5  # a killed process is started again after the fault, at the earliest after this
 
 
@@ -29,6 +30,7 @@ class Faults:
     def __init__(self, world: World) -> None:
         self.world = world
         self.forgot = False  # the cache lost what no process may know any more
+        self.poisoned = False  # a symbol begins anew
         self._undo: list[Callable[[], None]] = []
 
     def schedule(self) -> None:
@@ -198,6 +200,21 @@ class Faults:
 
         self.forgot = True
         self._later(fault, back)
+
+    def _cache_poison(self, fault: Fault) -> None:
+        """One cell of a checkpoint becomes unreadable; whoever owned the partition then dies."""
+        world = self.world
+        cells = [(p, name) for p in range(world.plan.partitions) for name in sorted(world.cache.read(f"cp:{p}") or ()) if b":" in name]
+        if not cells:
+            return
+        partition, name = _choose(cells, fault.dice)
+        self._tell(fault, f"cp:{partition} {name.decode()}")
+        world.cache.read(f"cp:{partition}")[name] = _choose(POISON, fault.other)
+        self.poisoned = True
+        for component in world.workers:
+            if component.alive and component.worker is not None and partition in component.worker.owned:
+                component.kill()
+                world.loop.call_later(BACK_S, component.boot)
 
     def _cache_fail_over(self, fault: Fault) -> None:
         """A replica that lags by a moment takes over."""

@@ -18,7 +18,7 @@ END_S = QUIET_S + 2.0  # what was under way has arrived
 PROCESS_FAULTS = ("pause", "kill", "restart")
 LINK_FAULTS = ("hang", "hang_up", "hang_down", "refuse", "slow", "reset", "lose_answers")
 QUEUE_FAULTS = ("queues_restart", "queues_drop", "queues_pause")
-CACHE_FAULTS = ("cache_empty", "cache_roll_back", "cache_fail_over", "cache_restart", "cache_pause")
+CACHE_FAULTS = ("cache_empty", "cache_roll_back", "cache_fail_over", "cache_restart", "cache_pause", "cache_poison")
 CLOCK_FAULTS = ("clock_jump",)
 
 
@@ -50,12 +50,13 @@ class Plan:
     pace_s: float = 0.2  # between two events of a symbol
     flush_ms: int = 100
     analyzers: str = "quote,trades"
+    named: bool = False  # workers keep their names when they are started again
     faults: list[Fault] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [
             f"seed {self.seed}: {self.workers} workers, {self.services} services, sources {', '.join(self.sources)}"
-            f" (+{self.standbys} standby), {self.partitions} partitions, flush {self.flush_ms} ms, {self.analyzers}"
+            f" (+{self.standbys} standby), {self.partitions} partitions, flush {self.flush_ms} ms, {self.analyzers}{', fixed names' if self.named else ''}"
         ]
         return "\n".join(lines + [f"  {fault}" for fault in self.faults])
 
@@ -81,6 +82,7 @@ def draw(seed: int) -> Plan:
         flush_ms=dice.choice((50, 100, 200, 400)),
         analyzers=dice.choice(("quote,trades", "quote,trades", "quote,trades", "quote,trades,boards", "quote,bars,trades,boards,range")),
         faults=sorted((_fault(dice, kinds) for _ in range(many)), key=lambda fault: fault.at_s),
+        named=dice.random() < 0.25,
     )
 
 

@@ -41,6 +41,7 @@ class Run:
     plan: Plan
     digest: str
     steps: int
+    failure: str
     report: str
 
 
@@ -86,13 +87,14 @@ class World:
 
     def run(self) -> Run:
         """Run the plan."""
-        report = ""
+        failure = report = ""
         with clocked_by(self.cache.process), sold_by(self.markets, self.plan.pace_s), self._logged():
             try:
                 self.loop.run_until_complete(self.loop.create_task(self._play(), context=NETWORK.copy()))
             except Exception as error:
-                report = self._report(error)
-            run = Run(self.plan, self.digest.hexdigest(), self.loop.steps, report)
+                failure = f"at {self.now_s:.3f} s: {type(error).__name__}: {error}"
+                report = self._report(failure)
+            run = Run(self.plan, self.digest.hexdigest(), self.loop.steps, failure, report)
             self._bury()
         return run
 
@@ -175,9 +177,9 @@ class World:
     def _on_fault(self, _: Any, context: dict[str, Any]) -> None:
         self.checks.complaints.append(f"unhandled: {context.get('message')} {context.get('exception')!r}")
 
-    def _report(self, error: Exception) -> str:
+    def _report(self, failure: str) -> str:
         story = "\n".join(self.story)
-        return f"{self.plan}\n{story}\nat {self.now_s:.3f} s: {type(error).__name__}: {error}\nreplay: make sim SEEDS=1 FIRST={self.plan.seed}"
+        return f"{self.plan}\n{story}\n{failure}\nreplay: make sim SEEDS=1 FIRST={self.plan.seed}"
 
     def _bury(self) -> None:
         """End every task, those of dead processes too, with all links gone: what is left to the collector would speak up later."""
