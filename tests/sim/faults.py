@@ -204,7 +204,9 @@ class Faults:
     def _cache_poison(self, fault: Fault) -> None:
         """One cell of a checkpoint becomes unreadable; whoever owned the partition then dies."""
         world = self.world
-        cells = [(p, name) for p in range(world.plan.partitions) for name in sorted(world.cache.read(f"cp:{p}") or ()) if b":" in name]
+        cells = [
+            (p, name) for p in range(world.plan.partitions) for name in sorted(world.cache.read(f"cp:{p}") or ()) if b":" in name
+        ]
         if not cells:
             return
         partition, name = _choose(cells, fault.dice)

@@ -238,7 +238,9 @@ class Network:
             raise ConnectionRefusedError("there is no network any more")
         return await self.link(process, server).connect()
 
-    async def open_stream(self, server: str, factory: Callable[[], asyncio.Protocol]) -> tuple[asyncio.Transport, asyncio.Protocol]:
+    async def open_stream(
+        self, server: str, factory: Callable[[], asyncio.Protocol]
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """Connect as `loop.create_connection` does."""
         end = await self.open_end(server)
         protocol = factory()

@@ -157,9 +157,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if handle._cancelled:  # type: ignore[attr-defined]
             return
         owner = handle._context.get(PROCESS)  # type: ignore[attr-defined]
-        if owner is not None:
-            if owner.dead or owner.paused:
-                owner.held.append(handle)
-                return
+        if owner is not None and (owner.dead or owner.paused):
+            owner.held.append(handle)
+            return
         self.steps += 1
         handle._run()  # type: ignore[attr-defined]

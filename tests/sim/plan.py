@@ -80,7 +80,9 @@ def draw(seed: int) -> Plan:
         symbols=dice.choice((2, 3, 4)) if len(sources) < 3 else 2,
         pace_s=dice.choice((0.15, 0.3)),
         flush_ms=dice.choice((50, 100, 200, 400)),
-        analyzers=dice.choice(("quote,trades", "quote,trades", "quote,trades", "quote,trades,boards", "quote,bars,trades,boards,range")),
+        analyzers=dice.choice(
+            ("quote,trades", "quote,trades", "quote,trades", "quote,trades,boards", "quote,bars,trades,boards,range")
+        ),
         faults=sorted((_fault(dice, kinds) for _ in range(many)), key=lambda fault: fault.at_s),
         named=dice.random() < 0.25,
     )
