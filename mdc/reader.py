@@ -18,7 +18,7 @@ import structlog
 
 from mdc import keys
 from mdc.channels import KINDS, group_of, kind_of
-from mdc.connect import AWAY, CacheUnavailable, open_cache
+from mdc.connect import AWAY, CacheUnavailable, open_cache, unavailable
 from mdc.documents import Doc, Snapshot, decode_message, event_snapshot, state_snapshot
 from service.run import backoff_s
 
@@ -117,7 +117,7 @@ class Reader:
                 body, closed = await both.execute()
             return None if body is None else state_snapshot(body, closed, limit)
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
 
     async def list_channels(self, kind: str) -> list[str]:
         """Return the channels of `kind` that hold or held something, sorted.  Raises: KeyError, CacheUnavailable."""
@@ -127,7 +127,7 @@ class Reader:
         try:
             names = await self._redis.smembers(keys.index(kind))
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
         return sorted(f"{kind}:{name.decode()}" for name in names)
 
     async def _run(self) -> None:

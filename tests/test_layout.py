@@ -67,6 +67,7 @@ SHELLS: dict[str, str] = {
     "mdl/feeds/simulator.py": "keeps the simulated pace",
     "mdl/vendor/routes.py": "the vendor server's HTTP routes",
     "mdl/vendor/stand_in.py": "a WebSocket server",
+    "mdp/flusher.py": "waits between flushes, writes them side by side",
     "mdp/worker.py": "wires the processors",
     "mdc/__main__.py": "runs the embedded cache",
     "mdc/connect.py": "opens Redis clients",
