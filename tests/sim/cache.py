@@ -46,7 +46,7 @@ class CacheServer:
         self.process = process
         self.listening = True
         self.on_publish = on_publish
-        self.lives = 0
+        self.lives = 1
         self._network = network
         self._server = self._fresh()
 
@@ -107,10 +107,17 @@ class _Ordered(dict[Any, None]):
 class _Socket(FakeSocket):
     """One client as fakeredis knows it; its answers go out over the link."""
 
-    def __init__(self, server: FakeServer, out: Callable[[Any], None], on_publish: OnPublish) -> None:
+    def __init__(self, server: FakeServer, run_id: bytes, out: Callable[[Any], None], on_publish: OnPublish) -> None:
+        self.run_id = run_id
         self._out = out
         self._on_publish = on_publish
         super().__init__(server, 0, None, redis.Redis)
+
+    def _process_command(self, fields: list[bytes]) -> None:
+        if fields[0].upper() == b"INFO":  # fakeredis has no process to tell of
+            self.put_response(b"# Server\r\nredis_version:7.0.0\r\nrun_id:%s\r\n" % self.run_id)
+        else:
+            super()._process_command(fields)
 
     def put_response(self, msg: Any) -> None:
         self._out(msg)
@@ -146,7 +153,7 @@ class _Session:
         self._end = end
         self._reader = hiredis.Reader()
         self._answers: list[bytes] | None = None
-        self._socket = _Socket(fake, self._answer, server.on_publish)
+        self._socket = _Socket(fake, b"%040x" % server.lives, self._answer, server.on_publish)
         end.on_message = self._on_bytes
         end.on_lost = self._on_lost
 

@@ -152,7 +152,7 @@ class Checks:
                 for name in ("events", "expired", "dropped", "fenced"):
                     total[name] += counts.get(name, {}).get(f"{source}/trades", 0)
             facts = f"{source}: received {market.taken}, accounted for {total.total()}: {dict(total)}"
-            if self.world.faults.forgot or self.world.tenures(source) > 1:
+            if self.world.faults.forgot or self.world.faults.poisoned or self.world.tenures(source) > 1:
                 assert total.total() <= market.taken, facts
             else:
                 assert total.total() == market.taken, facts

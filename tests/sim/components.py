@@ -15,7 +15,7 @@ from mdc.connect import AWAY, check_cache, open_cache
 from mdl.listener import Listener
 from mdl.settings import MdlSettings
 from mdp.settings import MdpSettings
-from mdp.worker import Worker
+from mdp.worker import HEARTBEAT_S, Worker
 from mdq.topology import all_queues, progress_queue
 from service.run import Shutdown, wait_for
 from tests.sim.clients import Browser
@@ -107,7 +107,7 @@ class WorkerProcess(Component):
             flush_ms_max=2 * plan.flush_ms,
             worker=self.name if plan.named else process.name,
         )
-        redis, broker = open_cache(CACHE_URL, "mdp"), RemoteBroker(self.world.network, process.name)
+        redis, broker = open_cache(CACHE_URL, "mdp"), RemoteBroker(self.world.network, process.name, HEARTBEAT_S)
         await wait_for("Redis", lambda: check_cache(redis, CACHE_URL), shutdown, "-", (), AWAY)
         await wait_for("RabbitMQ", broker.connect, shutdown, "-")
         await wait_for(

@@ -21,7 +21,8 @@ from tests.sim.loop import Process
 
 # As mdq/broker_rabbit.py has them.
 HEARTBEAT_S = 5.0
-SILENT_S = 3 * HEARTBEAT_S
+MISSED_MAX = 3  # heartbeats, at the client
+SERVER_MISSED_MAX = 2  # RabbitMQ gives up earlier
 CALL_S = 10.0
 CONFIRM_S = 10.0
 SLOW_S = 2.0
@@ -75,6 +76,7 @@ class _Session:
         self._subscriptions: dict[int, MemorySubscription] = {}
         self._inbox: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         self._heard_s = 0.0
+        self._heartbeat_s = HEARTBEAT_S
         end.on_message = self._inbox.put_nowait
         end.on_lost = lambda _: self.end_now()
         self._tasks = [asyncio.create_task(self._serve()), asyncio.create_task(self._listen())]
@@ -101,10 +103,13 @@ class _Session:
 
     async def _listen(self) -> None:
         self._heard_s = asyncio.get_running_loop().time()
-        while asyncio.get_running_loop().time() - self._heard_s < SILENT_S:
-            await asyncio.sleep(HEARTBEAT_S)
+        while asyncio.get_running_loop().time() - self._heard_s < SERVER_MISSED_MAX * self._heartbeat_s:
+            await asyncio.sleep(self._heartbeat_s / 2)
             self.end.send(("beat", 0))
         self.end_now()
+
+    async def _tune(self, heartbeat_s: float) -> None:
+        self._heartbeat_s = heartbeat_s
 
     async def _beat(self) -> None:
         """The client lives."""
@@ -137,8 +142,9 @@ class _Session:
 class RemoteBroker:
     """A process's connection to the queues, with the manners of the RabbitMQ client: it reconnects and confirms by itself."""
 
-    def __init__(self, network: Network, name: str) -> None:
+    def __init__(self, network: Network, name: str, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.name = name
+        self._heartbeat_s = heartbeat_s
         self._network = network
         self._end: End | None = None
         self._fault = "not connected yet"
@@ -233,6 +239,7 @@ class RemoteBroker:
         end.on_lost = self._lost
         self._end = end
         self._heard_s = _now()
+        self.tell("tune", self._heartbeat_s)
         if self._queues:
             await self._call("declare", list(self._queues.values()))
 
@@ -268,13 +275,13 @@ class RemoteBroker:
         while True:
             if self._end is None:
                 await self._reconnect()
-            elif self._late_s() > CONFIRM_S or _now() - self._heard_s > SILENT_S:
+            elif self._late_s() > CONFIRM_S or _now() - self._heard_s > MISSED_MAX * self._heartbeat_s:
                 self._end.close()
                 self._lost(TimeoutError("silent"))
-            elif _now() - beat_s >= HEARTBEAT_S:
+            elif _now() - beat_s >= self._heartbeat_s / 2:
                 beat_s = _now()
                 self.tell("beat")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(min(0.5, self._heartbeat_s / 4))
 
     async def _reconnect(self) -> None:
         attempt = 0
