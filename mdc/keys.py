@@ -28,6 +28,11 @@ def checkpoint(partition: int) -> str:
     return f"cp:{partition}"
 
 
+def watched(partition: int) -> str:
+    """Sorted set: symbols of a partition that somebody watches → when that ends (ms)."""
+    return f"watched:{partition}"
+
+
 def parts(what: str) -> str:
     """Hash partition → that partition's share of something merged (boards)."""
     return f"part:{what}"

@@ -6,7 +6,7 @@ its partition (fence) or whose cache was emptied (epoch) writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from enum import IntEnum
 from importlib.resources import files
 from typing import Any
@@ -48,6 +48,7 @@ class Flush:
         self.epoch = epoch
         self.sources: Mapping[str, str] = {}  # symbol → the source that its documents are made from
         self.moved: set[str] = set()  # symbols whose source changed since the last flush
+        self.only: Set[str] | None = None  # the symbols that this flush is about; None = all
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}
@@ -56,6 +57,19 @@ class Flush:
         self._index: list[Any] = []
         self._letters: list[bytes] = []
         self._shared: list[Any] = []
+
+    def take(self, changed: set[str]) -> list[str]:
+        """Move the symbols that this flush is about out of `changed`, and return them."""
+        taken = self.chosen(changed)
+        if self.only is None:
+            changed.clear()
+        else:
+            changed.difference_update(taken)
+        return taken
+
+    def chosen(self, symbols: Set[str]) -> list[str]:
+        """Return those of `symbols` that this flush is about."""
+        return list(symbols) if self.only is None else list(self.only & symbols)
 
     def channel_writer(self, kind: str) -> list[Any]:
         """Return the list that takes `key, document` pairs of `kind`: the hot path appends to it directly."""
@@ -91,12 +105,14 @@ class Flush:
 
     @property
     def empty(self) -> bool:
-        return not (self._groups or self.checkpoint or self._shared or self._shares or self._letters or self._history)
+        parts = (self.checkpoint, self._shared, self._shares, self._letters, self._history, *self._groups.values())
+        return not any(parts)
 
     def arguments(self, fence: int, number: int) -> list[Any]:
         """Return the ARGV of scripts/flush.lua; `number` grows by one with every flush of the partition, 0 = not numbered."""
-        args: list[Any] = [fence, self.epoch, number, int(self.start_over), CHECKPOINT_MS, len(self._groups)]
-        for name, pairs in self._groups.items():
+        groups = {name: pairs for name, pairs in self._groups.items() if pairs}
+        args: list[Any] = [fence, self.epoch, number, int(self.start_over), CHECKPOINT_MS, len(groups)]
+        for name, pairs in groups.items():
             kind = KINDS[name]
             channel = f"up:{kind.group}:{self.partition}"
             args += (channel, kind.keep if kind.mode == "event" else 0, kind.ttl_ms, len(pairs) // 2)

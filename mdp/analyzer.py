@@ -49,11 +49,19 @@ class Analyzer:
     def on_book(self, book: Book) -> None:
         """The best levels of a book."""
 
+    @property
+    def moved(self) -> bool:
+        """Whether something changed that concerns more than the symbol of an event: then the next flush takes all symbols."""
+        return False
+
     def on_time(self, now_ms: int) -> None:
         """Wall-clock time passes; called before every flush."""
 
     def collect(self, flush: Flush) -> None:
-        """Put what changed since the last call into `flush`: documents, history, checkpoint cells."""
+        """Put what changed since the last call into `flush`: documents, history, checkpoint cells.
+
+        When `flush.only` names symbols it is about these alone: everything of theirs, nothing that concerns others too.
+        """
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         """Take back the checkpoint: (symbol, cell) pairs of this analyzer, all cells of a symbol in one call.

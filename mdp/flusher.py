@@ -1,6 +1,8 @@
 """Writes the partitions' changes to the cache, at a pace that adapts to their cost, and acknowledges what is safe.
 
-Invariant: a batch is acknowledged only after the flush that holds it was applied.
+What is watched leaves every `flush_ms`; everything leaves every `flush_all_ms`, each partition at its own moment.
+
+Invariant: a batch is acknowledged only after a flush that holds all of it was applied.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Flusher:
     ) -> None:
         self.now = asyncio.Event()  # set it, and the next round begins at once
         self._least_s, self._most_s = settings.flush_ms / 1000, settings.flush_ms_max / 1000
+        self._all_ns, self._turns = settings.flush_all_ms * 1_000_000, settings.mdq_partitions
         self._writer = writer
         self._clock = clock
         self._stats = stats
@@ -57,7 +60,7 @@ class Flusher:
             self.now.clear()
             started_ns = self._clock.mono_ns()
             try:
-                await self.flush([owned for owned in self._partitions() if not owned.refused])
+                await self.flush([owned for owned in self._partitions() if not owned.refused], whole=False)
             except CacheUnavailable as error:
                 self._on_fault(error)
                 await asyncio.sleep(PAUSE_S)
@@ -68,17 +71,31 @@ class Flusher:
             pause_s = min(self._most_s, max(self._least_s - took_s, 2 * took_s))
             self._stats.interval_ms = pause_s * 1000
 
-    async def flush(self, many: list[Owned]) -> None:
-        """Flush these partitions.  Raises: CacheUnavailable."""
+    async def flush(self, many: list[Owned], whole: bool = True) -> None:
+        """Flush these partitions; not `whole`: only what is watched of those that are not due.  Raises: CacheUnavailable."""
         async with self._flushing:
-            await self._flush_all(many)
+            now_ns = self._clock.mono_ns()
+            for owned in many:
+                self._choose(owned, now_ns, whole)
+            await self._flush_all([owned for owned in many if owned.flush or owned.whole or owned.partition.watched])
+
+    def _choose(self, owned: Owned, now_ns: int, whole: bool) -> None:
+        """Decide what the next flush of a partition holds."""
+        if owned.flush is not None:
+            return  # it is sent again as it is
+        hurries = not owned.partition.watched or owned.partition.hurries
+        owned.whole = whole or now_ns >= owned.due_ns or not hurries
+        if owned.whole:
+            # Each partition has its own moment in the interval: together they would keep the watched ones waiting.
+            turn_ns = self._all_ns * (owned.partition.number % self._turns) // self._turns
+            owned.due_ns = (now_ns - turn_ns) // self._all_ns * self._all_ns + self._all_ns + turn_ns
 
     async def _flush_all(self, many: list[Owned]) -> None:
         """Flush each on its own: the cache writes one partition while the next is collected, and none waits for the last."""
         now_ms = self._clock.wall_ns() // 1_000_000
         flushes: list[asyncio.Task[None]] = []
         try:
-            for owned in many:
+            for owned in sorted(many, key=_wholeness):  # what is watched goes first
                 flushes.append(asyncio.create_task(self._flush_one(owned, now_ms)))
                 await asyncio.sleep(0)  # its command leaves, and batches of other partitions come in between
         finally:  # also when we are cancelled: a flush under way must be settled before anybody begins the next
@@ -89,6 +106,10 @@ class Flusher:
 
     async def _flush_one(self, owned: Owned, now_ms: int) -> None:
         partition = owned.partition
+        if owned.flush is None and not owned.whole:
+            owned.flush = partition.collect_watched(now_ms)
+            if owned.flush is None:
+                return
         if owned.flush is None:
             owned.flush_tag, owned.flush_oldest_ns = owned.tag, partition.oldest_ns
             owned.flush = partition.collect(now_ms)
@@ -109,6 +130,9 @@ class Flusher:
         await self._settle(owned, outcome)
 
     async def _settle(self, owned: Owned, outcome: Outcome) -> None:
+        if outcome is Outcome.APPLIED and not owned.whole:
+            owned.flush = None
+            return
         if outcome is Outcome.APPLIED:
             owned.flush, owned.safe = None, owned.positions
             self._measure(owned)
@@ -132,3 +156,7 @@ class Flusher:
             with contextlib.suppress(BrokerUnavailable):
                 await owned.subscription.ack(owned.flush_tag)
         owned.flush_tag = 0
+
+
+def _wholeness(owned: Owned) -> bool:
+    return owned.whole

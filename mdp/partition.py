@@ -1,7 +1,8 @@
 """Turns the batches of one partition into flushes: analyzers, positions, losses and bad events together. Pure.
 
 Invariant: an event changes the analyzers at most once: what lies at or below the position in the checkpoint is skipped, and
-checkpoint, position and documents leave in the same flush.
+checkpoint, position and documents leave in the same flush. In between, the watched symbols may leave alone, each with all its
+cells (`collect_watched`); the positions stay, and the checkpoint says which symbols are ahead of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mdc.writer import Flush
+from mdp import ahead
+from mdp.ahead import Ahead
 from mdp.analyzer import Analyzer
 from mdp.conditions import ALL, VOLUME, Rules
 from mdp.events import (
@@ -87,6 +90,10 @@ class Partition:
         self.oldest_ns: dict[str, int] = {}  # by source, when the oldest event of the flush in the making was received
         self.listeners: dict[str, dict[str, Any]] = {}  # the newest status event of each source
         self._analyzers = analyzers
+        self.watched: frozenset[str] = frozenset()  # symbols that somebody looks at
+        self._hurried: set[str] = set()  # symbols that were flushed alone since the last whole flush
+        self._ahead: Ahead | None = None  # what our predecessor's checkpoint holds beyond its positions
+        self._settled = True  # nothing happened since the last whole flush that only a whole one can tell
         self._gaps = GapCounter()
         self._decoder = Decoder()
         self._rules = Rules()
@@ -118,7 +125,7 @@ class Partition:
         elif stream == "status":
             self._take_status(batch)
         else:
-            self._take_events(batch, seen.skip)
+            self._take_events(batch, seen.skip, redelivered)
 
     def _count(self, batch: Batch, seen: Arrival, redelivered: bool) -> int:
         """Count what a batch's arrival means; return how many of its events are new."""
@@ -147,12 +154,12 @@ class Partition:
     def collect(self, now_ms: int) -> Flush | None:
         """Return everything that changed since the last call, None when nothing did. The caller must get it applied,
         unchanged, before the next call, or throw this partition away."""
-        flush = Flush(self.number, self.epoch)
-        flush.start_over, flush.sources, flush.moved = self._start_over, self.sources, self._moved
-        self._tell_time(now_ms)
+        flush = self._begin(now_ms)
+        flush.start_over = self._start_over
         for analyzer in self._analyzers:
             analyzer.collect(flush)
         self._count_late()
+        self._catch_up(flush, now_ms)
         for letter in self._letters:
             flush.add_dead_letter(letter)
         self._letters.clear()
@@ -160,11 +167,52 @@ class Partition:
             self._dirty = False
             self._checkpoint(flush)
         self._moved = set()
+        self._settled = True
         if flush.empty:
             return None
         self._start_over = False
         self.flush_number += 1
         return flush
+
+    @property
+    def hurries(self) -> bool:
+        """Whether the watched symbols may be flushed alone: not after anything that concerns more than one symbol."""
+        settled = self._settled and self._ahead is None and not self._start_over
+        return settled and self._late == self._late_now() and not any(analyzer.moved for analyzer in self._analyzers)
+
+    def collect_watched(self, now_ms: int) -> Flush | None:
+        """Return what changed of the watched symbols, None when nothing did; as `collect`, but only when `hurries`.
+
+        The batches behind it may not be acknowledged yet: for the other symbols they are not in the cache.
+        """
+        assert self.hurries, "a whole flush is due"
+        flush = self._begin(now_ms)
+        # Who was flushed alone stays in until the next whole flush: all who are ahead stand at the same positions.
+        hurried = flush.only = self._hurried | self.watched
+        for analyzer in self._analyzers:
+            analyzer.collect(flush)
+        if flush.empty:
+            return None
+        self._hurried = hurried
+        flush.checkpoint += (ahead.FIELD, ahead.cell(hurried, self._gaps.positions()))
+        self.flush_number += 1
+        return flush
+
+    def _begin(self, now_ms: int) -> Flush:
+        flush = Flush(self.number, self.epoch)
+        flush.sources, flush.moved = self.sources, self._moved
+        self._tell_time(now_ms)
+        return flush
+
+    def _catch_up(self, flush: Flush, now_ms: int) -> None:
+        """Say in a whole flush who is ahead of it: nobody of ours, but maybe of our predecessor's."""
+        if self._ahead is not None and not self._ahead.over(self._gaps.positions(), now_ms):
+            if self._start_over:
+                flush.checkpoint += (ahead.FIELD, self._ahead.body)
+        elif self._hurried or self._ahead is not None:
+            flush.checkpoint += (ahead.FIELD, b"")
+            self._ahead = None
+        self._hurried = set()
 
     def positions(self) -> list[tuple[str, str, Position]]:
         """Return how far each source's streams were taken in, (source, stream, position)."""
@@ -202,7 +250,9 @@ class Partition:
         return bad
 
     def _restore_own(self, key: str, value: bytes) -> None:
-        if key == "flush":
+        if key == ahead.FIELD:
+            self._ahead = Ahead(value, self._now_ms)
+        elif key == "flush":
             self.flush_number = int(value)
         elif key == "counts":
             self.counts = msgspec.json.decode(value, type=Counts)
@@ -240,17 +290,22 @@ class Partition:
             analyzer.on_time(now_ms)
 
     def _count_late(self) -> None:
-        late = sum(analyzer.late for analyzer in self._analyzers)
+        late = self._late_now()
         if late != self._late:
             self.counts.late += late - self._late
             self._late = late
             self._dirty = True
 
-    def _take_events(self, batch: Batch, skip: int) -> None:
+    def _late_now(self) -> int:
+        return sum(analyzer.late for analyzer in self._analyzers)
+
+    def _take_events(self, batch: Batch, skip: int, redelivered: bool) -> None:
         events, bad = self._decoder.decode(batch.body, skip)
         for body, reason in bad:
             self._bad(body, reason, batch.stream)
         self._learn_sources(events, batch.source)
+        if self._ahead is not None:
+            events = self._ahead.fresh(events, batch, skip, redelivered)
         self._dispatch(events, batch.stream)
 
     def _learn_sources(self, events: list[Event], source: str) -> None:
@@ -314,7 +369,7 @@ class Partition:
 
     def _bad(self, body: bytes, reason: str, stream: str) -> None:
         self.counts.bad += 1
-        self._dirty = True
+        self._dirty, self._settled = True, False
         self._keep(body, reason, stream)
 
     def _keep(self, body: bytes, reason: str, stream: str) -> None:

@@ -70,6 +70,11 @@ class Calendars:
         first = calendar.day_start_ms == 0
         return calendar.move(ts) and not first
 
+    @property
+    def moved(self) -> bool:
+        """Whether one has moved since `cells` was called last."""
+        return any(calendar.moved for calendar in self._named.values())
+
     def cells(self) -> Iterator[tuple[str, bytes]]:
         """Yield (name, checkpoint cell) of the calendars that moved since the last call."""
         for name, calendar in self._named.items():

@@ -17,6 +17,7 @@ import structlog
 from mdc import keys
 from mdc.connect import AWAY, CacheRefused, CacheUnavailable, check_cache, open_cache, unavailable
 from mdc.documents import decode_doc
+from mdc.interest import Interest
 from mdc.writer import Writer
 from mdp import roster
 from mdp.flusher import Flusher
@@ -63,6 +64,7 @@ class Worker:
         self._reference: Reference = read_reference(settings.reference)
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
+        self._interest = Interest(redis)
         self._tenure = Tenure()
         self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows)
         self._epoch = ""
@@ -147,6 +149,9 @@ class Worker:
                 break  # the leases are due; what is left follows after the next beat
         if share.surplus:
             await self._hand_over(sorted(self.owned)[-share.surplus :])
+        for number, watched in (await self._interest.read(self.owned)).items():
+            if number in self.owned:
+                self.owned[number].partition.watched = watched
         await self._tell()
 
     async def _ask(self, hears: bool) -> Share:
@@ -247,6 +252,7 @@ class Worker:
             heard[batch.source] = clock.mono_ns()
             taken[batch.stream] = taken.get(batch.stream, 0) + 1
             if taken[batch.stream] >= early:
+                owned.due_ns = 0
                 self._flusher.now.set()  # or the queue stands still until the next flush acknowledges
 
         queues = queues_of(partition.number)

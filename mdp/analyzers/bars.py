@@ -174,7 +174,7 @@ class BarsAnalyzer(Analyzer):
             self._announce = False
             self._out.announce()
         encode, checkpoint, kind = self._encode, flush.checkpoint, self._kind
-        for symbol in self._changed:
+        for symbol in flush.take(self._changed):
             series = self._series[symbol]
             if series.corrected or series.stored < len(series.closed):
                 self._store(flush, symbol, series)
@@ -186,7 +186,6 @@ class BarsAnalyzer(Analyzer):
             write(symbol, max(bar.close_ts, bar.start), encode(data))
             cell = Cell(self._out.seq(symbol), bar, series.stored, series.number, series.revision, series.from_trades)
             checkpoint += (f"{kind}:{symbol}", encode(cell))
-        self._changed.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         closed: dict[str, list[Bar]] = {}

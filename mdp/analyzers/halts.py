@@ -68,12 +68,11 @@ class HaltsAnalyzer(Analyzer):
         if self._announce:
             self._announce = False
             self._out.announce()
-        for symbol in self._changed:
+        for symbol in flush.take(self._changed):
             data = self._halts[symbol]
             body = self._encode(data)
             write(symbol, data.ts, body)
             flush.checkpoint += (f"halts:{symbol}", b"[%d,%b]" % (self._out.seq(symbol), body))
-        self._changed.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:

@@ -69,6 +69,7 @@ class QuoteAnalyzer(Analyzer):
     def __init__(self, reference: Reference) -> None:
         self.quotes: dict[str, QuoteData] = {}
         self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
+        self.unranked: set[str] = set()  # symbols whose trades or totals changed; who ranks them takes them out
         self._totals: dict[str, Totals] = {}
         self._reference = reference
         self._calendars = Calendars()
@@ -179,11 +180,15 @@ class QuoteAnalyzer(Analyzer):
             self._announce = False
             out.announce()
         quotes, totals, checkpoint = self.quotes, self._totals, flush.checkpoint
-        self.rounds += bool(self._traded)
-        for symbol in self._traded:
+        changed = flush.chosen(self._changed | self._traded)
+        flush.take(self._changed)
+        traded = flush.take(self._traded)
+        self.rounds += bool(traded)
+        self.unranked.update(traded)
+        for symbol in traded:
             self._derive(quotes[symbol], totals[symbol], symbol)
         stocks, always = self._stocks.session, self._always.session
-        for symbol in self._changed | self._traded:
+        for symbol in changed:
             data, total = quotes[symbol], totals[symbol]
             data.session = always if total.continuous else stocks
             body = encode(data)
@@ -191,8 +196,6 @@ class QuoteAnalyzer(Analyzer):
             checkpoint += (f"quote:{symbol}", b"[%d,%b,%b]" % (out.seq(symbol), body, encode(total)))
         for name, cell_body in self._calendars.cells():
             checkpoint += (f"quote:{name}", cell_body)
-        self._changed.clear()
-        self._traded.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
@@ -201,7 +204,12 @@ class QuoteAnalyzer(Analyzer):
             cell = self._cell.decode(body)
             self.quotes[symbol] = cell.data
             self._totals[symbol] = cell.totals
+            self.unranked.add(symbol)
             self._out.restore(symbol, cell.seq)
+
+    @property
+    def moved(self) -> bool:
+        return self._calendars.moved
 
     def resume(self, symbol: str, seq: int) -> None:
         self._out.restore(symbol, seq)

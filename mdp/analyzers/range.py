@@ -68,13 +68,16 @@ class RangeAnalyzer(Analyzer):
         self._calendars.now_ms = now_ms
 
     def collect(self, flush: Flush) -> None:
-        if self._waiting:
+        if self._waiting and flush.only is None:
             self._alert_due(flush)
-        for symbol in self._changed:
+        for symbol in flush.take(self._changed):
             flush.checkpoint += (f"range:{symbol}", self._encode(self._extremes[symbol]))
-        self._changed.clear()
         for name, cell in self._calendars.cells():
             flush.checkpoint += (f"range:{name}", cell)
+
+    @property
+    def moved(self) -> bool:
+        return self._calendars.moved
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
