@@ -54,6 +54,7 @@ class Reader:
         self._interest = Interest(self._redis)
         self._news: set[str] = set()  # channels watched since the processors were told last
         self._tell = asyncio.Event()
+        self.renewals = 0  # how often everything that is watched was told
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -153,6 +154,7 @@ class Reader:
             news, self._news = self._news, set()
             with contextlib.suppress(CacheUnavailable):  # the next renewal says it again
                 await self._interest.tell(self._by_partition(self._watched if whole else news))
+                self.renewals += whole
             await asyncio.sleep(TELL_PAUSE_S)
 
     def _by_partition(self, channels: Iterable[str]) -> dict[int, list[str]]:
