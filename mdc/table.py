@@ -21,7 +21,7 @@ KEYS = (
     (keys.EPOCH, "string", "", "id of this life of the cache: another one means that it was emptied or rolled back"),
     (keys.SERVER, "string", "", "`run_id` of the server process of this life: a restart or fail-over begins a new one"),
     (keys.PARTITIONS, "string", "", "how many partitions the writers use"),
-    (keys.watched("{partition}"), "sorted set", "watched", "symbol that a data service watches → when that ends (ms)"),
+    ("watched:{partition}", "sorted set", "watched", "symbol that a data service watches → when that ends (ms)"),
     ("lease:partition:{partition}", "hash", "lease", "`holder`, `epoch` of who owns a partition"),
     ("fence:partition:{partition}", "string", "", "grows with every change of owner; an older number writes nothing"),
     ("mdp:workers", "sorted set", "", "worker → when its membership ends (ms)"),

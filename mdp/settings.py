@@ -18,7 +18,7 @@ class MdpSettings(ComponentSettings):
     analyzers: str = Field(DEFAULT, validation_alias="MDP_ANALYZERS", description="comma-separated, see mdp/README.md")
     flush_ms: int = Field(50, ge=5, le=5_000, validation_alias="MDP_FLUSH_MS", description="pause between flushes at low load")
     flush_all_ms: int = Field(
-        250, ge=5, le=2_000, validation_alias="MDP_FLUSH_ALL_MS", description="as often also what nobody watches is flushed"
+        500, ge=5, le=2_000, validation_alias="MDP_FLUSH_ALL_MS", description="as often also what nobody watches is flushed"
     )
     flush_ms_max: int = Field(400, ge=5, le=10_000, validation_alias="MDP_FLUSH_MS_MAX", description="the same under full load")
     prefetch: int = Field(64, ge=1, le=10_000, validation_alias="MDP_PREFETCH", description="unacknowledged batches a queue")
