@@ -1,4 +1,4 @@
-"""The hub's requests in, carried out on the cache; documents, snapshots and lists of channels out.
+"""Carries out the hub's requests on the cache and brings it documents, snapshots and lists of channels.
 
 Invariant: at most `READS_AT_ONCE` reads are on the way and each has a deadline, so a cache that hangs costs waiting clients
 two seconds and never memory without bound (the hub has one read a channel).
@@ -125,8 +125,11 @@ class Upstream:
         self.carry_out()
 
     async def _snapshot(self, channel: str, limit: int | None) -> Snapshot | None:
-        async with self._room:
-            return await asyncio.wait_for(self._reader.snapshot(channel, limit), self._timeout_s)
+        async with self._room, asyncio.timeout(self._timeout_s):
+            try:
+                return await self._reader.snapshot(channel, limit)
+            except CacheUnavailable:  # an idle connection that died while the cache was away fails once: the next one is new
+                return await self._reader.snapshot(channel, limit)
 
     async def fetch(self, channel: str, limit: int | None) -> Snapshot | None:
         """Read a snapshot for a get, shared by all who ask meanwhile.  Raises: one of FAILURES."""

@@ -239,14 +239,14 @@ async def test_staleness_is_told_and_taken_back(wds: Server, publisher: Publishe
     await publisher.publish("quote:A", QUOTE)
     talk = await Talk.to(wds.port, token())
     await talk.ask(op="sub", ch=["quote:A"])
-    publisher.start_beat({"listener": {"state": "refused"}, "ts": 0}, 0.05)
+    publisher.start_beat({"sources": {"s": {"state": "refused"}}, "ts": 0}, 0.05)
     assert (await talk.find(t="status", ch="quote:A"))["reason"] == "feed refused"
     second = await Talk.to(wds.port, token())
     await second.ask(op="sub", ch=["quote:A"])
     assert (await second.find(t="status"))["state"] == "stale"
     publisher.start_beat(every_s=0.05)
     assert (await talk.find(t="status", state="live"))["ch"] == "quote:A"
-    publisher.start_beat({"listener": {"state": "ended"}, "ts": 0}, 0.05)
+    publisher.start_beat({"sources": {"s": {"state": "ended"}}, "ts": 0}, 0.05)
     assert (await talk.find(t="status", state="closed"))["reason"] == "replay ended"
     assert wds.ready() == []
     await talk.close()
