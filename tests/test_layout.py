@@ -46,6 +46,7 @@ SHELLS: dict[str, str] = {
     "service/clock.py": "the one place that reads the machine's clocks",
     "service/lease.py": "draws the holder's name",
     "service/run.py": "signals, event loop, waiting",
+    "service/tasks.py": "starts and watches tasks",
     "service/settings.py": "reads the environment and makes secret files",
     "mdq/broker_memory.py": "timers of the event loop for the TTL",
     "mdq/broker_rabbit.py": "the AMQP connection",
