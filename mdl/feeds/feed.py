@@ -1,4 +1,4 @@
-"""A market's frames in, `Frame`s out: the one contract all feeds obey; a feed never looks inside what it passes on."""
+"""The one contract that all feeds obey: a feed passes on what arrives and never changes it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Feed(Protocol):
 
     `lossless` feeds wait while the listener has no room; `patient` ones, whose source keeps what we do not ask for, also while
     the broker is away; the others are never slowed. `market` and `subscriptions` say
-    what is asked of the source; `state` and `reason` how it stands; `reconnects` and `malformed` count since the start.
+    what is asked of the source; `state` and `reason` how it stands, `ailing` what of its data does not flow although it is live
+    (empty: nothing); `reconnects` and `malformed` count since the start, `dropped_frames` also holes of unknown size.
     """
 
     name: str
@@ -40,6 +41,9 @@ class Feed(Protocol):
     reason: str
     reconnects: int
     dropped_frames: int
+
+    @property
+    def ailing(self) -> str: ...
 
     @property
     def malformed(self) -> int: ...

@@ -1,7 +1,7 @@
-"""Several feeds in, one that looks like a feed out: the parts run at once, each connects again by itself.
+"""Runs several feeds at once and looks like one; each part reconnects by itself.
 
-A group of one says exactly what its part says. Of several, one that is live makes the group live; those that are not are
-named in `reason` and `ailing`.
+A group of one says exactly what its part says. Of several, one that is live makes the group live; those that are not, or are
+live without some of their data, are named in `reason` and `ailing`.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ class FeedGroup:
     def reason(self) -> str:
         if len(self.parts) == 1:
             return self.parts[0].reason
-        return "; ".join(f"{part.name} {part.state}: {part.reason}" for part in self.parts if part.state != "live")
+        return "; ".join(f"{part.name} {part.state}: {part.reason}" for part in self.parts if part.state != "live" or part.reason)
 
     @property
     def ailing(self) -> list[str]:
-        """What to tell of parts that have failed while the group goes on; a part that has ended has not failed."""
+        """What to tell of parts that fail, wholly or in part, while the group goes on; a part that has ended has not failed."""
         if self.state != "live":
             return []
         failed = [part for part in self.parts if part.state not in ("live", "ended")]
-        return [f"feed {part.name} {part.state}: {part.reason}" for part in failed]
+        told = [f"feed {part.name} {part.state}: {part.reason}" for part in failed]
+        return told + [f"feed {part.name}: {part.ailing}" for part in self.parts if part.state == "live" and part.ailing]
 
     @property
     def reconnects(self) -> int:

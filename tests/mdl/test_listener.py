@@ -136,6 +136,21 @@ async def test_malformed_frames_are_counted_and_the_feed_goes_on(start: Start, t
     assert listener.facts()["malformed"] == 3
 
 
+async def test_a_tape_deleted_in_the_middle_of_a_folder_does_not_end_the_replay(start: Start, tmp_path: Path, name: str) -> None:
+    """The listener plays the next file, and the status event says what is missing."""
+    event = '[{"ev":"T","sym":"A","t":%d}]\n'
+    for number in range(3):
+        (tmp_path / f"tape-{number}.ndjson").write_text(event % 1_700_000_000_000 + event % 1_700_000_000_500)
+    listener = await start(f"memory://{name}", feed="replay", tape=str(tmp_path), speed="1")
+    await until(lambda: listener.intake.router.events == 1)
+    (tmp_path / "tape-1.ndjson").unlink()
+    await until(lambda: listener.session.state == "ended")
+    assert listener.intake.router.events == 4
+    facts = listener.facts()
+    assert facts["feed_dropped_frames"] == 1
+    assert "tape-1.ndjson could not be played" in facts["reason"]
+
+
 async def test_a_missing_tape_ends_the_process_with_its_name(start: Start, name: str) -> None:
     """Not a retry loop."""
     settings = MdlSettings(feed="replay", tape="nowhere.ndjson", admin_port=0, admin_token=TOKEN, mdq_url=f"memory://{name}")

@@ -23,9 +23,9 @@ class Source:
     lossless = patient = False
 
     def __init__(
-        self, name: str, state: State = "live", reason: str = "", frames: int = 0, error: Exception | None = None
+        self, name: str, state: State = "live", reason: str = "", frames: int = 0, error: Exception | None = None, ailing: str = ""
     ) -> None:
-        self.name, self.state, self.reason = name, state, reason
+        self.name, self.state, self.reason, self.ailing = name, state, reason, ailing
         self.market, self.subscriptions = "stocks", ("*",)
         self.reconnects, self.malformed, self.dropped_frames = 1, 2, 3
         self.closed = False
@@ -68,11 +68,19 @@ async def test_a_group_of_one_is_that_one() -> None:
 )
 async def test_one_live_part_makes_the_group_live(states: tuple[State, State], state: State, ailing: int) -> None:
     """And those that are not are named."""
-    group = FeedGroup([Source(f"part{n}", s, f"because {n}") for n, s in enumerate(states)])
+    group = FeedGroup([Source(f"part{n}", s, "" if s == "live" else f"because {n}") for n, s in enumerate(states)])
     assert (group.name, group.state, len(group.ailing)) == ("part0+part1", state, ailing)
     assert (group.reconnects, group.malformed, group.dropped_frames) == (2, 4, 6)
     for number, one in enumerate(states):
         assert (f"part{number} {one}: because {number}" in group.reason) == (one != "live")
+
+
+async def test_a_live_part_without_some_of_its_data_is_named() -> None:
+    """The group stays live, and says what is missing."""
+    for others in ([], [Source("b")]):
+        group = FeedGroup([Source("a", "live", "Q.* is not authorized", ailing="Q.* is not authorized"), *others])
+        assert (group.state, group.ailing) == ("live", ["feed a: Q.* is not authorized"])
+        assert "Q.* is not authorized" in group.reason
 
 
 async def test_parts_run_at_once_and_end_by_themselves() -> None:
