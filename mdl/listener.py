@@ -26,6 +26,7 @@ from service.admin import AdminServer
 from service.errors import OperatorError
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
+from service.tasks import Tasks
 
 TICK_S = 0.1
 STATUS_S = 1.0
@@ -40,17 +41,17 @@ class Listener:
     def __init__(self, settings: MdlSettings, broker: Broker) -> None:
         self.settings = settings
         self.broker = broker
+        self.tasks = Tasks("mdl", lambda _: None)  # `_work` looks at it, ten times a second
         measured = MeasuredBroker(broker)
         self.publisher = Publisher(cast(Broker, measured), settings.mdq_partitions)
         self.intake = Intake(FrameBuffer(settings.buffer_bytes, settings.buffer_age_ms), self.publisher, measured)
         self.recorder = Recorder(settings.record_dir, _bounds(settings))
-        self.session = FeedSession(settings, self.intake, self.recorder, self._open_lease)
+        self.session = FeedSession(settings, self.intake, self.recorder, self._open_lease, self.tasks)
         self.pulse = Pulse()
         self.admin = AdminServer(
             "mdl", settings.admin_host, settings.admin_port, admin_token(settings), self.unready, routes(self)
         )  # fmt: skip
         self._redis: Redis | None = None
-        self._tasks: list[asyncio.Task[Any]] = []
 
     async def run(self, shutdown: Shutdown) -> None:
         """Run until asked to stop, then drain.  Raises: OperatorError when the feed or the broker cannot be used at all."""
@@ -73,18 +74,14 @@ class Listener:
     async def _work(self, shutdown: Shutdown) -> None:
         if self.settings.record:
             self.start_recording()
-        self._tasks = [asyncio.create_task(body) for body in (self.intake.route(), self.intake.watch_progress(), self._beat())]
+        for name, body in (("route", self.intake.route()), ("progress", self.intake.watch_progress()), ("beat", self._beat())):
+            self.tasks.start(name, body)
         await self.session.start()
-        stopping = asyncio.create_task(shutdown.wait())
         try:
-            while not stopping.done():
-                await asyncio.wait({stopping, *self._tasks}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
-                for task in self._tasks:
-                    if task.done():
-                        task.result()  # a broken hot path ends the process: it restarts clean
+            while not await shutdown.sleep(TICK_S):
+                self.tasks.check()  # a broken hot path or feed ends the process: it restarts clean
                 self._check_start()
         finally:
-            stopping.cancel()
             await self._drain()
 
     def start_recording(self) -> None:
@@ -107,9 +104,7 @@ class Listener:
         deadline_s = time.monotonic() + DRAIN_S
         while not self.intake.idle and not self.intake.lossless and time.monotonic() < deadline_s:  # noqa: ASYNC110  # once a life
             await asyncio.sleep(0.01)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.tasks.close()
         self.tell_state()
         await self.publisher.close(DRAIN_S)
         await asyncio.to_thread(self.recorder.stop)
@@ -165,6 +160,8 @@ class Listener:
         if session.state not in ("live", "standby"):
             reasons.append(f"feed {session.state}: {session.reason}")
         reasons += session.ailing
+        if self.recorder.reason:
+            reasons.append(self.recorder.reason)
         if self.intake.waiting_for:
             reasons.append(f"the replay waits for {self.intake.waiting_for}")
         age_ms = self.intake.buffer.age_ms(time.time_ns())

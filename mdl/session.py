@@ -20,6 +20,7 @@ from mdl.lease import MarketLease
 from mdl.settings import MdlSettings
 from mdl.tapes.recorder import Recorder
 from service.errors import OperatorError
+from service.tasks import Tasks
 
 POLL_S = 0.1  # how soon a lost lease or a changed key file is noticed
 STOP_S_MAX = 4.0
@@ -31,9 +32,11 @@ class FeedSession:
     """What the operator wants (`settings`, started or stopped) and what runs. `open_lease` makes the lease of a market."""
 
     def __init__(
-        self, settings: MdlSettings, intake: Intake, recorder: Recorder, open_lease: Callable[[MdlSettings], MarketLease | None]
-    ) -> None:
+        self, settings: MdlSettings, intake: Intake, recorder: Recorder,
+        open_lease: Callable[[MdlSettings], MarketLease | None], tasks: Tasks,
+    ) -> None:  # fmt: skip
         self.settings = settings
+        self._tasks = tasks
         self.feed: FeedGroup | None = None
         self.lease: MarketLease | None = None
         self.failure: OperatorError | None = None  # why the feed of `settings` cannot even be opened
@@ -86,7 +89,7 @@ class FeedSession:
         async with self._changing:
             if not self.running:
                 self._say("connecting", "starting")
-                self._task = asyncio.create_task(self._run())
+                self._task = self._tasks.start("feed", self._run(), ends=True)
 
     async def stop(self) -> None:
         """Stop the feed and give the vendor's connection and the lease back."""
@@ -101,7 +104,7 @@ class FeedSession:
             await self._stop()
             self.settings, self.failure, self.changed = settings, None, True
             self._say("connecting", "starting")
-            self._task = asyncio.create_task(self._run())
+            self._task = self._tasks.start("feed", self._run(), ends=True)
 
     async def _stop(self) -> None:
         if self._task is not None:
@@ -157,6 +160,8 @@ class FeedSession:
             await asyncio.wait({receiving, losing}, return_when=asyncio.FIRST_COMPLETED)
             if receiving.done():
                 receiving.result()
+            elif losing.done():
+                losing.result()
             return receiving.done()
         finally:
             losing.cancel()

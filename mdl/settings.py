@@ -1,4 +1,4 @@
-"""The environment in, the listener's and the vendor server's frozen settings out; every field with its unit and default."""
+"""Reads the listener's and the vendor server's settings from the environment; every field with its unit and default."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ class MdlSettings(ComponentSettings):
         "", validation_alias="MDL_MASSIVE_URL", description="ws:// or wss:// of another server; empty = vendor"
     )
     massive_open_timeout_s: float = Field(10, gt=0, validation_alias="MDL_OPEN_TIMEOUT_S", description="connected and let in, s")
+
+    silence_s: float = Field(
+        30, ge=0, le=3600, validation_alias="MDL_SILENCE_S",
+        description="without data from the vendor for so long while its market trades we are unready, s; 0 = never",
+    )  # fmt: skip
 
     tape: str = Field("", validation_alias="MDL_TAPE", description="recorded file, folder or pattern for the replay")
     speed: str = Field(
@@ -179,7 +184,10 @@ class VendorSettings(MdlSettings):
 
     host: str = Field("127.0.0.1", validation_alias="MDL_VENDOR_HOST", description="address it listens on")
     port: int = Field(8700, ge=0, le=65535, validation_alias="MDL_VENDOR_PORT", description="0 = a free one")
-    keys: str = Field("demo-key", min_length=1, validation_alias="MDL_VENDOR_KEYS", description="accepted API keys, with commas")
+    keys: str = Field(
+        "demo-key", min_length=1, validation_alias="MDL_VENDOR_KEYS",
+        description="accepted API keys, with commas; key:T+AM is one whose plan has only these kinds of events",
+    )  # fmt: skip
     vendor_admin_port: int = Field(9106, ge=0, le=65535, validation_alias="MDL_VENDOR_ADMIN_PORT", description="faults, health")
     client_bytes: int = Field(
         16 * 1024 * 1024, ge=65_536, validation_alias="MDL_VENDOR_CLIENT_BYTES", description="unsent bytes that cut a slow reader"
@@ -188,5 +196,7 @@ class VendorSettings(MdlSettings):
     auth_s: float = Field(10, gt=0, validation_alias="MDL_VENDOR_AUTH_S", description="time a client has to authenticate, s")
 
     @property
-    def key_set(self) -> frozenset[str]:
-        return frozenset(key.strip() for key in self.keys.split(",") if key.strip())
+    def plans(self) -> dict[str, frozenset[str] | None]:
+        """The accepted keys and the kinds of events that each may subscribe to; None = all."""
+        entries = (entry.strip().partition(":") for entry in self.keys.split(",") if entry.strip())
+        return {key: frozenset(kinds.split("+")) if kinds else None for key, _, kinds in entries}

@@ -1,4 +1,4 @@
-"""Settings in, the feeds they describe out. The only place that knows all kinds."""
+"""Makes the feeds that the settings describe; the only place that knows all kinds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def open_feed(settings: MdlSettings, kind: str) -> Feed:
 
     return MassiveFeed(
         read_key(settings), settings.market, settings.topics, settings.delayed, settings.massive_url,
-        settings.massive_open_timeout_s,
+        settings.massive_open_timeout_s, silence_s=settings.silence_s,
     )  # fmt: skip
 
 

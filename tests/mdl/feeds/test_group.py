@@ -23,7 +23,13 @@ class Source:
     lossless = patient = False
 
     def __init__(
-        self, name: str, state: State = "live", reason: str = "", frames: int = 0, error: Exception | None = None, ailing: str = ""
+        self,
+        name: str,
+        state: State = "live",
+        reason: str = "",
+        frames: int = 0,
+        error: Exception | None = None,
+        ailing: str = "",
     ) -> None:
         self.name, self.state, self.reason, self.ailing = name, state, reason, ailing
         self.market, self.subscriptions = "stocks", ("*",)
