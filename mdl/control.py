@@ -1,4 +1,4 @@
-"""Operators' requests in, the feed and the recording changed out; what is not valid is refused with a 400 that says why."""
+"""Lets operators change the feed and the recording; what is not valid is refused with a 400 that says why."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
+from mdl.credentials import with_credentials
 from mdl.feeds.group import FeedGroup
 from mdl.feeds.replay import ReplayFeed
 from mdl.settings import MdlSettings
@@ -41,6 +42,7 @@ class Change(Struct, forbid_unknown_fields=True):
     quotes: float | UnsetType = UNSET
     session: str | UnsetType = UNSET
     engine_url: str | UnsetType = UNSET
+    engine_token: str | UnsetType = UNSET
 
 
 def routes(listener: Listener) -> list[ControllerRouterHandler]:
@@ -53,7 +55,7 @@ def routes(listener: Listener) -> list[ControllerRouterHandler]:
     @post("/feed", guards=[require_admin], status_code=200)
     async def change_feed(data: JSONBody[Change]) -> dict[str, Any]:
         try:
-            await listener.session.change(changed(listener.session.settings, data))
+            await listener.session.change(changed(listener.session.settings, data, listener.settings))
         except OperatorError as error:
             raise ClientException(error.what) from None
         return describe(listener)
@@ -84,8 +86,8 @@ def routes(listener: Listener) -> list[ControllerRouterHandler]:
     return [feed, change_feed, start_feed, stop_feed, start_recording, stop_recording]
 
 
-def changed(settings: MdlSettings, change: Change) -> MdlSettings:
-    """Return the settings with the change in them, checked as at start-up.  Raises: OperatorError."""
+def changed(settings: MdlSettings, change: Change, start: MdlSettings) -> MdlSettings:
+    """Return the settings with the change in them, checked as those of the `start`.  Raises: OperatorError."""
     given = {name: value for name, value in asdict(change).items() if value is not UNSET}
     if isinstance(given.get("subscriptions"), list):
         given["subscriptions"] = ",".join(given["subscriptions"])
@@ -93,7 +95,7 @@ def changed(settings: MdlSettings, change: Change) -> MdlSettings:
         given["speed"] = f"{given['speed']:g}"
     if "market" in given and "subscriptions" not in given and given["market"] != settings.market:
         given["subscriptions"] = ""  # those of the old market mean nothing in the new one
-    return load(type(settings), **(settings.model_dump() | given))
+    return load(type(settings), **(settings.model_dump() | with_credentials(given, settings, start)))
 
 
 def describe(listener: Listener) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from service.settings import ComponentSettings, check_url
+from mdl.address import exposed
+from service.settings import ComponentSettings, check_url, hide_password
 
 FEEDS = ("massive", "replay", "simulator", "engine")
 Market = Literal[
@@ -156,6 +157,17 @@ class MdlSettings(ComponentSettings):
             raise ValueError("a replay at MDL_SPEED=max waits for the processors: beside other feeds MDL_SPEED is a number")
         return self
 
+    @model_validator(mode="after")
+    def _no_secret_in_clear(self) -> MdlSettings:
+        key = self.api_key.get_secret_value() or self.api_key_file
+        for secret, name, url, what in (
+            (key, "MDL_MASSIVE_URL", self.massive_url, "the vendor's key in clear: write wss://"),
+            (self.engine_token.get_secret_value(), "MDL_ENGINE_URL", self.engine_url, "the exchange's token in clear: write https://"),
+        ):  # fmt: skip
+            if secret and url and exposed(url):
+                raise ValueError(f"{name}={hide_password(url)} would send {what}, or use a loopback address")
+        return self
+
     @property
     def feeds(self) -> tuple[str, ...]:
         """The feeds that run at once."""
@@ -175,7 +187,7 @@ class MdlSettings(ComponentSettings):
 
 RUNTIME = (
     "feed", "market", "subscriptions", "delayed", "api_key", "massive_url",
-    "tape", "speed", "loop", "symbols", "rate", "seed", "quotes", "session", "engine_url",
+    "tape", "speed", "loop", "symbols", "rate", "seed", "quotes", "session", "engine_url", "engine_token",
 )  # fmt: skip
 
 

@@ -38,9 +38,11 @@ class Feed(Protocol):
     lossless: bool
     patient: bool
     state: State
-    reason: str
     reconnects: int
     dropped_frames: int
+
+    @property
+    def reason(self) -> str: ...
 
     @property
     def ailing(self) -> str: ...
