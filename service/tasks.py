@@ -77,7 +77,7 @@ class Tasks:
         if error is None and ends:
             return
         fault = error if isinstance(error, OperatorError) else TaskEnded(f"{self.owner} {name}", error)
-        log.error("task_ended", owner=self.owner, task=name, reason=str(fault), exc_info=error)
+        log.error("task_ended", owner=self.owner, task=name, reason=str(fault), exc_info=None if fault is error else error)
         if len(self.faults) < FAULTS_MAX:
             self.faults.append(fault)
         on_fault(fault)
