@@ -12,7 +12,7 @@ from mdl.feeds.simulator import SimulatorFeed
 from mdl.settings import VendorSettings
 from mdl.simulation.market import Simulator
 from mdl.vendor.stand_in import VendorServer
-from tests.mdl.rig import Start, call
+from tests.mdl.rig import Start, call, only
 from tests.waiting import until
 
 
@@ -32,15 +32,15 @@ async def test_a_subscription_the_plan_lacks_is_named_and_the_others_flow(start:
         massive_url=f"ws://127.0.0.1:{vendor.port}", silence_s=0,
     )  # fmt: skip
     await until(lambda: listener.unready() == ["feed massive: the vendor refuses the subscription Q.*: not authorized"])
-    assert listener.facts()["state"] == "live"
-    assert "Q.*" in listener.facts()["reason"]
-    assert "Q.*" in (await call(listener, "GET", "/feed")).json()["reason"]
+    assert only(listener).facts()["state"] == "live"
+    assert "Q.*" in only(listener).facts()["reason"]
+    assert "Q.*" in (await call(listener, "GET", "/feed")).json()["sources"]["stocks"]["reason"]
     await until(lambda: any(client.session.wants.count == 2 for client in vendor.clients))
     vendor.broadcast('[{"ev":"T","sym":"A","t":1}]')
-    await until(lambda: listener.intake.router.events == 1)
+    await until(lambda: only(listener).intake.router.events == 1)
     assert (await call(listener, "POST", "/feed", {"api_key": "good"})).status_code == 200
     await until(lambda: not listener.unready())
-    assert listener.facts()["reason"] == ""
+    assert only(listener).facts()["reason"] == ""
 
 
 async def test_silence_while_the_market_trades_makes_us_unready_until_data_comes(
@@ -52,7 +52,7 @@ async def test_silence_while_the_market_trades_makes_us_unready_until_data_comes
         massive_url=f"ws://127.0.0.1:{vendor.port}",
     )  # fmt: skip
     await until(lambda: any("no data for" in reason for reason in listener.unready()))
-    assert "while the market is open" in listener.facts()["reason"]
+    assert "while the market is open" in only(listener).facts()["reason"]
     await until(lambda: any(client.session.wants.count == 4 for client in vendor.clients))
     heard = asyncio.Event()
 
@@ -72,7 +72,7 @@ async def test_silence_while_the_market_trades_makes_us_unready_until_data_comes
 async def test_a_simulator_that_was_asked_to_be_silent_is_ready(start: Start, name: str, settings: dict[str, object]) -> None:
     """Rate 0, and New York's night: silence is what was asked for."""
     listener = await start(f"memory://{name}", feed="simulator", silence_s=0.05, **settings)
-    await until(lambda: listener.session.state == "live")
+    await until(lambda: only(listener).session.state == "live")
     began_s = time.monotonic()
     await until(lambda: listener.unready() or time.monotonic() - began_s > 0.2)  # four times the limit
     assert listener.unready() == []
