@@ -1,4 +1,4 @@
-"""A rate in, the simulator's frames at that rate out: a vendor that never sleeps, never slowed by what stands behind it."""
+"""Sends the simulator's frames at a given rate, never slowed by what stands behind it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class SimulatorFeed:
     """`events_s` 0 is a market in which nothing happens."""
 
     lossless = patient = False
+    ailing = ""  # a market in which nothing happens was asked for
 
     def __init__(self, simulator: Simulator, events_s: float, market: str = "stocks") -> None:
         self.name = "simulator"
