@@ -20,6 +20,9 @@ import redis
 from tests.servers import RabbitMQ, Redis, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
+# A benchmark may run another revision's components with this revision's measuring code (tests/bench/compare.py).
+TREE = Path(os.environ.get("BENCH_TREE", ROOT))
+PYTHON = os.environ.get("BENCH_PYTHON", sys.executable)
 READY_S_MAX = 30
 
 
@@ -47,8 +50,8 @@ class Stack:
         settings = {key: str(value) for key, value in env.items()}
         with (self.folder / f"{name}.log").open("ab") as out:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *module.split()],
-                cwd=ROOT,
+                [PYTHON, "-m", *module.split()],
+                cwd=TREE,
                 env={**os.environ, **shared, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
