@@ -68,7 +68,7 @@ class ReplayGate:
         for progress in reports:
             for partition in progress.partitions:
                 self._heard_ns[partition] = now_ns
-            for stream, partition, position in progress.positions:
+            for _, stream, partition, position in progress.positions:
                 if position.epoch == self._epoch:
                     key = (stream, partition)
                     self._safe[key] = max(position.seq, self._safe.get(key, 0))

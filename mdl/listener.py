@@ -41,7 +41,7 @@ class Listener:
         self.settings = settings
         self.broker = broker
         measured = MeasuredBroker(broker)
-        self.publisher = Publisher(cast(Broker, measured), settings.mdq_partitions)
+        self.publisher = Publisher(cast(Broker, measured), settings.mdq_partitions, settings.feeds[0])
         self.intake = Intake(FrameBuffer(settings.buffer_bytes, settings.buffer_age_ms), self.publisher, measured)
         self.recorder = Recorder(settings.record_dir, _bounds(settings))
         self.session = FeedSession(settings, self.intake, self.recorder, self._open_lease)

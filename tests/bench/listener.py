@@ -85,7 +85,7 @@ async def publish(url: str, frames: list[bytes]) -> float:
     broker = open_broker(url, "bench")
     await broker.connect()
     measured: Any = MeasuredBroker(broker)
-    publisher = Publisher(measured, PARTITIONS)
+    publisher = Publisher(measured, PARTITIONS, "bench")
     publisher.lossless = True  # nothing may be lost, or the figure lies
     await publisher.start()
     intake = Intake(FrameBuffer(64 * 1024 * 1024, 10_000), publisher, measured)

@@ -76,7 +76,9 @@ class Processor:
     async def _report(self) -> None:
         await self.broker.declare([progress_queue()])
         for seq in range(1_000_000):
-            positions = [(stream, p, Position(self._epoch, expected)) for (stream, p), expected in self._expected.items()]
+            positions = [
+                ("replay", stream, p, Position(self._epoch, expected)) for (stream, p), expected in self._expected.items()
+            ]
             self.broker.publish(to_batch(Progress("test", list(range(PARTITIONS)), positions), seq, 0))
             await asyncio.sleep(0.05)
 

@@ -11,7 +11,7 @@ S = 1_000_000_000
 
 
 def report(*positions: tuple[str, int, int], partitions: tuple[int, ...] = (0, 3), epoch: str = "e") -> list[Progress]:
-    return [Progress("w", list(partitions), [(stream, p, Position(epoch, seq)) for stream, p, seq in positions])]
+    return [Progress("w", list(partitions), [("s", stream, p, Position(epoch, seq)) for stream, p, seq in positions])]
 
 
 def test_nothing_passes_to_a_partition_nobody_reads() -> None:

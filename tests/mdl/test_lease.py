@@ -82,7 +82,7 @@ async def test_a_standby_takes_over_when_the_holder_dies(redis: Any) -> None:
     await until(lambda: second.held)
     assert not first.held
     assert time.monotonic() - died_s < 2 * TTL_MS / 1000
-    assert second.epoch == first.epoch + 1
+    assert second.epoch > first.epoch
     await second.stop()
 
 
