@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.bench.__main__ import ROOT, machine, names, result
 
-OUTSIDE = ("latency", "pipeline", "soak", "steady")  # environment, ports and /proc are all they need of the components
+OUTSIDE = ("latency", "local", "pipeline", "soak", "steady")  # environment, ports and /proc are all they need of the components
 USUAL = "pipeline,listener,steady,fanout"
 LOCK = "requirements.lock"
 

@@ -50,7 +50,7 @@ def measure(running: Stack, rate: int, symbols: int, seconds: float) -> None:
     running.start("mdl", "mdl", MDL_FEED="simulator", MDL_SYMBOLS=symbols, MDL_RATE=rate, MDL_SEED=7)
     running.wait("flow", lambda: running.counts()["events"] > 2 * rate, 60)
     before = running.counts()
-    with Window(running) as window:
+    with Window(running.pids(), running.folder) as window:
         ages = asyncio.run(watch(running, port, busiest(running, symbols), seconds))
     after = running.counts()
     lost = after["expired"] + after["dropped"] - before["expired"] - before["dropped"]

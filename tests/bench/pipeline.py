@@ -45,7 +45,7 @@ def measure(running: Stack, symbols: int, events: int, workers: int) -> None:
     running.wait("partitions owned", lambda: len(running.owners()) == 8)
     running.start("mdl", "mdl", MDL_FEED="replay", MDL_TAPE=tape, MDL_SPEED="max", MDL_LEASE="off")
     running.wait("first events", lambda: running.counts()["events"] > 0, pause_s=0.002)
-    with Window(running) as window:
+    with Window(running.pids(), running.folder) as window:
         first = running.counts()["events"]
         running.wait("all events", lambda: settled(running) >= total, seconds=60 + events / 20_000)
     counts = running.counts()

@@ -68,7 +68,7 @@ def measure(running: Stack, port: int, seconds: float, workload: str) -> None:
     """Look on as a client does for `seconds` and print what was seen and what it cost."""
     viewer = Viewer()
     counts, told = running.counts(), scrape(running)
-    with Window(running) as window:
+    with Window(running.pids(), running.folder) as window:
         asyncio.run(viewer.watch(port, mint_local(running.folder), ranked(running), seconds))
     after, told_after = running.counts(), scrape(running)
     events = after["events"] - counts["events"]

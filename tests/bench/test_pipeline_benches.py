@@ -11,6 +11,7 @@ import pytest
 from tests.stack import ROOT
 
 FIGURES = {
+    "local": {"cpu_pct", "cpu_pct_mdc", "cpu_pct_pipeline", "cpu_pct_bots", "cpu_pct_engine", "cpu_pct_wds", "cpu_pct_scp"},
     "pipeline": {"events_per_s", "cpu_us_per_event"},
     "latency": {"p50_ms", "p99_ms", "p999_ms", "histogram"},
     "steady": {"p50_ms", "p999_ms", "cpu_us_per_event", "cpu_us_per_event_rabbitmq", "events_per_batch", "flush_ms"},

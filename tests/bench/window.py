@@ -1,4 +1,4 @@
-"""Measures one stretch of a running stack: its seconds, the processor time of every process and, when asked, where that time went.
+"""Measures one stretch of running processes: its seconds, the processor time of every process and, when asked, where that time went.
 
 Invariant: everything is read from outside the processes (/proc, their stacks), so that one and the same code measures any revision.
 """
@@ -9,29 +9,34 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.bench import spy
-from tests.stack import Stack
+from tests.stack import cpu_s
 
 CLIENT = "client"  # the benchmark's own process: it makes load or looks on, and is no part of what is measured
+SERVERS = ("rabbitmq", "redis", "mdc")  # no Python in them to look into
 
 
 class Window:
-    """`with Window(running) as window: …`; then `seconds`, `cpu_s` by process and `figures(events)`."""
+    """`with Window(pids, folder) as window: …`; then `seconds`, `cpu_s` by process and `figures(events)`.
 
-    def __init__(self, running: Stack) -> None:
+    `pids` names the processes; what they start belongs to them. `folder` takes the profiler's files.
+    """
+
+    def __init__(self, pids: Mapping[str, int], folder: Path) -> None:
         self.seconds = 0.0
         self.cpu_s: dict[str, float] = {}
         self.others_pct = 0.0  # of a core: what others took from us meanwhile; above some ten the figures are theirs, too
-        self._running = running
+        self._pids = pids
+        self._folder = folder
         self._spies: dict[str, spy.Spy] = {}
 
     def __enter__(self) -> Window:
         if spy.asked():
-            pids = {name: process.pid for name, process in self._running.processes.items()}
-            self._spies = {name: spy.Spy(pid, self._running.folder / f"{name}.folded") for name, pid in pids.items()}
+            pythons = {name: pid for name, pid in self._pids.items() if name not in SERVERS}
+            self._spies = {name: spy.Spy(pid, self._folder / f"{name}.folded") for name, pid in pythons.items()}
         self._before, self._busy_s, self._began_s = self._cpu(), machine_busy_s(), time.monotonic()
         return self
 
@@ -54,7 +59,7 @@ class Window:
         yield "cpu_us_per_event", round(whole * 1e6 / events, 2)
 
     def _cpu(self) -> dict[str, float]:
-        return self._running.cpu_s() | {CLIENT: time.process_time()}
+        return {name: cpu_s(pid) for name, pid in self._pids.items()} | {CLIENT: time.process_time()}
 
 
 def machine_busy_s() -> float:
