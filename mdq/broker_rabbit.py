@@ -39,6 +39,7 @@ from mdq.rabbit_subscription import RabbitSubscription
 from mdq.topology import EXCHANGE, Queue
 from service.errors import OperatorError
 from service.run import backoff_s
+from service.tasks import Tasks
 
 HEARTBEAT_S = 5  # both sides; a peer that is silent for three of them is gone
 CONNECT_S = 10.0
@@ -98,7 +99,7 @@ class RabbitBroker:
         if self._link is None:
             await self._open()
         if self._keeper is None:
-            self._keeper = asyncio.create_task(self._keep_connected())
+            self._keeper = Tasks("rabbitmq").start("keeper", self._keep_connected())
 
     async def declare(self, queues: Sequence[Queue]) -> None:
         await self._declare_on(self._require(), queues)

@@ -28,7 +28,7 @@ end
 local function sure(command, key, ...)
   local answer = redis.pcall(command, key, ...)
   if type(answer) == 'table' and answer.err then
-    if not string.find(answer.err, 'WRONGTYPE') then error(answer.err) end
+    if not string.find(tostring(answer.err), 'WRONGTYPE') then error(answer.err) end
     call('DEL', key)
     return call(command, key, ...)
   end
