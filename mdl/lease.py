@@ -105,7 +105,8 @@ class MarketLease:
         self._tenure.denied()
         if held:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._lease.release(), self._every_s)
+                async with asyncio.timeout(self._every_s):
+                    await self._lease.release()
 
     async def ask(self) -> bool:
         """Ask once; return whether the lease is ours."""

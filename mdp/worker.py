@@ -245,7 +245,8 @@ class Worker:
         pause = least
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._flush_now.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._flush_now.wait()
             self._flush_now.clear()
             started = self._clock.mono_ns()
             try:

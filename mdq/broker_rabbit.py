@@ -214,7 +214,8 @@ class RabbitBroker:
     async def _watch(self, link: _Link) -> None:
         while not link.lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(link.lost.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await link.lost.wait()
             if link.confirm_age_s() > CONFIRM_S:
                 self._drop(link, f"nothing confirmed for {CONFIRM_S:.0f} s")
 

@@ -115,7 +115,8 @@ async def test_a_hung_node_is_not_ready(rabbitmq_server: RabbitMQ, emptied_serve
         assert not pending.done()
     finally:
         rabbitmq_server.thaw()
-    await asyncio.wait_for(pending, 5)
+    async with asyncio.timeout(5):
+        await pending
     assert broker.ready
     await broker.close()
 
@@ -134,7 +135,8 @@ async def test_a_memory_alarm_holds_batches_back(emptied_server: RabbitMQ) -> No
         await until(lambda: not broker.ready)
     finally:
         await asyncio.to_thread(emptied_server.control, "set_vm_memory_high_watermark", "0.4")
-    await asyncio.wait_for(asyncio.gather(*pending), 10)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*pending)
     await until(lambda: reader.seqs == [0, 1, 2, 3, 4])
     assert broker.ready
     await broker.close()

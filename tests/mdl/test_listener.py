@@ -140,4 +140,5 @@ async def test_a_missing_tape_ends_the_process_with_its_name(start: Start, name:
     """Not a retry loop."""
     settings = MdlSettings(feed="replay", tape="nowhere.ndjson", admin_port=0, admin_token=TOKEN, mdq_url=f"memory://{name}")
     with pytest.raises(OperatorError, match=r"nowhere\.ndjson"):
-        await asyncio.wait_for(run(settings, Shutdown()), 5)
+        async with asyncio.timeout(5):
+            await run(settings, Shutdown())
