@@ -57,7 +57,7 @@ class Reader:
     async def close(self) -> None:
         """Stop reading and close the connections."""
         while self._task is not None and not self._task.done():
-            self._task.cancel()  # again and again: Python 3.11 swallows a cancellation that meets an answer
+            self._task.cancel()  # again and again: fakeredis reads with asyncio.wait_for, which swallows one that meets an answer
             await asyncio.wait({self._task}, timeout=0.1)
         if self._pubsub is not None:
             with contextlib.suppress(*AWAY):
