@@ -184,7 +184,8 @@ class Local:
         while True:
             began_s = time.monotonic()
             await asyncio.sleep(PROGRESS_S if before else 1.0)
-            status = await ask(what.mdl_admin_port, "/feed", token)
+            answer = await ask(what.mdl_admin_port, "/feed", token)
+            status = next(iter(answer["sources"].values()), None) if answer else None
             if status is None:
                 continue
             events = int(status.get("received_events", 0))
@@ -194,7 +195,7 @@ class Local:
                 ended = True
                 continue
             ended = False
-            percent = status.get("source", {}).get("played_pct")
+            percent = status.get("settings", {}).get("played_pct")
             say(progress(events, max(0, events - before) / (time.monotonic() - began_s), percent))
             before = events
 

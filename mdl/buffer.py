@@ -1,4 +1,4 @@
-"""Frames in at the vendor's pace, frames out at ours: bounded in bytes and age, the oldest are dropped and counted.
+"""Holds frames between the vendor's pace and ours: bounded in bytes and age, the oldest are dropped and counted.
 
 Invariant: `bytes` is the sum of what is held and never exceeds `bytes_max` (a frame larger than that is itself dropped).
 """
@@ -25,6 +25,11 @@ class FrameBuffer:
 
     def __len__(self) -> int:
         return len(self._frames)
+
+    @property
+    def next_run(self) -> int:
+        """The run of the oldest frame.  Raises: IndexError when empty."""
+        return self._frames[0].run
 
     def push(self, frame: Frame) -> None:
         """Take a frame in; what no longer fits goes out at the old end."""

@@ -1,9 +1,10 @@
-"""Operators' requests in, the feed and the recording changed out; what is not valid is refused with a 400 that says why."""
+"""Lets operators see and change feeds and recordings over HTTP; what is not valid is refused with a 400 that says why."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from litestar import get, post
 from litestar.exceptions import ClientException
@@ -12,21 +13,39 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
-from mdl.feeds.group import FeedGroup
+from mdl.feeds.feed import Feed
 from mdl.feeds.replay import ReplayFeed
 from mdl.settings import MdlSettings
+from mdl.source import Source
 from service.admin import require_admin
 from service.errors import OperatorError
 from service.settings import load
 
-if TYPE_CHECKING:
-    from mdl.listener import Listener
+
+class Controlled(Protocol):
+    """What the routes need of a listener."""
+
+    settings: MdlSettings
+
+    @property
+    def sources(self) -> Mapping[str, Source]: ...
+
+    async def change(self, settings: MdlSettings) -> None: ...
+
+    async def start_feeds(self) -> None: ...
+
+    async def stop_feeds(self) -> None: ...
+
+    def start_recording(self) -> None: ...
+
+    def stop_recording(self) -> None: ...
 
 
 class Change(Struct, forbid_unknown_fields=True):
     """What may be changed while running; what is not given stays as it is."""
 
     feed: str | UnsetType = UNSET
+    source: str | UnsetType = UNSET
     market: str | UnsetType = UNSET
     subscriptions: str | list[str] | UnsetType = UNSET
     delayed: bool | UnsetType = UNSET
@@ -43,7 +62,7 @@ class Change(Struct, forbid_unknown_fields=True):
     engine_url: str | UnsetType = UNSET
 
 
-def routes(listener: Listener) -> list[ControllerRouterHandler]:
+def routes(listener: Controlled) -> list[ControllerRouterHandler]:
     """Return the admin port's handlers of one listener."""
 
     @get("/feed", sync_to_thread=False)
@@ -53,19 +72,19 @@ def routes(listener: Listener) -> list[ControllerRouterHandler]:
     @post("/feed", guards=[require_admin], status_code=200)
     async def change_feed(data: JSONBody[Change]) -> dict[str, Any]:
         try:
-            await listener.session.change(changed(listener.session.settings, data))
+            await listener.change(changed(listener.settings, data))
         except OperatorError as error:
             raise ClientException(error.what) from None
         return describe(listener)
 
     @post("/feed/start", guards=[require_admin], status_code=200)
     async def start_feed() -> dict[str, Any]:
-        await listener.session.start()
+        await listener.start_feeds()
         return describe(listener)
 
     @post("/feed/stop", guards=[require_admin], status_code=200)
     async def stop_feed() -> dict[str, Any]:
-        await listener.session.stop()
+        await listener.stop_feeds()
         return describe(listener)
 
     @post("/record/start", guards=[require_admin], status_code=200)
@@ -78,7 +97,7 @@ def routes(listener: Listener) -> list[ControllerRouterHandler]:
 
     @post("/record/stop", guards=[require_admin], status_code=200)
     async def stop_recording() -> dict[str, Any]:
-        await asyncio.to_thread(listener.recorder.stop)
+        await asyncio.to_thread(listener.stop_recording)
         return describe(listener)
 
     return [feed, change_feed, start_feed, stop_feed, start_recording, stop_recording]
@@ -93,31 +112,27 @@ def changed(settings: MdlSettings, change: Change) -> MdlSettings:
         given["speed"] = f"{given['speed']:g}"
     if "market" in given and "subscriptions" not in given and given["market"] != settings.market:
         given["subscriptions"] = ""  # those of the old market mean nothing in the new one
+    if "source" not in given and given.get("feed", settings.feed) != settings.feed:
+        given["source"] = ""  # names of other feeds
     return load(type(settings), **(settings.model_dump() | given))
 
 
-def describe(listener: Listener) -> dict[str, Any]:
-    """Return all an operator wants to see of the feed; never the key."""
-    settings, session, recorder = listener.session.settings, listener.session, listener.recorder
-    sources = {
-        "massive": {"url": settings.massive_url or "vendor", "delayed": settings.delayed, "subscriptions": settings.topics},
-        "replay": {
-            "tape": settings.tape, "speed": settings.speed, "loop": settings.loop, "played_pct": _played_pct(session.feed),
-        },
-        "simulator": {
-            "symbols": settings.symbols, "rate": settings.rate, "seed": settings.seed, "quotes": settings.quotes,
-            "session": settings.session,
-        },
-        "engine": {"url": settings.engine_url, "store": settings.engine_store, "depth": settings.engine_depth},
-    }  # fmt: skip
-    parts = {kind: sources[kind] for kind in settings.feeds}
+def describe(listener: Controlled) -> dict[str, Any]:
+    """Return all an operator wants to see: what is asked for, and each source by its name; never a key."""
+    sources = {name: describe_source(source) for name, source in listener.sources.items()}
+    return {"feed": listener.settings.feed, "market": listener.settings.market, "sources": sources}
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """Return the status event of a source and what stands behind it."""
+    settings, session, recorder, publisher = source.session.settings, source.session, source.recorder, source.publisher
     lease = session.lease
     held = None if lease is None else {"name": lease.name, "held": lease.held, "epoch": lease.epoch, "reason": lease.reason}
-    return listener.facts() | {
-        "source": parts if len(parts) > 1 else parts[settings.feed],
-        "waiting_for": listener.intake.waiting_for,
-        "vendor_status": listener.intake.vendor_status,
-        "epoch": listener.publisher.epoch,
+    return source.facts() | {
+        "settings": _settings_of(settings, session.feed),
+        "waiting_for": source.intake.waiting_for,
+        "vendor_status": source.intake.vendor_status,
+        "epoch": publisher.epoch if publisher else None,
         "lease": held,
         "record": {
             "recording": recorder.recording, "folder": str(recorder.folder), "frames": recorder.recorded_frames,
@@ -126,8 +141,22 @@ def describe(listener: Listener) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _played_pct(feed: FeedGroup | None) -> float | None:
-    for part in feed.parts if feed is not None else ():
-        if isinstance(part, ReplayFeed) and part.size_bytes:
-            return round(100 * part.played_bytes / part.size_bytes, 1)
+def _settings_of(settings: MdlSettings, feed: Feed | None) -> dict[str, Any]:
+    kinds: dict[str, dict[str, Any]] = {
+        "massive": {"url": settings.massive_url or "vendor", "delayed": settings.delayed, "subscriptions": settings.topics},
+        "replay": {
+            "tape": settings.tape, "speed": settings.speed, "loop": settings.loop, "played_pct": _played_pct(feed),
+        },
+        "simulator": {
+            "symbols": settings.symbols, "rate": settings.rate, "seed": settings.seed, "quotes": settings.quotes,
+            "session": settings.session,
+        },
+        "engine": {"url": settings.engine_url, "store": settings.engine_store, "depth": settings.engine_depth},
+    }  # fmt: skip
+    return kinds[settings.feed]
+
+
+def _played_pct(feed: Feed | None) -> float | None:
+    if isinstance(feed, ReplayFeed) and feed.size_bytes:
+        return round(100 * feed.played_bytes / feed.size_bytes, 1)
     return None

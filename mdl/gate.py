@@ -1,4 +1,4 @@
-"""The processors' reports in, whether a lossless replay may go on out: nothing may grow old in the queues when a processor dies.
+"""Decides whether a lossless replay may go on: nothing may grow old in the queues when a processor dies.
 
 Events pass to a partition that somebody reads, and only while less is under way (handed over, not yet safely in the cache)
 than the processors make safe in `BACKLOG_S`, and none of it for longer than `OLDEST_NS` in any queue (a broker may starve
@@ -28,9 +28,10 @@ Key = tuple[str, int]
 
 
 class ReplayGate:
-    """Positions are of one publisher's `epoch` and count its events from 0, per (stream, partition)."""
+    """Positions are of one `epoch` of one source and count its events from 0, per (stream, partition)."""
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, source: str, epoch: str) -> None:
+        self._source = source
         self.safe_s = 0.0  # events made safe a second: the best of the last seconds, fading
         self._epoch = epoch
         self._handed: dict[Key, int] = {}
@@ -68,8 +69,8 @@ class ReplayGate:
         for progress in reports:
             for partition in progress.partitions:
                 self._heard_ns[partition] = now_ns
-            for stream, partition, position in progress.positions:
-                if position.epoch == self._epoch:
+            for source, stream, partition, position in progress.positions:
+                if source == self._source and position.epoch == self._epoch:
                     key = (stream, partition)
                     self._safe[key] = max(position.seq, self._safe.get(key, 0))
         self._measure(now_ns)

@@ -1,4 +1,4 @@
-"""Frames in, their events handed to the publisher out: buffer → router → publisher, and the gate before a lossless replay.
+"""Routes frames to the publisher: buffer → router → publisher, with the gate before a lossless replay.
 
 Invariant: `take` never waits. Whoever must not lose anything awaits `room()` before the next frame.
 """
@@ -21,6 +21,7 @@ from mdq.broker import BrokerUnavailable, Delivery, Subscription
 from mdq.progress import EVERY_S, from_batch
 from mdq.publisher import Publisher
 from mdq.topology import progress_queue
+from service.clock import Clock
 
 TURN_NS = 2_000_000  # routing yields to the sockets so often
 GATE_S = 0.005
@@ -35,23 +36,41 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """The hot path. Run `route()` and `watch_progress()` as tasks."""
+    """The hot path of one source. Run `route()` and `watch_progress()` as tasks, `attach` a publisher for each tenure."""
 
-    def __init__(self, buffer: FrameBuffer, publisher: Publisher, broker: MeasuredBroker) -> None:
+    def __init__(self, source: str, buffer: FrameBuffer, partitions: int, broker: MeasuredBroker, clock: Clock) -> None:
         self.buffer = buffer
-        self.router = Router(publisher.partitions, self._on_bad)
-        self.gate = ReplayGate(publisher.epoch)
+        self.router = Router(partitions, self._on_bad)
+        self.gate = ReplayGate(source, "")
         self.received_frames = 0
         self.waiting_for = ""
         self.vendor_status = ""
-        self._publisher = publisher
+        self._source = source
+        self._publisher: Publisher | None = None
         self._broker = broker
+        self._clock = clock
+        self._run = 0  # of the events routed last
         self._lossless = False
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._samples_left = SAMPLES_S_MAX
         self._busy = False
         self._last_tag = 0
+        self._feed_ns: int | None = None
+        self.dropped_events = 0  # routed when there was nobody to hand them to
+
+    def attach(self, publisher: Publisher) -> None:
+        """Hand events to this publisher from now on."""
+        self._publisher = publisher
+        self._run = 0
+        publisher.lossless = self._lossless
+        self.gate = ReplayGate(self._source, publisher.epoch)
+
+    def detach(self) -> None:
+        """There is nobody to hand events to; what waits is dropped and counted."""
+        self.buffer.clear()
+        self._publisher = None
+        self._room.set()
 
     @property
     def idle(self) -> bool:
@@ -64,7 +83,9 @@ class Intake:
 
     @lossless.setter
     def lossless(self, value: bool) -> None:
-        self._lossless = self._publisher.lossless = value
+        self._lossless = value
+        if self._publisher is not None:
+            self._publisher.lossless = value
         self.gate.forget()
         self.waiting_for = ""
 
@@ -83,7 +104,7 @@ class Intake:
 
     async def flow(self) -> None:
         """Wait, for a source that keeps what it is not asked for, until what it gives would be on its way at once."""
-        while not self._broker.ready or self.buffer.age_ms(time.time_ns()) > PATIENCE_MS:  # noqa: ASYNC110  # no event tells
+        while not self._broker.ready or self.buffer.age_ms(self._clock.wall_ns()) > PATIENCE_MS:  # noqa: ASYNC110  # no event tells
             await asyncio.sleep(PATIENCE_S)
 
     async def drained(self) -> None:
@@ -108,7 +129,7 @@ class Intake:
                 await self._pass_gate({(stream, partition) for stream, partition, _ in taken})
             self._hand_over(taken, first_ns)
             self._room.set()
-            if self._publisher.full:
+            if self._publisher is not None and self._publisher.full:
                 await self._publisher.room()
             await asyncio.sleep(0)
 
@@ -123,24 +144,37 @@ class Intake:
         self._samples_left = SAMPLES_S_MAX
 
     def _route_some(self) -> int:
-        """Route frames for one turn; return when the first of them arrived."""
+        """Route frames of one run for one turn; return when the first of them arrived."""
         buffer, route = self.buffer, self.router.route
         end_ns = time.monotonic_ns() + TURN_NS
         frame = buffer.pop()
-        first_ns = frame.received_ns
+        first_ns, self._feed_ns = frame.received_ns, frame.feed_ns
+        if frame.run != self._run:
+            self._begin_run(frame.run)
         route(frame.data)
-        while len(buffer) and time.monotonic_ns() < end_ns:
-            route(buffer.pop().data)
+        while len(buffer) and time.monotonic_ns() < end_ns and buffer.next_run == self._run:
+            frame = buffer.pop()
+            self._feed_ns = frame.feed_ns
+            route(frame.data)
         if self.router.statuses:
             self._hear_vendor()
         return first_ns
 
+    def _begin_run(self, run: int) -> None:
+        self._run = run
+        if self._publisher is not None:
+            self._publisher.begin_run(run)
+
     def _hand_over(self, taken: list[tuple[str, int, list[Event]]], first_ns: int) -> None:
-        add, note = self._publisher.add, self.gate.handed
-        now_ns = time.monotonic_ns()
+        publisher, note = self._publisher, self.gate.handed
+        now_ns = self._clock.mono_ns()
+        if publisher is None:
+            self.dropped_events += sum(len(events) for _, _, events in taken)
+            return
+        publisher.feed_ns = self._feed_ns
         for stream, partition, events in taken:
             note((stream, partition), len(events), now_ns)
-            add(stream, partition, events, first_ns)
+            publisher.add(stream, partition, events, first_ns, self._feed_ns)
 
     def _hear_vendor(self) -> None:
         for told in self.router.statuses:
@@ -157,8 +191,8 @@ class Intake:
     # --- the gate
 
     async def _pass_gate(self, keys: set[Key]) -> None:
-        while self._lossless and not self.gate.passes(keys, time.monotonic_ns()):
-            unread = self.gate.unread(keys, time.monotonic_ns())
+        while self._lossless and not self.gate.passes(keys, self._clock.mono_ns()):
+            unread = self.gate.unread(keys, self._clock.mono_ns())
             self.waiting_for = f"processors to read partition {', '.join(map(str, sorted(unread)))}" if unread else ""
             await asyncio.sleep(GATE_S)
         self.waiting_for = ""
@@ -180,7 +214,8 @@ class Intake:
     async def _subscribe(self) -> Subscription | None:
         self._last_tag = 0
         try:
-            made: Subscription = await self._broker.subscribe([progress_queue()], self._on_progress, lambda *_: None, PREFETCH)
+            queues = [progress_queue(self._source)]
+            made: Subscription = await self._broker.subscribe(queues, self._on_progress, lambda *_: None, PREFETCH)
             return made
         except BrokerUnavailable:
             return None
@@ -188,6 +223,6 @@ class Intake:
     def _on_progress(self, delivery: Delivery) -> None:
         self._last_tag = delivery.tag
         try:
-            self.gate.report(from_batch(delivery.batch), time.monotonic_ns())
+            self.gate.report(from_batch(delivery.batch), self._clock.mono_ns())
         except DecodeError as error:
             log.warning("progress_not_understood", error=str(error))

@@ -1,4 +1,4 @@
-"""A market in, whether this listener may hold its one vendor connection out: a Redis lease, and who goes first after an outage.
+"""Decides whether this listener may speak for a source: a Redis lease, and who goes first after an outage.
 
 The holder renews every third of the TTL and considers the lease lost when the last successful renewal is older than the
 TTL less a fifth, whatever Redis says or does not say: that is earlier than anybody else can get it. A short Redis restart
@@ -71,14 +71,21 @@ def lease_client(url: str, ttl_ms: int) -> Redis:
     return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=ttl_ms / 3000, retry=Retry(NoBackoff(), 1))
 
 
-class MarketLease:
-    """The shell: asks Redis on and on. `redis` is a redis.asyncio client with short timeouts."""
+class SourceLease:
+    """The shell: asks Redis on and on. `redis` is a redis.asyncio client with short timeouts.
 
-    def __init__(self, redis: Any, market: str, ttl_ms: int, clock: Clock | None = None) -> None:
-        self.name = f"mdl:{market}"
-        self.reason = "another listener may hold the feed; asking"
+    `about` says what this listener follows. A holder that follows something else is no standby's predecessor but a name
+    given twice: then `mistaken` is true and `reason` says what to do.
+    """
+
+    def __init__(self, redis: Any, source: str, about: str, ttl_ms: int, clock: Clock | None = None) -> None:
+        self.name = f"source:{source}"
+        self.about = about
+        self.reason = "another listener may hold the source; asking"
+        self.mistaken = False
+        self._source = source
         self._redis = redis
-        self._lease = RedisLease(redis, self.name, ttl_ms)
+        self._lease = RedisLease(redis, self.name, ttl_ms, about=about)
         self._tenure = Tenure(ttl_ms / 1000)
         self._clock = clock or SystemClock()
         self._every_s = ttl_ms / 3000
@@ -119,21 +126,28 @@ class MarketLease:
                     fence = await self._redis.get(f"fence:{self.name}")
                     self._tenure.seen(int(fence or 0), self._now_s())
                 if self._tenure.may_ask(asked_s):
-                    self._answer(await self._lease.hold(), asked_s)
+                    granted = await self._lease.hold()
+                    self._answer(granted, asked_s, "" if granted else await self._lease.holder_about())
         except Exception as error:  # redis-py raises its own tree besides OSError; all of it means: no answer
             self._tenure.away()
             self.reason = f"the lease cannot be renewed: {error or type(error).__name__}"
         return self.held
 
-    def _answer(self, granted: bool, asked_s: float) -> None:
+    def _answer(self, granted: bool, asked_s: float, about: str) -> None:
         if granted:
             if not self.held:
                 log.info("lease_acquired", lease=self.name, epoch=self.epoch)
             self._tenure.granted(asked_s)
-            self.reason = ""
-        else:
-            self._tenure.denied()
-            self.reason = "another listener holds the feed"
+            self.reason, self.mistaken = "", False
+            return
+        self._tenure.denied()
+        mistaken = about not in ("", self.about)
+        self.reason = f"another listener holds the source {self._source}"
+        if mistaken:
+            self.reason += f" for something else ({about}; here it is {self.about}): give one of them another MDL_SOURCE"
+            if not self.mistaken:
+                log.error("source_name_taken", source=self._source, holder=about, here=self.about)
+        self.mistaken = mistaken
 
     async def _keep(self) -> None:
         while True:

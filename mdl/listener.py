@@ -1,35 +1,27 @@
-"""One market's feed in, batches in the queues out: the shell that wires intake, publisher, session, recorder and control."""
+"""Runs the sources of one process side by side: wires broker, leases, sources and the admin port."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import Any, cast
 
-import orjson
 import structlog
 from redis.asyncio import Redis
 
-from mdl.buffer import FrameBuffer
 from mdl.control import routes
-from mdl.intake import Intake
-from mdl.lease import MarketLease, lease_client
-from mdl.measured_broker import MeasuredBroker
-from mdl.pulse import Pulse
-from mdl.session import FeedSession
+from mdl.feeds.replay import find_tapes
+from mdl.lease import SourceLease, lease_client
 from mdl.settings import MdlSettings
-from mdl.tapes.recorder import Bounds, Recorder
-from mdq.broker import Broker, BrokerUnavailable
+from mdl.source import Source
+from mdq.broker import Broker
 from mdq.connect import open_broker
-from mdq.publisher import Publisher
+from mdq.topology import all_queues
 from service.admin import AdminServer
+from service.clock import Clock, SystemClock
 from service.errors import OperatorError
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
 
 TICK_S = 0.1
-STATUS_S = 1.0
-DRAIN_S = 2.0
 FIX_BROKER = "Start RabbitMQ, or set MDQ_URL to a running one"
 log = structlog.get_logger()
 
@@ -37,20 +29,17 @@ log = structlog.get_logger()
 class Listener:
     """Everything one listener owns. Use `run()`; tests build it to look inside."""
 
-    def __init__(self, settings: MdlSettings, broker: Broker) -> None:
+    def __init__(self, settings: MdlSettings, broker: Broker, clock: Clock | None = None) -> None:
         self.settings = settings
         self.broker = broker
-        measured = MeasuredBroker(broker)
-        self.publisher = Publisher(cast(Broker, measured), settings.mdq_partitions)
-        self.intake = Intake(FrameBuffer(settings.buffer_bytes, settings.buffer_age_ms), self.publisher, measured)
-        self.recorder = Recorder(settings.record_dir, _bounds(settings))
-        self.session = FeedSession(settings, self.intake, self.recorder, self._open_lease)
-        self.pulse = Pulse()
+        self.clock = clock or SystemClock()
+        self.sources: dict[str, Source] = {}
         self.admin = AdminServer(
             "mdl", settings.admin_host, settings.admin_port, admin_token(settings), self.unready, routes(self)
         )  # fmt: skip
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._redis: Redis | None = None
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._changing = asyncio.Lock()
 
     async def run(self, shutdown: Shutdown) -> None:
         """Run until asked to stop, then drain.  Raises: OperatorError when the feed or the broker cannot be used at all."""
@@ -58,9 +47,8 @@ class Listener:
         try:
             await wait_for("the message broker", self._connect, shutdown, FIX_BROKER, transient=(OSError, TimeoutError))
             if not shutdown.asked:
-                await self._work(shutdown)
+                await self.work(shutdown)
         finally:
-            await self.session.stop()
             await self.admin.stop()
             if self._redis is not None:
                 await self._redis.aclose()
@@ -68,125 +56,109 @@ class Listener:
     async def _connect(self) -> None:
         if not self.broker.ready:
             await self.broker.connect()
-        await self.publisher.start()
+        await self.broker.declare(all_queues(self.settings.mdq_partitions))
 
-    async def _work(self, shutdown: Shutdown) -> None:
+    async def work(self, shutdown: Shutdown) -> None:
+        """Run the sources until asked to stop; a source that breaks ends the process: it restarts clean."""
+        _check_tapes(self.settings)
+        for name, settings in self.settings.by_source().items():
+            await self._begin(name, settings)
         if self.settings.record:
             self.start_recording()
-        self._tasks = [asyncio.create_task(body) for body in (self.intake.route(), self.intake.watch_progress(), self._beat())]
-        await self.session.start()
         stopping = asyncio.create_task(shutdown.wait())
         try:
             while not stopping.done():
-                await asyncio.wait({stopping, *self._tasks}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
-                for task in self._tasks:
+                await asyncio.wait({stopping, *self._running.values()}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+                for task in self._running.values():
                     if task.done():
-                        task.result()  # a broken hot path ends the process: it restarts clean
+                        task.result()
                 self._check_start()
         finally:
             stopping.cancel()
-            await self._drain()
+            await asyncio.gather(*(self._end(name) for name in list(self.sources)))
 
-    def start_recording(self) -> None:
-        """Record from now on.  Raises: OperatorError when the folder cannot be written."""
-        running = self.session.settings
-        try:
-            self.recorder.start(f"{running.feed}-{running.market.replace('/', '-')}")
-        except OSError as error:
-            what = f"cannot record to {self.recorder.folder}: {error.strerror or error}"
-            raise OperatorError(what, "Set MDL_RECORD_DIR to a writable folder") from None
+    async def _begin(self, name: str, settings: MdlSettings) -> None:
+        source = self.sources[name] = Source(name, settings, self.broker, self._open_lease, self.clock)
+        self._running[name] = asyncio.create_task(source.run(), name=f"source {name}")
+        await source.session.start()
+
+    async def _end(self, name: str) -> None:
+        source = self.sources[name]
+        await source.session.stop()
+        task = self._running.pop(name)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        del self.sources[name]
+        await asyncio.to_thread(source.recorder.stop)
 
     def _check_start(self) -> None:
         """A feed that cannot be opened at start-up ends the process; one asked for later was already refused with a 400."""
-        failure = self.session.failure
-        if failure is not None and not self.session.changed:
-            raise failure
+        for source in self.sources.values():
+            failure = source.session.failure
+            if failure is not None and not source.session.changed:
+                raise failure
 
-    async def _drain(self) -> None:
-        await self.session.stop()
-        deadline_s = time.monotonic() + DRAIN_S
-        while not self.intake.idle and not self.intake.lossless and time.monotonic() < deadline_s:  # noqa: ASYNC110  # once a life
-            await asyncio.sleep(0.01)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.tell_state()
-        await self.publisher.close(DRAIN_S)
-        await asyncio.to_thread(self.recorder.stop)
+    # --- control
 
-    async def _beat(self) -> None:
-        """Expire, count and tell the processors how we are."""
-        told_s = 0.0
-        while True:
-            now_s = time.monotonic()
-            if now_s - told_s >= STATUS_S or self.session.state != self.pulse.state:
-                told_s = now_s
-                self.tell_state()
-                self.intake.renew_samples()
-            self.intake.expire(time.time_ns())
-            await asyncio.sleep(TICK_S)
+    async def change(self, settings: MdlSettings) -> None:
+        """Run the feeds of `settings` instead.  Raises: OperatorError when one cannot be opened; then the old ones go on."""
+        _check_tapes(settings)
+        async with self._changing:
+            wanted = settings.by_source()
+            for name in [name for name in self.sources if name not in wanted]:
+                await self._end(name)
+            self.settings = settings
+            for name, own in wanted.items():
+                if name in self.sources:
+                    await self.sources[name].session.change(own)
+                else:
+                    await self._begin(name, own)
+                    self.sources[name].session.changed = True
 
-    def tell_state(self) -> None:
-        """Publish one status event and bring the metrics up to date."""
-        facts = self.facts()
-        self.pulse.beat(facts)
-        self.publisher.add("status", 0, [orjson.dumps(facts)], time.time_ns())
+    async def start_feeds(self) -> None:
+        """Start every feed that does not run."""
+        for source in self.sources.values():
+            await source.session.start()
 
-    def facts(self) -> dict[str, Any]:
-        """Return the status event: what we are doing and have done since the start."""
-        session, intake, now_ns = self.session, self.intake, time.time_ns()
-        return {
-            "ev": "status",
-            "component": "mdl",
-            "feed": session.settings.feed,
-            "state": session.state,
-            "reason": session.reason,
-            "market": session.settings.market,
-            "received_events": intake.router.events + intake.buffer.dropped_events,
-            "received_frames": intake.received_frames,
-            "buffer_dropped_events": intake.buffer.dropped_events,
-            "dropped_events": intake.buffer.dropped_events + self.publisher.dropped.total(),
-            "feed_dropped_frames": session.dropped_frames,
-            "malformed": intake.router.malformed + session.malformed,
-            "reconnects": session.reconnects,
-            "buffer_bytes": intake.buffer.bytes,
-            "buffer_age_ms": round(intake.buffer.age_ms(now_ns), 1),
-            "published_events": self.publisher.published.total(),
-            "recording": self.recorder.recording,
-            "lossless": intake.lossless,
-            "t": now_ns // 1_000_000,
-        }
+    async def stop_feeds(self) -> None:
+        """Stop every feed; their connections and leases are given back."""
+        await asyncio.gather(*(source.session.stop() for source in self.sources.values()))
+
+    def start_recording(self) -> None:
+        """Record every source from now on.  Raises: OperatorError when the folder cannot be written."""
+        for source in self.sources.values():
+            source.start_recording()
+
+    def stop_recording(self) -> None:
+        """End all recordings; blocks until the files are written."""
+        for source in self.sources.values():
+            source.recorder.stop()
 
     def unready(self) -> list[str]:
         """Return what keeps data from flowing, in words."""
-        session, reasons = self.session, []
-        if not self.broker.ready:
-            reasons.append(f"the message broker is away: {self.broker.fault}")
-        if session.state not in ("live", "standby"):
-            reasons.append(f"feed {session.state}: {session.reason}")
-        reasons += session.ailing
-        if self.intake.waiting_for:
-            reasons.append(f"the replay waits for {self.intake.waiting_for}")
-        age_ms = self.intake.buffer.age_ms(time.time_ns())
-        if not self.intake.lossless and age_ms > session.settings.lag_ms_max:
-            reasons.append(f"frames wait {age_ms:.0f} ms for routing, more than {session.settings.lag_ms_max:.0f} ms")
-        return reasons
+        away = [] if self.broker.ready else [f"the message broker is away: {self.broker.fault}"]
+        if not self.sources:
+            return [*away, "starting"]
+        told = {name: source.unready() for name, source in self.sources.items()}
+        if len(told) == 1:
+            return away + next(iter(told.values()))
+        ended = {name for name, source in self.sources.items() if source.session.state == "ended"}
+        if ended != set(told):  # a tape that has ended is no fault while something else is live
+            told = {name: reasons for name, reasons in told.items() if name not in ended}
+        return away + [f"{name}: {reason}" for name, reasons in told.items() for reason in reasons]
 
-    def _open_lease(self, settings: MdlSettings) -> MarketLease | None:
-        embedded = settings.mdc_url.startswith("memory:")
-        single_reader = bool({"massive", "engine"} & set(settings.feeds))
-        if settings.lease == "off" or (settings.lease == "auto" and not single_reader):
+    def _open_lease(self, settings: MdlSettings) -> SourceLease | None:
+        if settings.lease == "off":
             return None
-        if embedded:
+        if settings.mdc_url.startswith("memory:"):
             if settings.lease == "on":
                 raise OperatorError("MDL_LEASE=on needs a Redis that listeners share", "Set MDC_URL=redis://… or MDL_LEASE=auto")
-            log.warning("no_lease", reason="MDC_URL is in-process; start no second listener on the same source")
+            if settings.feed in ("massive", "engine"):
+                log.warning("no_lease", reason="MDC_URL is in-process; start no second listener on the same source")
             return None
         if self._redis is None:
             self._redis = lease_client(settings.mdc_url, settings.lease_ttl_ms)
-        store_only = "engine" in settings.feeds and "massive" not in settings.feeds
-        market = f"engine:{settings.engine_store}" if store_only else settings.market
-        return MarketLease(self._redis, market, settings.lease_ttl_ms)
+        return SourceLease(self._redis, settings.source, settings.about, settings.lease_ttl_ms, self.clock)
 
 
 async def run(settings: MdlSettings, shutdown: Shutdown, broker: Broker | None = None) -> None:
@@ -201,10 +173,6 @@ async def run(settings: MdlSettings, shutdown: Shutdown, broker: Broker | None =
             await own.close()
 
 
-def _bounds(settings: MdlSettings) -> Bounds:
-    return Bounds(
-        settings.record_file_bytes, settings.record_file_s, settings.record_bytes_max, settings.record_queue_bytes
-    )  # fmt: skip
-
-
-__all__ = ["BrokerUnavailable", "Listener", "run"]
+def _check_tapes(settings: MdlSettings) -> None:
+    if "replay" in settings.feeds:
+        find_tapes(settings.tape)

@@ -1,6 +1,6 @@
-"""Settings in, one running feed (or group of feeds) at a time out: opened, leased, watched, changed and stopped at runtime.
+"""Runs one source's feed: waits for its lease, opens it, watches it, and changes or stops it at runtime.
 
-Invariant: while a lease is required, frames are taken only while it is certainly ours.
+Invariant: while a lease is required, frames are taken, and anything is published, only while it is certainly ours.
 """
 
 from __future__ import annotations
@@ -8,15 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from mdl.feeds.catalogue import open_feeds, read_key
+from mdl.feeds.catalogue import open_feed, read_key
 from mdl.feeds.feed import Feed, FeedRefused, State
-from mdl.feeds.group import FeedGroup
 from mdl.intake import Intake
-from mdl.lease import MarketLease
+from mdl.lease import SourceLease
 from mdl.settings import MdlSettings
 from mdl.tapes.recorder import Recorder
 from service.errors import OperatorError
@@ -27,25 +26,42 @@ NEW_KEY = "Set MDL_API_KEY or MDL_API_KEY_FILE, or POST /feed with an api_key"
 log = structlog.get_logger()
 
 
+class Voice(Protocol):
+    """Lets a source speak to the queues for one tenure of its lease."""
+
+    async def begin(self, lease: SourceLease | None) -> None:
+        """The lease is ours: from now on batches, marks and status may be published."""
+
+    async def end(self) -> None:
+        """Publish what is still due if the lease is ours, and fall silent."""
+
+
 class FeedSession:
-    """What the operator wants (`settings`, started or stopped) and what runs. `open_lease` makes the lease of a market."""
+    """What the operator wants (`settings`, started or stopped) and what runs. `settings` name one feed."""
 
     def __init__(
-        self, settings: MdlSettings, intake: Intake, recorder: Recorder, open_lease: Callable[[MdlSettings], MarketLease | None]
+        self,
+        settings: MdlSettings,
+        intake: Intake,
+        recorder: Recorder,
+        voice: Voice,
+        open_lease: Callable[[MdlSettings], SourceLease | None],
     ) -> None:
         self.settings = settings
-        self.feed: FeedGroup | None = None
-        self.lease: MarketLease | None = None
+        self.feed: Feed | None = None
+        self.lease: SourceLease | None = None
         self.failure: OperatorError | None = None  # why the feed of `settings` cannot even be opened
         self.changed = False  # by an operator at runtime
         self._intake = intake
         self._recorder = recorder
+        self._voice = voice
         self._open_lease = open_lease
         self._own_state: State = "connecting"
         self._own_reason = "starting"
         self._reconnects_before = 0
         self._malformed_before = 0
         self._dropped_before = 0
+        self._ended = False  # the tape was read to its end: it is not played again by itself
         self._task: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
 
@@ -60,12 +76,9 @@ class FeedSession:
 
     @property
     def reason(self) -> str:
-        return self.feed.reason if self.feed is not None else self._own_reason
-
-    @property
-    def ailing(self) -> list[str]:
-        """What to tell of feeds that have failed while others of the group go on."""
-        return self.feed.ailing if self.feed is not None else []
+        if self.feed is None:
+            return self._own_reason
+        return f"{self.feed.reason}. {NEW_KEY}" if self.feed.state == "refused" else self.feed.reason
 
     @property
     def reconnects(self) -> int:
@@ -84,9 +97,9 @@ class FeedSession:
     async def start(self) -> None:
         """Start the feed of `settings`; nothing happens when one runs."""
         async with self._changing:
-            if not self.running:
-                self._say("connecting", "starting")
-                self._task = asyncio.create_task(self._run())
+            if not self.running or self._ended:
+                await self._stop()
+                self._begin()
 
     async def stop(self) -> None:
         """Stop the feed and give the vendor's connection and the lease back."""
@@ -94,17 +107,20 @@ class FeedSession:
             await self._stop()
 
     async def change(self, settings: MdlSettings) -> None:
-        """Run another feed instead.  Raises: OperatorError when it cannot be opened; then the old one goes on."""
-        if "replay" in settings.feeds:
-            open_feeds(settings)  # probes the tape; nothing is started
+        """Run another feed instead."""
         async with self._changing:
             await self._stop()
             self.settings, self.failure, self.changed = settings, None, True
-            self._say("connecting", "starting")
-            self._task = asyncio.create_task(self._run())
+            self._begin()
+
+    def _begin(self) -> None:
+        self._ended = False
+        self._say("connecting", "starting")
+        self._task = asyncio.create_task(self._run())
 
     async def _stop(self) -> None:
         if self._task is not None:
+            self._say("stopped", "stopped by the operator")
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({self._task}, timeout=STOP_S_MAX)
@@ -116,8 +132,9 @@ class FeedSession:
             self.lease = self._open_lease(self.settings)
             if self.lease is not None:
                 self.lease.start()
-            while await self._run_once():
-                pass
+            while True:
+                await self._wait_for_lease()
+                await self._serve_tenure()
         except OperatorError as error:
             self.failure = error
             self._say("stopped", str(error))
@@ -126,48 +143,59 @@ class FeedSession:
             if self.lease is not None:
                 await self.lease.stop()
 
-    async def _run_once(self) -> bool:
-        """Run the feed until it ends, is refused, or the lease is lost; return whether to run it again."""
-        await self._wait_for_lease()
+    async def _serve_tenure(self) -> None:
+        """Speak and run the feed until the lease is lost."""
+        await self._voice.begin(self.lease)
+        try:
+            while self._held:
+                if self._ended:
+                    await self._lease_lost()
+                else:
+                    await self._run_once()
+        finally:
+            await self._voice.end()
+
+    async def _run_once(self) -> None:
+        """Run the feed until it ends, is refused, or the lease is lost."""
         refused_key = read_key(self.settings)
-        self.feed = feed = open_feeds(self.settings)
+        self.feed = feed = open_feed(self.settings, self.settings.feed)
         self._intake.lossless = feed.lossless
         try:
-            ended = await self._receive_while_held(feed)
+            self._ended = await self._receive_while_held(feed)
         except FeedRefused as error:
             self._close_books(feed)
             self._say("refused", f"{error}. {NEW_KEY}")
             log.error("feed_refused", error=str(error), fix=NEW_KEY)
             await self._wait_for_key(refused_key)
-            return True
+            return
         finally:
             self._close_books(feed)
-        if ended:
+        if self._ended:
             self._say("live", "the tape is read; its last events are on their way")
             await self._intake.drained()
             self._say("ended", feed.reason)
             log.info("feed_ended", feed=feed.name)
-        return not ended
 
-    async def _receive_while_held(self, feed: FeedGroup) -> bool:
+    async def _receive_while_held(self, feed: Feed) -> bool:
         """Return True when the feed ended by itself, False when the lease was lost."""
-        receiving = asyncio.create_task(feed.run(self._receive))
+        receiving = asyncio.create_task(self._receive(feed))
         losing = asyncio.create_task(self._lease_lost())
         try:
             await asyncio.wait({receiving, losing}, return_when=asyncio.FIRST_COMPLETED)
-            if receiving.done():
-                receiving.result()
-            return receiving.done()
+            return receiving.done() and receiving.result()
         finally:
             losing.cancel()
             receiving.cancel()
             await asyncio.gather(receiving, losing, return_exceptions=True)
 
-    async def _receive(self, feed: Feed) -> None:
+    async def _receive(self, feed: Feed) -> bool:
+        """Take frames; return True when the feed ended by itself, False when the lease was lost meanwhile."""
         take, recorder = self._intake.take, self._recorder
         frames: Any = aiter(feed)
         try:
             async for frame in frames:
+                if not self._held:
+                    return False  # a process that was frozen notices here, before it takes anything
                 take(frame)
                 if recorder.recording:
                     recorder.record(frame)
@@ -175,24 +203,31 @@ class FeedSession:
                     await self._intake.room()
                 if feed.patient:
                     await self._intake.flow()
+            return True
         finally:
             await frames.aclose()  # now, not when the collector comes: the vendor's connection must be closed before the next
 
+    @property
+    def _held(self) -> bool:
+        return self.lease is None or self.lease.held
+
     async def _wait_for_lease(self) -> None:
-        while self.lease is not None and not self.lease.held:
-            self._say("standby", self.lease.reason)
+        while not self._held:
+            assert self.lease is not None
+            self._say("standby" if not self.lease.mistaken else "refused", self.lease.reason)
             await asyncio.sleep(POLL_S)
 
     async def _lease_lost(self) -> None:
-        while self.lease is None or self.lease.held:  # noqa: ASYNC110  # a lease runs out by time, nothing signals it
+        while self._held:  # noqa: ASYNC110  # a lease runs out by time, nothing signals it
             await asyncio.sleep(POLL_S)
+        assert self.lease is not None
         log.warning("lease_lost", reason=self.lease.reason)
 
     async def _wait_for_key(self, refused: str) -> None:
-        while read_key(self.settings) == refused:  # noqa: ASYNC110  # a file's change sends no event
+        while self._held and read_key(self.settings) == refused:  # noqa: ASYNC110  # a file's change sends no event
             await asyncio.sleep(10 * POLL_S)
 
-    def _close_books(self, feed: FeedGroup) -> None:
+    def _close_books(self, feed: Feed) -> None:
         if self.feed is feed:
             self._reconnects_before += feed.reconnects
             self._malformed_before += feed.malformed

@@ -1,4 +1,4 @@
-"""The environment in, the listener's and the vendor server's frozen settings out; every field with its unit and default."""
+"""Reads the listener's and the vendor server's settings from the environment; every field has its unit and default."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
+from mdq.batch import SOURCE
 from service.settings import ComponentSettings, check_url
 
 FEEDS = ("massive", "replay", "simulator", "engine")
+OWN_NAMES = {"replay": "replay", "simulator": "simulator", "engine": "exchange"}  # the vendor's is the market
 Market = Literal[
     "stocks", "options", "crypto", "forex", "indices", "futures",
     "futures/cme", "futures/cbot", "futures/nymex", "futures/comex",
@@ -38,6 +40,11 @@ class MdlSettings(ComponentSettings):
 
     feed: str = Field(
         "simulator", validation_alias="MDL_FEED", description="massive, replay, simulator or engine; several with +, at once"
+    )
+    source: str = Field(
+        "",
+        validation_alias="MDL_SOURCE",
+        description="name of the connection, one a feed, joined by +; empty = market, exchange, simulator or replay",
     )
     market: Market = Field("stocks", validation_alias="MDL_MARKET", description="asset class of the vendor's feed")
     subscriptions: str = Field("", validation_alias="MDL_SUBSCRIPTIONS", description="T.*,Q.AAPL …; empty = all of the market")
@@ -87,7 +94,7 @@ class MdlSettings(ComponentSettings):
     lease: Literal["auto", "on", "off"] = Field(
         "auto",
         validation_alias="MDL_LEASE",
-        description="one listener a market; auto = with a real Redis, for what only one may read: the vendor, the exchange",
+        description="one listener a source; auto = with a Redis that listeners share, on = refuse to start without one",
     )
     lease_ttl_ms: int = Field(
         3_000, ge=300, validation_alias="MDL_LEASE_TTL_MS", description="a dead holder's lease lasts so long"
@@ -112,6 +119,14 @@ class MdlSettings(ComponentSettings):
     @classmethod
     def _feed(cls, value: str) -> str:
         return check_feed(value)
+
+    @field_validator("source")
+    @classmethod
+    def _source(cls, value: str) -> str:
+        for name in value.split("+") if value else ():
+            if not SOURCE.fullmatch(name):
+                raise ValueError(f"{name[:40]!r} is no name of a source: lower case letters, digits and dashes, at most 32")
+        return value
 
     @field_validator("engine_url")
     @classmethod
@@ -151,10 +166,40 @@ class MdlSettings(ComponentSettings):
             raise ValueError("a replay at MDL_SPEED=max waits for the processors: beside other feeds MDL_SPEED is a number")
         return self
 
+    @model_validator(mode="after")
+    def _a_source_a_feed(self) -> MdlSettings:
+        names = self.sources
+        if len(names) != len(self.feeds):
+            raise ValueError(f"MDL_SOURCE names {len(names)} sources, MDL_FEED {len(self.feeds)}: one each, joined by +")
+        if len(set(names)) < len(names):
+            raise ValueError(f"MDL_SOURCE={'+'.join(names)} gives one name to two feeds: every source needs its own")
+        return self
+
     @property
     def feeds(self) -> tuple[str, ...]:
         """The feeds that run at once."""
         return tuple(self.feed.split("+"))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the feeds' sources, in the same order."""
+        if self.source:
+            return tuple(self.source.split("+"))
+        return tuple(self.market.replace("/", "-") if feed == "massive" else OWN_NAMES[feed] for feed in self.feeds)
+
+    def by_source(self) -> dict[str, MdlSettings]:
+        """Return source → the settings of its one feed."""
+        return {
+            name: self.model_copy(update={"feed": feed, "source": name})
+            for name, feed in zip(self.sources, self.feeds, strict=True)
+        }
+
+    @property
+    def about(self) -> str:
+        """What the (one) feed is, in words that two listeners of the same source share."""
+        if self.feed == "massive":
+            return f"massive {self.market}"
+        return f"engine {self.engine_store}" if self.feed == "engine" else self.feed
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -169,7 +214,7 @@ class MdlSettings(ComponentSettings):
 
 
 RUNTIME = (
-    "feed", "market", "subscriptions", "delayed", "api_key", "massive_url",
+    "feed", "source", "market", "subscriptions", "delayed", "api_key", "massive_url",
     "tape", "speed", "loop", "symbols", "rate", "seed", "quotes", "session", "engine_url",
 )  # fmt: skip
 

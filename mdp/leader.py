@@ -70,5 +70,5 @@ class Leader:
             counts, workers = await pipe.execute()
         if gone := forgotten(workers, now_ms):
             await self._redis.hdel(STATS, *gone)
-        data = self._status.build(now_ms, counts, workers.values(), zero.listener, self._partitions)
+        data = self._status.build(now_ms, counts, workers.values(), next(iter(zero.listeners.values()), None), self._partitions)
         flush.add_shared("status", "status:pipeline", now_ms, data)

@@ -1,4 +1,4 @@
-"""The batches of one partition in, its flushes out: analyzers, positions, losses and bad events together. Pure.
+"""Turns the batches of one partition into flushes: analyzers, positions, losses and bad events together. Pure.
 
 Invariant: an event changes the analyzers at most once: what lies at or below the position in the checkpoint is skipped, and
 checkpoint, position and documents leave in the same flush.
@@ -29,19 +29,25 @@ from mdp.events import (
 )  # fmt: skip
 from mdp.exact import units
 from mdq.batch import Batch
-from mdq.gaps import GapCounter, Position
+from mdq.gaps import SOURCES_MAX, Arrival, GapCounter, Position, Verdict
 
 SAMPLE_BYTES_MAX = 500
 UNKNOWN_TYPES_MAX = 50
+KEYS_MAX = 1_000  # source/stream pairs counted apart; what is more is counted together
+OTHERS = "(other)/(other)"
 Handler = Callable[[Any], None]
 
 
 class Counts(msgspec.Struct):
-    """What happened to a partition since its cache began; they survive hand-overs with the checkpoint. All in events."""
+    """What happened to a partition since its cache began; they survive hand-overs with the checkpoint. All in events.
+
+    The keys of the dicts are `source/stream`; of `unknown` the types.
+    """
 
     events: dict[str, int] = {}
     expired: dict[str, int] = {}
     dropped: dict[str, int] = {}
+    fenced: dict[str, int] = {}
     redelivered: int = 0
     bad: int = 0
     malformed_batches: int = 0
@@ -62,8 +68,8 @@ class Partition:
         self.epoch = epoch
         self.counts = Counts()
         self.flush_number = 0
-        self.oldest_ns = 0  # when the oldest event of the flush in the making was received
-        self.listener: dict[str, Any] | None = None  # the newest status event
+        self.oldest_ns: dict[str, int] = {}  # by source, when the oldest event of the flush in the making was received
+        self.listeners: dict[str, dict[str, Any]] = {}  # the newest status event of each source
         self._analyzers = analyzers
         self._gaps = GapCounter()
         self._decoder = Decoder()
@@ -81,27 +87,37 @@ class Partition:
         if not self._now_ms:
             self._tell_time(now_ns // 1_000_000)  # before the first flush, too: impossible times are judged by it
         seen = self._gaps.observe(batch, now_ns, redelivered)
-        counts, stream = self.counts, batch.stream
-        if seen.expired:
-            counts.expired[stream] = counts.expired.get(stream, 0) + seen.expired
-        if seen.dropped:
-            counts.dropped[stream] = counts.dropped.get(stream, 0) + seen.dropped
-        fresh = batch.count - seen.skip
-        if redelivered:
-            counts.redelivered += seen.skip
-        if seen.skip or fresh or seen.expired or seen.dropped:
-            self._dirty = True
+        fresh = self._count(batch, seen, redelivered)
         if fresh <= 0:
             return
-        counts.events[stream] = counts.events.get(stream, 0) + fresh
-        if not self.oldest_ns or batch.first_ns < self.oldest_ns:
-            self.oldest_ns = batch.first_ns
+        stream = batch.stream
+        oldest_ns = self.oldest_ns.get(batch.source)
+        if oldest_ns is None or batch.first_ns < oldest_ns:
+            self.oldest_ns[batch.source] = batch.first_ns
         if stream == "unknown":
             self._count_unknown(batch.body, seen.skip)
         elif stream == "status":
-            self._take_status(batch.body)
+            self._take_status(batch)
         else:
             self._take_events(batch, seen.skip)
+
+    def _count(self, batch: Batch, seen: Arrival, redelivered: bool) -> int:
+        """Count what a batch's arrival means; return how many of its events are new."""
+        counts, key = self.counts, f"{batch.source}/{batch.stream}"
+        fenced = seen.verdict is Verdict.FENCED
+        fresh = batch.count - seen.skip
+        for found, n in (
+            (counts.expired, seen.expired), (counts.dropped, seen.dropped), (counts.fenced, seen.skip if fenced else 0),
+            (counts.events, fresh),
+        ):  # fmt: skip
+            if n > 0:
+                name = key if key in found or len(found) < KEYS_MAX else OTHERS
+                found[name] = found.get(name, 0) + n
+                self._dirty = True
+        if redelivered and not fenced:
+            counts.redelivered += seen.skip
+        self._dirty = self._dirty or seen.skip > 0
+        return fresh
 
     def on_malformed(self, body: bytes, reason: str) -> None:
         """Count and keep a queue message that is no batch at all."""
@@ -130,8 +146,8 @@ class Partition:
         self.flush_number += 1
         return flush
 
-    def positions(self) -> list[tuple[str, Position]]:
-        """Return how far each stream was taken in, (stream, position)."""
+    def positions(self) -> list[tuple[str, str, Position]]:
+        """Return how far each source's streams were taken in, (source, stream, position)."""
         return list(self._gaps.positions())
 
     def restore(self, cells: dict[bytes, bytes]) -> None:
@@ -147,7 +163,8 @@ class Partition:
             elif key == "counts":
                 self.counts = msgspec.json.decode(value, type=Counts)
             elif key.startswith("position:"):
-                self._gaps.restore(key.removeprefix("position:"), msgspec.json.decode(value, type=Position))
+                source, _, stream = key.removeprefix("position:").partition("/")
+                self._gaps.restore(source, stream, msgspec.json.decode(value, type=Position))
             else:
                 name = next((name for name in names if key.startswith(f"{name}:")), None)
                 if name is not None:
@@ -223,10 +240,12 @@ class Partition:
                 self._keep(piece, f"unknown event type {name}", "unknown")
             unknown[name] = unknown.get(name, 0) + 1
 
-    def _take_status(self, body: bytes) -> None:
-        for piece in self._decoder.pieces(body):
+    def _take_status(self, batch: Batch) -> None:
+        for piece in self._decoder.pieces(batch.body):
             try:
-                self.listener = msgspec.json.decode(piece, type=dict[str, Any])
+                facts = msgspec.json.decode(piece, type=dict[str, Any])
+                if batch.source in self.listeners or len(self.listeners) < SOURCES_MAX:
+                    self.listeners[batch.source] = facts
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 self._bad(piece, str(error), "status")
 
@@ -245,5 +264,5 @@ class Partition:
         counts = msgspec.json.encode(self.counts)
         flush.checkpoint += ("counts", counts)
         flush.add_share("counts", counts)
-        for stream, position in self._gaps.positions():
-            flush.checkpoint += (f"position:{stream}", msgspec.json.encode(position))
+        for source, stream, position in self._gaps.positions():
+            flush.checkpoint += (f"position:{source}/{stream}", msgspec.json.encode(position))

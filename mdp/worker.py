@@ -59,8 +59,8 @@ class Owned:
     flush_tag: int = 0
     flush_oldest_ns: int = 0
     refused: bool = False  # a flush was refused; the next beat decides what to do
-    positions: list[tuple[str, Position]] = field(default_factory=list)  # of the flush under way
-    safe: list[tuple[str, Position]] = field(default_factory=list)  # of the last flush that was applied
+    positions: list[tuple[str, str, Position]] = field(default_factory=list)  # of the flush under way
+    safe: list[tuple[str, str, Position]] = field(default_factory=list)  # of the last flush that was applied
     taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last flush was collected
 
 
@@ -284,9 +284,9 @@ class Worker:
     async def _flush_one(self, owned: Owned, now_ms: int) -> None:
         partition = owned.partition
         if owned.flush is None:
-            owned.flush_tag, owned.flush_oldest_ns = owned.tag, partition.oldest_ns
+            owned.flush_tag, owned.flush_oldest_ns = owned.tag, min(partition.oldest_ns.values(), default=0)
             owned.flush = partition.collect(now_ms)
-            partition.oldest_ns = 0
+            partition.oldest_ns = {}
             owned.positions = partition.positions()
             owned.taken.clear()
         if owned.flush is None:
@@ -343,7 +343,7 @@ class Worker:
         while True:
             await asyncio.sleep(EVERY_S)
             if self.owned and self._broker.ready:
-                positions = [(stream, p, position) for p, owned in self.owned.items() for stream, position in owned.safe]
+                positions = [(source, stream, p, at) for p, owned in self.owned.items() for source, stream, at in owned.safe]
                 reading = [p for p, owned in self.owned.items() if owned.subscription is not None and owned.subscription.live]
                 report = to_batch(Progress(self.name, reading, positions), seq, self._clock.wall_ns())
                 self._broker.publish(report).add_done_callback(_ignore)

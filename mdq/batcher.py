@@ -1,4 +1,4 @@
-"""Events in, batches out: what is open, what waits for the broker, what is unconfirmed. Pure; times are arguments.
+"""Gathers events into batches: what is open, what waits for the broker, what is unconfirmed. Pure; times are arguments.
 
 Invariant: the batches of one (stream, partition) leave in the order of `seq`, and every event is in exactly one batch or
 counted as dropped. Everything is bounded: 64 unconfirmed batches, 2,000 events an open batch, 64 MiB of bodies.
@@ -31,17 +31,24 @@ class Limits:
 
 @dataclass(slots=True)
 class Lane:
-    """The open batch of one (stream, partition). `arrivals` are (seq after, received wall ns, added mono ns), one an `add`."""
+    """The open batch of one (stream, partition).
+
+    `arrivals` are (seq after, received wall ns, added mono ns, feed's clock ns), one an `add`.
+    """
 
     queue: Queue
     ttl_ns: int
     seq: int = 0
     events: list[bytes] = field(default_factory=list)
-    arrivals: deque[tuple[int, int, int]] = field(default_factory=deque)
+    arrivals: deque[tuple[int, int, int, int]] = field(default_factory=deque)
 
     @property
     def opened_ns(self) -> int:
         return self.arrivals[0][2]
+
+    def feed_ns(self, count: int) -> int:
+        """Return the feed's clock at the last of the first `count` events."""
+        return next((feed_ns for after, _, _, feed_ns in self.arrivals if after >= self.seq + count), 0)
 
     def pass_over(self, count: int) -> None:
         """Move `seq` over the first `count` events, which left or were dropped."""
@@ -62,11 +69,13 @@ class Sent:
 class Batcher:
     """Batches of one publisher. Feed `add`; then `close_due`, hand what `take` returns to the broker, report its fate.
 
-    `lossless`: nothing is ever dropped here; when full, the source must wait (`full`).
+    `source` and `epoch` name who publishes. `lossless`: nothing is ever dropped here; when full, the source must wait (`full`).
     """
 
-    def __init__(self, epoch: str, limits: Limits | None = None, lossless: bool = False) -> None:
+    def __init__(self, source: str, epoch: str, limits: Limits | None = None, lossless: bool = False) -> None:
+        self.source = source
         self.epoch = epoch
+        self.run = 0
         self.limits = limits or Limits()
         self.lossless = lossless
         self.published: Counter[str] = Counter()  # confirmed events by stream
@@ -82,10 +91,13 @@ class Batcher:
 
     # --- in
 
-    def add(self, stream: str, partition: int, events: Sequence[bytes], first_ns: int, now_ns: int) -> bool:
+    def add(
+        self, stream: str, partition: int, events: Sequence[bytes], first_ns: int, now_ns: int, feed_ns: int | None = None
+    ) -> bool:
         """Take events in; return whether `close_due` should be called now.
 
-        `events` are bytes-like and kept as they are; `first_ns` is the wall clock at which the first was received.
+        `events` are bytes-like and kept as they are; `first_ns` is the wall clock at which the first was received, `feed_ns`
+        the feed's clock at the last (None = the same).
         Cost: 0.4 us and 30 ns an event.
         """
         if not events:
@@ -96,13 +108,20 @@ class Batcher:
             self._open[key] = lane
         lane.events.extend(events)
         size = len(lane.events)
-        lane.arrivals.append((lane.seq + size, first_ns, now_ns))
+        lane.arrivals.append((lane.seq + size, first_ns, now_ns, first_ns if feed_ns is None else feed_ns))
         if size < self.limits.events:
             return False
         self._large[key] = lane
         if not self.room:
             self._congested = True
         return self.room
+
+    def begin_run(self, run: int, wall_ns: int) -> None:
+        """Close every open batch, whatever the window says: the next events are of another run (see `Batch`)."""
+        for key in list(self._open):
+            while key in self._open:
+                self._close(key, self.limits.events_grown, wall_ns)
+        self.run = run
 
     def announce(self, keys: Iterable[tuple[str, int]]) -> None:
         """Mark these lanes from the start: then even the very first events of a lane are missed when they are lost."""
@@ -184,8 +203,10 @@ class Batcher:
         lane = self._lanes[key]
         events = lane.events if len(lane.events) <= most else lane.events[:most]
         body = b"[" + b",".join(events) + b"]"
-        _, first_ns, opened_ns = lane.arrivals[0]
-        batch = Batch(key[0], key[1], self.epoch, lane.seq, len(events), first_ns, wall_ns, body)
+        _, first_ns, opened_ns, _ = lane.arrivals[0]
+        batch = Batch(
+            self.source, self.run, *key, self.epoch, lane.seq, len(events), first_ns, wall_ns, lane.feed_ns(len(events)), body
+        )  # fmt: skip
         heapq.heappush(self._waiting, Sent(self._order, batch, opened_ns + lane.ttl_ns))
         self._order += 1
         self._bytes += len(body)
@@ -224,15 +245,29 @@ class Batcher:
             return  # abandoned meanwhile
         heapq.heappush(self._waiting, sent)
 
-    def marks(self, wall_ns: int) -> list[Batch]:
+    def marks(self, wall_ns: int, feed_ns: int | None = None) -> list[Batch]:
         """Return a mark (no events) for every lane, telling where its stream stands; none while batches wait.
+
+        `feed_ns` is the feed's clock now (None = the wall clock).
 
         A mark that overtook its batches would report them as lost.
         """
         if self._waiting:
             return []
         return [
-            Batch(stream, partition, self.epoch, lane.seq, 0, wall_ns, wall_ns, b"[]")
+            Batch(
+                self.source,
+                self.run,
+                stream,
+                partition,
+                self.epoch,
+                lane.seq,
+                0,
+                wall_ns,
+                wall_ns,
+                wall_ns if feed_ns is None else feed_ns,
+                b"[]",
+            )
             for (stream, partition), lane in self._lanes.items()
         ]
 
@@ -249,7 +284,7 @@ class Batcher:
         stale = [key for key, lane in self._open.items() if lane.opened_ns + lane.ttl_ns <= now_ns]
         for key in stale:
             lane = self._lanes[key]
-            seq = next((after for after, _, added_ns in reversed(lane.arrivals) if added_ns + lane.ttl_ns <= now_ns), lane.seq)
+            seq = next((after for after, _, added_ns, _ in reversed(lane.arrivals) if added_ns + lane.ttl_ns <= now_ns), lane.seq)
             self.dropped[key[0]] += seq - lane.seq
             self._remove_first(key, seq - lane.seq)
 

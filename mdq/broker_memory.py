@@ -42,6 +42,7 @@ class Hub:
         self.up = True
         self.queues: dict[str, MemoryQueue] = {}
         self.connections: set[MemoryBroker] = set()
+        self._bound: dict[str, list[MemoryQueue]] = {}  # routing key → queues
         self._owners: dict[Consumer, MemorySubscription] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -68,17 +69,21 @@ class Hub:
 
     def declare(self, queue: Queue) -> None:
         """Make the queue.  Raises: OperatorError when it exists with other arguments."""
-        known = self.queues.setdefault(queue.name, MemoryQueue(queue))
+        if queue.name not in self.queues:
+            made = self.queues[queue.name] = MemoryQueue(queue)
+            self._bound.setdefault(queue.key, []).append(made)
+        known = self.queues[queue.name]
         if known.queue != queue:
             raise other_arguments(queue, f"{known.queue.arguments} there, {queue.arguments} wanted")
 
     def publish(self, batch: Batch) -> None:
-        """Route a batch to its queue.  Raises: BrokerUnavailable when there is none."""
-        queue = self.queues.get(f"md.{batch.stream}.{batch.partition}")
-        if queue is None:
+        """Route a batch to the queues of its key.  Raises: BrokerUnavailable when there is none."""
+        bound = self._bound.get(f"md.{batch.stream}.{batch.partition}")
+        if bound is None:
             raise BrokerUnavailable(f"queue md.{batch.stream}.{batch.partition} is not declared")
-        queue.push(batch, self.clock.mono_ns())
-        self.pump(queue)
+        for queue in bound:
+            queue.push(batch, self.clock.mono_ns())
+            self.pump(queue)
 
     def join(self, queue: MemoryQueue, consumer: Consumer, owner: MemorySubscription) -> None:
         """Register a consumer; it becomes active when those before it have left."""

@@ -243,7 +243,7 @@ class RabbitBroker:
             for queue in queues:
                 with _refusals(queue):
                     await in_time(channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments)))
-                    await in_time(channel.queue_bind(queue.name, EXCHANGE, queue.name))
+                    await in_time(channel.queue_bind(queue.name, EXCHANGE, queue.key))
             await close_channel(channel)
 
     # --- publishing

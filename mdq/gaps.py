@@ -1,13 +1,15 @@
-"""Batches' headers in, what is new, already seen or lost out: exact, per (stream, partition). Pure; times are arguments.
+"""Judges batches by their headers: what is new, already seen or lost; exact, per (source, stream) of a partition.
 
 Invariant: every event that the publisher numbered up to the newest batch seen is counted once: as new, or as lost
 (expired or dropped). Duplicates, redelivered or republished, are never new again.
 
 Rules:
-- A publisher's epoch sorts by time. A newer epoch counts from 0: what is missing at its start was lost.
-- An older epoch is refused (`fenced`) while the newer publisher is alive, that is, was heard within 3 s (it marks every
-  queue each second): the older is a listener that lost its lease and flushes late. When the newer one is silent the
-  older may speak again: a clock that runs behind must not silence the feed for ever.
+- Sources know nothing of each other: each has its own epoch and positions.
+- An epoch is one tenure of the source's lease and sorts by time. A newer epoch counts from 0: what is missing at its start
+  was lost.
+- An older epoch is refused (`fenced`) while the newer publisher of the source is alive, that is, was heard within 3 s (it
+  marks every queue each second): the older is a listener that lost its lease and flushes late. When the newer one is silent
+  the older may speak again: a source without a lease, on a clock that runs behind, must not be silenced for ever.
 - Lost events are `expired` when they may have waited for a whole TTL: the batch before them was sent a TTL or more before
   the one after them arrived (or is not known: we start from a checkpoint). Otherwise the consumer kept up and they
   were `dropped`: by the byte bound, a broker restart, or the publisher itself. Clocks of the two hosts are compared,
@@ -24,6 +26,7 @@ from mdq.batch import Batch
 from mdq.topology import queue
 
 FENCE_NS = 3_000_000_000
+SOURCES_MAX = 64
 
 
 class Verdict(Enum):
@@ -68,32 +71,43 @@ class GapTotals:
 
 
 class GapCounter:
-    """The positions of all streams of one partition. Without a restored position a stream's first batch sets it."""
+    """The positions of all sources' streams in one partition. Without a restored position a stream's first batch sets it.
+
+    At most `SOURCES_MAX` sources are remembered; when one more comes, the one not heard for longest is forgotten.
+    """
 
     def __init__(self, ttl_ns: int | None = None) -> None:
         self._ttl_ns = ttl_ns  # None: each stream's own
-        self._streams: dict[str, StreamGaps] = {}
+        self._sources: dict[str, dict[str, StreamGaps]] = {}
 
     def observe(self, batch: Batch, now_ns: int, redelivered: bool = False) -> Arrival:
         """Judge a batch that arrives at wall clock `now_ns` and move its stream's position behind it."""
-        gaps = self.stream(batch.stream)
+        gaps = self.stream(batch.source, batch.stream)
         return gaps.on_batch(batch.epoch, batch.seq, batch.count, batch.sent_ns, now_ns, redelivered)
 
-    def restore(self, stream: str, position: Position) -> None:
-        """Continue a stream from a checkpoint."""
-        self.stream(stream).restore(position)
+    def restore(self, source: str, stream: str, position: Position) -> None:
+        """Continue a stream of a source from a checkpoint."""
+        self.stream(source, stream).restore(position)
 
-    def positions(self) -> Iterator[tuple[str, Position]]:
-        """Yield every stream's position, for a checkpoint."""
-        return ((stream, gaps.position) for stream, gaps in self._streams.items())
+    def positions(self) -> Iterator[tuple[str, str, Position]]:
+        """Yield (source, stream, position) of everything read, for a checkpoint."""
+        return ((source, stream, gaps.position) for source, streams in self._sources.items() for stream, gaps in streams.items())
 
-    def stream(self, stream: str) -> StreamGaps:
-        """Return the counter of one stream (its `totals`), made on first use."""
-        found = self._streams.get(stream)
+    def stream(self, source: str, stream: str) -> StreamGaps:
+        """Return the counter of one stream of a source (its `totals`), made on first use."""
+        streams = self._sources.get(source)
+        if streams is None:
+            streams = self._sources[source] = {}
+            while len(self._sources) > SOURCES_MAX:
+                del self._sources[min(self._sources, key=self._heard_ns)]
+        found = streams.get(stream)
         if found is None:
             ttl_ns = queue(stream, 0).ttl_ms * 1_000_000 if self._ttl_ns is None else self._ttl_ns
-            found = self._streams[stream] = StreamGaps(ttl_ns)
+            found = streams[stream] = StreamGaps(ttl_ns)
         return found
+
+    def _heard_ns(self, source: str) -> int:
+        return max((gaps.heard_ns for gaps in self._sources[source].values()), default=1 << 63)  # a new one is not the oldest
 
 
 class StreamGaps:
@@ -105,7 +119,7 @@ class StreamGaps:
         self.totals = GapTotals()
         self._ttl_ns = ttl_ns
         self._sent_ns = 0  # when the last batch judged new was sent (publisher's wall clock); 0 not known
-        self._heard_ns = 0  # when the current publisher was last heard (our wall clock)
+        self.heard_ns = 0  # when the current publisher was last heard (our wall clock)
 
     @property
     def position(self) -> Position:
@@ -113,17 +127,17 @@ class StreamGaps:
 
     def restore(self, position: Position) -> None:
         """Continue from a checkpoint."""
-        self.epoch, self.seq, self._sent_ns, self._heard_ns = position.epoch, position.seq, position.sent_ns, 0
+        self.epoch, self.seq, self._sent_ns, self.heard_ns = position.epoch, position.seq, position.sent_ns, 0
 
     def on_batch(self, epoch: str, seq: int, count: int, sent_ns: int, now_ns: int, redelivered: bool = False) -> Arrival:
         """Judge a batch (or a mark: `count` 0) that arrives at wall clock `now_ns` and move the position behind it."""
-        self._heard_ns = self._heard_ns or now_ns  # after a restore: as if the publisher had been heard just now
+        self.heard_ns = self.heard_ns or now_ns  # after a restore: as if the publisher had been heard just now
         if redelivered:
             self.totals.redelivered += count
         if epoch != self.epoch and not self._change_epoch(epoch, seq, now_ns, redelivered):
             self.totals.fenced += count
             return Arrival(Verdict.FENCED, skip=count)
-        self._heard_ns = now_ns
+        self.heard_ns = now_ns
         if seq < self.seq and seq + count <= self.seq:
             self.totals.duplicate += count
             return Arrival(Verdict.DUPLICATE, skip=count)
@@ -133,7 +147,7 @@ class StreamGaps:
         """Begin `epoch`; return False when its publisher has been replaced."""
         newer = epoch > self.epoch
         # Redelivered, it was given to our predecessor before what the position already covers.
-        if not newer and (redelivered or now_ns - self._heard_ns < FENCE_NS):
+        if not newer and (redelivered or now_ns - self.heard_ns < FENCE_NS):
             return False
         self.seq = 0 if newer and self.epoch else seq  # joining, or hearing an old one again: history is not ours to miss
         self.epoch = epoch

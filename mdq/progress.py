@@ -1,4 +1,4 @@
-"""How far processors have come in, one queue message out and back: what a lossless source paces itself by.
+"""Defines the report by which processors tell a lossless source how far they are, so that it can pace itself.
 
 A source that may not lose anything (a replay at full speed) must not run ahead of the processors by more than the queues'
 TTL allows. How far they are, only they know: each worker tells it ten times a second.
@@ -15,11 +15,11 @@ EVERY_S = 0.1
 
 
 class Progress(msgspec.Struct):
-    """One worker's report: the partitions it owns, and (stream, partition, position) of what is safely in the cache."""
+    """One worker's report: the partitions it owns, and (source, stream, partition, position) of what is safely in the cache."""
 
     worker: str
     partitions: list[int]
-    positions: list[tuple[str, int, Position]]
+    positions: list[tuple[str, str, int, Position]]
 
 
 _decoder = msgspec.json.Decoder(list[Progress])
@@ -27,7 +27,7 @@ _decoder = msgspec.json.Decoder(list[Progress])
 
 def to_batch(progress: Progress, seq: int, now_ns: int) -> Batch:
     """Return the message of a report; `seq` grows by one a report of the worker."""
-    return Batch("progress", 0, progress.worker, seq, 1, now_ns, now_ns, msgspec.json.encode([progress]))
+    return Batch("processors", 0, "progress", 0, progress.worker, seq, 1, now_ns, now_ns, now_ns, msgspec.json.encode([progress]))
 
 
 def from_batch(batch: Batch) -> list[Progress]:

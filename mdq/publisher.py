@@ -1,7 +1,8 @@
-"""Events in, confirmed batches out: the shell around `Batcher` that knows the broker, the clock and the timer.
+"""Publishes a source's events in confirmed batches: the shell around `Batcher` that knows the broker, clock and timer.
 
 Invariant: a batch is published again, with the same `seq`, until it is confirmed or too old: at least once, and the
-consumer skips what it has seen. `add` never waits; a source that must not lose anything asks `full` or `await room()`.
+consumer skips what it has seen. Nothing, no mark either, leaves while `permit` says no. `add` never waits; a source that
+must not lose anything asks `full` or `await room()`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -28,22 +29,30 @@ log = structlog.get_logger()
 
 
 class Publisher:
-    """Batches events per (stream, partition) and publishes them to a connected broker; one a process and epoch."""
+    """Batches events per (stream, partition) and publishes them to a connected broker; one a source and epoch.
+
+    `permit()` is asked before anything is handed to the broker: a source whose lease has run out may not speak.
+    """
 
     def __init__(
         self,
         broker: Broker,
         partitions: int,
+        source: str,
         epoch: str | None = None,
         clock: Clock | None = None,
         limits: Limits | None = None,
         lossless: bool = False,
+        permit: Callable[[], bool] = lambda: True,
     ) -> None:
         self.broker = broker
+        self.source = source
+        self.feed_ns: int | None = None  # a tape's clock now; None = the wall clock
+        self._permit = permit
         self.partitions = partitions
         self.clock = clock or SystemClock()
         self.epoch = epoch or new_epoch(self.clock.wall_ns(), random.random())
-        self.batcher = Batcher(self.epoch, limits, lossless)
+        self.batcher = Batcher(source, self.epoch, limits, lossless)
         self._valid = {(stream, p) for stream in PARTITIONED for p in range(partitions)} | {(stream, 0) for stream in SINGLE}
         self.batcher.announce(sorted(self._valid))
         self._linger: asyncio.TimerHandle | None = None
@@ -93,13 +102,21 @@ class Publisher:
         await self.broker.declare(all_queues(self.partitions))
         self._ticker = asyncio.create_task(self._tick())
 
-    def add(self, stream: str, partition: int, events: Sequence[bytes], first_ns: int) -> None:
-        """Take bytes-like events of one (stream, partition), received at wall clock `first_ns` or later; never waits."""
+    def add(self, stream: str, partition: int, events: Sequence[bytes], first_ns: int, feed_ns: int | None = None) -> None:
+        """Take bytes-like events of one (stream, partition), received at wall clock `first_ns` or later; never waits.
+
+        `feed_ns` is a tape's time of the last of them; None = they are live.
+        """
         assert (stream, partition) in self._valid, f"no queue for stream {stream!r} partition {partition}"
-        if self.batcher.add(stream, partition, events, first_ns, self.clock.mono_ns()):
+        if self.batcher.add(stream, partition, events, first_ns, self.clock.mono_ns(), feed_ns):
             self._pump()
         elif self._linger is None:
             self._arm()
+
+    def begin_run(self, run: int) -> None:
+        """A tape begins: what follows is another run, never in one batch with what came before."""
+        self.batcher.begin_run(run, self.clock.wall_ns())
+        self._pump()
 
     async def room(self) -> None:
         """Wait until the publisher is not `full`."""
@@ -120,7 +137,7 @@ class Publisher:
         await self.drain(seconds)
         if self._ticker is not None:
             self._ticker.cancel()
-        if self.broker.ready:
+        if self._online_now:
             self._mark()
         if self._linger is not None:
             self._linger.cancel()
@@ -129,8 +146,12 @@ class Publisher:
 
     # --- the loop's side
 
+    @property
+    def _online_now(self) -> bool:
+        return self.broker.ready and self._permit()
+
     def _pump(self, flush: bool = False) -> None:
-        now_ns, wall_ns, online = self.clock.mono_ns(), self.clock.wall_ns(), self.broker.ready
+        now_ns, wall_ns, online = self.clock.mono_ns(), self.clock.wall_ns(), self._online_now
         self.batcher.close_due(now_ns, wall_ns, online, flush)
         if online:
             if not self._online:
@@ -152,7 +173,7 @@ class Publisher:
             self._pump()
 
     def _arm(self) -> None:
-        due_ns = self.batcher.due_ns if self.broker.ready else None
+        due_ns = self.batcher.due_ns if self._online_now else None
         if due_ns is None or self._linger is not None:
             return
         delay_s = max(0, due_ns - self.clock.mono_ns()) / 1e9
@@ -166,10 +187,10 @@ class Publisher:
         while True:
             await asyncio.sleep(TICK_S)
             now_ns = self.clock.mono_ns()
-            self.batcher.expire(now_ns, self.broker.ready)
+            self.batcher.expire(now_ns, self._online_now)
             self._tell_losses(now_ns)
             self._pump()
-            if self.broker.ready and now_ns - self._marked_ns >= MARK_NS:
+            if self._online_now and now_ns - self._marked_ns >= MARK_NS:
                 self._marked_ns = now_ns
                 self._mark()
 
@@ -181,7 +202,7 @@ class Publisher:
             self._tell_ns = now_ns + TELL_NS
 
     def _mark(self) -> None:
-        for batch in self.batcher.marks(self.clock.wall_ns()):
+        for batch in self.batcher.marks(self.clock.wall_ns(), self.feed_ns):
             self.broker.publish(batch).add_done_callback(_ignore)
 
 

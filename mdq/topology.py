@@ -1,4 +1,4 @@
-"""Streams and partitions in, queue names and declaration arguments out. The one place that knows what a queue is called."""
+"""Names the queues and their declaration arguments; the one place that knows what a queue is called."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ STREAM_OF_EVENT = {
 TTL_MS = 5_000
 NEWS_TTL_MS = 900_000
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
+READER_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,22 @@ class Queue:
     partition: int
     ttl_ms: int = TTL_MS
     bytes_max: int = QUEUE_BYTES_MAX
+    reader: str = ""  # a queue of one reader's own; it goes when nobody has used it for a minute
+
+    @property
+    def key(self) -> str:
+        """The routing key; several queues may be bound to it, each gets every message."""
+        return f"md.{self.stream}.{self.partition}"
 
     @property
     def name(self) -> str:
-        return f"md.{self.stream}.{self.partition}"
+        return f"{self.key}.{self.reader}" if self.reader else self.key
 
     @property
     def arguments(self) -> dict[str, int | str | bool]:
         """Declaration arguments that RabbitMQ 3.10 to 4.x accept alike (classic, durable, no mirroring)."""
-        return {
+        own: dict[str, int | str | bool] = {"x-expires": READER_MS} if self.reader else {}
+        return own | {
             "x-queue-type": "classic",
             "x-message-ttl": self.ttl_ms,
             "x-max-length-bytes": self.bytes_max,
@@ -58,9 +66,13 @@ def queue(stream: str, partition: int, ttl_ms: int | None = None, bytes_max: int
     return Queue(stream, partition, default_ms if ttl_ms is None else ttl_ms, bytes_max)
 
 
-def progress_queue() -> Queue:
-    """Return the queue in which processors tell how far they are; only a lossless source reads it, so little is kept."""
-    return Queue("progress", 0, ttl_ms=1_000, bytes_max=1024 * 1024)
+def progress_queue(source: str = "") -> Queue:
+    """Return the queue in which a lossless source hears how far the processors are; little is kept.
+
+    Every source has one of its own, bound to the same key: each hears every report. The one without a name is always
+    there, so that a report has somewhere to go.
+    """
+    return Queue("progress", 0, ttl_ms=1_000, bytes_max=1024 * 1024, reader=source)
 
 
 def all_queues(partitions: int, bytes_max: int = QUEUE_BYTES_MAX) -> list[Queue]:

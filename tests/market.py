@@ -51,7 +51,8 @@ class Market:
 
     def listener(self) -> dict[str, Any]:
         """Return what the listener says of itself."""
-        return ask(f"http://127.0.0.1:{self.running.ports['mdl']}/feed")
+        (found,) = ask(f"http://127.0.0.1:{self.running.ports['mdl']}/feed")["sources"].values()
+        return found
 
     def clients(self) -> list[Any]:
         """Return the vendor's connections."""

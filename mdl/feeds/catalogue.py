@@ -1,11 +1,10 @@
-"""Settings in, the feeds they describe out. The only place that knows all kinds."""
+"""Opens the feed that the settings describe; the only place that knows all kinds."""
 
 from __future__ import annotations
 
 from mdl.feeds.exchange import EngineFeed
 from mdl.feeds.exchange_gateway import Gateway
 from mdl.feeds.feed import Feed
-from mdl.feeds.group import FeedGroup
 from mdl.feeds.replay import ReplayFeed
 from mdl.feeds.simulator import SimulatorFeed
 from mdl.settings import MdlSettings
@@ -13,13 +12,8 @@ from mdl.simulation.market import Simulator
 from service.errors import OperatorError
 
 
-def open_feeds(settings: MdlSettings) -> FeedGroup:
-    """Return all feeds of the settings, not yet started.  Raises: OperatorError when one cannot be (a tape that is not there)."""
-    return FeedGroup([open_feed(settings, kind) for kind in settings.feeds])
-
-
 def open_feed(settings: MdlSettings, kind: str) -> Feed:
-    """Return one feed, not yet started.  Raises: OperatorError."""
+    """Return one feed, not yet started.  Raises: OperatorError when it cannot be (a tape that is not there)."""
     if kind == "replay":
         return ReplayFeed(settings.tape, settings.factor, settings.loop, settings.market)
     if kind == "simulator":

@@ -1,4 +1,4 @@
-"""A market's frames in, `Frame`s out: the one contract all feeds obey; a feed never looks inside what it passes on."""
+"""Defines the contract that all feeds obey: `async for frame in feed`; a feed never looks inside what it passes on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ class FeedClosed(ConnectionError):
 
 
 class Frame(NamedTuple):
-    """What arrived in one piece, its bytes untouched, and when it arrived (wall clock, ns)."""
+    """What arrived in one piece, its bytes untouched, and when it arrived (wall clock, ns).
+
+    Of a tape also: `feed_ns`, when it arrived at the recording (None = it is live), and `run`, the playing it belongs to.
+    """
 
     data: bytes | str
     received_ns: int
+    feed_ns: int | None = None
+    run: int = 0
 
 
 class Feed(Protocol):

@@ -1,4 +1,4 @@
-"""A recorded tape in, its frames out: at the recorded speed, k times that, or as fast as they are taken (then lossless).
+"""Plays a recorded tape: at the recorded speed, k times that, or as fast as its frames are taken (then lossless).
 
 Bad lines are counted and sampled, never fatal; a file that breaks off is played as far as it can be read.
 """
@@ -19,6 +19,7 @@ import structlog
 import zstandard
 
 from mdl.feeds.feed import Frame, State
+from mdl.tapes.clock import TapeClock
 from mdl.tapes.format import BadLine, TapeLine, read_line
 from service.errors import OperatorError
 
@@ -57,16 +58,17 @@ class ReplayFeed:
         while not self._closed:
             pace = Pace(self._factor) if self._factor else None
             frames = 0
+            clock, run = TapeClock(), time.time_ns() // 1_000_000
             self.played_bytes = 0
             self.state = "live"
             for path in self.tapes:
-                async for line in self._lines(path):
+                async for line in self._lines(path, clock):
                     if pace is not None:
                         await pace.until(line.at_ns)
                     if self._closed:
                         return
                     frames += 1
-                    yield Frame(line.data, time.time_ns())
+                    yield Frame(line.data, time.time_ns(), line.at_ns, run)
             if not self._loop or not frames:
                 break
         self.state = "ended"
@@ -75,13 +77,14 @@ class ReplayFeed:
     async def close(self) -> None:
         self._closed = True
 
-    async def _lines(self, path: Path) -> AsyncIterator[TapeLine]:
+    async def _lines(self, path: Path, clock: TapeClock) -> AsyncIterator[TapeLine]:
+        """Yield the lines of a file with the tape's clock instead of their own times."""
         reader = TapeReader(path)
         before = self.played_bytes
         try:
             while chunk := await asyncio.to_thread(reader.read):
-                for line in chunk:
-                    yield line
+                for line, at_ns in zip(chunk, clock.read([line.at_ns for line in chunk]), strict=True):
+                    yield TapeLine(line.data, at_ns)
                 self.played_bytes = before + reader.position
         finally:
             self.malformed += reader.malformed

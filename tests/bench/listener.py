@@ -24,6 +24,7 @@ from mdl.router import Router
 from mdl.simulation.market import Simulator
 from mdq.connect import open_broker
 from mdq.publisher import Publisher
+from service.clock import SystemClock
 from tests.servers import RabbitMQ, ServerMissing
 
 PARTITIONS = 8
@@ -85,10 +86,11 @@ async def publish(url: str, frames: list[bytes]) -> float:
     broker = open_broker(url, "bench")
     await broker.connect()
     measured: Any = MeasuredBroker(broker)
-    publisher = Publisher(measured, PARTITIONS)
+    publisher = Publisher(measured, PARTITIONS, "bench")
     publisher.lossless = True  # nothing may be lost, or the figure lies
     await publisher.start()
-    intake = Intake(FrameBuffer(64 * 1024 * 1024, 10_000), publisher, measured)
+    intake = Intake("bench", FrameBuffer(64 * 1024 * 1024, 10_000), PARTITIONS, measured, SystemClock())
+    intake.attach(publisher)
     route = asyncio.create_task(intake.route())
     began = time.perf_counter()
     for number, frame in enumerate(frames):

@@ -123,7 +123,7 @@ class Reader:
 
 
 def batch(seq: int, body: bytes = b"[1]", of: Queue = TRADES) -> Batch:
-    return Batch(of.stream, of.partition, EPOCH, seq, 1, time.time_ns(), time.time_ns(), body)
+    return Batch("s", 0, of.stream, of.partition, EPOCH, seq, 1, time.time_ns(), time.time_ns(), time.time_ns(), body)
 
 
 async def publish(broker: Broker, seqs: Sequence[int], body: bytes = b"[1]", of: Queue = TRADES) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mdq.broker import BrokerUnavailable
 from mdq.gaps import GapCounter
-from mdq.topology import queue
+from mdq.topology import progress_queue, queue
 from service.errors import OperatorError
 from tests.contract.broker_ground import TRADES, Ground, MemoryGround, RabbitGround, Reader, batch, gone, publish
 from tests.waiting import until
@@ -48,6 +48,15 @@ async def test_what_was_published_before_the_consumer_came_waits(ground: Ground)
     reader = await Reader().read(broker)
     await until(lambda: reader.seqs == [0, 1, 2, 3, 4])
     assert await broker.depths([TRADES]) == {TRADES.name: 0}
+
+
+async def test_queues_of_one_key_each_get_every_message(ground: Ground) -> None:
+    """Two sources listen to the processors' reports: what one reads is not missing at the other."""
+    broker = await ground.open()
+    readers = [await Reader().read(broker, [progress_queue(name)]) for name in ("", "stocks", "crypto")]
+    await publish(broker, range(3), of=progress_queue())
+    for reader in readers:
+        await until(lambda reader=reader: reader.seqs == [0, 1, 2])
 
 
 async def test_one_subscription_reads_many_queues(ground: Ground) -> None:

@@ -53,7 +53,7 @@ async def test_a_lost_connection_is_seen_and_mended(breakable: Ground) -> None:
 async def test_a_publisher_loses_nothing_to_a_lost_connection(breakable: Ground) -> None:
     """Batches without confirmation are published again: all events arrive, in order, duplicates known by `seq`."""
     broker, other = await breakable.open(), await breakable.open()
-    publisher = Publisher(broker, partitions=1, limits=Limits(ttl_ns=60_000_000_000))
+    publisher = Publisher(broker, 1, "s", limits=Limits(ttl_ns=60_000_000_000))
     await publisher.start()
     collector = Collector(other)
     reading = asyncio.create_task(collector.run())
@@ -97,7 +97,7 @@ class ForgetfulBroker:
 async def test_a_batch_published_twice_is_recognised(breakable: Ground) -> None:
     """When only the confirmations are lost the batches arrive twice, with the same `seq`: the second time as duplicates."""
     broker, other = await breakable.open(), await breakable.open()
-    publisher = Publisher(cast(Broker, ForgetfulBroker(broker, lost=2)), partitions=1)
+    publisher = Publisher(cast(Broker, ForgetfulBroker(broker, lost=2)), 1, "s")
     await publisher.start()
     collector = Collector(other)
     reading = asyncio.create_task(collector.run())
@@ -113,7 +113,7 @@ async def test_a_batch_published_twice_is_recognised(breakable: Ground) -> None:
 async def test_a_publisher_survives_a_restart_of_the_broker(breakable: Ground) -> None:
     """What is published while the broker is away arrives after it; what the node took along is counted to the event."""
     broker, other = await breakable.open(), await breakable.open()
-    publisher = Publisher(broker, partitions=1, limits=Limits(ttl_ns=60_000_000_000))
+    publisher = Publisher(broker, 1, "s", limits=Limits(ttl_ns=60_000_000_000))
     await publisher.start()
     collector = Collector(other)
     reading = asyncio.create_task(collector.run())
@@ -137,7 +137,7 @@ async def test_a_publisher_survives_a_restart_of_the_broker(breakable: Ground) -
     await until(lambda: broker.ready, 10, what="reconnected")
     await feed(1000, 1500)
     assert await publisher.drain(10)
-    await until(lambda: collector.gaps.stream("trades").seq == 1500, 10, what="the end was seen")
+    await until(lambda: collector.gaps.stream("s", "trades").seq == 1500, 10, what="the end was seen")
     assert collector.events == sorted(set(collector.events))
     assert len(collector.events) + collector.lost == 1500
     # Non-persistent messages that the consumer had not fetched die with the node; here it had fetched them all.

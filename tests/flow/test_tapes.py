@@ -50,7 +50,7 @@ class Flow:
         if key in self._last and self.dice.random() < 0.1:
             self.partitions[key[1]].on_batch(self._last[key], True, WALL_NS)
         if bodies:
-            made = Batch(*key, "p1", self._sent[key], len(bodies), 1, WALL_NS, f"[{','.join(bodies)}]".encode())
+            made = Batch("s", 0, *key, "p1", self._sent[key], len(bodies), 1, WALL_NS, WALL_NS, f"[{','.join(bodies)}]".encode())
             self._sent[key] += len(bodies)
             self._last[key] = made
             self.partitions[key[1]].on_batch(made, False, WALL_NS)

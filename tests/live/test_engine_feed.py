@@ -79,7 +79,7 @@ class Venue:
 
     def listener(self) -> dict[str, Any]:
         """Return what the listener says of itself."""
-        found: dict[str, Any] = ask(f"http://127.0.0.1:{self.running.ports['mdl']}/feed")
+        (found,) = ask(f"http://127.0.0.1:{self.running.ports['mdl']}/feed")["sources"].values()
         return found
 
     def stored(self, store: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         shutdown = Shutdown()
         task = asyncio.create_task(listener.run(shutdown))
         running.append((shutdown, task, broker))
-        await until(lambda: task.done() or listener.session.running or listener.session.state == "ended", seconds=15)
+        await until(lambda: task.done() or len(listener.sources) == len(listener.settings.feeds), seconds=15)
         if task.done():
             task.result()
         return listener

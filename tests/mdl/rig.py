@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from mdl.listener import Listener
+from mdl.source import Source
 from mdq.batch import Batch
 from mdq.broker import Broker, Delivery, Subscription
 from mdq.gaps import Position
@@ -30,10 +31,10 @@ class Processor:
         self.broker = broker
         self.lost = 0
         self.events: dict[tuple[str, int], list[bytes]] = {}
-        self._expected: dict[tuple[str, int], int] = {}
+        self._expected: dict[tuple[str, str, int], int] = {}
+        self._epochs: dict[tuple[str, str, int], str] = {}
         self._subscriptions: list[Subscription] = []
         self._acks: set[asyncio.Task[None]] = set()
-        self._epoch = ""
         self._reporting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -56,6 +57,9 @@ class Processor:
     def data(self) -> int:
         return self.count() - self.count("status")
 
+    def epochs(self) -> set[str]:
+        return set(self._epochs.values())
+
     def statuses(self) -> list[dict[str, Any]]:
         return [json.loads(event) for event in self.events.get(("status", 0), [])]
 
@@ -76,19 +80,27 @@ class Processor:
     async def _report(self) -> None:
         await self.broker.declare([progress_queue()])
         for seq in range(1_000_000):
-            positions = [(stream, p, Position(self._epoch, expected)) for (stream, p), expected in self._expected.items()]
+            positions = [(*key, Position(self._epochs[key], expected)) for key, expected in self._expected.items()]
             self.broker.publish(to_batch(Progress("test", list(range(PARTITIONS)), positions), seq, 0))
             await asyncio.sleep(0.05)
 
     def _take(self, batch: Batch) -> None:
-        key = (batch.stream, batch.partition)
-        expected, self._epoch = self._expected.get(key, 0), batch.epoch
+        key = (batch.source, batch.stream, batch.partition)
+        if self._epochs.get(key) != batch.epoch:
+            self._epochs[key], self._expected[key] = batch.epoch, 0
+        expected = self._expected[key]
         if batch.seq + batch.count <= expected:
             return
         assert batch.seq >= expected or batch.count == 0, "a batch may be repeated, never overlap"
         self.lost += batch.seq - expected
         self._expected[key] = batch.seq + batch.count
-        self.events.setdefault(key, []).extend(bytes(event) for event in split(batch.body))
+        self.events.setdefault(key[1:], []).extend(bytes(event) for event in split(batch.body))
+
+
+def only(listener: Listener) -> Source:
+    """Return the one source of a listener."""
+    (source,) = listener.sources.values()
+    return source
 
 
 async def call(listener: Listener, method: str, path: str, body: Any = None, token: str = TOKEN) -> httpx.Response:

@@ -12,7 +12,7 @@ from mdl.feeds.replay import read_all
 from mdl.settings import MdlSettings
 from mdl.tapes.generator import write_tape
 from service.errors import OperatorError
-from tests.mdl.rig import Start, call
+from tests.mdl.rig import Start, call, only
 from tests.waiting import until
 
 
@@ -41,21 +41,21 @@ async def test_the_feed_is_controlled_at_runtime(start: Start, tmp_path: Path, n
     """Stop, start, another feed, with the token only; the key is never shown."""
     listener = await start(f"memory://{name}", rate=100)
     assert (await call(listener, "POST", "/feed/stop", token="wrong")).status_code == 401
-    assert (await call(listener, "POST", "/feed/stop")).json()["state"] == "stopped"
+    assert (await call(listener, "POST", "/feed/stop")).json()["sources"]["simulator"]["state"] == "stopped"
     assert (await call(listener, "GET", "/readyz")).status_code == 503
     assert (await call(listener, "POST", "/feed/start")).status_code == 200
-    await until(lambda: listener.session.state == "live")
+    await until(lambda: only(listener).session.state == "live")
     path = tmp_path / "tape.ndjson"
     write_tape(path, 5, 1, 500)
     answer = await call(listener, "POST", "/feed", {"feed": "replay", "tape": str(path), "speed": 100, "api_key": "hidden"})
     assert answer.status_code == 200
-    source = answer.json()["source"]
+    source = answer.json()["sources"]["replay"]["settings"]
     assert (source["tape"], source["speed"], source["loop"]) == (str(path), "100", False)
     assert "hidden" not in answer.text + (await call(listener, "GET", "/feed", token="none")).text
-    await until(lambda: listener.session.state == "ended")
+    await until(lambda: only(listener).session.state == "ended")
     answer = await call(listener, "POST", "/feed", {"feed": "simulator", "symbols": 7, "rate": 50})
-    assert answer.json()["source"]["symbols"] == 7
-    await until(lambda: listener.session.state == "live")
+    assert answer.json()["sources"]["simulator"]["settings"]["symbols"] == 7
+    await until(lambda: only(listener).session.state == "live")
 
 
 @pytest.mark.parametrize(
@@ -81,17 +81,17 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(start: Start, name:
     assert answer.status_code == 400
     assert word in answer.text
     assert "Traceback" not in answer.text
-    assert listener.session.settings.feed == "simulator"
-    await until(lambda: listener.session.state == "live")
+    assert only(listener).session.settings.feed == "simulator"
+    await until(lambda: only(listener).session.state == "live")
 
 
 async def test_a_recording_started_at_runtime_can_be_replayed(start: Start, tmp_path: Path, name: str) -> None:
     """What went through is on disk, frame by frame."""
     listener = await start(f"memory://{name}", rate=2_000)
-    assert (await call(listener, "POST", "/record/start")).json()["record"]["recording"]
-    seen = listener.intake.received_frames
-    await until(lambda: listener.intake.received_frames > seen + 20)
-    answer = (await call(listener, "POST", "/record/stop")).json()["record"]
+    assert (await call(listener, "POST", "/record/start")).json()["sources"]["simulator"]["record"]["recording"]
+    seen = only(listener).intake.received_frames
+    await until(lambda: only(listener).intake.received_frames > seen + 20)
+    answer = (await call(listener, "POST", "/record/stop")).json()["sources"]["simulator"]["record"]
     assert not answer["recording"]
     assert answer["frames"] > 20
     (path,) = list((tmp_path / "rec").glob("*.zst"))

@@ -20,7 +20,7 @@ from mdq.topology import all_queues
 from service.clock import ManualClock
 from service.errors import OperatorError
 from service.run import Shutdown
-from tests.mdl.rig import PARTITIONS, TOKEN, Processor, Start
+from tests.mdl.rig import PARTITIONS, TOKEN, Processor, Start, only
 from tests.tapes import tape
 from tests.waiting import until
 
@@ -69,13 +69,13 @@ async def test_a_recorded_session_replays_completely_however_late_its_readers_ar
     """At max speed nothing is sent before somebody reads, and nothing is lost; bytes untouched, order kept by symbol."""
     path = tape("es-2023-12-25.ndjson.gz")
     listener = await start(url, feed="replay", tape=str(path), speed="max")
-    await until(lambda: listener.intake.waiting_for)
+    await until(lambda: only(listener).intake.waiting_for)
     assert any("waits for processors" in reason for reason in listener.unready())
-    assert listener.publisher.published.total() <= 2  # status events
+    assert only(listener).published_events <= 2  # status events
     await processor.start()
     await until(lambda: processor.data() == 28_412, seconds=20)
     assert processor.lost == 0
-    assert (listener.session.state, listener.intake.router.events) == ("ended", 28_412)
+    assert (only(listener).session.state, only(listener).intake.router.events) == ("ended", 28_412)
     sent = [e for line in read_all(path) for e in json.loads(line.data) if e["ev"] == "T"]
     (trades,) = [events for (stream, _), events in processor.events.items() if stream == "trades"]
     assert [json.loads(event) for event in trades] == sent
@@ -96,14 +96,14 @@ async def test_a_lossless_replay_outlives_the_death_of_its_processor(start: Star
     listener = await start(f"memory://{name}", feed="replay", tape=str(path), speed="max")
     await until(lambda: processor.data() > 50_000)
     await processor.die()
-    await until(lambda: listener.intake.waiting_for)
+    await until(lambda: only(listener).intake.waiting_for)
     seen = processor.data()
     clock.advance(4_000_000_000)
     await processor.start()
     await until(lambda: processor.data() == 300_000, seconds=30)
     assert seen < 300_000
     assert processor.lost == 0
-    assert not sum(queue.expired_batches for queue in hub_of_test.queues.values() if "status" not in queue.queue.name)
+    assert not sum(queue.expired_batches for queue in hub_of_test.queues.values() if queue.queue.stream not in ("status", "progress"))
     await processor.die()
     await broker.close()
 
@@ -113,16 +113,16 @@ async def test_a_broker_that_goes_away_costs_the_oldest_frames_only(start: Start
     broker = open_broker(f"memory://{name}", "processor")
     await broker.connect()
     listener = await start(f"memory://{name}", rate=100_000, buffer_bytes=8 << 20, buffer_age_ms=300)
-    await until(lambda: listener.publisher.published.total() > 1000)
+    await until(lambda: only(listener).published_events > 1000)
     hub(name).stop()
     await until(lambda: any("broker is away" in reason for reason in listener.unready()))
-    received = listener.intake.received_frames
-    await until(lambda: listener.facts()["dropped_events"] > 0, seconds=20)
-    assert listener.intake.received_frames > received
+    received = only(listener).intake.received_frames
+    await until(lambda: only(listener).facts()["dropped_events"] > 0, seconds=20)
+    assert only(listener).intake.received_frames > received
     hub(name).start()
     await until(lambda: not listener.unready())
-    before = listener.publisher.published.total()
-    await until(lambda: listener.publisher.published.total() > before + 1000)
+    before = only(listener).published_events
+    await until(lambda: only(listener).published_events > before + 1000)
     await broker.close()
 
 
@@ -131,9 +131,9 @@ async def test_malformed_frames_are_counted_and_the_feed_goes_on(start: Start, t
     path = tmp_path / "tape.ndjson"
     path.write_text('[{"ev":"T","sym":"A"},{"ev":1}]\nnot JSON\n{"received_ns":1,"text":"garbage"}\n[{"ev":"T","sym":"A"}]\n')
     listener = await start(f"memory://{name}", feed="replay", tape=str(path), speed="1000")
-    await until(lambda: listener.session.state == "ended")
-    await until(lambda: listener.intake.router.events == 2)
-    assert listener.facts()["malformed"] == 3
+    await until(lambda: only(listener).session.state == "ended")
+    await until(lambda: only(listener).intake.router.events == 2)
+    assert only(listener).facts()["malformed"] == 3
 
 
 async def test_a_missing_tape_ends_the_process_with_its_name(start: Start, name: str) -> None:

@@ -102,13 +102,13 @@ def test_vendor_and_listener_work_together_as_processes(tmp_path: Path) -> None:
     listener = subprocess.Popen([sys.executable, "-m", "mdl"], env=listening, stderr=subprocess.DEVNULL)
     try:
         until_sync(lambda: (found := get(f"http://127.0.0.1:{admin}/readyz")) and found.status_code == 200, seconds=60)
-        until_sync(lambda: httpx.get(f"http://127.0.0.1:{admin}/feed").json()["received_events"] > 100)
+        until_sync(lambda: httpx.get(f"http://127.0.0.1:{admin}/feed").json()["sources"]["stocks"]["received_events"] > 100)
         fault = httpx.post(
             f"http://127.0.0.1:{vendor_admin}/fault", json={"kind": "drop"}, headers={"Authorization": "Bearer token"}
         )
         assert fault.json()["clients"] == 1
         until_sync(
-            lambda: httpx.get(f"http://127.0.0.1:{admin}/feed").json()["reconnects"] >= 1, seconds=15
+            lambda: httpx.get(f"http://127.0.0.1:{admin}/feed").json()["sources"]["stocks"]["reconnects"] >= 1, seconds=15
         )  # a closed market is asked after up to 5 s
         assert "tapeline_mdl_published_events_total" in httpx.get(f"http://127.0.0.1:{admin}/metrics").text
         assert httpx.get(f"http://127.0.0.1:{vendor_admin}/clients").status_code == 200

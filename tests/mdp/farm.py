@@ -155,7 +155,7 @@ async def farm(mdq_url: str, mdc_url: str, seed: int = 1) -> AsyncIterator[Farm]
     await cache.flushall()
     await cache.set("mdp:since", 1)
     await broker.connect()
-    publisher = Publisher(broker, PARTITIONS, lossless=True)
+    publisher = Publisher(broker, PARTITIONS, "feed", lossless=True)
     await publisher.start()
     await broker.declare([progress_queue()])
     made = Farm(mdq_url, mdc_url, cache, broker, publisher, Dice(seed, SYMBOLS))

@@ -59,7 +59,7 @@ class Desk:
 
 def batch(events: Sequence[Event], stream: str, seq: int, epoch: str = "p1") -> Batch:
     """Return the events as the listener would publish them."""
-    return Batch(stream, 3, epoch, seq, len(events), 5, 5, json.dumps(list(events)).encode())
+    return Batch("s", 0, stream, 3, epoch, seq, len(events), 5, 5, 5, json.dumps(list(events)).encode())
 
 
 def trade(sym: str = "A", p: float = 10.0, s: float = 100, t: int = START_MS, c: list[int] | None = None, ev: str = "T") -> Event:

@@ -91,7 +91,7 @@ def test_delivered_again_is_skipped() -> None:
     desk.deliver(made)
     desk.deliver(made, redelivered=True)
     assert desk.flush().data("quote:A")["trades"] == 2
-    assert (counts(desk).events, counts(desk).redelivered) == ({"trades": 2}, 2)
+    assert (counts(desk).events, counts(desk).redelivered) == ({"s/trades": 2}, 2)
 
 
 def test_of_a_batch_that_overlaps_only_the_rest_is_taken() -> None:
@@ -102,7 +102,7 @@ def test_of_a_batch_that_overlaps_only_the_rest_is_taken() -> None:
     desk.deliver(batch(events, "trades", 0), redelivered=True)
     cache = desk.flush()
     assert [e["price"] for e in cache.events("trades:A")] == [10, 11, 12, 13]
-    assert (counts(desk).events, counts(desk).redelivered, counts(desk).dropped) == ({"trades": 4}, 2, {})
+    assert (counts(desk).events, counts(desk).redelivered, counts(desk).dropped) == ({"s/trades": 4}, 2, {})
 
 
 def test_gaps_are_counted_in_events() -> None:
@@ -113,8 +113,12 @@ def test_gaps_are_counted_in_events() -> None:
         desk.deliver(replace(batch([trade()], "trades", seq), sent_ns=sent_ns))
     desk.deliver(replace(batch([], "trades", 20), sent_ns=now_ns))
     desk.flush()
-    assert (counts(desk).events, counts(desk).expired, counts(desk).dropped) == ({"trades": 3}, {"trades": 6}, {"trades": 4 + 7})
-    assert json.loads(desk.cache.shares["counts"])["dropped"] == {"trades": 11}
+    assert (counts(desk).events, counts(desk).expired, counts(desk).dropped) == (
+        {"s/trades": 3},
+        {"s/trades": 6},
+        {"trades": 4 + 7},
+    )
+    assert json.loads(desk.cache.shares["counts"])["dropped"] == {"s/trades": 11}
 
 
 def test_a_restarted_publisher_counts_from_zero() -> None:
@@ -130,9 +134,9 @@ def test_bad_events_are_kept_and_their_batch_goes_on() -> None:
     """Counted, with reason and sample in the dead letters; the good ones around them count."""
     desk = Desk()
     body = json.dumps([trade(p=10), {**trade(), "p": -1}, {"ev": "T"}, trade(p=11)]).encode()
-    desk.deliver(Batch("trades", 3, "p1", 0, 4, 1, 1, body))
+    desk.deliver(Batch("s", 0, "trades", 3, "p1", 0, 4, 1, 1, 1, body))
     cache = desk.flush()
-    assert (cache.data("quote:A")["trades"], counts(desk).bad, counts(desk).events) == (2, 2, {"trades": 4})
+    assert (cache.data("quote:A")["trades"], counts(desk).bad, counts(desk).events) == (2, 2, {"s/trades": 4})
     assert [(letter["stream"], letter["partition"]) for letter in cache.letters] == [("trades", 3)] * 2
     assert all(letter["reason"] and "T" in letter["event"] for letter in cache.letters)
 
@@ -171,7 +175,7 @@ def test_unknown_types_are_counted_by_name_and_shown_once() -> None:
     assert counts(desk).unknown["Z0"] == 2
     assert counts(desk).unknown["(other)"] == 40
     assert len(cache.letters) == 51
-    assert counts(desk).events == {"unknown": 140}
+    assert counts(desk).events == {"s/unknown": 140}
 
 
 @pytest.mark.parametrize(
@@ -181,10 +185,10 @@ def test_a_broken_status_changes_nothing(body: bytes) -> None:
     """The last good status stays; the next good one is taken."""
     desk = Desk()
     desk.deliver(batch([{"ev": "status", "state": "live", "t": 1}], "status", 0))
-    desk.deliver(Batch("status", 3, "p1", 1, 1, 1, 1, body))
-    assert desk.partition.listener == {"ev": "status", "state": "live", "t": 1}
+    desk.deliver(Batch("s", 0, "status", 3, "p1", 1, 1, 1, 1, 1, body))
+    assert desk.partition.listeners["s"] == {"ev": "status", "state": "live", "t": 1}
     desk.deliver(batch([{"ev": "status", "state": "ended", "t": 2}], "status", 2))
-    assert desk.partition.listener["state"] == "ended"
+    assert desk.partition.listeners["s"]["state"] == "ended"
 
 
 def test_a_status_event_in_another_stream_is_passed_over() -> None:
@@ -209,7 +213,7 @@ def test_the_age_of_a_flush_is_that_of_its_oldest_event() -> None:
     desk = Desk()
     for seq, first_ns in ((0, 700), (1, 300), (2, 900)):
         desk.deliver(replace(batch([trade()], "trades", seq), first_ns=first_ns))
-    assert desk.partition.oldest_ns == 300
+    assert desk.partition.oldest_ns == {"s": 300}
 
 
 def test_counts_survive_a_hand_over() -> None:
@@ -221,7 +225,7 @@ def test_counts_survive_a_hand_over() -> None:
     desk.hand_over()
     assert counts(desk) == before
     assert counts(desk) is not before
-    assert (counts(desk).bad, counts(desk).expired) == (1, {"trades": 3})
+    assert (counts(desk).bad, counts(desk).expired) == (1, {"s/trades": 3})
 
 
 def test_cells_of_analyzers_that_are_not_run_are_passed_over() -> None:

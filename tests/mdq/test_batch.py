@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdq.batch import Batch, MalformedBatch, from_message, new_epoch
+from mdq.batch import Batch, MalformedBatch, from_message, leased_epoch, new_epoch
 
-BATCH = Batch("trades", 3, "0abc", 1_234_567_890_123, 2, 1_700_000_000_000_000_000, 1_700_000_000_000_000_001, b"[1,2]")
+NOW_NS = 1_700_000_000_000_000_000
+BATCH = Batch("options-2", 1, "trades", 3, "0abc", 1_234_567_890_123, 2, NOW_NS, NOW_NS + 1, NOW_NS - 5, b"[1,2]")
 
 
 def test_a_batch_survives_the_queue() -> None:
@@ -26,6 +27,19 @@ def test_a_message_without_a_header_is_malformed(name: str) -> None:
     del headers[name]
     with pytest.raises(MalformedBatch, match=name):
         from_message(headers, b"[]")
+
+
+@pytest.mark.parametrize("name", ["", "Stocks", "a b", "-a", "a" * 33, "a\n", 7, None])
+def test_a_source_that_is_no_name_is_malformed(name: Any) -> None:
+    """Lower case letters, digits and dashes, at most 32: it becomes part of keys and queue names."""
+    with pytest.raises(MalformedBatch, match="source"):
+        from_message(BATCH.headers() | {"source": name}, b"[]")
+
+
+def test_a_tenures_epoch_sorts_with_those_of_sources_without_a_lease() -> None:
+    """A fence is at least the millisecond of its tenure's start: a source may get a lease later."""
+    before, after = new_epoch(NOW_NS - 5_000_000, 0.9), new_epoch(NOW_NS + 5_000_000, 0)
+    assert before < leased_epoch(NOW_NS // 1_000_000) < leased_epoch(NOW_NS // 1_000_000 + 1) < after
 
 
 @given(st.dictionaries(st.sampled_from([*BATCH.headers(), "other"]), st.one_of(st.none(), st.text(), st.binary(), st.floats())))

@@ -32,17 +32,19 @@ def shape(sent: list[Sent]) -> list[tuple[int, int]]:
 
 def test_the_body_is_the_events_as_they_came() -> None:
     """The body is a JSON array with the bytes of every event untouched, also of msgspec's raw slices."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     events = [b'{"p":1.10}', memoryview(b'{ "p" : 2 }'), msgspec.Raw(b'{"s":"\xc3\xa9"}')]
     batcher.add("trades", 1, events, WALL, 0)  # type: ignore[arg-type]
     [sent] = close(batcher, 5 * MS)
-    assert sent.batch == Batch("trades", 1, "e", 0, 3, WALL, WALL + 5 * MS, b'[{"p":1.10},{ "p" : 2 },{"s":"\xc3\xa9"}]')
+    assert sent.batch == Batch(
+        "s", 0, "trades", 1, "e", 0, 3, WALL, WALL + 5 * MS, WALL, b'[{"p":1.10},{ "p" : 2 },{"s":"\xc3\xa9"}]'
+    )
     assert len(orjson.loads(sent.batch.body)) == 3
 
 
 def test_a_batch_closes_after_the_linger() -> None:
     """An open batch waits 5 ms for company, then leaves."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     batcher.add("trades", 0, [b"1"], WALL, 10 * MS)
     assert batcher.due_ns == 15 * MS
     assert close(batcher, 13 * MS) == []
@@ -53,7 +55,7 @@ def test_a_batch_closes_after_the_linger() -> None:
 
 def test_a_batch_closes_at_500_events() -> None:
     """Without congestion no batch is larger than 500 events; what is left waits for its own linger."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     assert not batcher.add("trades", 0, numbered(0, 499), WALL, 0)
     assert batcher.add("trades", 0, numbered(499, 701), WALL + 3, 1 * MS)
     sent = close(batcher, 1 * MS)
@@ -64,7 +66,7 @@ def test_a_batch_closes_at_500_events() -> None:
 
 def test_queues_are_batched_apart() -> None:
     """Each (stream, partition) has its own batch and its own count."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     for stream, partition in (("trades", 0), ("trades", 1), ("quotes", 0)):
         batcher.add(stream, partition, [b"1"], WALL, 0)
     assert sorted((one.batch.stream, one.batch.partition, one.batch.seq) for one in close(batcher, 5 * MS)) == [
@@ -75,7 +77,7 @@ def test_queues_are_batched_apart() -> None:
 
 def test_batches_grow_while_the_window_is_full() -> None:
     """With no window left batches grow to 2,000 events instead of becoming more; then the source is told."""
-    batcher = Batcher("e", Limits(window_batches=2))
+    batcher = Batcher("s", "e", Limits(window_batches=2))
     batcher.add("trades", 0, numbered(0, 1000), WALL, 0)
     first, _ = close(batcher)
     batcher.add("trades", 0, numbered(1000, 1999), WALL, 0)
@@ -91,7 +93,7 @@ def test_batches_grow_while_the_window_is_full() -> None:
 
 def test_a_busy_queue_does_not_starve_a_quiet_one() -> None:
     """When the window opens for one batch it goes to the queue that has waited longest."""
-    batcher = Batcher("e", Limits(window_batches=1))
+    batcher = Batcher("s", "e", Limits(window_batches=1))
     batcher.add("trades", 0, numbered(0, 500), WALL, 0)
     [flying] = close(batcher)
     batcher.add("halts", 0, [b"1"], WALL, 1 * MS)
@@ -103,7 +105,7 @@ def test_a_busy_queue_does_not_starve_a_quiet_one() -> None:
 
 def test_the_window_is_bounded_in_bytes_too() -> None:
     """Large events close the window before 64 batches do."""
-    batcher = Batcher("e", Limits(window_bytes=1000))
+    batcher = Batcher("s", "e", Limits(window_bytes=1000))
     for n in range(5):
         batcher.add("trades", n, [b"x" * 400], WALL, 0)
     assert len(close(batcher, 5 * MS)) == 3
@@ -112,7 +114,7 @@ def test_the_window_is_bounded_in_bytes_too() -> None:
 
 def test_failed_batches_leave_again_in_order() -> None:
     """After a loss the unconfirmed batches go out again, oldest first, unchanged, before anything new."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     batcher.add("trades", 0, numbered(0, 1500), WALL, 0)
     first, second, third = close(batcher)
     batcher.confirmed(second)
@@ -126,7 +128,7 @@ def test_failed_batches_leave_again_in_order() -> None:
 
 def test_offline_only_grown_batches_close() -> None:
     """While the broker is away the window's slots are kept for batches of 2,000 events."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     batcher.add("trades", 0, numbered(0, 1999), WALL, 0)
     close(batcher, 1 * S, online=False)
     assert batcher.window == 0
@@ -139,7 +141,7 @@ def test_offline_only_grown_batches_close() -> None:
 
 def test_what_is_too_old_is_given_up_and_counted() -> None:
     """While the broker is away events older than the TTL go, closed or open, and `seq` passes over them."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     batcher.add("trades", 0, numbered(0, 2000), WALL, 0)
     batcher.add("trades", 0, numbered(2000, 10), WALL, 1 * S)
     close(batcher, 1 * S, online=False)
@@ -155,7 +157,7 @@ def test_what_is_too_old_is_given_up_and_counted() -> None:
 
 def test_news_are_kept_longer() -> None:
     """Each stream has its own TTL: news 15 minutes."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     batcher.add("news", 0, [b"1"], WALL, 0)
     batcher.expire(600 * S, online=False)
     assert batcher.pending_events == 1
@@ -165,7 +167,7 @@ def test_news_are_kept_longer() -> None:
 
 def test_offline_the_oldest_bytes_go_first() -> None:
     """Above the byte bound the oldest batches make room for newer ones."""
-    batcher = Batcher("e", Limits(events=2, events_grown=2, window_bytes=1000))
+    batcher = Batcher("s", "e", Limits(events=2, events_grown=2, window_bytes=1000))
     for n in range(6):
         batcher.add("trades", n, [b"x" * 200] * 2, WALL, n)
         close(batcher, n, online=False)
@@ -177,7 +179,7 @@ def test_offline_the_oldest_bytes_go_first() -> None:
 
 def test_lossless_gives_nothing_up() -> None:
     """A source that can wait loses nothing: the batcher keeps everything and says that it is full."""
-    batcher = Batcher("e", Limits(window_batches=1), lossless=True)
+    batcher = Batcher("s", "e", Limits(window_batches=1), lossless=True)
     batcher.add("trades", 0, numbered(0, 4000), WALL, 0)
     close(batcher, 0, online=False)
     batcher.expire(3600 * S, online=False)
@@ -188,17 +190,17 @@ def test_lossless_gives_nothing_up() -> None:
 
 def test_marks_tell_where_every_stream_stands() -> None:
     """A mark carries the next `seq` and no events; none is made while closed batches wait, it would overtake them."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     batcher.add("trades", 2, numbered(0, 503), WALL, 0)
     [sent] = close(batcher)
-    assert batcher.marks(WALL + 7) == [Batch("trades", 2, "e", 500, 0, WALL + 7, WALL + 7, b"[]")]
+    assert batcher.marks(WALL + 7) == [Batch("s", 0, "trades", 2, "e", 500, 0, WALL + 7, WALL + 7, WALL + 7, b"[]")]
     batcher.failed(sent)
     assert batcher.marks(WALL) == []
 
 
 def test_abandoning_counts_what_is_lost() -> None:
     """At the end everything still pending is counted as dropped; a late confirmation changes nothing."""
-    batcher = Batcher("e")
+    batcher = Batcher("s", "e")
     batcher.add("trades", 0, numbered(0, 700), WALL, 0)
     [sent] = close(batcher)
     assert batcher.abandon() == 700
@@ -221,7 +223,7 @@ class Simulation:
 
     def __init__(self, lossless: bool) -> None:
         self.limits = Limits(events=5, events_grown=20, window_batches=3, window_bytes=300)
-        self.batcher = Batcher("e", self.limits, lossless)
+        self.batcher = Batcher("s", "e", self.limits, lossless)
         self.now_ns = 0
         self.online = True
         self.fed = [0, 0, 0]
@@ -284,3 +286,26 @@ def test_every_event_is_published_or_counted(steps: list[tuple[str, int, int]], 
     assert batcher.published.total() + batcher.dropped.total() == sum(simulation.fed)
     if lossless:
         assert arrived == [list(range(fed)) for fed in simulation.fed]
+
+
+def test_a_batch_carries_the_feeds_clock_at_its_newest_event() -> None:
+    """A replay's events have the tape's time; a mark has the one it is told."""
+    batcher = Batcher("s", "e")
+    batcher.add("trades", 1, [b"1", b"2"], WALL, 0, feed_ns=50)
+    batcher.add("trades", 1, [b"3"], WALL, 0, feed_ns=70)
+    assert [sent.batch.feed_ns for sent in close(batcher, 5 * MS)] == [70]
+    assert batcher.marks(WALL, 80)[0].feed_ns == 80
+
+
+def test_a_tapes_next_round_never_shares_a_batch_with_the_one_before() -> None:
+    """What is open leaves at once, even without room in the window; what follows is of the next run, `seq` goes on."""
+    batcher = Batcher("s", "e", Limits(window_batches=1))
+    for part in range(3):
+        batcher.add("trades", part, numbered(0, 3), WALL, 0)
+    batcher.begin_run(7, WALL)
+    batcher.add("trades", 0, numbered(3, 5), WALL, 0)
+    for sent in batcher.take():
+        batcher.confirmed(sent)
+        assert (sent.batch.run, sent.batch.count) == (0, 3)
+    [second] = close(batcher, 5 * MS)
+    assert (second.batch.run, second.batch.seq, second.batch.count) == (7, 3, 5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdq.batch import Batch
-from mdq.gaps import FENCE_NS, Arrival, GapCounter, Position, StreamGaps, Verdict
+from mdq.gaps import FENCE_NS, SOURCES_MAX, Arrival, GapCounter, Position, StreamGaps, Verdict
 
 TTL_NS = 5_000_000_000
 NOW_NS = 1_700_000_000_000_000_000
@@ -135,11 +137,13 @@ def test_after_a_restore_redelivered_older_epochs_stay_out() -> None:
 def test_streams_of_a_partition_are_counted_apart() -> None:
     """One counter holds all streams of a partition; each has its own position and its own TTL."""
     counter = GapCounter()
-    counter.restore("trades", Position("b", 10))
-    assert counter.observe(Batch("trades", 0, "b", 12, 1, at(0), at(0), b"[1]"), at(0)).expired == 2
-    assert counter.observe(Batch("news", 0, "b", 40, 1, at(0), at(0), b"[1]"), at(0)) == NEW
-    assert counter.observe(Batch("news", 0, "b", 43, 1, at(0), at(0), b"[1]"), at(60)).dropped == 2  # news live 15 minutes
-    assert dict(counter.positions()) == {"trades": Position("b", 13, at(0)), "news": Position("b", 44, at(0))}
+    counter.restore("s", "trades", Position("b", 10))
+    assert counter.observe(Batch("s", 0, "trades", 0, "b", 12, 1, at(0), at(0), at(0), b"[1]"), at(0)).expired == 2
+    assert counter.observe(Batch("s", 0, "news", 0, "b", 40, 1, at(0), at(0), at(0), b"[1]"), at(0)) == NEW
+    assert (
+        counter.observe(Batch("s", 0, "news", 0, "b", 43, 1, at(0), at(0), at(0), b"[1]"), at(60)).dropped == 2
+    )  # news live 15 minutes
+    assert list(counter.positions()) == [("s", "trades", Position("b", 13, at(0))), ("s", "news", Position("b", 44, at(0)))]
 
 
 @given(st.data())
@@ -167,3 +171,26 @@ def test_every_event_is_new_or_lost_exactly_once(data: st.DataObject) -> None:
     assert taken == sorted(set(taken))
     assert gaps.totals.new == len(taken)
     assert gaps.totals.new + gaps.totals.expired + gaps.totals.dropped == seq
+
+
+def test_sources_know_nothing_of_each_other() -> None:
+    """Two vendor connections on one queue: each counts from where it began, neither fences the other."""
+    counter = GapCounter()
+    older = Batch("stocks", 0, "trades", 0, "a", 5, 1, at(0), at(0), at(0), b"[1]")
+    newer = Batch("crypto", 0, "trades", 0, "b", 900, 1, at(0), at(0), at(0), b"[1]")
+    assert counter.observe(older, at(0)) == NEW
+    assert counter.observe(newer, at(0)) == NEW
+    assert counter.observe(replace(older, seq=6), at(1)) == NEW
+    assert counter.observe(replace(newer, seq=903), at(1)).dropped == 2
+    assert counter.observe(replace(older, epoch="b", seq=0), at(1)) == NEW
+    assert counter.observe(replace(older, seq=7), at(1)).verdict is Verdict.FENCED
+
+
+def test_only_so_many_sources_are_remembered() -> None:
+    """The one not heard for longest makes room; when it comes back it begins as a new one."""
+    counter = GapCounter()
+    for number in range(SOURCES_MAX + 1):
+        counter.observe(Batch(f"s{number}", 0, "trades", 0, "a", 5, 1, 0, at(number), 0, b"[1]"), at(number))
+    known = [source for source, _, _ in counter.positions()]
+    assert len(known) == SOURCES_MAX
+    assert "s0" not in known

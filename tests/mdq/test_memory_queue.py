@@ -13,7 +13,7 @@ MS = 1_000_000
 
 
 def batch(seq: int, size: int = 3) -> Batch:
-    return Batch("trades", 0, "e", seq, 1, 0, 0, b"x" * size)
+    return Batch("s", 0, "trades", 0, "e", seq, 1, 0, 0, 0, b"x" * size)
 
 
 def filled(count: int, **bounds: int) -> MemoryQueue:

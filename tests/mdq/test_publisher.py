@@ -52,7 +52,7 @@ class SlowBroker(MemoryBroker):
 
 
 async def publishing(broker: MemoryBroker, **options: object) -> Publisher:
-    publisher = Publisher(broker, 2, **options)  # type: ignore[arg-type]
+    publisher = Publisher(broker, 2, "s", **options)  # type: ignore[arg-type]
     await publisher.start()
     return publisher
 
@@ -148,7 +148,7 @@ async def test_an_outage_drops_the_oldest_and_says_so(broker: MemoryBroker) -> N
     got = await reading(broker)
     await until(lambda: [batch.count for batch in got if batch.count] == [20])
     gaps = GapCounter()
-    gaps.observe(Batch("trades", 0, "", 0, 0, 0, 0, b"[]"), clock.wall_ns())
+    gaps.observe(Batch("s", 0, "trades", 0, "", 0, 0, 0, 0, 0, b"[]"), clock.wall_ns())
     lost = gaps.observe(next(batch for batch in got if batch.count), clock.wall_ns())
     assert lost.expired + lost.dropped == 0  # who joins later misses nothing …
     assert next(batch for batch in got if batch.count).seq == 300  # … who was there expected 0
@@ -222,3 +222,20 @@ async def test_a_queue_that_nobody_declares_is_a_defect(broker: MemoryBroker) ->
     with pytest.raises(AssertionError, match="unknown"):
         publisher.add("unknown", 1, [b"1"], time.time_ns())
     await publisher.close()
+
+
+async def test_who_may_not_speak_publishes_nothing_not_even_a_mark(broker: MemoryBroker) -> None:
+    """A source whose lease has run out keeps silent, however late it notices; when it may speak again it goes on."""
+    may = [True]
+    publisher = await publishing(broker, permit=lambda: may[0])
+    got = await reading(broker)
+    await until(lambda: len(got) > 5)
+    may[0] = False
+    await asyncio.sleep(0)
+    before = len(got)
+    publisher.add("trades", 0, [b"1"] * 600, 1)
+    await asyncio.sleep(1.3)  # marks would be due every second
+    assert len(got) == before
+    may[0] = True
+    await until(lambda: sum(batch.count for batch in got) == 600)
+    await publisher.close(0.1)

@@ -12,7 +12,7 @@ from mdq.batch import Batch
 from mdq.broker import BrokerUnavailable, Delivery
 from mdq.rabbit_subscription import RabbitSubscription
 
-BATCH = Batch("trades", 0, "e", 0, 1, 0, 0, b"[1]")
+BATCH = Batch("s", 0, "trades", 0, "e", 0, 1, 0, 0, 0, b"[1]")
 
 
 class Channel:

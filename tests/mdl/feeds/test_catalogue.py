@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mdl.feeds.catalogue import open_feed, open_feeds, read_key
+from mdl.feeds.catalogue import open_feed, read_key
 from mdl.settings import SUBSCRIPTIONS, MdlSettings
 from service.errors import OperatorError
 from service.settings import load
@@ -17,16 +17,40 @@ def test_each_kind_is_opened_as_it_is_set(tmp_path: Path) -> None:
     """Only a tape at max speed is lossless."""
     tape = tmp_path / "tape.ndjson"
     tape.write_text("[]\n")
-    simulator = open_feeds(MdlSettings(feed="simulator", symbols=3))
+    simulator = open_feed(MdlSettings(feed="simulator", symbols=3), "simulator")
     assert (simulator.name, simulator.lossless) == ("simulator", False)
-    assert open_feeds(MdlSettings(feed="replay", tape=str(tape), speed="max")).lossless
-    assert not open_feeds(MdlSettings(feed="replay", tape=str(tape), speed="10")).lossless
+    assert open_feed(MdlSettings(feed="replay", tape=str(tape), speed="max"), "replay").lossless
+    assert not open_feed(MdlSettings(feed="replay", tape=str(tape), speed="10"), "replay").lossless
 
 
-async def test_feeds_joined_by_a_plus_run_at_once() -> None:
-    """In the order given; none is lossless."""
-    both = open_feeds(MdlSettings(feed="simulator+engine"))
-    assert (both.name, both.lossless, [part.name for part in both.parts]) == ("simulator+engine", False, ["simulator", "engine"])
+def test_every_feed_is_a_source_of_its_own() -> None:
+    """Named after what it is unless the operator says otherwise; the vendor's after its market."""
+    both = MdlSettings(feed="simulator+engine").by_source()
+    assert {name: own.feed for name, own in both.items()} == {"simulator": "simulator", "exchange": "engine"}
+    assert MdlSettings(feed="massive", market="futures/cme").sources == ("futures-cme",)
+    named = MdlSettings(feed="massive+engine", source="options-2+exchange-b").by_source()
+    assert {name: (own.feed, own.source) for name, own in named.items()} == {
+        "options-2": ("massive", "options-2"),
+        "exchange-b": ("engine", "exchange-b"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"feed": "simulator+engine", "source": "a+a"}, "gives one name to two feeds"),
+        ({"feed": "simulator+engine", "source": "a"}, "names 1 sources, MDL_FEED 2"),
+        ({"source": "Stocks"}, "is no name of a source"),
+        ({"source": "two words"}, "is no name of a source"),
+        ({"source": "a" * 33}, "is no name of a source"),
+        ({"feed": "massive+simulator", "source": "a+"}, "is no name of a source"),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused_in_one_line(given: dict[str, str], word: str) -> None:
+    """What is wrong with the name, or with how many there are."""
+    with pytest.raises(OperatorError, match=re.escape(word)) as caught:
+        load(MdlSettings, **given)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

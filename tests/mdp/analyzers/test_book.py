@@ -86,7 +86,7 @@ def test_a_malformed_book_is_refused_and_the_last_good_one_stays(b: Any, a: Any,
     desk.feed(book(t=START_MS), book(b=b, a=a, t=START_MS + 2), book(t=START_MS + 1))
     cache = desk.flush()
     assert cache.data("book:A") == plain(book(t=START_MS + 1))
-    assert (desk.partition.counts.bad, desk.partition.counts.events) == (1, {"books": 3})
+    assert (desk.partition.counts.bad, desk.partition.counts.events) == (1, {"s/books": 3})
     [letter] = cache.letters
     assert letter["stream"] == "books"
     assert says in letter["reason"]
