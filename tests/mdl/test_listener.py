@@ -103,7 +103,9 @@ async def test_a_lossless_replay_outlives_the_death_of_its_processor(start: Star
     await until(lambda: processor.data() == 300_000, seconds=30)
     assert seen < 300_000
     assert processor.lost == 0
-    assert not sum(queue.expired_batches for queue in hub_of_test.queues.values() if queue.queue.stream not in ("status", "progress"))
+    assert not sum(
+        queue.expired_batches for queue in hub_of_test.queues.values() if queue.queue.stream not in ("status", "progress")
+    )
     await processor.die()
     await broker.close()
 
