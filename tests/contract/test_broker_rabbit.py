@@ -72,7 +72,7 @@ async def test_a_message_that_is_no_batch_is_set_aside(mdq_url: str) -> None:
     await publish(broker, [0])
     await until(lambda: reader.got)
     assert [body for body, _ in reader.malformed] == [b"rubbish"]
-    assert "stream" in reader.malformed[0][1]
+    assert "source" in reader.malformed[0][1]
     await reader.ack(reader.got[0].tag)
     await connection.close()
     await broker.close()
