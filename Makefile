@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
-.PHONY: help run test check bench fmt web venv lock clean
+.PHONY: help run test check bench compare fmt web venv lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,7 +23,8 @@ help:
 	@echo "make test    every test, against RabbitMQ, Redis and a browser too (installed when missing, or TEST_MDQ_URL="
 	@echo "             TEST_MDC_URL=, or Docker); ARGS='tests/wds -k token' chooses"
 	@echo "make check   ruff, mypy --strict, layout rules, TypeScript; what continuous integration runs"
-	@echo "make bench   every benchmark as JSON lines; BENCH=listener only that one"
+	@echo "make bench   every benchmark as JSON lines; BENCH=listener only that one; PROFILE=1 where the time goes"
+	@echo "make compare REV=main   this tree beside another revision, in turn; BENCH=steady,pipeline ROUNDS=3 ARGS='--rate 8000'"
 	@echo "make fmt     format and mend what ruff can"
 	@echo "make web     build the browser page"
 	@echo "make venv    install the pinned packages into $(VENV)"
@@ -44,7 +45,11 @@ check: $(VENV)/installed-dev
 	@$(PY) -m scp.build --check
 
 bench: $(VENV)/installed-dev
-	@exec $(PY) -m tests.bench $(BENCH)
+	@exec $(PY) -m tests.bench $(if $(PROFILE),--profile) $(BENCH)
+
+compare: $(VENV)/installed-dev
+	@test -n "$(REV)" || { echo "make: which revision? make compare REV=main BENCH=steady,pipeline" >&2; exit 1; }
+	@exec $(PY) -m tests.bench.compare $(REV) $(if $(BENCH),--bench $(BENCH)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ARGS),-- $(ARGS))
 
 fmt: $(VENV)/installed-dev
 	@$(PY) -m ruff check --fix-only --quiet .

@@ -1,4 +1,4 @@
-"""The catalogue of channels: a kind says its mode, lifetime, fields and which pub/sub group carries it."""
+"""Lists the kinds of channels: each says its mode, lifetime, fields and which pub/sub group carries it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BOARD_FIELDS = ("sym", "last", "change", "change_pct", "volume", "gap_pct")
 ALERT_FIELDS = ("sym", "kind", "price", "prev", "ts")
 HALT_FIELDS = ("state", "high_band", "low_band", "indicators", "ts")
 BOOK_FIELDS = ("bids", "asks", "bid", "ask", "spread", "ts")
-STATUS_FIELDS = ("listener", "processors", "ts")
+STATUS_FIELDS = ("sources", "processors", "ts")
 BOARDS = ("volume", "gainers", "losers", "gappers")
 
 KINDS = {

@@ -1,4 +1,4 @@
-"""A cache URL in, a Redis client out: a real server, or fakeredis inside this process for `memory://name`."""
+"""Opens Redis clients: of a real server, or of fakeredis inside this process for `memory://name`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ import hiredis
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as ConnectionLost
 
 from service.errors import OperatorError
 from service.settings import hide_password
 
 AWAY = (RedisError, OSError, TimeoutError)  # what a client raises while the cache cannot be reached
+PASSING = (NoScriptError, ReadOnlyError)  # a restarted server, one that has just lost its role: the next try meets another
+REMEDIES = (
+    (("OOM", "out of memory", "maxmemory"), "Give it more memory (maxmemory), or fewer symbols"),
+    (("WRONGTYPE", "wrong kind of value"), "Delete the key that another program has written, or give us a database of our own"),
+    (("NOPERM", "permission"), "The user needs +@all on our keys, see mdc/README.md"),
+    (("MISCONF", "READONLY"), "Mend its persistence (disk full?), or point MDC_URL at the primary"),
+)
 _in_process: dict[str, fakeredis.FakeServer] = {}
 
 
@@ -63,6 +70,25 @@ CONNECTIONS = {"redis": PlainConnection, "rediss": SecureConnection, "unix": Loc
 
 class CacheUnavailable(ConnectionError):
     """The cache cannot be reached now; what was not written stays with the writer, what was not read can be asked again."""
+
+
+class CacheRefused(CacheUnavailable):
+    """The cache answers and refuses: a wrong type, a missing permission, no memory. Waiting alone does not mend it."""
+
+
+def unavailable(error: BaseException) -> CacheUnavailable:
+    """Return what to raise for one of AWAY: whether nobody answers, or the server answers and refuses."""
+    if isinstance(error, ResponseError) and not isinstance(error, PASSING):
+        return CacheRefused(f"Redis refuses: {error}. {_remedy(str(error))}")
+    return CacheUnavailable(str(error) or type(error).__name__)
+
+
+def _remedy(error: str) -> str:
+    word = error.split(" ")[0].upper()
+    for marks, remedy in REMEDIES:
+        if word in marks or any(mark in error.lower() for mark in marks):
+            return remedy
+    return "See the server's log"
 
 
 def open_cache(url: str, client_name: str = "tapeline", timeout_s: float = 5.0) -> Any:

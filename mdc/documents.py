@@ -1,4 +1,4 @@
-"""A channel's state in, its one written form out, and back: the same bytes are cached, published and read."""
+"""Defines the one written form of a channel's state: the same bytes are cached, published and read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import msgspec
 class Doc(msgspec.Struct):
     """One version of a channel. `seq` grows by one a version within `epoch`; `ts` is ms since the Unix epoch.
 
-    `data` is the whole state (merge, rows) or one event, as raw JSON.
+    `data` is the whole state (merge, rows) or one event, as raw JSON. `src` names the source it is made from; empty where
+    many sources feed one channel.
     """
 
     ch: str
@@ -18,6 +19,7 @@ class Doc(msgspec.Struct):
     seq: int
     ts: int
     data: msgspec.Raw
+    src: str = ""
 
 
 class Snapshot(msgspec.Struct):
@@ -28,6 +30,7 @@ class Snapshot(msgspec.Struct):
     seq: int
     ts: int
     data: bytes
+    src: str = ""
 
 
 _doc = msgspec.json.Decoder(Doc)
@@ -53,7 +56,7 @@ def state_snapshot(body: bytes, history: Sequence[bytes] | None = None, limit: i
         data = data[:-1] + b',"history":[' + b",".join(kept) + b"]}"
     elif limit is not None:
         data = _first_rows(data, limit)
-    return Snapshot(doc.ch, doc.epoch, doc.seq, doc.ts, data)
+    return Snapshot(doc.ch, doc.epoch, doc.seq, doc.ts, data, doc.src)
 
 
 def event_snapshot(bodies: Sequence[bytes], keep: int, limit: int | None = None) -> Snapshot | None:
@@ -65,7 +68,7 @@ def event_snapshot(bodies: Sequence[bytes], keep: int, limit: int | None = None)
     docs = [doc for doc in docs if doc.epoch == last.epoch]  # what an earlier life of the cache left has other seqs
     most = keep if limit is None else min(keep, limit)
     data = b"[" + b",".join([bytes(doc.data) for doc in docs[len(docs) - min(most, len(docs)) :]]) + b"]"
-    return Snapshot(last.ch, last.epoch, last.seq, last.ts, data)
+    return Snapshot(last.ch, last.epoch, last.seq, last.ts, data, last.src)
 
 
 def _first_rows(data: bytes, limit: int) -> bytes:

@@ -1,8 +1,9 @@
-"""Channels and partitions in, Redis key names out. The one place that knows how a key is spelled."""
+"""Spells the Redis keys; the one place that knows how."""
 
 from __future__ import annotations
 
 EPOCH = "mdc:epoch"  # id of this life of the cache; gone when Redis was emptied
+SERVER = "mdc:server"  # the server process (run_id) of this life
 PARTITIONS = "mdc:partitions"  # how many partitions the writers use
 DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
 

@@ -1,4 +1,4 @@
-"""Cached documents and their updates in, one ordered stream of documents and consistent snapshots out.
+"""Reads the cache: one ordered stream of updated documents, and consistent snapshots.
 
 Invariant: after `watch(channel)` has returned while the cache is up, every later document of the channel reaches `on_docs`
 in order; a snapshot read after that holds everything before the first document that it does not hold.
@@ -18,9 +18,10 @@ import structlog
 
 from mdc import keys
 from mdc.channels import KINDS, group_of, kind_of
-from mdc.connect import AWAY, CacheUnavailable, open_cache
+from mdc.connect import AWAY, CacheUnavailable, open_cache, unavailable
 from mdc.documents import Doc, Snapshot, decode_message, event_snapshot, state_snapshot
 from service.run import backoff_s
+from service.tasks import OnFault, Tasks
 
 CONFIRM_S_MAX = 5.0
 PARTITIONS_CHECK_S = 5.0
@@ -37,7 +38,15 @@ class Reader:
     snapshots of everything watched anew.
     """
 
-    def __init__(self, url: str, on_docs: OnDocs, on_state: OnState, partitions: int = 8, client_name: str = "wds") -> None:
+    def __init__(
+        self,
+        url: str,
+        on_docs: OnDocs,
+        on_state: OnState,
+        partitions: int = 8,
+        client_name: str = "wds",
+        on_fault: OnFault | None = None,
+    ) -> None:
         self.up = False
         self.partitions = partitions
         self._on_docs = on_docs
@@ -48,17 +57,15 @@ class Reader:
         self._confirmed: dict[str, asyncio.Future[None]] = {}
         self._asked: Counter[str] = Counter()  # subscriptions sent and not confirmed yet, by group
         self._watched: Counter[str] = Counter()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks("cache reader", on_fault)
 
     async def start(self) -> None:
         """Begin to read in the background; connects, and reconnects for ever with backoff."""
-        self._task = asyncio.create_task(self._run())
+        self._tasks.start("stream", self._run())
 
     async def close(self) -> None:
         """Stop reading and close the connections."""
-        while self._task is not None and not self._task.done():
-            self._task.cancel()  # again and again: fakeredis reads with asyncio.wait_for, which swallows one that meets an answer
-            await asyncio.wait({self._task}, timeout=0.1)
+        await self._tasks.close()
         if self._pubsub is not None:
             with contextlib.suppress(*AWAY):
                 await self._pubsub.aclose()
@@ -118,7 +125,7 @@ class Reader:
                 body, closed = await both.execute()
             return None if body is None else state_snapshot(body, closed, limit)
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
 
     async def list_channels(self, kind: str) -> list[str]:
         """Return the channels of `kind` that hold or held something, sorted.  Raises: KeyError, CacheUnavailable."""
@@ -128,7 +135,7 @@ class Reader:
         try:
             names = await self._redis.smembers(keys.index(kind))
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
         return sorted(f"{kind}:{name.decode()}" for name in names)
 
     async def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""The catalogue of channels and keys in, the Markdown tables of mdc/README.md out; a test keeps the two the same."""
+"""Writes the tables of mdc/README.md from the catalogue of channels and keys; a test keeps the two the same."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ KEYS = (
     (keys.history("{channel}"), "list", "kind", "closed bars `[t,open,high,low,close,volume,vwap,trades]`, oldest first"),
     (keys.index("{kind}"), "set", "", "names of the channels of a kind that were ever written (wildcards)"),
     ("seq:{channel}", "string", "", "last sequence number of a channel that several partitions write (group `shared`)"),
-    ("cp:{partition}", "hash", "checkpoint", "`life`, `flush`, `counts`, `position:{stream}`, cells of the analyzers"),
+    ("cp:{partition}", "hash", "checkpoint", "`version life flush counts`, `position:{source}/{stream}`, cells by symbol"),
     (keys.parts("{what}"), "hash", "", "partition → its share of a board (`board:{name}`) or of the counts (`counts`)"),
     (keys.DEAD_LETTERS, "list", "", "the newest 1000 bad events, newest first"),
     (keys.EPOCH, "string", "", "id of this life of the cache: another one means that it was emptied or rolled back"),
+    (keys.SERVER, "string", "", "`run_id` of the server process of this life: a restart or fail-over begins a new one"),
     (keys.PARTITIONS, "string", "", "how many partitions the writers use"),
     ("lease:partition:{partition}", "hash", "lease", "`holder`, `epoch` of who owns a partition"),
     ("fence:partition:{partition}", "string", "", "grows with every change of owner; an older number writes nothing"),

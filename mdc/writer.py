@@ -1,4 +1,4 @@
-"""Channel updates of one partition in, one atomic fenced flush out.
+"""Writes the changes of one partition in one atomic fenced flush.
 
 Invariant: a flush is applied once or not at all; its documents, checkpoint and updates appear together; a writer that lost
 its partition (fence) or whose cache was emptied (epoch) writes nothing.
@@ -6,22 +6,26 @@ its partition (fence) or whose cache was emptied (epoch) writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from mdc import keys
 from mdc.channels import DAY_MS, KINDS
-from mdc.connect import AWAY, CacheUnavailable
+from mdc.connect import AWAY, CacheUnavailable, unavailable
 from service.errors import OperatorError
 
 CHECKPOINT_MS = 7 * DAY_MS  # longer than a market is closed: a channel's sequence must not begin again within one cache life
+# A server that was restarted or failed over may have forgotten its newest writes: it begins a new life, whatever it holds.
 OPEN_CACHE = """
-redis.call('SET', KEYS[1], ARGV[1], 'NX')
 redis.call('SET', KEYS[2], ARGV[2], 'NX')
+if redis.call('GET', KEYS[3]) ~= ARGV[3] or redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('SET', KEYS[1], ARGV[1])
+  redis.call('SET', KEYS[3], ARGV[3])
+end
 return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
 """
 RENEW_CACHE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end"
@@ -42,6 +46,8 @@ class Flush:
     def __init__(self, partition: int, epoch: str) -> None:
         self.partition = partition
         self.epoch = epoch
+        self.sources: Mapping[str, str] = {}  # symbol → the source that its documents are made from
+        self.moved: set[str] = set()  # symbols whose source changed since the last flush
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}
@@ -117,40 +123,43 @@ class Writer:
         self._sha = ""
 
     async def open(self, new_epoch: str, partitions: int) -> str:
-        """Return the epoch of the cache, `new_epoch` if it was empty.  Raises: OperatorError, CacheUnavailable."""
+        """Return the epoch of the cache: `new_epoch` if it was empty, or is another server process than last time.
+
+        Raises: OperatorError, CacheUnavailable.  Call it before anything is read or claimed, and once a beat.
+        """
         try:
+            life = await self._server()
             self._sha = await self._redis.script_load(self._source)
-            both = [keys.EPOCH, keys.PARTITIONS, new_epoch, partitions]
-            epoch, known = await self._redis.eval(OPEN_CACHE, 2, *both)
+            names = [keys.EPOCH, keys.PARTITIONS, keys.SERVER]
+            epoch, known = await self._redis.eval(OPEN_CACHE, len(names), *names, new_epoch, partitions, life)
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
         if int(known) != partitions:
             what = f"the cache was written with {int(known)} partitions, this worker has MDQ_PARTITIONS={partitions}"
             raise OperatorError(what, "Give every component the same MDQ_PARTITIONS, or empty the cache to change it")
         return str(epoch.decode())
+
+    async def _server(self) -> str:
+        try:
+            return str((await self._redis.info("server")).get("run_id", ""))
+        except ResponseError:  # the embedded cache has no processes to tell apart
+            return ""
 
     async def renew(self, old_epoch: str, new_epoch: str) -> None:
         """Begin a new life of the cache unless another worker already has.  Raises: CacheUnavailable."""
         try:
             await self._redis.eval(RENEW_CACHE, 1, keys.EPOCH, old_epoch, new_epoch)
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
 
     async def write(self, flushes: list[tuple[int, list[Any]]]) -> list[Outcome]:
         """Apply `(partition, arguments)` flushes, each on its own.  Raises: CacheUnavailable (apply them again, unchanged)."""
         try:
             return await self._evaluate(flushes)
-        except NoScriptError:
-            return await self._load_and_evaluate(flushes)
+        except NoScriptError:  # another server, or a restarted one: nothing is written before `open` has looked at its life
+            raise CacheUnavailable("the cache is another server than before") from None
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
-
-    async def _load_and_evaluate(self, flushes: list[tuple[int, list[Any]]]) -> list[Outcome]:
-        try:
-            self._sha = await self._redis.script_load(self._source)
-            return await self._evaluate(flushes)
-        except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
 
     async def _evaluate(self, flushes: list[tuple[int, list[Any]]]) -> list[Outcome]:
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 
 from service.clock import Clock, SystemClock
 from service.lease import RedisLease
+from service.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -89,7 +90,7 @@ class SourceLease:
         self._tenure = Tenure(ttl_ms / 1000)
         self._clock = clock or SystemClock()
         self._every_s = ttl_ms / 3000
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks(f"lease {self.name}")
 
     @property
     def held(self) -> bool:
@@ -102,14 +103,11 @@ class SourceLease:
 
     def start(self) -> None:
         """Begin to ask."""
-        self._task = asyncio.create_task(self._keep())
+        self._tasks.start("keeper", self._keep())
 
     async def stop(self) -> None:
         """Stop asking and give the lease up, so that a standby need not wait for the TTL."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._tasks.close()
         held = self.held
         self._tenure.denied()
         if held:

@@ -26,6 +26,7 @@ from mdq.broker import Broker, BrokerUnavailable
 from mdq.publisher import Publisher
 from service.clock import Clock
 from service.errors import OperatorError
+from service.tasks import Tasks
 
 TICK_S = 0.1
 STATUS_NS = 1_000_000_000
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Source:
-    """Everything that belongs to one source. `settings` name one feed; `run()` as a task, control through `session`."""
+    """Everything that belongs to one source. `settings` name one feed; control it through `session`."""
 
     def __init__(
         self,
@@ -51,7 +52,8 @@ class Source:
             name, FrameBuffer(settings.buffer_bytes, settings.buffer_age_ms), settings.mdq_partitions, measured, clock
         )
         self.recorder = Recorder(settings.record_dir, _bounds(settings))
-        self.session = FeedSession(settings, self.intake, self.recorder, self, open_lease)
+        self.tasks = Tasks(f"source {name}", lambda _: None)  # the listener looks at its faults, ten times a second
+        self.session = FeedSession(settings, self.intake, self.recorder, self, open_lease, self.tasks)
         self.pulse = Pulse(name)
         self._broker = cast(Broker, measured)
         self._clock = clock
@@ -59,12 +61,11 @@ class Source:
         self._dropped: Counter[str] = Counter()
         self._told_ns = 0
 
-    async def run(self) -> None:
-        """Route, expire and tell until cancelled; a defect in any of it is raised."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.intake.route())
-            group.create_task(self.intake.watch_progress())
-            group.create_task(self._beat())
+    def start(self) -> None:
+        """Route, expire and tell until `tasks` are closed."""
+        self.tasks.start("route", self.intake.route())
+        self.tasks.start("progress", self.intake.watch_progress())
+        self.tasks.start("beat", self._beat())
 
     # --- one tenure of the lease
 
@@ -167,6 +168,10 @@ class Source:
         session, reasons = self.session, []
         if session.state not in ("live", "standby"):
             reasons.append(f"feed {session.state}: {session.reason}")
+        if session.ailing:
+            reasons.append(f"feed {session.settings.feed}: {session.ailing}")
+        if self.recorder.reason:
+            reasons.append(self.recorder.reason)
         if self.intake.waiting_for:
             reasons.append(f"the replay waits for {self.intake.waiting_for}")
         age_ms = self.intake.buffer.age_ms(self._clock.wall_ns())

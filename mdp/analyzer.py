@@ -1,4 +1,4 @@
-"""The contract of an analyzer: decoded events in, channel documents and checkpoint cells out. Pure: no I/O, no clock, no dice.
+"""Defines the contract of an analyzer: it takes decoded events and makes documents and checkpoint cells. Pure.
 
 Invariant: `restore(cells)` of everything an analyzer has put into checkpoints brings back a state that continues as if
 nothing had happened.
@@ -6,7 +6,7 @@ nothing had happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
 from mdc import keys
@@ -56,7 +56,13 @@ class Analyzer:
         """Put what changed since the last call into `flush`: documents, history, checkpoint cells."""
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
-        """Take back the checkpoint: (symbol, cell) pairs of this analyzer."""
+        """Take back the checkpoint: (symbol, cell) pairs of this analyzer, all cells of a symbol in one call.
+
+        Raises: anything, for a cell that cannot be read; then nothing of the symbol has been taken.
+        """
+
+    def resume(self, symbol: str, seq: int) -> None:
+        """Begin a symbol anew whose checkpoint could not be read: its channel goes on after `seq`."""
 
     def rewrite(self) -> None:
         """The cache is new and empty: count everything as changed so that the next flush writes it all."""
@@ -67,17 +73,22 @@ class Outlet:
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._heads: dict[str, list[Any]] = {}  # symbol → [key, b'{"ch":…,"epoch":…,"seq":', seq]
+        self._heads: dict[str, list[Any]] = {}  # symbol → [key, b'{"ch":…,"src":…,"epoch":…,"seq":', seq]
         self._epoch = ""
+        self._sources: Mapping[str, str] = {}
         self._pairs: list[Any] = []
         self._flush: Flush | None = None
 
     def begin(self, flush: Flush) -> Callable[[str, int, bytes], None]:
         """Start a flush; return the function that writes `(symbol, ts ms, data JSON)`."""
+        self._sources = flush.sources
         if flush.epoch != self._epoch:
             self._epoch = flush.epoch
             for symbol, head in self._heads.items():
                 head[1] = self._head(symbol)
+        elif flush.moved:
+            for symbol in flush.moved & self._heads.keys():
+                self._heads[symbol][1] = self._head(symbol)
         self._flush = flush
         self._pairs = flush.channel_writer(self.kind)
         return self.write
@@ -111,4 +122,6 @@ class Outlet:
         return self._heads[symbol]
 
     def _head(self, symbol: str) -> bytes:
-        return f'{{"ch":"{self.kind}:{symbol}","epoch":"{self._epoch}","seq":'.encode()
+        source = self._sources.get(symbol)
+        said = f'"src":"{source}",' if source else ""
+        return f'{{"ch":"{self.kind}:{symbol}",{said}"epoch":"{self._epoch}","seq":'.encode()

@@ -1,4 +1,4 @@
-"""Every partition's share in, the market's boards and the pipeline's status out; done by whoever owns partition 0."""
+"""Publishes the market's boards and the pipeline's status, merged over partitions, on behalf of who owns partition 0."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import structlog
 
 from mdc import keys
 from mdc.channels import BOARDS
-from mdc.connect import AWAY, CacheUnavailable
+from mdc.connect import AWAY, unavailable
+from mdc.documents import decode_doc
 from mdc.writer import Flush, Outcome, Writer
 from mdp.analyzers.boards import merge_shares
 from mdp.partition import Partition
-from mdp.status import PipelineStatus, forgotten
+from mdp.status import PipelineStatus
 
 BOARDS_EVERY_S = 0.25
 STATUS_EVERY_S = 1.0
@@ -32,23 +33,29 @@ class Leader:
         self._shares: dict[str, list[bytes]] = {}
         self._epoch = ""
 
-    async def publish(self, zero: Partition, now_ms: int, with_status: bool) -> None:
+    async def publish(self, zero: Partition, now_ms: int, mono_ms: int, with_status: bool) -> None:
         """Publish the boards whose shares changed, and the status when it is due.  Raises: CacheUnavailable."""
-        if zero.epoch != self._epoch:
-            self._epoch = zero.epoch
-            self._shares.clear()
         flush = Flush(0, zero.epoch)
         try:
+            if zero.epoch != self._epoch:
+                self._shares.clear()
+                await self._read_last_status(mono_ms)
+                self._epoch = zero.epoch
             shares = await self._add_boards(flush, now_ms)
             if with_status:
-                await self._add_status(flush, zero, now_ms)
+                await self._add_status(flush, zero, now_ms, mono_ms)
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
         if flush.empty:
             return
         [outcome] = await self._writer.write([(0, flush.arguments(zero.fence, 0))])
         if outcome is Outcome.APPLIED:
             self._shares.update(shares)
+
+    async def _read_last_status(self, mono_ms: int) -> None:
+        body = await self._redis.get(keys.document("status:pipeline"))
+        if body is not None:
+            self._status.go_on_from(bytes(decode_doc(body).data), mono_ms)
 
     async def _add_boards(self, flush: Flush, now_ms: int) -> dict[str, list[bytes]]:
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -63,12 +70,12 @@ class Leader:
                 flush.add_shared("board", f"board:{board}", now_ms, merge_shares(values, self._rows_max))
         return changed
 
-    async def _add_status(self, flush: Flush, zero: Partition, now_ms: int) -> None:
+    async def _add_status(self, flush: Flush, zero: Partition, now_ms: int, mono_ms: int) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hvals(keys.parts("counts"))
             pipe.hgetall(STATS)
             counts, workers = await pipe.execute()
-        if gone := forgotten(workers, now_ms):
+        data = self._status.build(now_ms, mono_ms, counts, workers, zero.listeners, self._partitions)
+        if gone := self._status.gone(mono_ms):
             await self._redis.hdel(STATS, *gone)
-        data = self._status.build(now_ms, counts, workers.values(), next(iter(zero.listeners.values()), None), self._partitions)
         flush.add_shared("status", "status:pipeline", now_ms, data)

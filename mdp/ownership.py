@@ -1,4 +1,4 @@
-"""A worker's heartbeat in, the partitions it owns out: leases in the cache spread them evenly and move them when workers change.
+"""Spreads the partitions evenly over the workers: leases in the cache, renewed by heartbeats, moved when workers change.
 
 Invariant: a partition has at most one owner at a time as far as the cache is concerned: every claim raises the partition's
 fence, and a flush with an old fence writes nothing.
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from mdc.connect import AWAY, CacheUnavailable
+from mdc.connect import AWAY, unavailable
 from service.lease import RELEASE
 
-LEASE_MS = 1_500  # a worker that died or hangs is replaced after this and one beat
+LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
 BEAT_S = 0.3
 
 
@@ -46,7 +46,7 @@ class Ownership:
         try:
             members, surplus, *pairs = await self._beat(keys=["mdp:workers", "mdp:since"], args=args)
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None
         return Share(dict(zip(pairs[::2], pairs[1::2], strict=True)), int(surplus), int(members))
 
     async def release(self, partition: int) -> None:
@@ -54,4 +54,4 @@ class Ownership:
         try:
             await self._release(keys=[f"lease:partition:{partition}"], args=[self.worker])
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
+            raise unavailable(error) from None

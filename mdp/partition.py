@@ -7,7 +7,7 @@ checkpoint, position and documents leave in the same flush.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,7 +35,22 @@ SAMPLE_BYTES_MAX = 500
 UNKNOWN_TYPES_MAX = 50
 KEYS_MAX = 1_000  # source/stream pairs counted apart; what is more is counted together
 OTHERS = "(other)/(other)"
+VERSION = 2  # of the checkpoint; 1 had positions without a source
 Handler = Callable[[Any], None]
+
+
+class NewerCheckpoint(ValueError):
+    """A checkpoint that a newer version of the processors has written."""
+
+
+class Unreadable(NamedTuple):
+    """A checkpoint cell that could not be read: of an analyzer's symbol, or (empty) one of the partition's own."""
+
+    analyzer: str
+    symbol: str
+    field: str
+    value: bytes
+    fault: str
 
 
 class Counts(msgspec.Struct):
@@ -51,6 +66,7 @@ class Counts(msgspec.Struct):
     redelivered: int = 0
     bad: int = 0
     malformed_batches: int = 0
+    unreadable_cells: int = 0
     unknown: dict[str, int] = {}
     late: int = 0
 
@@ -74,6 +90,9 @@ class Partition:
         self._gaps = GapCounter()
         self._decoder = Decoder()
         self._rules = Rules()
+        self.sources: dict[str, str] = {}  # symbol → the source that spoke of it last
+        self._moved: set[str] = set()  # symbols whose source is not in the checkpoint yet
+        self._set_aside: list[str] = []  # checkpoint cells that could not be read
         self._letters: list[bytes] = []
         self._late = 0  # of the analyzers, as far as it is in the counts
         self._now_ms = 0
@@ -129,7 +148,7 @@ class Partition:
         """Return everything that changed since the last call, None when nothing did. The caller must get it applied,
         unchanged, before the next call, or throw this partition away."""
         flush = Flush(self.number, self.epoch)
-        flush.start_over = self._start_over
+        flush.start_over, flush.sources, flush.moved = self._start_over, self.sources, self._moved
         self._tell_time(now_ms)
         for analyzer in self._analyzers:
             analyzer.collect(flush)
@@ -140,6 +159,7 @@ class Partition:
         if self._dirty:
             self._dirty = False
             self._checkpoint(flush)
+        self._moved = set()
         if flush.empty:
             return None
         self._start_over = False
@@ -150,32 +170,67 @@ class Partition:
         """Return how far each source's streams were taken in, (source, stream, position)."""
         return list(self._gaps.positions())
 
-    def restore(self, cells: dict[bytes, bytes]) -> None:
-        """Continue from a checkpoint: the fields and values of its hash."""
-        by_analyzer: dict[str, list[tuple[str, bytes]]] = {analyzer.name: [] for analyzer in self._analyzers}
-        names = sorted(by_analyzer, key=len, reverse=True)
+    def restore(self, cells: dict[bytes, bytes], now_ms: int = 0) -> list[Unreadable]:
+        """Continue from a checkpoint: the fields and values of its hash.
+
+        Returns: what could not be read. It is kept among the dead letters and its symbols begin anew: call `resume` for
+        each, so that its channel does not count from one again.  Raises: NewerCheckpoint.
+        """
+        version = _version(cells.pop(b"version", b"1"))
+        if version > VERSION:
+            raise NewerCheckpoint(f"the checkpoint of partition {self.number} has version {version}, this worker reads {VERSION}")
+        self._now_ms = self._now_ms or now_ms
+        by_symbol: dict[tuple[Analyzer, str], list[tuple[str, bytes]]] = {}
+        names = {analyzer.name: analyzer for analyzer in self._analyzers}
+        ordered, bad = sorted(names, key=len, reverse=True), []
         for field, value in cells.items():
-            key = field.decode()
-            if key == "life":
-                continue
-            if key == "flush":
-                self.flush_number = int(value)
-            elif key == "counts":
-                self.counts = msgspec.json.decode(value, type=Counts)
-            elif key.startswith("position:"):
-                source, _, stream = key.removeprefix("position:").partition("/")
+            key = field.decode(errors="replace")
+            analyzer = next((names[name] for name in ordered if key.startswith(f"{name}:")), None)
+            if not value:
+                continue  # set aside by an earlier owner
+            if analyzer is not None:
+                rest = key[len(analyzer.name) + 1 :]
+                by_symbol.setdefault((analyzer, rest.partition("|")[0]), []).append((rest, value))
+            elif fault := _fault_of(self._restore_own, key, value):
+                bad.append(Unreadable("", "", key, value, fault))
+        for (analyzer, symbol), own in by_symbol.items():
+            if fault := _fault_of(analyzer.restore, own):
+                bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"\n".join(value for _, value in own), fault))
+                self._set_aside += [f"{analyzer.name}:{name}" for name, _ in own]
+        for one in bad:
+            self._set_down(one)
+        return bad
+
+    def _restore_own(self, key: str, value: bytes) -> None:
+        if key == "flush":
+            self.flush_number = int(value)
+        elif key == "counts":
+            self.counts = msgspec.json.decode(value, type=Counts)
+        elif key.startswith("position:"):
+            source, slash, stream = key.removeprefix("position:").partition("/")
+            if slash:  # version 1 knew no sources: where it stood nobody can tell
                 self._gaps.restore(source, stream, msgspec.json.decode(value, type=Position))
-            else:
-                name = next((name for name in names if key.startswith(f"{name}:")), None)
-                if name is not None:
-                    by_analyzer[name].append((key[len(name) + 1 :], value))
-        for analyzer in self._analyzers:
-            analyzer.restore(by_analyzer[analyzer.name])
+        elif key.startswith("source:"):
+            self.sources[key.removeprefix("source:")] = value.decode()
+
+    def _set_down(self, bad: Unreadable) -> None:
+        """Keep an unreadable cell where the operators look, and do not read it again."""
+        self.counts.unreadable_cells += 1
+        self._dirty = True
+        name = f"{bad.analyzer}:{bad.field}" if bad.analyzer else bad.field
+        self._keep(bad.value, f"unreadable checkpoint cell {name}: {bad.fault}", "checkpoint")
+
+    def resume(self, analyzer: str, symbol: str, seq: int) -> None:
+        """Begin a symbol anew, its channel going on after `seq`."""
+        for known in self._analyzers:
+            if known.name == analyzer:
+                known.resume(symbol, seq)
 
     def rewrite(self, fence: int, epoch: str) -> None:
         """The cache is new: write everything we know under its epoch."""
         self.fence, self.epoch = fence, epoch
         self._dirty = self._start_over = True
+        self._moved.update(self.sources)
         for analyzer in self._analyzers:
             analyzer.rewrite()
 
@@ -195,7 +250,15 @@ class Partition:
         events, bad = self._decoder.decode(batch.body, skip)
         for body, reason in bad:
             self._bad(body, reason, batch.stream)
+        self._learn_sources(events, batch.source)
         self._dispatch(events, batch.stream)
+
+    def _learn_sources(self, events: list[Event], source: str) -> None:
+        known = self.sources
+        for event in events:
+            if event.__class__ is not ListenerStatus and known.get(event.symbol) != source:  # type: ignore[union-attr]
+                known[event.symbol] = source  # type: ignore[union-attr]
+                self._moved.add(event.symbol)  # type: ignore[union-attr]
 
     def _dispatch(self, events: list[Event], stream: str) -> None:
         handlers, on_trade, rules = self._handlers, self._trade_handlers, self._rules
@@ -256,13 +319,34 @@ class Partition:
 
     def _keep(self, body: bytes, reason: str, stream: str) -> None:
         sample = body[:SAMPLE_BYTES_MAX].decode(errors="replace")
-        facts = {"stream": stream, "partition": self.number, "reason": reason, "event": sample}
+        facts = {"ts": self._now_ms, "stream": stream, "partition": self.number, "reason": reason, "event": sample}
         self._letters.append(msgspec.json.encode(facts))
         del self._letters[:-1000]
 
     def _checkpoint(self, flush: Flush) -> None:
+        flush.checkpoint += ("version", b"%d" % VERSION)
+        for symbol in self._moved:
+            flush.checkpoint += (f"source:{symbol}", self.sources[symbol])
+        for name in self._set_aside:
+            flush.checkpoint[:0] = (name, b"")  # first: a cell written anew comes later and wins
+        self._set_aside.clear()
         counts = msgspec.json.encode(self.counts)
         flush.checkpoint += ("counts", counts)
         flush.add_share("counts", counts)
         for source, stream, position in self._gaps.positions():
             flush.checkpoint += (f"position:{source}/{stream}", msgspec.json.encode(position))
+
+
+def _version(value: bytes) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        return VERSION  # a cell like any other may be unreadable; the others say themselves whether they can be read
+
+
+def _fault_of(call: Callable[..., None], *arguments: Any) -> str:
+    try:
+        call(*arguments)
+    except Exception as error:  # whatever a decoder or an analyzer makes of bytes that are not its own
+        return f"{type(error).__name__}: {error}"[:200]
+    return ""

@@ -1,6 +1,7 @@
-"""Batches of the partitions we own in, flushes to the cache out: the shell around partition.py, ownership.py and the writer.
+"""Runs one processor: owns partitions by leases, subscribes to their queues, hands them over, leads when it owns partition 0.
 
-Invariant: a batch is acknowledged only after the flush that holds it was applied; what we lose ownership of we forget.
+Invariant: what is not certainly ours is not touched. Leases that could not be renewed are given up, with their
+subscriptions, before they run out; the cache refuses the flush of who comes late all the same.
 """
 
 from __future__ import annotations
@@ -8,60 +9,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
 
 from mdc import keys
-from mdc.connect import AWAY, CacheUnavailable, check_cache, open_cache
-from mdc.writer import Flush, Outcome, Writer
+from mdc.connect import AWAY, CacheRefused, CacheUnavailable, check_cache, open_cache, unavailable
+from mdc.documents import decode_doc
+from mdc.writer import Writer
 from mdp import roster
+from mdp.flusher import Flusher
 from mdp.leader import BOARDS_EVERY_S, STATS, STATUS_EVERY_S, Leader
-from mdp.ownership import BEAT_S, Ownership, Share
-from mdp.partition import Partition
+from mdp.meters import OWNED, Meters
+from mdp.owned import Owned
+from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share
+from mdp.partition import NewerCheckpoint, Partition, Unreadable
 from mdp.reference import Reference, read_reference
 from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
-from mdq.broker import Broker, BrokerUnavailable, Delivery, Subscription
+from mdp.tenure import Tenure
+from mdq.broker import Broker, BrokerUnavailable, Delivery
 from mdq.connect import open_broker
-from mdq.gaps import Position
 from mdq.progress import EVERY_S, Progress, to_batch
 from mdq.topology import all_queues, progress_queue, queues_of
-from service import logs, metrics
+from service import logs
 from service.admin import AdminServer
 from service.clock import Clock, SystemClock
+from service.errors import OperatorError
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
 
 log = structlog.get_logger()
-BUSY_NS_MAX = 500_000_000  # what a beat may spend on loading and subscribing partitions: a quarter of a lease
-LAG = metrics.histogram("mdp", "receive_to_cache_ms", "Age of the oldest event of a flush when the cache had it")
-ROUND = metrics.histogram("mdp", "flush_ms", "Duration of a flush round, collecting and writing")
-EVENTS = metrics.counter("mdp", "events", "Events processed", ["stream"])
-LOST = metrics.counter("mdp", "lost_events", "Events missing by sequence numbers", ["stream", "reason"])
-BAD = metrics.counter("mdp", "bad_events", "Events that could not be used")
-REDELIVERED = metrics.counter("mdp", "redelivered_events", "Events skipped because the checkpoint holds them already")
-UNKNOWN = metrics.counter("mdp", "unknown_events", "Events of unknown types")
-OWNED = metrics.gauge("mdp", "partitions", "Partitions owned")
-FENCED = metrics.counter("mdp", "fenced_flushes", "Flushes refused because another worker owns the partition")
-
-
-@dataclass(slots=True)
-class Owned:
-    """A partition of ours: its state, the queues we read it from and the flush under way."""
-
-    partition: Partition
-    subscription: Subscription | None = None
-    tag: int = 0  # newest delivery taken
-    flush: Flush | None = None  # collected, not yet applied: sent again unchanged until the cache says what became of it
-    flush_tag: int = 0
-    flush_oldest_ns: int = 0
-    refused: bool = False  # a flush was refused; the next beat decides what to do
-    positions: list[tuple[str, str, Position]] = field(default_factory=list)  # of the flush under way
-    safe: list[tuple[str, str, Position]] = field(default_factory=list)  # of the last flush that was applied
-    taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last flush was collected
+BUSY_NS_MAX = LEASE_MS * 250_000  # what a beat may spend on loading and subscribing partitions: a quarter of a lease
+BEAT_S_MAX = LEASE_MS / 3000  # an answer that takes longer is none
+GUARD_S = 0.05
+TOLD_NS = 900_000_000
+DEAF_NS = 2_000_000_000  # without RabbitMQ for so long: somebody else may hear what we do not
+HEARTBEAT_S = 1  # RabbitMQ ends a consumer that is silent for as long as its leases last, and takes the next one
 
 
 class Worker:
@@ -78,17 +63,22 @@ class Worker:
         self._reference: Reference = read_reference(settings.reference)
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
+        self._tenure = Tenure()
         self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows)
         self._epoch = ""
-        self._cache_up = False
-        self._flush_now = asyncio.Event()
+        self._fault = "Redis does not answer"
         self._stats = WorkerStats(self.name, 0)
-        self._metered: dict[int, dict[str, int]] = {}
-        self._flushing = asyncio.Lock()  # an answer must settle the flush that it belongs to
+        self._told_ns = -TOLD_NS
+        self._broker_seen_ns = clock.mono_ns()
+        self._meters = Meters()
+        self._flusher = Flusher(
+            settings, self._writer, clock, self._stats, lambda: list(self.owned.values()), self._on_fault, self._new_epoch
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Own, process, flush; on shutdown flush a last time and release everything."""
-        loops = [asyncio.create_task(loop()) for loop in (self._beats, self._flushes, self._leads, self._reports)]
+        bodies = (self._beats, self._guard, self._flusher.run, self._leads, self._reports)
+        loops = [asyncio.create_task(loop(), name=f"mdp {loop.__name__}") for loop in bodies]
         stop = asyncio.create_task(self._shutdown.wait())
         try:
             done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -107,11 +97,23 @@ class Worker:
         reasons = []
         if not self._broker.ready:
             reasons.append("RabbitMQ is not connected")
-        if not self._cache_up:
-            reasons.append("Redis does not answer")
-        if self._stats.lag_ms > 5_000:
-            reasons.append(f"lag {self._stats.lag_ms:.0f} ms is above 5000 ms")
+        if self._fault:
+            reasons.append(self._fault)
+        lag_ms = max(self._stats.lag_ms.values(), default=0)
+        if lag_ms > 5_000:
+            reasons.append(f"lag {lag_ms:.0f} ms is above 5000 ms")
         return reasons
+
+    def _on_fault(self, error: CacheUnavailable) -> None:
+        """The cache is away, or answers and refuses: each is told once, and stands in the readiness until it is over."""
+        refused = isinstance(error, CacheRefused)
+        fault = str(error) if refused else "Redis does not answer"
+        if fault != self._fault:
+            (log.error if refused else log.warning)("cache_refuses" if refused else "cache_lost", error=str(error))
+        self._fault = fault
+
+    def _new_epoch(self) -> str:
+        return f"{self._clock.wall_ns() // 1_000_000:x}{secrets.token_hex(2)}"
 
     # ---- 1. ownership
 
@@ -119,18 +121,23 @@ class Worker:
         while True:
             try:
                 await self._beat()
-                self._cache_up = True
+                self._fault = ""
             except CacheUnavailable as error:
-                if self._cache_up:
-                    log.warning("cache_lost", error=str(error))
-                self._cache_up = False
+                self._on_fault(error)
             except BrokerUnavailable as error:
                 log.warning("broker_lost", error=str(error))
             await asyncio.sleep(BEAT_S)
 
     async def _beat(self) -> None:
-        self._epoch = await self._writer.open(_new_epoch(self._clock), self._settings.mdq_partitions)
-        share = await self._ownership.beat(remembered=self.owned)
+        asked_ns = self._clock.mono_ns()
+        if self._broker.ready:
+            self._broker_seen_ns = asked_ns
+        hears = asked_ns - self._broker_seen_ns < DEAF_NS
+        share = await self._ask(hears)
+        if not hears:
+            await self._let_go_deaf()
+            return
+        self._tenure.renewed(asked_ns)
         for number in [number for number in self.owned if number not in share.owned]:
             await self._drop(number, "another worker took it over")
         before_ns = self._clock.mono_ns() + BUSY_NS_MAX
@@ -140,7 +147,34 @@ class Worker:
                 break  # the leases are due; what is left follows after the next beat
         if share.surplus:
             await self._hand_over(sorted(self.owned)[-share.surplus :])
-        await self._tell(share)
+        await self._tell()
+
+    async def _ask(self, hears: bool) -> Share:
+        """Renew the leases, and claim what is free if we hear the broker.  Raises: CacheUnavailable, in time."""
+        try:
+            async with asyncio.timeout(BEAT_S_MAX):
+                self._epoch = await self._writer.open(self._new_epoch(), self._settings.mdq_partitions)
+                return await self._ownership.beat(claim=hears, remembered=self.owned if hears else ())
+        except TimeoutError:
+            raise CacheUnavailable(f"no answer within {BEAT_S_MAX:.1f} s") from None
+
+    async def _guard(self) -> None:
+        """Stop reading before the leases run out: who is cut off from the cache must not keep the queues from the next owner."""
+        while True:
+            await asyncio.sleep(GUARD_S)
+            if self._tenure.certain(self._clock.mono_ns()):
+                continue
+            late = {number: owned for number, owned in self.owned.items() if owned.subscription is not None}
+            for number in late:
+                log.warning("partition_given_up", partition=number, why="its lease could not be renewed in time")
+            await asyncio.gather(*(self._unsubscribe(owned) for owned in late.values()))
+
+    async def _let_go_deaf(self) -> None:
+        """Give all partitions up: we are cut off from the broker, somebody else may not be."""
+        for number in list(self.owned):
+            await self._drop(number, "RabbitMQ cannot be reached from here")
+            await self._ownership.release(number)
+        await self._tell()
 
     async def _keep(self, number: int, fence: int) -> None:
         """Make what we hold of a partition agree with the cache, which says that it is ours."""
@@ -158,7 +192,7 @@ class Worker:
             log.info("partition_rewritten", partition=number, epoch=self._epoch)
         owned.partition.fence = fence
         owned.refused = False
-        if owned.subscription is None or not owned.subscription.live:
+        if not owned.reads:
             await self._subscribe(owned)
 
     async def _load(self, number: int, fence: int) -> Partition:
@@ -166,42 +200,70 @@ class Worker:
         partition = Partition(number, fence, self._epoch, analyzers)
         try:
             cells = await self._redis.hgetall(keys.checkpoint(number))
+            if not cells:
+                return partition
+            life = cells.get(b"life")
+            try:
+                bad = partition.restore(cells, self._clock.wall_ns() // 1_000_000)
+            except NewerCheckpoint as error:
+                raise OperatorError(str(error), "Run the version that wrote it, or a newer one", 3) from None
+            await self._resume(partition, bad)
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
-        if cells:
-            partition.restore(cells)
-            if cells.get(b"life") != self._epoch.encode():  # of before the cache was rolled back: still the best there is
-                partition.rewrite(fence, self._epoch)
+            raise unavailable(error) from None
+        if life != self._epoch.encode():  # of before the cache was rolled back: still the best there is
+            partition.rewrite(fence, self._epoch)
         return partition
 
+    async def _resume(self, partition: Partition, bad: list[Unreadable]) -> None:
+        """Let symbols whose checkpoint cannot be read begin anew, each channel behind its last document."""
+        for cell in bad:
+            log.error("checkpoint_cell_unreadable", partition=partition.number, cell=cell.field, error=cell.fault)
+            if cell.analyzer:
+                seq = await self._last_seq(f"{cell.analyzer}:{cell.symbol}")
+                partition.resume(cell.analyzer, cell.symbol, seq)
+
+    async def _last_seq(self, channel: str) -> int:
+        """Return a channel's last sequence number; when its document cannot be read either, one above all it can have had."""
+        key = keys.document(channel)
+        try:
+            body = await (self._redis.lindex(key, -1) if await self._redis.type(key) == b"list" else self._redis.get(key))
+            return decode_doc(body).seq if body else 0
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._clock.wall_ns() // 1_000_000
+
     async def _subscribe(self, owned: Owned) -> None:
-        if not self._broker.ready:
+        if not self._broker.ready or not self._tenure.certain(self._clock.mono_ns()):
             return
         partition, clock = owned.partition, self._clock
-        if owned.subscription is not None:
-            await owned.subscription.close()
+        await self._unsubscribe(owned)
         owned.tag = owned.flush_tag = 0  # tags of a lost connection mean nothing; what they stood for comes again
 
-        taken, early = owned.taken, self._settings.prefetch * 3 // 4
+        taken, early, heard = owned.taken, self._settings.prefetch * 3 // 4, owned.heard_ns
 
         def on_delivery(delivery: Delivery) -> None:
             batch = delivery.batch
             partition.on_batch(batch, delivery.redelivered, clock.wall_ns())
             owned.tag = delivery.tag
+            heard[batch.source] = clock.mono_ns()
             taken[batch.stream] = taken.get(batch.stream, 0) + 1
             if taken[batch.stream] >= early:
-                self._flush_now.set()  # or the queue stands still until the next flush acknowledges
+                self._flusher.now.set()  # or the queue stands still until the next flush acknowledges
 
         queues = queues_of(partition.number)
         owned.subscription = await self._broker.subscribe(queues, on_delivery, partition.on_malformed, self._settings.prefetch)
 
+    async def _unsubscribe(self, owned: Owned) -> None:
+        subscription, owned.subscription = owned.subscription, None
+        owned.heard_ns.clear()
+        if subscription is not None:
+            await subscription.close()
+
     async def _drop(self, number: int, why: str) -> None:
         """Forget a partition that is not ours any more; its unacknowledged batches go to the new owner."""
         owned = self.owned.pop(number)
-        self._metered.pop(number, None)
+        self._meters.forget(number)
         log.warning("partition_lost", partition=number, why=why)
-        if owned.subscription is not None:
-            await owned.subscription.close()
+        await self._unsubscribe(owned)
 
     async def _hand_over(self, numbers: list[int]) -> None:
         """Give partitions to others without a loss: stop reading, flush, acknowledge, release."""
@@ -212,111 +274,37 @@ class Worker:
                     await owned.subscription.pause()
         try:
             for _ in range(2):  # one whose answer was lost may be waiting; the second one holds the rest
-                await self._flush(leaving)
+                await self._flusher.flush(leaving)
         except CacheUnavailable as error:
             log.warning("hand_over_without_flush", error=str(error))  # the next owner gets the batches again
         for number in numbers:
             owned = self.owned.pop(number)
-            self._metered.pop(number, None)
-            if owned.subscription is not None:
-                await owned.subscription.close()
+            self._meters.forget(number)
+            await self._unsubscribe(owned)
             with contextlib.suppress(CacheUnavailable):
                 await self._ownership.release(number)
             log.info("partition_released", partition=number)
 
-    async def _tell(self, share: Share) -> None:
-        stats, now_ms = self._stats, self._clock.wall_ns() // 1_000_000
+    # ---- 2. what it says of itself
+
+    async def _tell(self) -> None:
+        stats, now_ns = self._stats, self._clock.mono_ns()
         OWNED.set(len(self.owned))
-        if now_ms - stats.ts < 900:
+        if now_ns - self._told_ns < TOLD_NS:
             return
-        stats.ts, stats.partitions = now_ms, len(self.owned)
+        self._told_ns, stats.ts = now_ns, self._clock.wall_ns() // 1_000_000
+        flowing = {number: owned for number, owned in self.owned.items() if owned.flows(now_ns)}
+        stats.flowing = sorted(flowing)
+        sources = sorted({source for owned in flowing.values() for source in owned.heard_ns})
+        stats.heard = {source: sorted(n for n, owned in flowing.items() if owned.hears(source, now_ns)) for source in sources}
         try:
             await self._redis.hset(STATS, self.name, msgspec.json.encode(stats))
             await self._redis.pexpire(STATS, 60_000)
         except AWAY as error:
-            raise CacheUnavailable(str(error)) from None
-        stats.lag_ms = 0
-        self._meter()
-
-    # ---- 2. flushing
-
-    async def _flushes(self) -> None:
-        least, most = self._settings.flush_ms / 1000, self._settings.flush_ms_max / 1000
-        pause = least
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._flush_now.wait()
-            self._flush_now.clear()
-            started = self._clock.mono_ns()
-            try:
-                await self._flush([owned for owned in self.owned.values() if not owned.refused])
-            except CacheUnavailable as error:
-                if self._cache_up:
-                    log.warning("flush_waits_for_cache", error=str(error))
-                self._cache_up = False
-                await asyncio.sleep(0.2)
-            took = (self._clock.mono_ns() - started) / 1e9
-            ROUND.observe(took * 1000)
-            self._stats.flush_ms = took * 1000
-            # Under load flush less often, so that flushing takes at most a third of the time: more events share a document.
-            pause = min(most, max(least - took, 2 * took))
-            self._stats.interval_ms = pause * 1000
-
-    async def _flush(self, many: list[Owned]) -> None:
-        async with self._flushing:
-            await self._flush_all(many)
-
-    async def _flush_all(self, many: list[Owned]) -> None:
-        """Flush each on its own: the cache writes one partition while the next is collected, and none waits for the last."""
-        now_ms = self._clock.wall_ns() // 1_000_000
-        flushes: list[asyncio.Task[None]] = []
-        try:
-            for owned in many:
-                flushes.append(asyncio.create_task(self._flush_one(owned, now_ms)))
-                await asyncio.sleep(0)  # its command leaves, and batches of other partitions come in between
-        finally:  # also when we are cancelled: a flush under way must be settled before anybody begins the next
-            faults = await asyncio.gather(*flushes, return_exceptions=True)
-        for fault in faults:
-            if fault is not None:
-                raise fault
-
-    async def _flush_one(self, owned: Owned, now_ms: int) -> None:
-        partition = owned.partition
-        if owned.flush is None:
-            owned.flush_tag, owned.flush_oldest_ns = owned.tag, min(partition.oldest_ns.values(), default=0)
-            owned.flush = partition.collect(now_ms)
-            partition.oldest_ns = {}
-            owned.positions = partition.positions()
-            owned.taken.clear()
-        if owned.flush is None:
-            owned.safe = owned.positions
-            await self._acknowledge(owned)
-            return
-        arguments = owned.flush.arguments(partition.fence, partition.flush_number)
-        [outcome] = await self._writer.write([(partition.number, arguments)])
-        await self._settle(owned, outcome)
-
-    async def _settle(self, owned: Owned, outcome: Outcome) -> None:
-        if outcome is Outcome.APPLIED:
-            owned.flush, owned.safe = None, owned.positions
-            if owned.flush_oldest_ns:
-                lag_ms = (self._clock.wall_ns() - owned.flush_oldest_ns) / 1e6
-                LAG.observe(lag_ms)
-                self._stats.lag_ms = max(self._stats.lag_ms, lag_ms)
-            await self._acknowledge(owned)
-            return
-        owned.refused = True
-        FENCED.inc()
-        log.warning("flush_refused", partition=owned.partition.number, outcome=outcome.name)
-        if outcome is Outcome.ROLLED_BACK:
-            await self._writer.renew(owned.partition.epoch, _new_epoch(self._clock))
-
-    async def _acknowledge(self, owned: Owned) -> None:
-        if owned.flush_tag and owned.subscription is not None and owned.subscription.live:
-            with contextlib.suppress(BrokerUnavailable):
-                await owned.subscription.ack(owned.flush_tag)
-        owned.flush_tag = 0
+            raise unavailable(error) from None
+        stats.lag_ms = {}
+        for number, owned in self.owned.items():
+            self._meters.take(number, owned.partition.counts)
 
     # ---- 3. what is merged over partitions
 
@@ -325,13 +313,14 @@ class Worker:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(max(BOARDS_EVERY_S, self._stats.interval_ms / 1000))
-            zero = self.owned.get(0)
-            if zero is None or zero.refused:
+            zero, mono_ns = self.owned.get(0), self._clock.mono_ns()
+            if zero is None or zero.refused or not self._tenure.certain(mono_ns):
                 continue
             due = loop.time() >= status_at
             try:
-                await self._leader.publish(zero.partition, self._clock.wall_ns() // 1_000_000, due)
-            except CacheUnavailable:
+                await self._leader.publish(zero.partition, self._clock.wall_ns() // 1_000_000, mono_ns // 1_000_000, due)
+            except CacheUnavailable as error:
+                self._on_fault(error)
                 continue
             if due:
                 status_at = loop.time() + STATUS_EVERY_S
@@ -344,23 +333,10 @@ class Worker:
             await asyncio.sleep(EVERY_S)
             if self.owned and self._broker.ready:
                 positions = [(source, stream, p, at) for p, owned in self.owned.items() for source, stream, at in owned.safe]
-                reading = [p for p, owned in self.owned.items() if owned.subscription is not None and owned.subscription.live]
+                reading = [p for p, owned in self.owned.items() if owned.reads]
                 report = to_batch(Progress(self.name, reading, positions), seq, self._clock.wall_ns())
                 self._broker.publish(report).add_done_callback(_ignore)
                 seq += 1
-
-    def _meter(self) -> None:
-        """Carry the partitions' counts into Prometheus: only what was added since the last time."""
-        for number, owned in self.owned.items():
-            counts, before = owned.partition.counts, self._metered.get(number)
-            after = {"bad": counts.bad, "redelivered": counts.redelivered, "unknown": sum(counts.unknown.values())}
-            for reason, by_stream in (("", counts.events), ("expired", counts.expired), ("dropped", counts.dropped)):
-                after |= {f"{reason}:{stream}": n for stream, n in by_stream.items()}
-            self._metered[number] = after
-            if before is None:
-                continue  # what earlier owners counted is theirs
-            for name, n in after.items():
-                _carry(name, n - before.get(name, 0))
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:
@@ -374,22 +350,6 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
 def _ignore(future: asyncio.Future[None]) -> None:
     if not future.cancelled():
         future.exception()  # a lost report is made good by the next one
-
-
-def _carry(name: str, more: int) -> None:
-    if more <= 0:
-        return
-    reason, _, stream = name.partition(":")
-    if name in ("bad", "redelivered", "unknown"):
-        {"bad": BAD, "redelivered": REDELIVERED, "unknown": UNKNOWN}[name].inc(more)
-    elif reason:
-        LOST.labels(stream, reason).inc(more)
-    else:
-        EVENTS.labels(stream).inc(more)
-
-
-def _new_epoch(clock: Clock) -> str:
-    return f"{clock.wall_ns() // 1_000_000:x}{secrets.token_hex(2)}"
 
 
 async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None = None) -> None:
@@ -416,7 +376,10 @@ async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None =
             await wait_for("RabbitMQ", queue_broker.connect, shutdown, "Start RabbitMQ or correct MDQ_URL")
         if shutdown.asked:
             return
-        await queue_broker.declare([*all_queues(settings.mdq_partitions), progress_queue()])
+        queues = [*all_queues(settings.mdq_partitions), progress_queue()]
+        await wait_for("RabbitMQ", lambda: queue_broker.declare(queues), shutdown, "Start RabbitMQ or correct MDQ_URL")
+        if shutdown.asked:
+            return
         worker = Worker(settings, queue_broker, redis, SystemClock(), shutdown)
         log.info("started", worker=worker.name, admin_port=admin.port)
         await worker.run()

@@ -40,6 +40,7 @@ from mdq.rabbit_subscription import RabbitSubscription
 from mdq.topology import EXCHANGE, Queue
 from service.errors import OperatorError
 from service.run import backoff_s
+from service.tasks import Tasks
 
 HEARTBEAT_S = 5  # both sides; the node gives up a client that is silent for two of them, the client a node after three
 CONFIRM_S = 10.0  # a node that confirms nothing for so long is treated as gone
@@ -104,7 +105,7 @@ class RabbitBroker:
         if self._link is None:
             await self._open()
         if self._keeper is None:
-            self._keeper = asyncio.create_task(self._keep_connected())
+            self._keeper = Tasks("rabbitmq").start("keeper", self._keep_connected())
 
     async def declare(self, queues: Sequence[Queue]) -> None:
         await self._declare_on(self._require(), queues)

@@ -20,6 +20,9 @@ import redis
 from tests.servers import RabbitMQ, Redis, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
+# A benchmark may run another revision's components with this revision's measuring code (tests/bench/compare.py).
+TREE = Path(os.environ.get("BENCH_TREE", ROOT))
+PYTHON = os.environ.get("BENCH_PYTHON", sys.executable)
 READY_S_MAX = 30
 
 
@@ -47,8 +50,8 @@ class Stack:
         settings = {key: str(value) for key, value in env.items()}
         with (self.folder / f"{name}.log").open("ab") as out:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *module.split()],
-                cwd=ROOT,
+                [PYTHON, "-m", *module.split()],
+                cwd=TREE,
                 env={**os.environ, **shared, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -106,17 +109,14 @@ class Stack:
                 found[int(key.rsplit(b":", 1)[1])] = holder.decode()
         return found
 
-    def cpu_s(self) -> dict[str, float]:
-        """Return the processor seconds (user + system) used so far by each process, servers included."""
-        pids = {name: process.pid for name, process in self.processes.items()}
-        pids |= {"rabbitmq": self.rabbitmq.pid, "redis": self.cache.pid}
-        return {name: _cpu_s(pid) for name, pid in pids.items()}
+    def pids(self) -> dict[str, int]:
+        """Return the pid of each process, servers included."""
+        servers = {"rabbitmq": self.rabbitmq.pid, "redis": self.cache.pid}
+        return {name: process.pid for name, process in self.processes.items()} | servers
 
     def rss_mb(self) -> dict[str, float]:
         """Return the resident memory of each process in MiB."""
-        pids = {name: process.pid for name, process in self.processes.items()}
-        pids |= {"rabbitmq": self.rabbitmq.pid, "redis": self.cache.pid}
-        return {name: _rss_mb(pid) for name, pid in pids.items()}
+        return {name: _rss_mb(pid) for name, pid in self.pids().items()}
 
     def close(self) -> None:
         """End every process."""
@@ -142,7 +142,8 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds (user + system) that a process and those it started have used so far."""
     ticks = 0
     for one in _tree(pid):
         try:

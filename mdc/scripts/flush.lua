@@ -1,4 +1,4 @@
--- One partition's changes in, written and published all or nothing; out: 0 applied (once), 1 fenced off, 2 another cache
+-- Writes and publishes one partition's changes, all or nothing. Returns 0 applied (once), 1 fenced off, 2 another cache
 -- life, 3 the cache was rolled back to an older state.
 -- KEYS  fence, mdc:epoch, checkpoint.
 -- ARGV  fence number, epoch, flush number (0 = not numbered), start over (1 = drop the old checkpoint), checkpoint TTL (ms),
@@ -22,9 +22,17 @@ elseif number > 0 then
   if last == number then return 0 end -- the answer to this flush was lost, not the flush
   if last ~= number - 1 then return 3 end
 end
-if number > 0 then
-  call('HSET', KEYS[3], 'flush', ARGV[3], 'life', ARGV[2])
-  call('PEXPIRE', KEYS[3], ARGV[5])
+
+-- A script that fails in the middle is not taken back. So nothing here may fail after the first write: a key of ours that
+-- somebody has written with another type makes room, and the flush number is written last.
+local function sure(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) == 'table' and answer.err then
+    if not string.find(tostring(answer.err), 'WRONGTYPE') then error(answer.err) end
+    call('DEL', key)
+    return call(command, key, ...)
+  end
+  return answer
 end
 
 local SLACK = 64 -- lists are trimmed this late, so that most appends cost one call
@@ -36,12 +44,12 @@ local function take()
 end
 
 local function append(key, keep, ...)
-  if call('RPUSH', key, ...) > keep + SLACK then call('LTRIM', key, -keep, -1) end
+  if sure('RPUSH', key, ...) > keep + SLACK then call('LTRIM', key, -keep, -1) end
 end
 
 local function drop_newest(key, drop)
-  if drop > 0 then return call('LTRIM', key, 0, -drop - 1) end
-  local newest = call('LINDEX', key, -1)
+  if drop > 0 then return sure('LTRIM', key, 0, -drop - 1) end
+  local newest = sure('LINDEX', key, -1)
   while newest and tonumber(string.match(newest, '%d+')) >= -drop do
     call('RPOP', key)
     newest = call('LINDEX', key, -1)
@@ -91,21 +99,21 @@ while pairs_left > 0 do
   pairs_left = pairs_left - some
 end
 for _ = 1, tonumber(take()) do
-  call('HSET', take(), take(), take())
+  sure('HSET', take(), take(), take())
 end
 for _ = 1, tonumber(take()) do
-  call('SADD', take(), take())
+  sure('SADD', take(), take())
 end
 local letters = tonumber(take())
 for _ = 1, letters do
-  call('LPUSH', 'mdc:dead_letters', take())
+  sure('LPUSH', 'mdc:dead_letters', take())
 end
 if letters > 0 then call('LTRIM', 'mdc:dead_letters', 0, 999) end
 
 local shared = {}
 for i = 1, tonumber(take()) do
   local channel, keep, ttl, ts, data = take(), tonumber(take()), take(), take(), take()
-  local seq = call('INCR', 'seq:' .. channel)
+  local seq = sure('INCR', 'seq:' .. channel)
   local document = '{"ch":"' .. channel .. '","epoch":"' .. argv[2] .. '","seq":' .. string.format('%d', seq) .. ',"ts":' .. ts .. ',"data":' .. data .. '}'
   shared[i] = document
   if keep > 0 then
@@ -118,4 +126,8 @@ for i = 1, tonumber(take()) do
   end
 end
 if #shared > 0 then call('PUBLISH', 'up:shared:0', '[' .. table.concat(shared, ',') .. ']') end
+if number > 0 then
+  call('HSET', KEYS[3], 'flush', ARGV[3], 'life', ARGV[2])
+  call('PEXPIRE', KEYS[3], ARGV[5])
+end
 return 0

@@ -11,7 +11,7 @@ from collections import deque
 from functools import lru_cache
 from random import Random
 
-from mdl.feeds.reconnect import eastern
+from mdl.feeds.hours import eastern
 from mdl.simulation.universe import Universe, universe
 
 PRICE_CENTS_MAX = 200_000

@@ -202,6 +202,9 @@ class BarsAnalyzer(Analyzer):
             self._out.restore(symbol, cell.seq)
             self._remember_prev(symbol, bars)
 
+    def resume(self, symbol: str, seq: int) -> None:
+        self._out.restore(symbol, seq)
+
     def rewrite(self) -> None:
         for series in self._series.values():
             series.corrected, series.stored = True, NOT_KNOWN

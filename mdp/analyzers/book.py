@@ -88,6 +88,9 @@ class BookAnalyzer(Analyzer):
             self._books[symbol] = cell.data
             self._out.restore(symbol, cell.seq)
 
+    def resume(self, symbol: str, seq: int) -> None:
+        self._out.restore(symbol, seq)
+
     def rewrite(self) -> None:
         self._changed.update(self._books)
         self._announce = True

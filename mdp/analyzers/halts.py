@@ -81,6 +81,9 @@ class HaltsAnalyzer(Analyzer):
             self._halts[symbol] = cell.data
             self._out.restore(symbol, cell.seq)
 
+    def resume(self, symbol: str, seq: int) -> None:
+        self._out.restore(symbol, seq)
+
     def rewrite(self) -> None:
         self._changed.update(self._halts)
         self._announce = True

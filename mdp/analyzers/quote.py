@@ -203,6 +203,9 @@ class QuoteAnalyzer(Analyzer):
             self._totals[symbol] = cell.totals
             self._out.restore(symbol, cell.seq)
 
+    def resume(self, symbol: str, seq: int) -> None:
+        self._out.restore(symbol, seq)
+
     def rewrite(self) -> None:
         self._traded.update(self.quotes)
         self._calendars.rewrite()

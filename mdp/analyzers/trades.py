@@ -71,6 +71,9 @@ class TradesAnalyzer(Analyzer):
         for symbol, seq in cells:
             self._out.restore(symbol, int(seq))
 
+    def resume(self, symbol: str, seq: int) -> None:
+        self._out.restore(symbol, seq)
+
     def rewrite(self) -> None:
         self._fresh = {symbol: len(recent) for symbol, recent in self._recent.items() if recent}
         self._announce = True

@@ -64,6 +64,33 @@ async def test_a_child_writes_to_its_log_and_stops_when_asked(start: Start, tmp_
     assert said(tmp_path) == []
 
 
+async def test_a_log_that_cannot_be_written_does_not_stop_the_child(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its output is read on, else it would hang on a full pipe; the fault is told once."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LogFile, "write", full)
+    _, life = start("for _ in range(200): print('x' * 4096, flush=True)")
+    await until(lambda: any("died (exit code 0)" in line for line in said(tmp_path)), seconds=20)
+    assert not life.done()
+    assert sum("No space left on device" in line for line in said(tmp_path)) == 1
+
+
+async def test_a_child_whose_output_nobody_reads_is_ended(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect in the reading is told, and the child starts anew."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(module.Story, "read", broken)
+    child, _ = start(SLEEPS)
+    await until(lambda: child.restarts == 1, seconds=20)
+    assert any("a defect" in line for line in said(tmp_path))
+
+
 async def test_a_killed_child_lives_again(start: Start, tmp_path: Path) -> None:
     """A death is told with its cause and followed by a new process."""
     child, _ = start(SLEEPS)

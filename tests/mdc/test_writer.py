@@ -1,4 +1,4 @@
-"""Flushes in, one state and one message out: the writer's contract, the same for every kind of cache."""
+"""The contract of the writer, the same for every kind of cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from mdc import keys
 from mdc.channels import DAY_MS, KINDS
-from mdc.connect import CacheUnavailable, open_cache
+from mdc.connect import CacheRefused, CacheUnavailable, open_cache
 from mdc.documents import decode_message
 from mdc.writer import CHECKPOINT_MS, Flush, Outcome, Writer
 from service.errors import OperatorError
@@ -253,11 +253,53 @@ async def test_flushes_of_one_round_stand_alone(cache: Any) -> None:
     assert await cache.exists("ch:quote:S1", "ch:quote:S2") == 1
 
 
-async def test_a_server_that_forgot_the_script_gets_it_again(cache: Any) -> None:
-    """SCRIPT FLUSH or a failover does not stop the writer."""
+async def test_a_server_that_forgot_the_script_is_opened_anew_before_anything_is_written(cache: Any) -> None:
+    """A restart or failover: what it holds may be older than what we know."""
     source = await open_source(cache)
     await cache.script_flush()
-    await source.publish(("quote:A", 1))
+    flush = source.flush()
+    source.add(flush, "quote:A", 1)
+    with pytest.raises(CacheUnavailable, match="another server"):
+        await source.send(flush)
+    assert await cache.exists("ch:quote:A") == 0
+    await source.writer.open("e9", PARTITIONS)
+    assert await source.send(flush) is Outcome.APPLIED
+
+
+async def test_a_restarted_server_begins_a_new_life(redis_server: Any) -> None:
+    """Whatever it kept: whoever takes a partition over cannot see whether the newest writes are missing."""
+    client = open_cache(redis_server.url)
+    assert await Writer(client).open("e1", PARTITIONS) == "e1"
+    assert await Writer(client).open("e2", PARTITIONS) == "e1"
+    await client.save()
+    await asyncio.to_thread(redis_server.restart)
+    writer = Writer(open_cache(redis_server.url))
+    assert await writer.open("e3", PARTITIONS) == "e3"
+
+
+KEYS_OF_A_FLUSH = ("ch:trades:AAPL", "hist:bars:1m:AAPL", "part:board:volume", "idx:quote", "mdc:dead_letters", "ch:alerts:range")
+
+
+@pytest.mark.parametrize("key", [*KEYS_OF_A_FLUSH, "seq:alerts:range", "ch:quote:AAPL"])
+async def test_a_key_that_another_program_wrote_makes_room(cache: Any, key: str) -> None:
+    """A flush never fails in the middle, half of it written: a key of ours with another type is written anew."""
+    source = await open_source(cache)
+    await (cache.set(key, "foreign") if not key.startswith("seq:") else cache.rpush(key, "foreign"))
+    for _ in range(2):
+        flush = source.flush()
+        everything(flush, source)
+        assert await source.send(flush) is Outcome.APPLIED
+    assert await cache.llen("ch:trades:AAPL") == 2
+    assert await cache.llen("mdc:dead_letters") == 2
+
+
+async def test_what_the_cache_refuses_is_told_from_its_absence(cache: Any) -> None:
+    """A permanent refusal says what to do; it is no lost cache."""
+    source = await open_source(cache)
+    await cache.set("cp:0", "foreign")
+    flush = source.flush()
+    with pytest.raises(CacheRefused, match="Delete the key"):
+        await source.send(flush)
 
 
 async def test_opening_agrees_on_the_life_and_the_partitions(cache: Any) -> None:

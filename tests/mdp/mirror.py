@@ -76,7 +76,7 @@ class Mirror:
         doc = json.loads(body)
         before = self.documents.get(doc["ch"])
         assert key == f"ch:{doc['ch']}"
-        assert list(doc) == ["ch", "epoch", "seq", "ts", "data"]
+        assert list(doc) == ["ch", "src", "epoch", "seq", "ts", "data"]
         assert doc["epoch"] == epoch
         assert doc["seq"] == (before["seq"] if before else 0) + 1, (doc, before)
         self.documents[doc["ch"]] = doc

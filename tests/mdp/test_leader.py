@@ -1,4 +1,4 @@
-"""Shares of all partitions in, boards and status out."""
+"""What is merged over partitions: boards and status."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def share(*rows: tuple[float, str]) -> bytes:
 async def test_boards_are_merged_when_a_share_changed(cache: Any) -> None:
     """The best rows of all partitions, once a change; shares of partitions that are no more do not count."""
     leader, zero = await ground(cache)
-    await leader.publish(zero, NOW, False)
+    await leader.publish(zero, NOW, NOW, False)
     assert await cache.exists("ch:board:volume") == 0
     await cache.hset("part:board:volume", mapping={"0": share((5, "A"), (1, "B")), "3": share((3, "C")), "9": share((99, "Z"))})
-    await leader.publish(zero, NOW, False)
-    await leader.publish(zero, NOW + 250, False)
+    await leader.publish(zero, NOW, NOW, False)
+    await leader.publish(zero, NOW + 250, NOW + 250, False)
     doc = decode_doc(await cache.get("ch:board:volume"))
     assert (doc.seq, doc.ts) == (1, NOW)
     assert json.loads(bytes(doc.data)) == {"order": ["A", "C"], "rows": {"A": {"sym": "A"}, "C": {"sym": "C"}}}
     await cache.hset("part:board:volume", "3", share((7, "C")))
-    await leader.publish(zero, NOW + 500, False)
+    await leader.publish(zero, NOW + 500, NOW + 500, False)
     assert json.loads(bytes(decode_doc(await cache.get("ch:board:volume")).data))["order"] == ["C", "A"]
 
 
 async def test_the_status_is_published_whether_or_not_there_is_data(cache: Any) -> None:
     """Silence means that the processors are gone, so they never are silent; workers long gone are forgotten."""
     leader, zero = await ground(cache)
-    stats = {name: msgspec.json.encode(WorkerStats(name, ts, 4)) for name, ts in (("a", NOW), ("old", NOW - 100_000))}
+    stats = {name: msgspec.json.encode(WorkerStats(name, ts, [0, 1, 2, 3])) for name, ts in (("a", NOW), ("old", NOW - 100_000))}
     await cache.hset(STATS, mapping=stats)
-    zero.listener = {"state": "live"}
+    zero.listeners["s"] = {"state": "live"}
     for n in range(3):
-        await leader.publish(zero, NOW + n * 1_000, True)
+        await leader.publish(zero, NOW + n * 1_000, NOW + n * 1_000, True)
     doc = decode_doc(await cache.get("ch:status:pipeline"))
     facts = json.loads(bytes(doc.data))
-    assert (doc.seq, facts["listener"], facts["processors"]["workers"]) == (3, {"state": "live"}, 1)
+    assert (doc.seq, facts["sources"]["s"]["listener"], facts["processors"]["workers"]) == (3, {"state": "live"}, 1)
     assert await cache.hkeys(STATS) == [b"a"]
 
 
@@ -63,15 +63,15 @@ async def test_who_lost_partition_zero_publishes_nothing_and_begins_anew_later(c
     leader, zero = await ground(cache)
     await cache.hset("part:board:volume", "0", share((5, "A")))
     await cache.set("fence:partition:0", 2)
-    await leader.publish(zero, NOW, True)
+    await leader.publish(zero, NOW, NOW, True)
     assert await cache.exists("ch:board:volume", "ch:status:pipeline") == 0
     zero.fence = 2
     good = leader._writer
     leader._writer = Away(cache)
     with pytest.raises(CacheUnavailable):
-        await leader.publish(zero, NOW, False)
+        await leader.publish(zero, NOW, NOW, False)
     leader._writer = good
-    await leader.publish(zero, NOW, False)
+    await leader.publish(zero, NOW, NOW, False)
     assert await cache.exists("ch:board:volume") == 1
 
 
@@ -84,9 +84,9 @@ async def test_a_new_cache_gets_every_board(cache: Any) -> None:
     """Another epoch: what is unchanged since is published again."""
     leader, zero = await ground(cache)
     await cache.hset("part:board:volume", "0", share((5, "A")))
-    await leader.publish(zero, NOW, False)
+    await leader.publish(zero, NOW, NOW, False)
     await cache.delete("ch:board:volume")
     await leader._writer.renew("e1", "e2")
     zero.epoch = "e2"
-    await leader.publish(zero, NOW, False)
+    await leader.publish(zero, NOW, NOW, False)
     assert decode_doc(await cache.get("ch:board:volume")).epoch == "e2"

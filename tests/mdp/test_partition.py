@@ -10,9 +10,9 @@ import pytest
 
 from mdp import roster
 from mdp.analyzer import Analyzer
-from mdp.partition import Counts, Partition
+from mdp.partition import Counts, NewerCheckpoint, Partition
 from mdq.batch import Batch
-from tests.mdp.feed import START_MS, Desk, Dice, batch, quote, trade
+from tests.mdp.feed import START_MS, Desk, Dice, batch, book, quote, trade
 
 
 def counts(desk: Desk) -> Counts:
@@ -116,7 +116,7 @@ def test_gaps_are_counted_in_events() -> None:
     assert (counts(desk).events, counts(desk).expired, counts(desk).dropped) == (
         {"s/trades": 3},
         {"s/trades": 6},
-        {"trades": 4 + 7},
+        {"s/trades": 4 + 7},
     )
     assert json.loads(desk.cache.shares["counts"])["dropped"] == {"s/trades": 11}
 
@@ -240,3 +240,91 @@ def test_cells_of_analyzers_that_are_not_run_are_passed_over() -> None:
     assert flush is not None
     [doc] = [json.loads(body) for body in flush.channel_writer("trades")[1::2]]
     assert doc["seq"] == 2
+
+
+@pytest.mark.parametrize(
+    "field", ["quote:A", "bars:1m:A", "bars:1m:A|closed", "trades:A", "range:A", "book:A", "halts:A", "quote:@stocks"]
+)
+@pytest.mark.parametrize("value", [b"garbage", b"[1,2", b"\xff", b"{}"])
+def test_an_unreadable_cell_is_set_aside_and_only_its_symbol_begins_anew(field: str, value: bytes) -> None:
+    """It is counted, kept with its time among the dead letters, and not met again by the next owner."""
+    desk = Desk()
+    bands = {"ev": "LULD", "T": "A", "h": 11, "l": 9, "i": [], "z": 1, "t": START_MS, "q": 1}
+    for minute in range(2):
+        at = START_MS + minute * 60_000
+        desk.feed(trade("A", t=at), trade("B", t=at))
+        desk.feed(book("A", t=at), book("B", t=at))
+    desk.feed(bands)
+    desk.flush()
+    analyzer, symbol = field.rpartition(":")[0], field.rpartition(":")[2].partition("|")[0]
+    desk.cache.cells[field.encode()] = value
+    desk.partition = Partition(3, 2, "e1", roster.build(roster.ANALYZERS, {}, 500))
+    bad = desk.partition.restore(dict(desk.cache.cells), START_MS)
+    [one] = bad
+    assert (one.analyzer, one.symbol, value in one.value) == (analyzer, symbol, True)
+    known = desk.cache.documents.get(f"{analyzer}:{symbol}")
+    desk.partition.resume(analyzer, symbol, known["seq"] if known else 0)
+    later = START_MS + 120_000
+    desk.feed(trade("A", t=later), trade("B", t=later))
+    letters = len(desk.cache.letters)
+    cache = desk.flush()
+    assert cache.data("quote:B")["trades"] == 3
+    assert counts(desk).unreadable_cells == 1
+    [letter] = cache.letters[letters:]
+    assert (letter["stream"], letter["ts"]) == ("checkpoint", START_MS)
+    assert field.partition("|")[0] in letter["reason"]
+    again = Partition(3, 3, "e1", roster.build(roster.ANALYZERS, {}, 500))
+    assert again.restore(dict(cache.cells), START_MS) == []
+
+
+def test_a_channel_whose_cell_was_unreadable_goes_on_behind_its_last_document() -> None:
+    """No sequence number of it is given twice."""
+    desk = Desk()
+    desk.feed(trade("A"))
+    desk.flush()
+    desk.cache.cells[b"quote:A"] = b"garbage"
+    desk.partition = Partition(3, 2, "e1", roster.build(roster.ANALYZERS, {}, 500))
+    desk.partition.restore(dict(desk.cache.cells))
+    desk.partition.resume("quote", "A", 1)
+    desk.feed(trade("A"))
+    assert desk.flush().documents["quote:A"]["seq"] == 2
+
+
+def test_a_checkpoint_of_a_newer_version_is_refused_whole() -> None:
+    """It says which versions; nothing of it is overwritten."""
+    with pytest.raises(NewerCheckpoint, match="has version 99, this worker reads 2"):
+        Partition(3, 2, "e1", []).restore({b"version": b"99", b"quote:A": b"?"})
+
+
+def test_a_checkpoint_of_version_one_is_read_but_for_its_positions() -> None:
+    """It knew no sources; its totals go on."""
+    desk = Desk()
+    desk.feed(trade("A"))
+    desk.flush()
+    cells = {key: value for key, value in desk.cache.cells.items() if key != b"version" and not key.startswith(b"position:")}
+    cells[b"position:trades"] = b'{"epoch":"p0","seq":7,"sent_ns":0}'
+    new = Partition(3, 2, "e1", roster.build(roster.ANALYZERS, {}, 500))
+    assert new.restore(cells) == []
+    assert new.positions() == []
+
+
+def test_a_document_names_the_source_that_spoke_of_its_symbol_last() -> None:
+    """Over a hand-over, and when another connection takes the symbol over."""
+    desk = Desk()
+    desk.deliver(replace(batch([trade("A"), trade("B")], "trades", 0), source="stocks"))
+    assert desk.flush().documents["quote:A"]["src"] == "stocks"
+    desk.hand_over()
+    desk.partition.rewrite(3, "e2")
+    assert desk.flush().documents["trades:B"]["src"] == "stocks"
+    desk.deliver(replace(batch([trade("A")], "trades", 0), source="stocks-2"))
+    documents = desk.flush().documents
+    assert (documents["quote:A"]["src"], documents["quote:B"]["src"]) == ("stocks-2", "stocks")
+
+
+def test_a_replaced_publishers_batches_are_counted() -> None:
+    """Fenced events are lost to us, so they are told, by source."""
+    desk = Desk()
+    desk.deliver(batch([trade()], "trades", 0, epoch="p2"))
+    desk.deliver(batch([trade(), trade()], "trades", 5, epoch="p1"))
+    desk.flush()
+    assert (counts(desk).events, counts(desk).fenced) == ({"s/trades": 1}, {"s/trades": 2})

@@ -188,10 +188,10 @@ async def test_an_answer_settles_the_flush_that_it_belongs_to() -> None:
         running = await made.start("first")
         await made.balanced(4)
         worker, slow = running.worker, Slow(running.worker._writer)
-        worker._writer = slow
+        worker._flusher._writer = slow
         feeding = asyncio.create_task(made.feed(300))
         while not feeding.done():
-            await asyncio.gather(*(worker._flush(list(worker.owned.values())) for _ in range(3)))
+            await asyncio.gather(*(worker._flusher.flush(list(worker.owned.values())) for _ in range(3)))
         await made.exact()
         assert slow.rounds > 3
     forget_in_process(urls[1])

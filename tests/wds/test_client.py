@@ -78,7 +78,7 @@ async def test_a_final_close_code_ends_the_iteration(serve: Any, token: Token) -
             pass
     async with Client(f"ws://127.0.0.1:{wds.port}", token()) as client:
         await until(lambda: wds.hub.members)
-        for connection in list(wds._slot_of):
+        for connection in wds.roster:
             connection.bye(4029, 0)
         with pytest.raises(WdsError, match="4029"):
             await until_push(client, lambda _: False)
