@@ -13,10 +13,12 @@ import time
 import pytest
 
 from tests.stack import Stack
+from tests.waiting import until_sync
 
 pytestmark = pytest.mark.live
 
 PAIRS = 5
+START_S_MAX = 60
 STOP_S_MAX = 8.0  # a process that needs 10 s was given up by its own deadline
 
 
@@ -27,20 +29,24 @@ def start_market(running: Stack) -> None:
 
 def stop_at_random(running: Stack, names: list[str], dice: random.Random) -> list[tuple[str, int, float]]:
     """Start processors and end each soon after its first partition; return name, exit code and seconds of each."""
-    processes = [running.start(name, "mdp", MDP_WORKER=name) for name in names]
-    ended = []
-    for name, process in zip(names, processes, strict=True):
-        running.wait(name, lambda name=name: "started" in running.log(name), pause_s=0.002)  # type: ignore[misc]
+    asked: dict[str, float] = {}
+    for name in names:
+        running.start(name, "mdp", MDP_WORKER=name)
+    for name in names:
+        until_sync(lambda name=name: "started" in running.log(name), START_S_MAX, every_s=0.002)  # type: ignore[misc]
         time.sleep(dice.random() * 0.5)  # the moment is what the test is about
-        process.send_signal(signal.SIGTERM)
-        ended.append(time.monotonic())
-    for at, (name, process) in enumerate(zip(names, processes, strict=True)):
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        ended[at] = time.monotonic() - ended[at]
-    return [(name, running.stop(name), took_s) for name, took_s in zip(names, ended, strict=True)]
+        running.processes[name].send_signal(signal.SIGTERM)
+        asked[name] = time.monotonic()
+    took = {name: _wait(running.processes[name]) - asked[name] for name in names}
+    return [(name, running.stop(name), took[name]) for name in names]
+
+
+def _wait(process: subprocess.Popen[bytes]) -> float:
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    return time.monotonic()
 
 
 def test_a_processor_ends_cleanly_at_any_moment(running: Stack) -> None:
