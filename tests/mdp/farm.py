@@ -43,7 +43,8 @@ class Running:
     async def stop(self) -> None:
         """SIGTERM: hand everything over and end."""
         self.shutdown.ask()
-        await asyncio.wait_for(self.task, 10)
+        async with asyncio.timeout(10):
+            await self.task
         await self._disconnect()
 
     async def crash(self) -> None:
