@@ -93,7 +93,8 @@ class Child:
                 pause_s = restart_pause_s(deaths)
                 self._say(f"{self.name} died ({_cause(code)}); starting it again in {pause_s:.1f} s; see {self._log_path}")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):
+                        await self._stopping.wait()
                 self.restarts += 1
         finally:
             log.close()

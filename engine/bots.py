@@ -296,7 +296,8 @@ class Bots:
         """Take all orders along; what cannot be reached now is left to the exchange's timer."""
         cancels = [self._gateway.call(_cancel_all(account)) for account in self._accounts()]
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*cancels, return_exceptions=True), GOODBYE_S_MAX)
+            async with asyncio.timeout(GOODBYE_S_MAX):
+                await asyncio.gather(*cancels, return_exceptions=True)
 
 
 def _cancel_all(account: int) -> Request:

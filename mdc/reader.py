@@ -87,7 +87,8 @@ class Reader:
         waiting = self._confirmed.get(group)
         if waiting is not None:
             with contextlib.suppress(TimeoutError, CacheUnavailable):
-                await asyncio.wait_for(asyncio.shield(waiting), CONFIRM_S_MAX)
+                async with asyncio.timeout(CONFIRM_S_MAX):
+                    await asyncio.shield(waiting)
 
     async def unwatch(self, channel: str) -> None:
         """Take one `watch` back; the last one of a group ends its delivery."""

@@ -64,10 +64,12 @@ class Tenure:
 
 
 def lease_client(url: str, ttl_ms: int) -> Redis:
-    """Return a client whose questions fail soon; one retry at once, because a restart leaves dead connections in the pool."""
-    timeout_s = ttl_ms / 3000
-    retry = Retry(NoBackoff(), 1)
-    return Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
+    """Return a client for questions with a deadline; one retry at once, because a restart leaves dead connections in the pool.
+
+    The deadlines are ours: redis-py's own (`socket_timeout`) is an `asyncio.wait_for` around every write, which on Python 3.11
+    swallows a cancellation, and `stop` would wait for ever.
+    """
+    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=ttl_ms / 3000, retry=Retry(NoBackoff(), 1))
 
 
 class SourceLease:

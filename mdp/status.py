@@ -213,7 +213,9 @@ def _processors(total: Counts, alive: list[WorkerStats], stale: list[int], parti
         "unknown_events": sum(total.unknown.values()),
         "malformed_batches": total.malformed_batches,
         "unreadable_cells": total.unreadable_cells,
-        "late_bar_trades": total.late,
+        "late_bar_trades": total.discarded.get("late_bar", 0),
+        "discarded": total.discarded,
+        "forgotten_symbols": total.forgotten,
         "unknown_types": total.unknown,
         "by_stream": dict(sorted(streams.items())),
     }

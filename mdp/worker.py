@@ -197,7 +197,7 @@ class Worker:
 
     async def _load(self, number: int, fence: int) -> Partition:
         analyzers = roster.build(self._settings.analyzer_names, self._reference, self._settings.board_rows)
-        partition = Partition(number, fence, self._epoch, analyzers)
+        partition = Partition(number, fence, self._epoch, analyzers, self._settings.time_ahead_s * 1000)
         try:
             cells = await self._redis.hgetall(keys.checkpoint(number))
             if not cells:

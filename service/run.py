@@ -52,7 +52,8 @@ class Shutdown:
     async def sleep(self, seconds: float) -> bool:
         """Sleep up to `seconds`; return True as soon as the stop is asked for."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         return self.asked
 
 

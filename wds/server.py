@@ -101,7 +101,8 @@ class Server:
                 await asyncio.sleep(20 * pause_s)
         if self.roster:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._empty.wait(), CLOSING_S)
+                async with asyncio.timeout(CLOSING_S):
+                    await self._empty.wait()
 
     async def stop(self) -> None:
         """Cut who is left and release everything."""

@@ -107,7 +107,8 @@ class Upstream:
             if request.what == "open":
                 self._watches[channel] = self._tasks.start(f"watch {channel}", self._reader.watch(channel), ends=True)
             if channel in self._watches:
-                await asyncio.wait_for(asyncio.shield(self._watches[channel]), self._timeout_s)
+                async with asyncio.timeout(self._timeout_s):
+                    await asyncio.shield(self._watches[channel])
                 self._watches.pop(channel, None)
             snapshot = await self._snapshot(channel, None)
             self._hub.on_snapshot(channel, ticket, snapshot, self._clock.mono_ns())
@@ -153,7 +154,8 @@ class Upstream:
         now_ns = self._clock.mono_ns()
         if found_ns and (KINDS[kind].names or now_ns - found_ns < NAMES_FRESH_NS):
             return names
-        fresh = tuple(await asyncio.wait_for(self._reader.list_channels(kind), self._timeout_s))
+        async with asyncio.timeout(self._timeout_s):
+            fresh = tuple(await self._reader.list_channels(kind))
         names = names if fresh == names and found_ns else fresh
         self._names[kind] = (now_ns, names)
         return names

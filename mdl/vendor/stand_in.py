@@ -202,7 +202,8 @@ class VendorServer:
             self._cut(client, "slow_consumer")
         if reply.close:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(client.drained(), LAST_WORD_S)
+                async with asyncio.timeout(LAST_WORD_S):
+                    await client.drained()
             await client.socket.close(CLOSE_POLICY)
         return not reply.close
 

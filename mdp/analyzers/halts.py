@@ -1,4 +1,4 @@
-"""Limit up/limit down events in, `halts:SYMBOL` out: price bands and whether the symbol trades."""
+"""Keeps `halts:SYMBOL` from limit up/limit down events: price bands and whether the symbol trades."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet, check_room
+from mdp.analyzer import Analyzer, Outlet
 from mdp.events import LimitBands
 
 # The vendor publishes the indicators as numbers of its conditions list; only these change whether a symbol trades.
@@ -40,7 +40,7 @@ class HaltsAnalyzer(Analyzer):
     def __init__(self) -> None:
         self._halts: dict[str, HaltData] = {}
         self._changed: set[str] = set()
-        self._out = Outlet("halts")
+        self.outlet = self._out = Outlet("halts")
         self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
@@ -48,7 +48,6 @@ class HaltsAnalyzer(Analyzer):
     def on_bands(self, bands: LimitBands) -> None:
         data = self._halts.get(bands.symbol)
         if data is None:
-            check_room(self._halts)
             data = self._halts[bands.symbol] = HaltData()
         if bands.ts < data.ts:
             return
@@ -87,3 +86,12 @@ class HaltsAnalyzer(Analyzer):
     def rewrite(self) -> None:
         self._changed.update(self._halts)
         self._announce = True
+
+    def forget(self, symbol: str) -> None:
+        self._halts.pop(symbol, None)
+        self._changed.discard(symbol)
+
+    def restart(self, symbol: str) -> None:
+        if symbol in self._halts:
+            self._halts[symbol] = HaltData()
+            self._changed.add(symbol)

@@ -39,7 +39,8 @@ async def trading(url: str, **settings: Any) -> AsyncIterator[Bots]:
         if task.done():
             task.result()
         shutdown.ask()
-        await asyncio.wait_for(task, 10)
+        async with asyncio.timeout(10):
+            await task
 
 
 def levels(ground: Ground, symbol: str) -> int:
@@ -208,4 +209,5 @@ async def test_the_admin_port_answers(tmp_path: Path) -> None:
         await until(ready, 20)
         assert "tapeline_bots_commands_total" in (await ground.http.get(f"http://127.0.0.1:{port}/metrics")).text
         shutdown.ask()
-        await asyncio.wait_for(task, 10)
+        async with asyncio.timeout(10):
+            await task

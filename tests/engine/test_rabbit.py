@@ -78,7 +78,8 @@ async def test_publishing_to_a_queue_that_is_not_there_is_said(rabbitmq_url: str
 
     link = RabbitLink(rabbitmq_url, "test", serve)
     link.start()
-    await asyncio.wait_for(link.finished(), 10)
+    async with asyncio.timeout(10):
+        await link.finished()
     await link.close()
     assert len(found) == 1
     assert "nowhere.test" in found[0]
@@ -111,7 +112,8 @@ async def test_nobody_listening_is_a_fault_and_closing_ends_the_attempts() -> No
     link = RabbitLink(f"amqp://127.0.0.1:{port}/", "test", serve)
     link.start()
     await until(lambda: "Connect call failed" in link.fault, 10)
-    await asyncio.wait_for(link.close(), 5)
+    async with asyncio.timeout(5):
+        await link.close()
 
 
 def test_properties_that_cannot_be_decoded_arrive_marked() -> None:

@@ -54,7 +54,8 @@ async def attack(port: int, dice: random.Random) -> bytes:
         writer.write(frame(dice) if shaken else os.urandom(30))
     try:
         writer.write_eof()
-        return await asyncio.wait_for(reader.read(), 10)
+        async with asyncio.timeout(10):
+            return await reader.read()
     except OSError:
         return b""
     finally:

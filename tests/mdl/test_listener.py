@@ -166,11 +166,13 @@ async def test_a_listener_of_which_a_task_breaks_ends_with_one_line(
     monkeypatch.setattr(Intake, broken, defect)
     settings = MdlSettings(admin_port=0, admin_token=TOKEN, mdq_partitions=PARTITIONS, mdq_url=f"memory://{name}")
     with pytest.raises(OperatorError, match=rf"the task source simulator {task} ended unexpectedly: ZeroDivisionError: a defect"):
-        await asyncio.wait_for(run(settings, Shutdown()), 10)
+        async with asyncio.timeout(10):
+            await run(settings, Shutdown())
 
 
 async def test_a_missing_tape_ends_the_process_with_its_name(start: Start, name: str) -> None:
     """Not a retry loop."""
     settings = MdlSettings(feed="replay", tape="nowhere.ndjson", admin_port=0, admin_token=TOKEN, mdq_url=f"memory://{name}")
     with pytest.raises(OperatorError, match=r"nowhere\.ndjson"):
-        await asyncio.wait_for(run(settings, Shutdown()), 5)
+        async with asyncio.timeout(5):
+            await run(settings, Shutdown())

@@ -68,7 +68,8 @@ class Talk:
 
     async def closed(self, seconds: float = 5) -> int | None:
         """Wait for the end of the connection; return its close code."""
-        await asyncio.wait_for(asyncio.shield(self._task), seconds)
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(self._task)
         return self.code
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -81,3 +82,25 @@ async def test_a_final_close_code_ends_the_iteration(serve: Any, token: Token) -
             connection.bye(4029, 0)
         with pytest.raises(WdsError, match="4029"):
             await until_push(client, lambda _: False)
+
+
+async def _publish_on_and_on(publisher: Publisher) -> None:
+    n = 0
+    while True:
+        n += 1
+        await publisher.publish("trades:A", {"n": n})
+
+
+async def test_it_closes_at_any_moment(serve: Any, publisher: Publisher, token: Token) -> None:
+    """Closed 60 times in mid-stream, it ends each time at once, and the server has nobody left."""
+    wds, dice = await serve(), random.Random(11)
+    publishing = asyncio.create_task(_publish_on_and_on(publisher))
+    try:
+        for _ in range(60):
+            async with asyncio.timeout(5):
+                async with Client(f"ws://127.0.0.1:{wds.port}", token()) as client:
+                    await client.subscribe("trades:A", hz="raw")
+                    await asyncio.sleep(dice.random() * 0.02)
+    finally:
+        publishing.cancel()
+    await until(lambda: not wds.hub.members)

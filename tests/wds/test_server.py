@@ -288,7 +288,8 @@ async def test_plain_http_is_answered(wds: Server, path: str, status: int, text:
     """Plain GETs get a page: health, the browser client, or what is wrong."""
     reader, writer = await asyncio.open_connection("127.0.0.1", wds.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    answer = (await asyncio.wait_for(reader.read(), 5)).decode()
+    async with asyncio.timeout(5):
+        answer = (await reader.read()).decode()
     assert answer.startswith(f"HTTP/1.1 {status} ")
     assert text in answer
     writer.close()
