@@ -358,7 +358,7 @@ async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None =
     log.info("starting", settings=shown(settings))
     redis = open_cache(settings.mdc_url, "mdp")
     own_broker = broker is None
-    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp")
+    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp", HEARTBEAT_S)
     worker: Worker | None = None
     admin = AdminServer(
         "mdp",

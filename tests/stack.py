@@ -1,4 +1,4 @@
-"""Settings in, the pipeline's real processes on private servers out: what benchmarks and live tests have in common."""
+"""Runs the pipeline's real processes on private servers, for benchmarks and live tests."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ class Stack:
             part = msgspec.json.decode(body)
             for name in total:
                 value = part[name]
-                total[name] += sum(n for stream, n in value.items() if stream != "status") if isinstance(value, dict) else value
+                total[name] += (
+                    sum(n for stream, n in value.items() if not stream.endswith("/status")) if isinstance(value, dict) else value
+                )
         return total
 
     def wait(self, what: str, check: Callable[[], Any], seconds: float = READY_S_MAX, pause_s: float = 0.05) -> Any:

@@ -1,4 +1,5 @@
--- One worker's heartbeat in; out: {members, surplus, p1, epoch1, p2, epoch2, …}: what it owns now and how many too many.
+-- Handles one worker's heartbeat: renews its leases and claims its share of the free partitions.
+-- Returns {members, surplus, p1, epoch1, p2, epoch2, …}: what it owns now and how many too many.
 -- KEYS  mdp:workers (sorted set worker → expiry), mdp:since.
 -- ARGV  worker, lease TTL (ms), partitions, claims (1 = may take more), then the partitions whose state it still has.
 -- Invariant: a partition has one holder; its fence grows with every change of holder. In a cache that was just emptied,

@@ -1,4 +1,4 @@
-"""Heartbeats of several workers in, an even and exclusive spread of partitions out; the same for every kind of cache."""
+"""Checks that heartbeats spread the partitions evenly and exclusively over workers, the same for every kind of cache."""
 
 from __future__ import annotations
 
