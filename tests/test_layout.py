@@ -154,6 +154,7 @@ PORTABLE_ANYWAY: dict[str, str] = {
 
 # Packages are declared under the names of their distributions.
 IMPORTED_AS = {
+    "aio_pika": "aio-pika",
     "prometheus_client": "prometheus-client",
     "pydantic_settings": "pydantic-settings",
     "yaml": "pyyaml",
