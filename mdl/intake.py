@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 
 import structlog
 from msgspec import DecodeError
@@ -146,13 +145,14 @@ class Intake:
     def _route_some(self) -> int:
         """Route frames of one run for one turn; return when the first of them arrived."""
         buffer, route = self.buffer, self.router.route
-        end_ns = time.monotonic_ns() + TURN_NS
+        clock_ns = self._clock.mono_ns
+        end_ns = clock_ns() + TURN_NS
         frame = buffer.pop()
         first_ns, self._feed_ns = frame.received_ns, frame.feed_ns
         if frame.run != self._run:
             self._begin_run(frame.run)
         route(frame.data)
-        while len(buffer) and time.monotonic_ns() < end_ns and buffer.next_run == self._run:
+        while len(buffer) and clock_ns() < end_ns and buffer.next_run == self._run:
             frame = buffer.pop()
             self._feed_ns = frame.feed_ns
             route(frame.data)

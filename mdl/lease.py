@@ -84,6 +84,7 @@ class SourceLease:
         self.about = about
         self.reason = "another listener may hold the source; asking"
         self.mistaken = False
+        self.tenure = 0  # counts our tenures
         self._source = source
         self._redis = redis
         self._lease = RedisLease(redis, self.name, ttl_ms, about=about)
@@ -101,6 +102,10 @@ class SourceLease:
         """The fencing number; 0 while another one holds it."""
         return self._lease.epoch
 
+    def holds(self, tenure: int) -> bool:
+        """Return whether the lease has been ours without a break since our tenure of this number began."""
+        return self.tenure == tenure and self.held
+
     def start(self) -> None:
         """Begin to ask."""
         self._tasks.start("keeper", self._keep())
@@ -117,14 +122,17 @@ class SourceLease:
 
     async def ask(self) -> bool:
         """Ask once; return whether the lease is ours."""
-        asked_s = self._now_s()
+        asked_s, renews = self._now_s(), self.held
         try:
             async with asyncio.timeout(self._every_s):
-                if not self.held:
+                if not renews:
+                    self._lease.forget()
                     fence = await self._redis.get(f"fence:{self.name}")
                     self._tenure.seen(int(fence or 0), self._now_s())
                 if self._tenure.may_ask(asked_s):
                     granted = await self._lease.hold()
+                    if renews and not self.held:
+                        return False  # too late: that tenure is over, the next question begins another
                     self._answer(granted, asked_s, "" if granted else await self._lease.holder_about())
         except Exception as error:  # redis-py raises its own tree besides OSError; all of it means: no answer
             self._tenure.away()
@@ -134,6 +142,7 @@ class SourceLease:
     def _answer(self, granted: bool, asked_s: float, about: str) -> None:
         if granted:
             if not self.held:
+                self.tenure += 1
                 log.info("lease_acquired", lease=self.name, epoch=self.epoch)
             self._tenure.granted(asked_s)
             self.reason, self.mistaken = "", False

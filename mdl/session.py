@@ -59,6 +59,7 @@ class FeedSession:
         self._recorder = recorder
         self._voice = voice
         self._open_lease = open_lease
+        self._tenure = 0  # of the lease, in which we are
         self._own_state: State = "connecting"
         self._own_reason = "starting"
         self._reconnects_before = 0
@@ -153,6 +154,7 @@ class FeedSession:
 
     async def _serve_tenure(self) -> None:
         """Speak and run the feed until the lease is lost."""
+        self._tenure = self.lease.tenure if self.lease is not None else 0
         await self._voice.begin(self.lease)
         try:
             while self._held:
@@ -219,11 +221,10 @@ class FeedSession:
 
     @property
     def _held(self) -> bool:
-        return self.lease is None or self.lease.held
+        return self.lease is None or self.lease.holds(self._tenure)
 
     async def _wait_for_lease(self) -> None:
-        while not self._held:
-            assert self.lease is not None
+        while self.lease is not None and not self.lease.held:
             self._say("standby" if not self.lease.mistaken else "refused", self.lease.reason)
             await asyncio.sleep(POLL_S)
 

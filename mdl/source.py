@@ -60,6 +60,7 @@ class Source:
         self._published: Counter[str] = Counter()  # of the tenures before
         self._dropped: Counter[str] = Counter()
         self._told_ns = 0
+        self._tenure = 0  # of the lease, under which we speak
 
     def start(self) -> None:
         """Route, expire and tell until `tasks` are closed."""
@@ -72,9 +73,9 @@ class Source:
     async def begin(self, lease: SourceLease | None) -> None:
         """Speak: a publisher of this tenure's epoch."""
         epoch = leased_epoch(lease.epoch) if lease is not None else None
-        permit = (lambda: lease.held) if lease is not None else (lambda: True)
+        self._tenure = lease.tenure if lease is not None else 0
         partitions = self.session.settings.mdq_partitions
-        publisher = Publisher(self._broker, partitions, self.name, epoch, self._clock, permit=permit)
+        publisher = Publisher(self._broker, partitions, self.name, epoch, self._clock, permit=lambda: self._held)
         while True:
             try:
                 await publisher.start()
@@ -103,7 +104,7 @@ class Source:
     @property
     def _held(self) -> bool:
         lease = self.session.lease
-        return lease is None or lease.held
+        return lease is None or lease.holds(self._tenure)
 
     # --- what it says of itself
 

@@ -1,0 +1,1 @@
+"""Simulates the whole data plane on a virtual clock, with faults drawn from a seed."""

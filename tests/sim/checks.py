@@ -1,0 +1,173 @@
+"""Checks the properties that hold whatever happens: at every published document, four times a second, after healing, at the end.
+
+Invariant: a check reads the state of the world beside all links and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mdc.documents import Doc, decode_message
+from service.partition import partition_of
+from tests.sim.clients import Browser
+from tests.sim.plan import OWNED_S
+
+if TYPE_CHECKING:
+    from tests.sim.components import DataService
+    from tests.sim.world import World
+
+LIVE_S_MAX = 5.0 + 1.5  # without data; a verdict is made once a second and has to arrive
+TELL_S_MAX = 0.6  # a slow tier sends the data after the word: at its next tick
+FRESH_S_MAX = 1.5
+_raw = msgspec.json.Encoder().encode
+
+
+class Checks:
+    """What is looked at. `complaints` are faults that components report themselves: unexpected ends, unhandled exceptions."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.complaints: list[str] = []
+        self._contents: dict[tuple[str, str, int], bytes] = {}
+        self._newest: dict[tuple[str, str], tuple[int, float]] = {}  # of a trades channel: (seq, price)
+        self._awake_s: dict[DataService, float] = {}
+        self._doubtful_s: dict[tuple[Browser, str], float] = {}  # since when something old is called live
+
+    # --- at every document
+
+    def on_publish(self, channel: bytes, message: bytes) -> None:
+        """A message leaves the cache."""
+        try:
+            for doc in decode_message(message):
+                self._one_content(doc)
+                if doc.ch.startswith("trades:"):
+                    self._in_order(doc)
+        except AssertionError as broken:
+            self.complaints.append(str(broken))
+
+    def _one_content(self, doc: Doc) -> None:
+        key = (doc.ch, doc.epoch, doc.seq)
+        content = bytes(doc.data)
+        known = self._contents.setdefault(key, content)
+        assert known == content, f"{key} has two contents: {known.decode()} and {content.decode()}"
+
+    def _in_order(self, doc: Doc) -> None:
+        key = (doc.ch, doc.epoch)
+        price = json.loads(bytes(doc.data))["price"]
+        seq, newest = self._newest.get(key, (0, 0))
+        assert doc.seq > seq, f"{doc.ch} goes back from {seq} to {doc.seq} in {doc.epoch}"
+        assert price > newest, f"{doc.ch} {doc.seq}: event {price} after {newest}"
+        self._newest[key] = (doc.seq, price)
+
+    # --- four times a second
+
+    def look(self) -> None:
+        """Nobody complains, and nobody calls live what is old."""
+        assert not self.complaints, "; ".join(self.complaints)
+        for service in self.world.services:
+            if not service.alive:
+                self._awake_s.pop(service, None)
+                continue
+            since_s = self._awake_s.setdefault(service, self.world.now_s)
+            if self.world.now_s - since_s < 2.0:
+                continue  # it has just come up or woken: it needs a turn to see how things are
+            for browser in service.browsers:
+                self._honest(browser)
+
+    def _honest(self, browser: Browser) -> None:
+        now_ms, now_s, replica = self.world.true_ms(), self.world.now_s, browser.replica
+        for channel, ts in browser.ts.items():
+            if channel.startswith("quote:") and replica.status.get(channel, "live") == "live":
+                age_s = (now_ms - ts) / 1000
+                quiet_s = max(0.0, now_s - self.world.quiet_s)
+                if age_s - quiet_s < LIVE_S_MAX:
+                    self._doubtful_s.pop((browser, channel), None)
+                elif now_s - self._doubtful_s.setdefault((browser, channel), now_s) >= TELL_S_MAX:
+                    doc = self._document(channel)
+                    cached = f"{(now_ms - doc['data']['ts']) / 1000:.1f} s old in the cache" if doc else "not in the cache"
+                    raise AssertionError(f"{browser.name} shows {channel} live, {age_s:.1f} s old ({cached})")
+            else:
+                self._doubtful_s.pop((browser, channel), None)
+
+    # --- after healing
+
+    def owned_and_fresh(self) -> None:
+        """Every partition is read by one worker, every symbol moves, everybody says live."""
+        world = self.world
+        readers: Counter[int] = Counter()
+        for component in world.workers:
+            if component.alive and component.worker is not None:
+                for number, owned in component.worker.owned.items():
+                    readers[number] += owned.subscription is not None and owned.subscription.live
+        expected = dict.fromkeys(range(world.plan.partitions), 1)
+        assert dict(readers) == expected, f"{OWNED_S:.0f} s after healing partitions are read by {dict(readers)}"
+        for symbol in world.symbols():
+            doc = self._document(f"quote:{symbol}")
+            age_s = (world.true_ms() - doc["data"]["ts"]) / 1000 if doc else float("inf")
+            assert age_s < FRESH_S_MAX, f"{OWNED_S:.0f} s after healing {symbol} is {age_s} s old"
+        for service in world.services:
+            for browser in service.browsers:
+                wrong = {ch: state for ch, state in browser.replica.status.items() if state != "live"}
+                assert not wrong, f"{OWNED_S:.0f} s after healing {browser.name} shows {wrong}"
+
+    # --- at the end
+
+    def at_end(self) -> None:
+        """Every copy equals the cache, and every event is accounted for."""
+        for service in self.world.services:
+            for browser in service.browsers:
+                for channel in self.world.channels():
+                    self._same(browser, channel)
+        for partition in range(self.world.plan.partitions):
+            self._applied_once(partition)
+        self._accounted()
+
+    def _same(self, browser: Browser, channel: str) -> None:
+        mine = browser.replica.state.get(channel)
+        if channel.startswith("trades:"):
+            entries = self.world.cache.read(f"ch:{channel}") or []
+            cached: Any = [doc["data"]["price"] for doc in map(json.loads, entries)][-10:]
+            mine = [event["price"] for event in mine or []][-10:]
+        else:
+            doc = self._document(channel)
+            cached = doc["data"] if doc else None
+        assert mine == cached, f"{browser.name} has {mine} as {channel}, the cache {cached}"
+
+    def _applied_once(self, partition: int) -> None:
+        counts = self._counts(partition)
+        documents = [
+            self._document(f"quote:{symbol}")
+            for symbol in self.world.symbols()
+            if partition_of(symbol, self.world.plan.partitions) == partition
+        ]
+        trades = sum(doc["data"]["trades"] for doc in documents if doc)
+        counted = sum(n for key, n in counts["events"].items() if key.endswith("/trades")) if counts else 0
+        right = trades <= counted if self.world.faults.poisoned else trades == counted
+        assert right, f"partition {partition} counts {counted} trades, its quotes {trades}"
+
+    def _accounted(self) -> None:
+        """received = applied + expired + dropped + refused, by source."""
+        for source, market in self.world.markets.items():
+            total: Counter[str] = Counter()
+            for partition in range(self.world.plan.partitions):
+                counts = self._counts(partition) or {}
+                for name in ("events", "expired", "dropped", "fenced"):
+                    total[name] += counts.get(name, {}).get(f"{source}/trades", 0)
+            facts = f"{source}: received {market.taken}, accounted for {total.total()}: {dict(total)}"
+            if self.world.faults.forgot or self.world.faults.poisoned or self.world.tenures(source) > 1:
+                assert total.total() <= market.taken, facts
+            else:
+                assert total.total() == market.taken, facts
+
+    def _counts(self, partition: int) -> Any:
+        shares = self.world.cache.read("part:counts") or {}
+        body = shares.get(str(partition).encode())
+        return json.loads(body) if body else None
+
+    def _document(self, channel: str) -> Any:
+        body = self.world.cache.read(f"ch:{channel}")
+        return json.loads(body) if body else None
