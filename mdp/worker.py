@@ -142,7 +142,7 @@ class Worker:
             await self._drop(number, "another worker took it over")
         before_ns = self._clock.mono_ns() + BUSY_NS_MAX
         for number, fence in share.owned.items():
-            await self._keep(number, fence)
+            await self._keep(number, fence, share.before[number])
             if self._clock.mono_ns() > before_ns:
                 break  # the leases are due; what is left follows after the next beat
         if share.surplus:
@@ -176,10 +176,10 @@ class Worker:
             await self._ownership.release(number)
         await self._tell()
 
-    async def _keep(self, number: int, fence: int) -> None:
-        """Make what we hold of a partition agree with the cache, which says that it is ours."""
+    async def _keep(self, number: int, fence: int, before: int) -> None:
+        """Make what we hold of a partition agree with the cache, which says that it is ours, and who had it before."""
         owned = self.owned.get(number)
-        if owned is not None and owned.partition.epoch == self._epoch and fence > owned.partition.fence + 1:
+        if owned is not None and owned.partition.epoch == self._epoch and owned.partition.fence not in (fence, before):
             await self._drop(number, "it was another worker's in between")  # who has written to the cache what we do not know
             owned = None
         if owned is None:
@@ -358,7 +358,7 @@ async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None =
     log.info("starting", settings=shown(settings))
     redis = open_cache(settings.mdc_url, "mdp")
     own_broker = broker is None
-    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp")
+    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp", HEARTBEAT_S)
     worker: Worker | None = None
     admin = AdminServer(
         "mdp",

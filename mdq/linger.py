@@ -1,7 +1,7 @@
 """Decides how long a batch stays open: until it is worth its message, as long as nobody has to wait noticeably for that.
 
 Invariant: the answer lies between `least_ns` and `most_ns`; it leaves `least_ns` only where waiting brings events together.
-A message costs the publisher, the broker and the consumer about the same whether it holds one event or thirty.
+A message costs the publisher, the broker and the consumer together as much as some twenty events do, however many it holds.
 """
 
 from __future__ import annotations

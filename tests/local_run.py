@@ -1,4 +1,4 @@
-"""Variables in, a whole Tapeline of its own out: `python -m deploy.local` on free ports, its lines, pids and end."""
+"""Runs a whole Tapeline for a test, `python -m deploy.local` on free ports, and watches its lines, pids and end."""
 
 from __future__ import annotations
 

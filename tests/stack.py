@@ -1,4 +1,4 @@
-"""Settings in, the pipeline's real processes on private servers out: what benchmarks and live tests have in common."""
+"""Runs the pipeline's real processes on private servers, for benchmarks and live tests."""
 
 from __future__ import annotations
 
@@ -77,13 +77,17 @@ class Stack:
         return process.wait()
 
     def counts(self) -> dict[str, int]:
-        """Return what the processors have counted over all partitions: events, expired, dropped, redelivered, bad."""
+        """Return what the processors have counted over all partitions and sources: events, expired, dropped, redelivered, bad.
+
+        Read without the processors' types, which another revision may have others of: keys were streams, now `source/stream`.
+        """
         total = dict.fromkeys(("events", "expired", "dropped", "redelivered", "bad"), 0)
         for body in self.redis.hvals("part:counts"):
             part = msgspec.json.decode(body)
             for name in total:
                 value = part[name]
-                total[name] += sum(n for stream, n in value.items() if stream != "status") if isinstance(value, dict) else value
+                by_key = value if isinstance(value, dict) else {"": value}
+                total[name] += sum(n for key, n in by_key.items() if key.rpartition("/")[2] != "status")
         return total
 
     def wait(self, what: str, check: Callable[[], Any], seconds: float = READY_S_MAX, pause_s: float = 0.05) -> Any:

@@ -1,4 +1,4 @@
-"""Channels in, an endless iterator of pushes out: a Python client that reconnects, resumes and repairs by itself.
+"""Subscribes to channels and yields their pushes: a Python client that reconnects, resumes and repairs by itself.
 
     async with Client("ws://127.0.0.1:8400", token) as client:
         await client.subscribe("quote:AAPL", "board:gainers", hz=4)

@@ -1,4 +1,4 @@
-"""Key files and key URLs in, signing keys and fresh key rings out: the machine's own key, the control plane's JWKS.
+"""Loads the machine's own signing key, fetches the control plane's JWKS, and verifies tokens by both.
 
 Invariant: keys that were once fetched stay in force while the control plane is away; it is asked again at most every
 `RETRY_S` seconds, whatever tokens with unknown keys arrive.

@@ -24,7 +24,7 @@ from tests.bench import spy
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 TOOLS = ("compare",)  # can be run, but measure nothing by themselves
-MATTERS = ("aiormq", "redis", "hiredis", "websockets", "uvloop", "msgspec", "orjson", "fakeredis")
+MATTERS = ("aio-pika", "aiormq", "redis", "hiredis", "websockets", "uvloop", "msgspec", "orjson", "fakeredis")
 
 
 def names() -> list[str]:

@@ -39,6 +39,7 @@ class Side:
     tree: Path
     python: str
     values: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    others_pct: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # bench → the most that others took in a run
     facts: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
 
@@ -99,7 +100,7 @@ def measure(bench: str, sides: tuple[Side, Side], rounds: int, arguments: list[s
     about = machine()
     before, after = sides
     for key in (key for key in after.values if key[0] == bench and key in before.values):
-        line = ratio(before.values[key], after.values[key])
+        line = ratio(before.values[key], after.values[key]) | {"others_pct": [before.others_pct[bench], after.others_pct[bench]]}
         print(json.dumps({"bench": bench, "figure": key[1], **line, **after.facts[key], **about}), flush=True)
     return well
 
@@ -111,10 +112,15 @@ def run(bench: str, side: Side, arguments: list[str]) -> bool:
     env = {**os.environ, "BENCH_TREE": str(side.tree), "BENCH_PYTHON": side.python}
     cwd = ROOT if outside else side.tree
     done = subprocess.run(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
-    for line in filter(None, map(result, done.stdout.splitlines())):
+    lines = [line for line in map(result, done.stdout.splitlines()) if line is not None]
+    for line in lines:
+        if "void" in line:
+            print(f"{bench} {side.name} is left out: {line['void']}", file=sys.stderr, flush=True)
+            return False  # whatever was measured is not what was asked
         for name, value in figures(line).items():
             side.values[bench, name].append(value)
-            side.facts[bench, name] = {key: line[key] for key in ("unit", "workload", "lost", "others_pct") if key in line}
+            side.others_pct[bench] = max(side.others_pct[bench], line.get("others_pct", 0.0))
+            side.facts[bench, name] = {key: line[key] for key in ("unit", "workload", "lost") if key in line}
     if done.returncode:
         print(f"{bench} {side.name} failed with {done.returncode}", file=sys.stderr, flush=True)
     return done.returncode == 0

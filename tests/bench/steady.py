@@ -3,7 +3,8 @@
 Workload: the simulator (5,000 stocks, 70 % quotes) at a fixed rate → listener → RabbitMQ → processors with all default analyzers →
 Redis → one WDS worker → one client with the page's subscriptions (boards, alerts, status, 40 quotes at 4 Hz, chart and prints of
 one symbol) and, raw, the prints of 20 symbols from busy to quiet: their ages are the latency. Age = client's clock on receipt
-minus the event's own time (same clock, 1 ms steps). Excluded: warm-up, and prints that the market itself reports late.
+minus the event's own time (same clock, 1 ms steps). Excluded: warm-up, and prints that the market itself reports late. A run
+whose pipeline did not keep up is marked `void`: batches and flushes grow then, and an event costs a fraction of what it does.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ LATE = {5, 13, 32, 33}  # sold out of sequence: the simulator makes some, as the
 ROWS_IN_VIEW = 40
 MEASURED_PRINTS = 20
 WARM_S = 5.0
+KEPT_MIN, P50_MS_MAX = 0.95, 1_000  # of the rate; beyond these the pipeline carries a backlog, not a market
 SHARES = (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999))
 
 
@@ -48,9 +50,8 @@ def main() -> None:
         options.rate, options.symbols, options.seconds = 2_000, 200, 2.0
     with stack() as running:
         port = begin(running, options.rate, options.symbols, options.workers)
-        measure(
-            running, port, options.seconds, f"{options.symbols} symbols, 70 % quotes, {options.workers} workers, page's client"
-        )
+        workload = f"{options.symbols} symbols, 70 % quotes, {options.workers} workers, page's client"
+        measure(running, port, options.seconds, options.rate, workload)
 
 
 def begin(running: Stack, rate: int, symbols: int, workers: int) -> int:
@@ -64,7 +65,7 @@ def begin(running: Stack, rate: int, symbols: int, workers: int) -> int:
     return port
 
 
-def measure(running: Stack, port: int, seconds: float, workload: str) -> None:
+def measure(running: Stack, port: int, seconds: float, rate: int, workload: str) -> None:
     """Look on as a client does for `seconds` and print what was seen and what it cost."""
     viewer = Viewer()
     counts, told = running.counts(), scrape(running)
@@ -73,27 +74,30 @@ def measure(running: Stack, port: int, seconds: float, workload: str) -> None:
     after, told_after = running.counts(), scrape(running)
     events = after["events"] - counts["events"]
     lost = sum(after[name] - counts[name] for name in ("expired", "dropped", "bad"))
-    workload = f"{round(events / window.seconds)} events/s, {workload}"
-    report(viewer, window, events, {name: value - told[name] for name, value in told_after.items()}, workload, lost)
-
-
-def report(viewer: Viewer, window: Window, events: int, told: dict[str, float], workload: str, lost: int) -> None:
-    """Print the figures; `told` is what the components' own counters grew by."""
     ages = sorted(viewer.ages_ms)
     assert ages, "no print arrived"
+    kept, p50_ms = events / window.seconds / rate, ages[len(ages) // 2]
+    facts: dict[str, Any] = {"workload": f"{rate} events/s, {workload}", "kept_pct": round(100 * kept, 1), "lost": lost}
+    if lost or kept < KEPT_MIN or p50_ms > P50_MS_MAX:
+        facts["void"] = f"{kept:.0%} of {rate} events/s kept, {lost} lost, p50 {p50_ms:.0f} ms"
+    report(window, events, {name: value - told[name] for name, value in told_after.items()}, ages, facts)
+    emit("frames_per_s", viewer.frames / window.seconds, "frames/s at the client", **facts)
+
+
+def report(window: Window, events: int, told: dict[str, float], ages: list[float], facts: dict[str, Any]) -> None:
+    """Print the figures; `told` is what the components' own counters grew by."""
     for figure, share in SHARES:
-        emit(figure, ages[min(len(ages) - 1, int(share * len(ages)))], "ms", workload, samples=len(ages), lost=lost)
+        emit(figure, ages[min(len(ages) - 1, int(share * len(ages)))], "ms", samples=len(ages), **facts)
     for figure, value in window.figures(events):
-        emit(figure, value, "µs", workload, seconds=round(window.seconds, 1), others_pct=window.others_pct)
+        emit(figure, value, "µs", seconds=round(window.seconds, 1), others_pct=window.others_pct, **facts)
     batches = told["tapeline_mdl_publish_latency_ms_count"]
-    emit("batches_per_s", batches / window.seconds, "batches/s", workload)
-    emit("events_per_batch", events / max(1, batches), "events", workload)
+    emit("batches_per_s", batches / window.seconds, "batches/s", **facts)
+    emit("events_per_batch", events / max(1, batches), "events", **facts)
     publish_ms = told["tapeline_mdl_publish_latency_ms_sum"] / max(1, batches)
-    emit("publish_ms", publish_ms, "ms from the oldest event's receipt to the broker's confirmation, mean", workload)
+    emit("publish_ms", publish_ms, "ms from the oldest event's receipt to the broker's confirmation, mean", **facts)
     flushes = told["tapeline_mdp_flush_ms_count"]
-    emit("flush_ms", told["tapeline_mdp_flush_ms_sum"] / max(1, flushes), "ms a flush round, mean", workload)
-    emit("flushes_per_s", flushes / window.seconds, "flush rounds/s", workload)
-    emit("frames_per_s", viewer.frames / window.seconds, "frames/s at the client", workload)
+    emit("flush_ms", told["tapeline_mdp_flush_ms_sum"] / max(1, flushes), "ms a flush round, mean", **facts)
+    emit("flushes_per_s", flushes / window.seconds, "flush rounds/s", **facts)
 
 
 def ranked(running: Stack) -> list[str]:
@@ -160,10 +164,9 @@ class Viewer:
         return pinged
 
 
-def emit(figure: str, value: float, unit: str, workload: str, **more: Any) -> None:
+def emit(figure: str, value: float, unit: str, **facts: Any) -> None:
     """Print one result line."""
-    line = {"bench": "steady", "figure": figure, "value": round(value, 2), "unit": unit, "workload": workload, **more}
-    print(json.dumps(line), flush=True)
+    print(json.dumps({"bench": "steady", "figure": figure, "value": round(value, 2), "unit": unit, **facts}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A process in, that process kept alive out."""
+"""Checks that a child process is kept alive, that its log is bounded, and that nothing it started survives it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arbitrary bytes on a real socket in; HTTP answers, documented close codes or a closed socket out, and a worker that lives."""
+"""Sends arbitrary bytes to a real worker: it answers in HTTP, documented close codes or a closed socket, and survives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URLs in, clients out; refused credentials are an operator's matter, an absent server is waited for."""
+"""Checks the cache's clients: refused credentials are an operator's error, an unavailable server is waited for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flushes in, snapshots and ordered updates out: the reader's contract, the same for every kind of cache."""
+"""Checks the reader's contract, the same for every kind of cache: consistent snapshots and ordered updates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dice in, random vendor events out, and partitions fed with them: the processors' tests speak vendor JSON only."""
+"""Makes vendor events, random ones too, and feeds partitions with them: the processors' tests speak vendor JSON only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name in, at most one holder out: the same tests against fakeredis and a real Redis."""
+"""Checks that a lease has at most one holder, against fakeredis and a real Redis alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A component's coroutine in, a well-behaved process out: signals, drain, exit codes, waiting for dependencies."""
+"""Checks how a component runs as a process: signals, drain, exit codes, waiting for dependencies."""
 
 from __future__ import annotations
 

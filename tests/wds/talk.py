@@ -1,4 +1,4 @@
-"""Commands in, frames out: a bare WebSocket client that does nothing by itself, for looking at the protocol on the wire."""
+"""Speaks the protocol as a bare WebSocket client that does nothing by itself, to show what is on the wire."""
 
 from __future__ import annotations
 

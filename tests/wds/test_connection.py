@@ -1,4 +1,4 @@
-"""Bad, slow, greedy and silent clients in; the documented close codes and errors out, and nobody else notices."""
+"""Checks that bad, slow, greedy and silent clients get the documented errors and close codes, and disturb nobody else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real sockets in, the protocol on the wire out: one worker, an in-process cache, the websockets package as the client."""
+"""Checks the protocol over real sockets: one worker, an in-process cache, the websockets package as the client."""
 
 from __future__ import annotations
 

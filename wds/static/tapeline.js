@@ -1,5 +1,5 @@
 /**
- * Tapeline's browser client: channels in, current data out. No dependencies, one file, one socket a page.
+ * Subscribes to channels and keeps their current data: Tapeline's browser client. No dependencies, one file, one socket a page.
  *
  *   import { Tapeline } from "/static/tapeline.js";
  *   const tape = new Tapeline("ws://127.0.0.1:8400/v1/stream", { token: () => fetch("/token").then(r => r.text()) });

@@ -1,4 +1,4 @@
-"""Tapes in, frames out: formats, speeds, damage."""
+"""Checks the replay of tapes: formats, speeds, loops and damage."""
 
 from __future__ import annotations
 

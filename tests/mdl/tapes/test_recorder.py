@@ -1,4 +1,4 @@
-"""Frames in, tapes out: the round trip, rotation, and a disk that says no."""
+"""Checks that recordings replay as they came, rotate, and stop without harm when the disk is full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Client messages in, the vendor's answers out: pure sessions, and whatever bytes a client may send."""
+"""Checks how the vendor's sessions answer clients, whatever bytes these may send."""
 
 from __future__ import annotations
 
