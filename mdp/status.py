@@ -13,7 +13,8 @@ import msgspec
 
 from mdp.partition import Counts
 
-SILENT_MS = 3_000  # of a worker, and of a source
+SILENT_MS = 3_000  # of a worker
+UNHEARD_MS = 2_500  # of a source, whose marks and status come once a second; that nobody hears it is as old already
 FORGOTTEN_MS = 60_000  # a worker
 SOURCE_FORGOTTEN_MS = 24 * 3_600_000
 LAST_WORDS = ("ended", "stopped")  # after them silence is no fault
@@ -108,7 +109,7 @@ class PipelineStatus:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return  # of another version
         for name, view in before.sources.items():
-            heard_ms = mono_ms if view.state != "silent" else mono_ms - SILENT_MS - 1
+            heard_ms = mono_ms if view.state != "silent" else mono_ms - UNHEARD_MS - 1
             self._sources.setdefault(name, _Source(view.listener, heard_ms, heard_ms, view.events))
 
     def gone(self, mono_ms: int) -> list[bytes]:
@@ -176,7 +177,7 @@ class PipelineStatus:
     def _state(self, source: _Source, heard: set[int], mono_ms: int) -> tuple[str, str]:
         said = (source.facts or {}).get("state", "silent")
         reason = str((source.facts or {}).get("reason", ""))
-        quiet = not heard and mono_ms - max(source.facts_ms, source.heard_ms) > SILENT_MS
+        quiet = not heard and mono_ms - source.facts_ms > UNHEARD_MS
         if quiet and said not in LAST_WORDS:
             return "silent", f"nothing was heard of it for {(mono_ms - source.heard_ms) / 1000:.0f} s"
         return str(said), reason

@@ -171,10 +171,17 @@ class Worker:
 
     async def _let_go_deaf(self) -> None:
         """Give all partitions up: we are cut off from the broker, somebody else may not be."""
+        if not self.owned:
+            await self._tell()
+            return
+        await asyncio.gather(*(self._unsubscribe(owned) for owned in self.owned.values()))
+        await self._tell(at_once=True)
+        if (zero := self.owned.get(0)) is not None:  # our last word: until somebody else owns partition 0 there is no other
+            now_ns, mono_ns = self._clock.wall_ns(), self._clock.mono_ns()
+            await self._leader.publish(zero.partition, now_ns // 1_000_000, mono_ns // 1_000_000, True)
         for number in list(self.owned):
             await self._drop(number, "RabbitMQ cannot be reached from here")
             await self._ownership.release(number)
-        await self._tell()
 
     async def _keep(self, number: int, fence: int, before: int) -> None:
         """Make what we hold of a partition agree with the cache, which says that it is ours, and who had it before."""
@@ -287,10 +294,10 @@ class Worker:
 
     # ---- 2. what it says of itself
 
-    async def _tell(self) -> None:
+    async def _tell(self, at_once: bool = False) -> None:
         stats, now_ns = self._stats, self._clock.mono_ns()
         OWNED.set(len(self.owned))
-        if now_ns - self._told_ns < TOLD_NS:
+        if now_ns - self._told_ns < TOLD_NS and not at_once:
             return
         self._told_ns, stats.ts = now_ns, self._clock.wall_ns() // 1_000_000
         flowing = {number: owned for number, owned in self.owned.items() if owned.flows(now_ns)}
