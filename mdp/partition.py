@@ -50,7 +50,10 @@ class NewerCheckpoint(ValueError):
 
 
 class Unreadable(NamedTuple):
-    """A checkpoint cell that could not be read: of an analyzer's symbol, or (empty) one of the partition's own."""
+    """A checkpoint cell that could not be read: of an analyzer's symbol, or (empty) one of the partition's own.
+
+    Without a `fault` it was set aside, and told, by an earlier owner.
+    """
 
     analyzer: str
     symbol: str
@@ -209,22 +212,25 @@ class Partition:
         for field, value in cells.items():
             key = field.decode(errors="replace")
             analyzer = next((names[name] for name in ordered if key.startswith(f"{name}:")), None)
-            if not value:
-                continue  # set aside by an earlier owner
             if analyzer is not None:
                 rest = key[len(analyzer.name) + 1 :]
                 by_symbol.setdefault((analyzer, rest.partition("|")[0]), []).append((rest, value))
+            elif not value:
+                continue
             elif fault := _fault_of(self._restore_own, key, value):
                 bad.append(Unreadable("", "", key, value, fault))
                 if key == "floor":
                     self._set_floor(now_ms)  # no channel can have counted as high
         self.listing.sort()
         for (analyzer, symbol), own in by_symbol.items():
-            if fault := _fault_of(analyzer.restore, own):
+            if not any(value for _, value in own):  # set aside by an earlier owner, and nothing came since
+                bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"", ""))
+            elif fault := _fault_of(analyzer.restore, [(name, value) for name, value in own if value]):
                 bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"\n".join(value for _, value in own), fault))
                 self._set_aside += [f"{analyzer.name}:{name}" for name, _ in own]
         for one in bad:
-            self._set_down(one)
+            if one.fault:
+                self._set_down(one)
         return bad
 
     def _restore_own(self, key: str, value: bytes) -> None:

@@ -170,7 +170,7 @@ class PipelineStatus:
             "expired_events": _of(total.expired, name),
             "dropped_events": _of(total.dropped, name),
             "fenced_events": _of(total.fenced, name),
-            "stale_partitions": sorted({*stale, *(set(range(partitions)) - heard)}) if heard else stale,
+            "stale_partitions": sorted({*stale, *(set(range(partitions)) - heard)}),
             "listener": source.facts,
         }
 

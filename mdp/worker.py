@@ -224,7 +224,8 @@ class Worker:
     async def _resume(self, partition: Partition, bad: list[Unreadable]) -> None:
         """Let symbols whose checkpoint cannot be read begin anew, each channel behind its last document."""
         for cell in bad:
-            log.error("checkpoint_cell_unreadable", partition=partition.number, cell=cell.field, error=cell.fault)
+            if cell.fault:
+                log.error("checkpoint_cell_unreadable", partition=partition.number, cell=cell.field, error=cell.fault)
             if cell.analyzer:
                 seq = await self._last_seq(f"{cell.analyzer}:{cell.symbol}")
                 partition.resume(cell.analyzer, cell.symbol, seq)
@@ -297,13 +298,14 @@ class Worker:
     async def _tell(self, at_once: bool = False) -> None:
         stats, now_ns = self._stats, self._clock.mono_ns()
         OWNED.set(len(self.owned))
-        if now_ns - self._told_ns < TOLD_NS and not at_once:
+        flowing = {number: owned for number, owned in self.owned.items() if owned.flows(now_ns)}
+        sources = sorted({source for owned in flowing.values() for source in owned.heard_ns})
+        heard = {source: sorted(n for n, owned in flowing.items() if owned.hears(source, now_ns)) for source in sources}
+        news = (stats.flowing, stats.heard) != (sorted(flowing), heard)
+        if now_ns - self._told_ns < TOLD_NS and not news and not at_once:
             return
         self._told_ns, stats.ts = now_ns, self._clock.wall_ns() // 1_000_000
-        flowing = {number: owned for number, owned in self.owned.items() if owned.flows(now_ns)}
-        stats.flowing = sorted(flowing)
-        sources = sorted({source for owned in flowing.values() for source in owned.heard_ns})
-        stats.heard = {source: sorted(n for n, owned in flowing.items() if owned.hears(source, now_ns)) for source in sources}
+        stats.flowing, stats.heard = sorted(flowing), heard
         try:
             await self._redis.hset(STATS, self.name, msgspec.json.encode(stats))
             await self._redis.pexpire(STATS, 60_000)

@@ -52,6 +52,7 @@ async def test_it_moves_to_another_worker_without_a_gap(serve: Any, publisher: P
         await first.drain()
         for n in range(2, 6):
             await publisher.publish("trades:A", {"n": n})
+        await asyncio.sleep(0.001)  # the clients share this loop
         push = await until_push(client, lambda push: push.kind == "event" and push.frame["data"]["n"] == 5)
         assert push.copy is not None
         assert [event["n"] for event in push.copy.data] == [1, 2, 3, 4, 5]
@@ -89,6 +90,7 @@ async def _publish_until(publisher: Publisher, enough: asyncio.Event) -> None:
     while not enough.is_set():
         n += 1
         await publisher.publish("trades:A", {"n": n})
+        await asyncio.sleep(0.001)  # the clients share this loop
 
 
 async def test_it_closes_at_any_moment(serve: Any, publisher: Publisher, token: Token) -> None:
