@@ -11,9 +11,9 @@ from tests.stack import ROOT
 SESSION = """
 from datetime import UTC, datetime
 from zoneinfo import TZPATH
-from mdp.sessions import NEW_YORK
+from mdp.sessions import STOCKS
 assert TZPATH == (), TZPATH
-print(datetime(2026, 7, 1, 13, 30, tzinfo=UTC).astimezone(NEW_YORK).time())
+print(datetime(2026, 7, 1, 13, 30, tzinfo=UTC).astimezone(STOCKS.zone).time())
 """
 
 
