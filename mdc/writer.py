@@ -47,7 +47,6 @@ class Flush:
         self.partition = partition
         self.epoch = epoch
         self.sources: Mapping[str, str] = {}  # symbol → the source that its documents are made from
-        self.moved: set[str] = set()  # symbols whose source changed since the last flush
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}

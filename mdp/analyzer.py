@@ -88,8 +88,13 @@ class Outlet:
         self._heads: dict[str, list[Any]] = {}  # symbol → [key, b'{"ch":…,"src":…,"epoch":…,"seq":', seq]
         self._epoch = ""
         self._sources: Mapping[str, str] = {}
+        self._moved: set[str] = set()  # symbols of another source than their heads say
         self._pairs: list[Any] = []
         self._flush: Flush | None = None
+
+    def note_moved(self, symbols: set[str]) -> None:
+        """These symbols have another source now: the next documents name it, whenever they are written."""
+        self._moved |= symbols
 
     def begin(self, flush: Flush) -> Callable[[str, int, bytes], None]:
         """Start a flush; return the function that writes `(symbol, ts ms, data JSON)`."""
@@ -98,9 +103,9 @@ class Outlet:
             self._epoch = flush.epoch
             for symbol, head in self._heads.items():
                 head[1] = self._head(symbol)
-        elif flush.moved:
-            for symbol in flush.moved & self._heads.keys():
-                self._heads[symbol][1] = self._head(symbol)
+        for symbol in self._moved & self._heads.keys():
+            self._heads[symbol][1] = self._head(symbol)
+        self._moved.clear()
         self._flush = flush
         self._pairs = flush.channel_writer(self.kind)
         return self.write

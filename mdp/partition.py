@@ -174,7 +174,11 @@ class Partition:
         """Return everything that changed since the last call, None when nothing did. The caller must get it applied,
         unchanged, before the next call, or throw this partition away."""
         flush = Flush(self.number, self.epoch)
-        flush.start_over, flush.sources, flush.moved = self._start_over, self.listing.sources, self.listing.take_moved()
+        flush.start_over, flush.sources = self._start_over, self.listing.sources
+        if moved := self.listing.take_moved():
+            for analyzer in self._analyzers:
+                if analyzer.outlet is not None:
+                    analyzer.outlet.note_moved(moved)
         self._tell_time(now_ms)
         self._forget_past(flush)
         for analyzer in self._analyzers:

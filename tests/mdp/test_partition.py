@@ -551,6 +551,17 @@ def test_a_document_names_the_source_that_spoke_of_its_symbol_last() -> None:
     assert (documents["quote:A"]["src"], documents["quote:B"]["src"]) == ("stocks-2", "stocks")
 
 
+def test_a_document_written_later_names_the_new_source_too() -> None:
+    """A quote of another connection moves the symbol; its next print comes flushes later."""
+    desk = Desk()
+    desk.deliver(replace(batch([trade("A")], "trades", 0), source="stocks"))
+    desk.flush()
+    desk.deliver(replace(batch([quote("A")], "quotes", 0), source="stocks-2"))
+    desk.flush()
+    desk.deliver(replace(batch([trade("A")], "trades", 0), source="stocks-2"))
+    assert desk.flush().documents["trades:A"]["src"] == "stocks-2"
+
+
 def test_a_replaced_publishers_batches_are_counted() -> None:
     """Fenced events are lost to us, so they are told, by source."""
     desk = Desk()
