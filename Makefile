@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
-.PHONY: help run test sim check bench fmt web venv lock clean
+.PHONY: help run test sim check bench compare fmt web venv lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,7 +24,8 @@ help:
 	@echo "             TEST_MDC_URL=, or Docker); ARGS='tests/wds -k token' chooses"
 	@echo "make sim     the data plane on a virtual clock, with faults drawn from seeds; SEEDS=200 FIRST=1 JOBS=0 (0 = every core)"
 	@echo "make check   ruff, mypy --strict, layout rules, TypeScript; what continuous integration runs"
-	@echo "make bench   every benchmark as JSON lines; BENCH=listener only that one"
+	@echo "make bench   every benchmark as JSON lines; BENCH=listener only that one; PROFILE=1 where the time goes"
+	@echo "make compare REV=main   this tree beside another revision, in turn; BENCH=steady,pipeline ROUNDS=3 ARGS='--rate 8000'"
 	@echo "make fmt     format and mend what ruff can"
 	@echo "make web     build the browser page"
 	@echo "make venv    install the pinned packages into $(VENV)"
@@ -48,7 +49,11 @@ check: $(VENV)/installed-dev
 	@$(PY) -m scp.build --check
 
 bench: $(VENV)/installed-dev
-	@exec $(PY) -m tests.bench $(BENCH)
+	@exec $(PY) -m tests.bench $(if $(PROFILE),--profile) $(BENCH)
+
+compare: $(VENV)/installed-dev
+	@test -n "$(REV)" || { echo "make: which revision? make compare REV=main BENCH=steady,pipeline" >&2; exit 1; }
+	@exec $(PY) -m tests.bench.compare $(REV) $(if $(BENCH),--bench $(BENCH)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ARGS),-- $(ARGS))
 
 fmt: $(VENV)/installed-dev
 	@$(PY) -m ruff check --fix-only --quiet .

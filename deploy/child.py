@@ -1,4 +1,7 @@
-"""A process of the plan in, that process kept alive out: its output goes to a bounded log file, a death is a restart."""
+"""Keeps one process of the plan alive: its output goes to a bounded log file, a death is a restart.
+
+Invariant: its output is read as long as it lives, whatever becomes of the log file: a full pipe would stop it in silence.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from typing import BinaryIO
 
 from deploy.console import Lines, Story, restart_pause_s
 from deploy.plan import Process
+from service.errors import OperatorError
+from service.tasks import Tasks
 
 LOG_BYTES_MAX = 16 * 1024 * 1024  # then the file becomes .log.1 and a new one begins: two files a child at the most
 SETTLED_S = 30.0  # who ran this long starts its next life without a pause
@@ -39,15 +44,14 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = path.open("ab")
+        self._file: BinaryIO = path.open("ab", buffering=0)
 
     def write(self, chunk: bytes) -> None:
         if self._file.tell() + len(chunk) > LOG_BYTES_MAX:
             self._file.close()
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            self._file = self._path.open("ab")
+            self._file = self._path.open("ab", buffering=0)
         self._file.write(chunk)
-        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -71,6 +75,8 @@ class Child:
         self._say = say
         self._on_change = on_change
         self._stopping = asyncio.Event()
+        self._tasks = Tasks(process.name, self._deaf)
+        self._log_fault = ""
 
     async def run(self) -> None:
         """Keep the process alive until `stop()`.  Raises: Refused."""
@@ -87,7 +93,8 @@ class Child:
                 pause_s = restart_pause_s(deaths)
                 self._say(f"{self.name} died ({_cause(code)}); starting it again in {pause_s:.1f} s; see {self._log_path}")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):
+                        await self._stopping.wait()
                 self.restarts += 1
         finally:
             log.close()
@@ -116,7 +123,7 @@ class Child:
         story = Story(self.name)
         # A pipe of our own: asyncio's would have wait() last until every grandchild has closed it.
         ours, theirs = os.pipe()
-        reading = asyncio.ensure_future(self._read(os.fdopen(ours, "rb", 0), log, story))
+        reading = self._tasks.start("output", self._read(os.fdopen(ours, "rb", 0), log, story), ends=True)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *self._process.arguments,
@@ -144,12 +151,27 @@ class Child:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
         try:
             while chunk := await stream.read(65536):
-                log.write(chunk)
+                self._keep(chunk, log)
                 for line in lines.feed(chunk):
                     if told := story.read(line, time.monotonic()):
                         self._say(told)
         finally:
             transport.close()
+
+    def _keep(self, chunk: bytes, log: LogFile) -> None:
+        """Write to the log; when it cannot be written, say so once and go on."""
+        try:
+            log.write(chunk)
+        except (OSError, ValueError) as error:  # ValueError: the file stayed closed when it could not be turned
+            if not self._log_fault:
+                self._log_fault = str(error)
+                self._say(f"{self._log_path} cannot be written: {error}")
+        else:
+            self._log_fault = ""
+
+    def _deaf(self, fault: OperatorError) -> None:
+        self._say(f"{self.name} is ended, nobody reads its output: {fault.what}")
+        self._signal(signal.SIGKILL, group=True)
 
     def _signal(self, sent: signal.Signals, group: bool = False) -> None:
         if self.pid is not None:

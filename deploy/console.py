@@ -1,4 +1,4 @@
-"""What the children log, answer and exit with in; the few lines a person reads out. Pure: times come in as arguments."""
+"""Condenses what the children log, answer and exit with into the few lines a person reads. Pure: times are arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings in, the whole pipeline on one machine out: `python -m deploy.local`, which is what `make run` runs.
+"""Runs the whole pipeline on one machine: `python -m deploy.local`, which is what `make run` starts.
 
 1 settings and ports are checked, 2 the page is built, 3 the processes start in data order, 4 they are watched and restarted,
 5 Ctrl-C stops them from the feed downwards within 10 s; a second Ctrl-C ends them at once.

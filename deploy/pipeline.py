@@ -1,8 +1,13 @@
-"""Listener and processors in one process around the in-memory queue: what a machine without RabbitMQ runs."""
+"""Runs listener and processors in one process around the in-memory queue: what a machine without RabbitMQ runs.
+
+Invariant: neither runs without the other; when one ends, for whatever reason, the process drains and ends with an error.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
@@ -14,6 +19,7 @@ from mdq.connect import open_broker
 from service import logs
 from service.run import Shutdown, main
 from service.settings import load, shown
+from service.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -27,19 +33,20 @@ async def serve(shutdown: Shutdown) -> None:
     await broker.connect()
     # The processors outlive the listener: they drain what it published last.
     draining = Shutdown()
-    processing = asyncio.create_task(_named("mdp", worker.run(mdp, draining, broker)))
-    listening = asyncio.create_task(_named("mdl", listener.run(mdl, shutdown, broker)))
-    await asyncio.wait({listening, processing}, return_when=asyncio.FIRST_COMPLETED)
-    shutdown.ask()
+    tasks = Tasks("pipeline", shutdown.fail)
+    processing = tasks.start("processors", _until(draining, "mdp", worker.run(mdp, draining, broker)), ends=True)
+    listening = tasks.start("listener", _until(shutdown, "mdl", listener.run(mdl, shutdown, broker)), ends=True)
     await asyncio.wait({listening})
     draining.ask()
     await asyncio.wait({processing})
-    await asyncio.gather(listening, processing)
 
 
-async def _named(component: str, body: object) -> None:
+async def _until(shutdown: Shutdown, component: str, body: Coroutine[Any, Any, None]) -> None:
+    """Run a component that ends when it is asked to and not before."""
     structlog.contextvars.bind_contextvars(component=component)
-    await body  # type: ignore[misc]
+    await body
+    if not shutdown.asked:
+        raise RuntimeError("nobody had asked it to")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Settings and free ports in, the processes of this machine out: what each runs, with which variables, where it is asked.
+"""Decides which processes run on this machine, with which commands, variables and admin ports.
 
 Data order: cache, exchange, bots, listener, processors, data service, page; they are started in it. Stopping goes from the
 feed downwards, so that each hop can drain what the one above it sent: bots, then the listener, which gives back to the exchange

@@ -1,4 +1,4 @@
-"""An admin port in, what the component answers out; nobody answering is an answer, too."""
+"""Asks a component's admin port and returns its JSON answer, or None when there is none."""
 
 from __future__ import annotations
 

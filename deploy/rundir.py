@@ -1,4 +1,4 @@
-"""A directory in, one run at a time in it out: the lock, the ports it may use, and local.json for whoever wants to look."""
+"""Allows one run at a time in RUN_DIR, assigns its ports, and writes local.json with what is running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment of `make run` in, one frozen settings object out; what cannot work is refused here in one line."""
+"""Reads the environment of `make run` into one frozen settings object, and refuses in one line what cannot work."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ import random
 import time
 from typing import Any
 
-import httpx
 import msgspec
 import structlog
 from pydantic import Field, SecretStr, field_validator
 
+from engine.bot_connections import Connections
 from engine.bot_market import FAIR_TICKS, LISTED
 from engine.bot_requests import NS_PER_MS, Request, listing_of, reply_of, request_of, sight_of, ticks_of
 from engine.bot_traders import Ask, Director, Look, Outcome, Reply, Trader
@@ -77,31 +77,27 @@ class EngineAway(Exception):
 
 
 class Gateway:
-    """One keep-alive HTTP client."""
+    """The exchange's gateway as the bots use it."""
 
     def __init__(self, settings: BotsSettings) -> None:
         token = settings.api_token
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-        limits = httpx.Limits(max_connections=UNDER_WAY_MAX, max_keepalive_connections=UNDER_WAY_MAX)
-        self._http = httpx.AsyncClient(
-            base_url=settings.engine_url, headers=headers, timeout=HTTP_S_MAX, limits=limits, trust_env=False
-        )
+        self._http = Connections(settings.engine_url, headers, HTTP_S_MAX)
 
     async def send(self, request: Request) -> tuple[int, Any]:
         """Return status and JSON of the answer.  Raises: EngineAway, OperatorError when our token is refused."""
         body = None if request.body is None else msgspec.json.encode(request.body)
-        kind = {"Content-Type": "application/json"} if body else {}
         try:
-            answer = await self._http.request(request.method, request.path, params=request.parameters, content=body, headers=kind)
-        except httpx.HTTPError as error:
+            status, answer = await self._http.request(request.method, request.path, request.parameters, body)
+        except OSError as error:
             raise EngineAway(f"{type(error).__name__} {error}".strip()) from None
-        if answer.status_code in (401, 403):
+        if status in (401, 403):
             raise OperatorError(
-                f"The engine refuses our token ({answer.status_code})", "Set BOTS_API_TOKEN to the gateway's ENGINE_API_TOKEN", 3
+                f"The engine refuses our token ({status})", "Set BOTS_API_TOKEN to the gateway's ENGINE_API_TOKEN", 3
             )
         with contextlib.suppress(msgspec.DecodeError):
-            return answer.status_code, msgspec.json.decode(answer.content)
-        return answer.status_code, {}
+            return status, msgspec.json.decode(answer)
+        return status, {}
 
     async def call(self, request: Request) -> Any:
         """Return the JSON of an answer that must be good.  Raises: EngineAway, OperatorError."""
@@ -113,8 +109,8 @@ class Gateway:
             raise OperatorError(f"The engine refused {what}", "Run engine and bots of the same release", 3)
         return found
 
-    async def close(self) -> None:
-        await self._http.aclose()
+    def close(self) -> None:
+        self._http.close()
 
 
 class Bots:
@@ -146,7 +142,7 @@ class Bots:
         finally:
             await self._settle()
             await self._leave()
-            await self._gateway.close()
+            self._gateway.close()
 
     # Before the market opens
 
@@ -300,7 +296,8 @@ class Bots:
         """Take all orders along; what cannot be reached now is left to the exchange's timer."""
         cancels = [self._gateway.call(_cancel_all(account)) for account in self._accounts()]
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*cancels, return_exceptions=True), GOODBYE_S_MAX)
+            async with asyncio.timeout(GOODBYE_S_MAX):
+                await asyncio.gather(*cancels, return_exceptions=True)
 
 
 def _cancel_all(account: int) -> Request:

@@ -352,7 +352,8 @@ async def _read(socket: ClientConnection, queue: asyncio.Queue[Frame | None]) ->
 async def _close_code(socket: ClientConnection) -> int | None:
     """Return the code after the engine's last word: it says whether coming again may help."""
     with contextlib.suppress(ConnectionClosed, TimeoutError):
-        await asyncio.wait_for(socket.recv(), CLOSE_S_MAX)
+        async with asyncio.timeout(CLOSE_S_MAX):
+            await socket.recv()
     return socket.close_code
 
 

@@ -1,4 +1,4 @@
-"""The broker's URL in, one AMQP connection after the other out, each served by the same coroutine until it is lost.
+"""Keeps an AMQP connection open and a coroutine serving it: a new connection, and the same coroutine again, after each loss.
 
 What is served declares what it needs, every time: a broker may come back empty. Losing a connection is ordinary: it ends the
 serving, not the component; pauses grow to a second. A refusal (credentials, a queue with other arguments) may pass too, when
@@ -12,11 +12,11 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import aiormq
 import structlog
-from aiormq.abc import AbstractConnection
+from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelPreconditionFailed
 from pamqp.commands import Basic
 from yarl import URL
@@ -27,16 +27,17 @@ from mdq.rabbit_calls import (
     broker_errors,
     close_channel,
     close_connection,
+    connect,
     in_time,
+    message_channel,
     place,
     reason_of,
-    refusal_of_connect,
+    topology_channel,
 )
 from service.errors import OperatorError
 from service.run import backoff_s
 
 HEARTBEAT_S = 5  # both sides; a peer that is silent for three of them is gone
-CONNECT_S = 10.0
 CONFIRM_S = 10.0
 RECONNECT_S_MAX = 1.0
 LASTED_S = 2.0
@@ -52,13 +53,12 @@ class Wire:
         self._connection = connection
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # the reason
         self.ready = False
-        connection.closing.add_done_callback(self._closed)
+        connection.close_callbacks.add(lambda _, error: self.lose(reason_of(error)))
 
     async def channel(self, prefetch: int = 0, confirms: bool = False) -> aiormq.Channel:
         """Open a channel; when it is closed the wire counts as lost.  Raises: BrokerUnavailable."""
         with broker_errors():
-            opened = await in_time(self._connection.channel(publisher_confirms=confirms))
-            channel = cast(aiormq.Channel, opened)
+            channel = await message_channel(self._connection, confirms)
             channel.closing.add_done_callback(self._closed)
             channel.on_consumer_cancel_callbacks.add(self._cancelled)
             if prefetch:
@@ -72,14 +72,14 @@ class Wire:
         """
         what = exchange
         with broker_errors():
-            channel = await in_time(self._connection.channel(publisher_confirms=False))
+            channel = await topology_channel(self._connection)
             try:
                 if exchange:
-                    await in_time(channel.exchange_declare(exchange, exchange_type="direct", durable=True))
+                    await in_time(channel.declare_exchange(exchange, "direct", durable=True))
                 for what, arguments in queues.items():
-                    await in_time(channel.queue_declare(what, durable=True, arguments=dict(arguments)))
-                for what in bound:
-                    await in_time(channel.queue_bind(what, exchange, what))
+                    declared = await in_time(channel.declare_queue(what, durable=True, arguments=dict(arguments)))
+                    if what in bound:
+                        await in_time(declared.bind(exchange, what))
             except AMQPError as error:
                 if refusal := _refusal(error, what):
                     raise refusal from None
@@ -197,19 +197,11 @@ class RabbitLink:
             attempt += 1
 
     async def _open(self) -> Wire:
-        connection = aiormq.Connection(self._url)
         try:
-            async with asyncio.timeout(CONNECT_S):
-                await connection.connect()
-            return Wire(connection)
-        except BaseException as error:
-            await close_connection(connection)
-            if refusal := refusal_of_connect(error, self._url):
-                fix = refusal.fix.replace("MDQ_URL", "ENGINE_ORDERS_URL")
-                raise OperatorError(refusal.what, fix, refusal.exit_code) from None
-            with broker_errors():
-                raise
-            raise
+            return Wire(await connect(self._url))
+        except OperatorError as refusal:
+            fix = refusal.fix.replace("MDQ_URL", "ENGINE_ORDERS_URL")
+            raise OperatorError(refusal.what, fix, refusal.exit_code) from None
 
     async def _serve_until_lost(self, wire: Wire) -> str | None:
         """Return why the wire was lost, or None when `serve` has ended by itself."""

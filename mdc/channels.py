@@ -10,6 +10,10 @@ from service.partition import partition_of
 
 Mode = Literal["merge", "rows", "event"]
 DAY_MS = 86_400_000
+# The last session stays until the next one has opened: four closed days between two sessions (Thursday night to Tuesday
+# morning) are 4.5 days. And a symbol stays for 8 silent days before the processors delete it (mdp/listing.py), who have what
+# is still traded live on every day: this lifetime must be longer, and then only clears what no processor is left to delete.
+KEPT_MS = 10 * DAY_MS
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}")
 
 
@@ -45,14 +49,14 @@ BOARDS = ("volume", "gainers", "losers", "gappers")
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("quote", "merge", "quote", DAY_MS, "last trade, best bid and offer, session totals of a symbol", QUOTE_FIELDS),
-        Kind("bars:1s", "merge", "bars", DAY_MS, "the one-second bar in the making; history of closed bars", BAR_FIELDS, 120),
-        Kind("bars:1m", "merge", "bars", DAY_MS, "the one-minute bar in the making; history of closed bars", BAR_FIELDS, 390),
-        Kind("trades", "event", "trades", DAY_MS, "recent prints of a symbol", PRINT_FIELDS, 200),
-        Kind("board", "rows", "shared", DAY_MS, "ranked symbols", BOARD_FIELDS, 0, False, BOARDS),
-        Kind("alerts", "event", "shared", DAY_MS, "new session highs and lows", ALERT_FIELDS, 200, False, ("range",)),
-        Kind("halts", "merge", "halts", DAY_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),
-        Kind("book", "merge", "book", DAY_MS, "the best ≤ 20 levels of both sides, `[[price,size],…]` best first", BOOK_FIELDS),
+        Kind("quote", "merge", "quote", KEPT_MS, "last trade, best bid and offer, session totals of a symbol", QUOTE_FIELDS),
+        Kind("bars:1s", "merge", "bars", KEPT_MS, "the one-second bar in the making; history of closed bars", BAR_FIELDS, 120),
+        Kind("bars:1m", "merge", "bars", KEPT_MS, "the one-minute bar in the making; history of closed bars", BAR_FIELDS, 390),
+        Kind("trades", "event", "trades", KEPT_MS, "recent prints of a symbol", PRINT_FIELDS, 200),
+        Kind("board", "rows", "shared", KEPT_MS, "ranked symbols", BOARD_FIELDS, 0, False, BOARDS),
+        Kind("alerts", "event", "shared", KEPT_MS, "new session highs and lows", ALERT_FIELDS, 200, False, ("range",)),
+        Kind("halts", "merge", "halts", KEPT_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),
+        Kind("book", "merge", "book", KEPT_MS, "the best ≤ 20 levels of both sides, `[[price,size],…]` best first", BOOK_FIELDS),
         Kind("status", "merge", "shared", 0, "rates, lag and losses of the pipeline", STATUS_FIELDS, 0, False, ("pipeline",)),
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import fakeredis
@@ -10,6 +11,7 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as ConnectionLost
 
 from service.errors import OperatorError
 from service.settings import hide_password
@@ -25,12 +27,45 @@ REMEDIES = (
 _in_process: dict[str, fakeredis.FakeServer] = {}
 
 
-class PackingConnection(aioredis.Connection):
-    """Writes commands with hiredis: redis-py's own packing took a quarter of a processor's time (2.0 of 5.8 µs an event)."""
+class Sending:
+    """How commands leave a connection of redis-py: packed by hiredis, and without the `asyncio.wait_for` of redis-py.
+
+    redis-py's own packing took a quarter of a processor's time (2.0 of 5.8 µs an event). Its `wait_for` swallows a cancellation
+    that meets the end of the write: 162 of 300 tasks that were cancelled in mid-traffic went on as if nothing had happened.
+    """
 
     def pack_command(self, *args: Any) -> list[bytes]:
         name, *rest = args
         return [hiredis.pack_command((*name.split(), *rest))]
+
+    async def send_packed_command(self: Any, command: Any, check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command([command] if isinstance(command, bytes) else command)
+        except BaseException as error:
+            await self.disconnect(nowait=True)  # half a command may have been written: nothing can follow it
+            if isinstance(error, OSError):  # TimeoutError is one
+                raise ConnectionLost(f"cannot write to the cache: {error or type(error).__name__}") from None
+            raise
+
+
+class PlainConnection(Sending, aioredis.Connection):
+    """Over TCP."""
+
+
+class SecureConnection(Sending, aioredis.SSLConnection):
+    """Over TLS."""
+
+
+class LocalConnection(Sending, aioredis.UnixDomainSocketConnection):
+    """Over a Unix socket."""
+
+
+CONNECTIONS = {"redis": PlainConnection, "rediss": SecureConnection, "unix": LocalConnection}
 
 
 class CacheUnavailable(ConnectionError):
@@ -63,7 +98,6 @@ def open_cache(url: str, client_name: str = "tapeline", timeout_s: float = 5.0) 
         return fakeredis.FakeAsyncRedis(server=server)
     pool = aioredis.ConnectionPool.from_url(
         url,
-        connection_class=PackingConnection,  # of plain TCP; TLS and Unix sockets keep their own
         client_name=client_name,
         socket_timeout=timeout_s,
         socket_connect_timeout=2.0,
@@ -71,6 +105,7 @@ def open_cache(url: str, client_name: str = "tapeline", timeout_s: float = 5.0) 
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+    pool.connection_class = CONNECTIONS[url.partition(":")[0].lower()]  # an argument would lose against the URL's own
     return aioredis.Redis.from_pool(pool)
 
 

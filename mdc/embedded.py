@@ -1,4 +1,4 @@
-"""Nothing installed in, a cache on a loopback port out: fakeredis behind the Redis protocol, for one machine.
+"""Serves fakeredis behind the Redis protocol on a loopback port, where no real server can run.
 
 Same keys, scripts and pub/sub as a real server (one contract suite runs against both); slower: about 45,000 keys/s.
 """
@@ -24,8 +24,7 @@ class EmbeddedCache:
         try:
             self._server = _QuickServer(("127.0.0.1", port), server_type="redis", server_version=(7, 0))
         except OSError as error:
-            what = f"cannot listen on 127.0.0.1:{port}: {error.strerror}"
-            raise OperatorError(what, "Stop what holds the port, or set MDC_EMBEDDED_PORT to a free one") from None
+            raise port_refusal(port, error) from None
         self.port: int = self._server.server_address[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._thread = threading.Thread(target=self._server.serve_forever, name="embedded-cache", daemon=True)
@@ -36,6 +35,12 @@ class EmbeddedCache:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def port_refusal(port: int, error: OSError) -> OperatorError:
+    """Return what the operator is told when the port cannot be had."""
+    what = f"cannot listen on 127.0.0.1:{port}: {error.strerror}"
+    return OperatorError(what, "Stop what holds the port, or set MDC_EMBEDDED_PORT to a free one")
 
 
 class _Connection(TCPFakeRequestHandler):

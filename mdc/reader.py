@@ -1,4 +1,4 @@
-"""Cached documents and their updates in, one ordered stream of documents and consistent snapshots out.
+"""Reads the cache: one ordered stream of updated documents, and consistent snapshots.
 
 Invariant: after `watch(channel)` has returned while the cache is up, every later document of the channel reaches `on_docs`
 in order; a snapshot read after that holds everything before the first document that it does not hold.
@@ -23,6 +23,7 @@ from mdc.documents import Doc, Snapshot, decode_message, event_snapshot, state_s
 from mdc.interest import RENEW_S, Interest
 from service.partition import partition_of
 from service.run import backoff_s
+from service.tasks import OnFault, Tasks
 
 CONFIRM_S_MAX = 5.0
 TELL_PAUSE_S = 0.05  # a page opens dozens of channels at once
@@ -40,7 +41,15 @@ class Reader:
     snapshots of everything watched anew.
     """
 
-    def __init__(self, url: str, on_docs: OnDocs, on_state: OnState, partitions: int = 8, client_name: str = "wds") -> None:
+    def __init__(
+        self,
+        url: str,
+        on_docs: OnDocs,
+        on_state: OnState,
+        partitions: int = 8,
+        client_name: str = "wds",
+        on_fault: OnFault | None = None,
+    ) -> None:
         self.up = False
         self.partitions = partitions
         self._on_docs = on_docs
@@ -55,18 +64,16 @@ class Reader:
         self._news: set[str] = set()  # channels watched since the processors were told last
         self._tell = asyncio.Event()
         self.renewals = 0  # how often everything that is watched was told
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks("cache reader", on_fault)
 
     async def start(self) -> None:
         """Begin to read in the background; connects, and reconnects for ever with backoff."""
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._tell_interest())]
+        self._tasks.start("stream", self._run())
+        self._tasks.start("interest", self._tell_interest())
 
     async def close(self) -> None:
         """Stop reading and close the connections."""
-        while left := {task for task in self._tasks if not task.done()}:
-            for task in left:
-                task.cancel()  # again and again: Python 3.11 swallows a cancellation that meets an answer
-            await asyncio.wait(left, timeout=0.1)
+        await self._tasks.close()
         if self._pubsub is not None:
             with contextlib.suppress(*AWAY):
                 await self._pubsub.aclose()
@@ -90,7 +97,8 @@ class Reader:
         waiting = self._confirmed.get(group)
         if waiting is not None:
             with contextlib.suppress(TimeoutError, CacheUnavailable):
-                await asyncio.wait_for(asyncio.shield(waiting), CONFIRM_S_MAX)
+                async with asyncio.timeout(CONFIRM_S_MAX):
+                    await asyncio.shield(waiting)
 
     async def unwatch(self, channel: str) -> None:
         """Take one `watch` back; the last one of a group ends its delivery."""

@@ -14,11 +14,11 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from mdc import keys
-from mdc.channels import DAY_MS, KINDS
+from mdc.channels import KEPT_MS, KINDS
 from mdc.connect import AWAY, CacheUnavailable, unavailable
 from service.errors import OperatorError
 
-CHECKPOINT_MS = 7 * DAY_MS  # longer than a market is closed: a channel's sequence must not begin again within one cache life
+CHECKPOINT_MS = KEPT_MS  # as long as any document: a channel's sequence must not begin again within one cache life
 # A server that was restarted or failed over may have forgotten its newest writes: it begins a new life, whatever it holds.
 OPEN_CACHE = """
 redis.call('SET', KEYS[2], ARGV[2], 'NX')
@@ -47,7 +47,6 @@ class Flush:
         self.partition = partition
         self.epoch = epoch
         self.sources: Mapping[str, str] = {}  # symbol → the source that its documents are made from
-        self.moved: set[str] = set()  # symbols whose source changed since the last flush
         self.only: Set[str] | None = None  # the symbols that this flush is about; None = all
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
@@ -57,6 +56,10 @@ class Flush:
         self._index: list[Any] = []
         self._letters: list[bytes] = []
         self._shared: list[Any] = []
+        self._removed: list[str] = []
+        self._removed_channels: list[str] = []
+        self._removed_cells: list[str] = []
+        self._kept: list[str] = []
 
     def take(self, changed: set[str]) -> list[str]:
         """Move the symbols that this flush is about out of `changed`, and return them."""
@@ -103,31 +106,55 @@ class Flush:
         """Write a channel that several partitions write; the cache gives the sequence number."""
         self._shared += (channel, KINDS[kind].keep, KINDS[kind].ttl_ms, ts_ms, data)
 
+    def remove(self, stored: Sequence[str]) -> None:
+        """Delete keys, before anything of this flush is written."""
+        self._removed += stored
+
+    def remove_channel(self, kind: str, name: str) -> None:
+        """Say that a channel is gone, so that wildcards do not find it."""
+        self._removed_channels += (keys.index(kind), name)
+
+    def remove_cells(self, cells: Sequence[str]) -> None:
+        """Delete fields of the checkpoint."""
+        self._removed_cells += cells
+
+    def keep(self, stored: Sequence[str]) -> None:
+        """Let keys live on as if they had been written now."""
+        self._kept += stored
+
     @property
     def empty(self) -> bool:
         parts = (self.checkpoint, self._shared, self._shares, self._letters, self._history, *self._groups.values())
-        return not any(parts)
+        return not any((*parts, self._removed, self._removed_channels, self._removed_cells, self._kept))
 
     def arguments(self, fence: int, number: int) -> list[Any]:
         """Return the ARGV of scripts/flush.lua; `number` grows by one with every flush of the partition, 0 = not numbered."""
         groups = {name: pairs for name, pairs in self._groups.items() if pairs}
-        args: list[Any] = [fence, self.epoch, number, int(self.start_over), CHECKPOINT_MS, len(groups)]
+        args: list[Any] = [fence, self.epoch, number, int(self.start_over), CHECKPOINT_MS]
+        _add(args, (self._removed, 1), (self._removed_channels, 2), (self._removed_cells, 1), (self._kept, 1))
+        args.append(len(groups))
         for name, pairs in groups.items():
             kind = KINDS[name]
             channel = f"up:{kind.group}:{self.partition}"
             args += (channel, kind.keep if kind.mode == "event" else 0, kind.ttl_ms, len(pairs) // 2)
             args += pairs
-        for values, width in (
+        _add(
+            args,
             (self._history, 5),
             (self.checkpoint, 2),
             (self._shares, 3),
             (self._index, 2),
             (self._letters, 1),
             (self._shared, 5),
-        ):
-            args.append(len(values) // width)
-            args += values
+        )
         return args
+
+
+def _add(args: list[Any], *sections: tuple[list[Any], int]) -> None:
+    """Append sections, each led by its count of entries of so many values."""
+    for values, width in sections:
+        args.append(len(values) // width)
+        args += values
 
 
 class Writer:

@@ -1,4 +1,4 @@
-"""The environment in, one listener (or vendor server, tape, reference table) out.
+"""Runs the listener or the vendor server, writes a simulated tape, or prints the simulated reference table.
 
 python -m mdl                                        the listener
 python -m mdl vendor-server                          a Massive-compatible server around the simulator or a tape
@@ -52,7 +52,7 @@ def _serve_vendor(settings: VendorSettings) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m mdl", description="The listener: one feed in, batches in the queues out")
+    parser = argparse.ArgumentParser("python -m mdl", description="The listener: follows feeds and publishes their events")
     commands = parser.add_subparsers(dest="what", metavar="command")
     commands.add_parser("vendor-server", help="a Massive-compatible WebSocket server (settings MDL_VENDOR_*)")
     for name, help_ in (("reference", "print the simulated universe as CSV"), ("tape", "write a tape for benchmarks")):

@@ -13,6 +13,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
+from mdl.credentials import with_credentials
 from mdl.feeds.feed import Feed
 from mdl.feeds.replay import ReplayFeed
 from mdl.settings import MdlSettings
@@ -26,6 +27,7 @@ class Controlled(Protocol):
     """What the routes need of a listener."""
 
     settings: MdlSettings
+    at_start: MdlSettings
 
     @property
     def sources(self) -> Mapping[str, Source]: ...
@@ -60,6 +62,7 @@ class Change(Struct, forbid_unknown_fields=True):
     quotes: float | UnsetType = UNSET
     session: str | UnsetType = UNSET
     engine_url: str | UnsetType = UNSET
+    engine_token: str | UnsetType = UNSET
 
 
 def routes(listener: Controlled) -> list[ControllerRouterHandler]:
@@ -72,7 +75,7 @@ def routes(listener: Controlled) -> list[ControllerRouterHandler]:
     @post("/feed", guards=[require_admin], status_code=200)
     async def change_feed(data: JSONBody[Change]) -> dict[str, Any]:
         try:
-            await listener.change(changed(listener.settings, data))
+            await listener.change(changed(listener.settings, data, listener.at_start))
         except OperatorError as error:
             raise ClientException(error.what) from None
         return describe(listener)
@@ -103,8 +106,8 @@ def routes(listener: Controlled) -> list[ControllerRouterHandler]:
     return [feed, change_feed, start_feed, stop_feed, start_recording, stop_recording]
 
 
-def changed(settings: MdlSettings, change: Change) -> MdlSettings:
-    """Return the settings with the change in them, checked as at start-up.  Raises: OperatorError."""
+def changed(settings: MdlSettings, change: Change, at_start: MdlSettings) -> MdlSettings:
+    """Return the settings with the change in them, checked as those `at_start` were.  Raises: OperatorError."""
     given = {name: value for name, value in asdict(change).items() if value is not UNSET}
     if isinstance(given.get("subscriptions"), list):
         given["subscriptions"] = ",".join(given["subscriptions"])
@@ -114,7 +117,7 @@ def changed(settings: MdlSettings, change: Change) -> MdlSettings:
         given["subscriptions"] = ""  # those of the old market mean nothing in the new one
     if "source" not in given and given.get("feed", settings.feed) != settings.feed:
         given["source"] = ""  # names of other feeds
-    return load(type(settings), **(settings.model_dump() | given))
+    return load(type(settings), **(settings.model_dump() | with_credentials(given, settings, at_start)))
 
 
 def describe(listener: Controlled) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 
 from service.clock import Clock, SystemClock
 from service.lease import RedisLease
+from service.tasks import Tasks
 
 log = structlog.get_logger()
 
@@ -63,10 +64,12 @@ class Tenure:
 
 
 def lease_client(url: str, ttl_ms: int) -> Redis:
-    """Return a client whose questions fail soon; one retry at once, because a restart leaves dead connections in the pool."""
-    timeout_s = ttl_ms / 3000
-    retry = Retry(NoBackoff(), 1)
-    return Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
+    """Return a client for questions with a deadline; one retry at once, because a restart leaves dead connections in the pool.
+
+    The deadlines are ours: redis-py's own (`socket_timeout`) is an `asyncio.wait_for` around every write, which on Python 3.11
+    swallows a cancellation, and `stop` would wait for ever.
+    """
+    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=ttl_ms / 3000, retry=Retry(NoBackoff(), 1))
 
 
 class SourceLease:
@@ -81,13 +84,14 @@ class SourceLease:
         self.about = about
         self.reason = "another listener may hold the source; asking"
         self.mistaken = False
+        self.tenure = 0  # counts our tenures
         self._source = source
         self._redis = redis
         self._lease = RedisLease(redis, self.name, ttl_ms, about=about)
         self._tenure = Tenure(ttl_ms / 1000)
         self._clock = clock or SystemClock()
         self._every_s = ttl_ms / 3000
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks(f"lease {self.name}")
 
     @property
     def held(self) -> bool:
@@ -98,16 +102,17 @@ class SourceLease:
         """The fencing number; 0 while another one holds it."""
         return self._lease.epoch
 
+    def holds(self, tenure: int) -> bool:
+        """Return whether the lease has been ours without a break since our tenure of this number began."""
+        return self.tenure == tenure and self.held
+
     def start(self) -> None:
         """Begin to ask."""
-        self._task = asyncio.create_task(self._keep())
+        self._tasks.start("keeper", self._keep())
 
     async def stop(self) -> None:
         """Stop asking and give the lease up, so that a standby need not wait for the TTL."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._tasks.close()
         held = self.held
         self._tenure.denied()
         if held:
@@ -117,14 +122,17 @@ class SourceLease:
 
     async def ask(self) -> bool:
         """Ask once; return whether the lease is ours."""
-        asked_s = self._now_s()
+        asked_s, renews = self._now_s(), self.held
         try:
             async with asyncio.timeout(self._every_s):
-                if not self.held:
+                if not renews:
+                    self._lease.forget()
                     fence = await self._redis.get(f"fence:{self.name}")
                     self._tenure.seen(int(fence or 0), self._now_s())
                 if self._tenure.may_ask(asked_s):
                     granted = await self._lease.hold()
+                    if renews and not self.held:
+                        return False  # too late: that tenure is over, the next question begins another
                     self._answer(granted, asked_s, "" if granted else await self._lease.holder_about())
         except Exception as error:  # redis-py raises its own tree besides OSError; all of it means: no answer
             self._tenure.away()
@@ -134,6 +142,7 @@ class SourceLease:
     def _answer(self, granted: bool, asked_s: float, about: str) -> None:
         if granted:
             if not self.held:
+                self.tenure += 1
                 log.info("lease_acquired", lease=self.name, epoch=self.epoch)
             self._tenure.granted(asked_s)
             self.reason, self.mistaken = "", False

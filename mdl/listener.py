@@ -30,14 +30,13 @@ class Listener:
     """Everything one listener owns. Use `run()`; tests build it to look inside."""
 
     def __init__(self, settings: MdlSettings, broker: Broker, clock: Clock | None = None) -> None:
-        self.settings = settings
+        self.settings = self.at_start = settings
         self.broker = broker
         self.clock = clock or SystemClock()
         self.sources: dict[str, Source] = {}
         self.admin = AdminServer(
             "mdl", settings.admin_host, settings.admin_port, admin_token(settings), self.unready, routes(self)
         )  # fmt: skip
-        self._running: dict[str, asyncio.Task[None]] = {}
         self._redis: Redis | None = None
         self._changing = asyncio.Lock()
 
@@ -65,29 +64,23 @@ class Listener:
             await self._begin(name, settings)
         if self.settings.record:
             self.start_recording()
-        stopping = asyncio.create_task(shutdown.wait())
         try:
-            while not stopping.done():
-                await asyncio.wait({stopping, *self._running.values()}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
-                for task in self._running.values():
-                    if task.done():
-                        task.result()
+            while not await shutdown.sleep(TICK_S):
+                for source in self.sources.values():
+                    source.tasks.check()
                 self._check_start()
         finally:
-            stopping.cancel()
             await asyncio.gather(*(self._end(name) for name in list(self.sources)))
 
     async def _begin(self, name: str, settings: MdlSettings) -> None:
         source = self.sources[name] = Source(name, settings, self.broker, self._open_lease, self.clock)
-        self._running[name] = asyncio.create_task(source.run(), name=f"source {name}")
+        source.start()
         await source.session.start()
 
     async def _end(self, name: str) -> None:
         source = self.sources[name]
         await source.session.stop()
-        task = self._running.pop(name)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await source.tasks.close()
         del self.sources[name]
         await asyncio.to_thread(source.recorder.stop)
 

@@ -1,4 +1,4 @@
-"""Batches in, the same batches handed to the broker: on the way they are counted and the time to their confirmation taken."""
+"""Wraps a broker: counts batches that carry events, and measures how old their oldest event is when they are confirmed."""
 
 from __future__ import annotations
 

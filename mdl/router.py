@@ -1,4 +1,4 @@
-"""Frames in, their events by (stream, partition) out: an event's bytes are handed on untouched, in the order they came.
+"""Sorts the events of frames by (stream, partition); an event's bytes are passed on untouched, in the order of arrival.
 
 Measured on one core: 2.7 M events/s for frames of 100. Two decodes of the same frame are cheaper than one decode and a
 re-encode: `list[Raw]` finds where each event begins and ends, `list[Head]` reads only what routing needs.

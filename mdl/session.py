@@ -19,6 +19,7 @@ from mdl.lease import SourceLease
 from mdl.settings import MdlSettings
 from mdl.tapes.recorder import Recorder
 from service.errors import OperatorError
+from service.tasks import Tasks
 
 POLL_S = 0.1  # how soon a lost lease or a changed key file is noticed
 STOP_S_MAX = 4.0
@@ -46,8 +47,10 @@ class FeedSession:
         recorder: Recorder,
         voice: Voice,
         open_lease: Callable[[MdlSettings], SourceLease | None],
+        tasks: Tasks,
     ) -> None:
         self.settings = settings
+        self._tasks = tasks
         self.feed: Feed | None = None
         self.lease: SourceLease | None = None
         self.failure: OperatorError | None = None  # why the feed of `settings` cannot even be opened
@@ -56,6 +59,7 @@ class FeedSession:
         self._recorder = recorder
         self._voice = voice
         self._open_lease = open_lease
+        self._tenure = 0  # of the lease, in which we are
         self._own_state: State = "connecting"
         self._own_reason = "starting"
         self._reconnects_before = 0
@@ -79,6 +83,11 @@ class FeedSession:
         if self.feed is None:
             return self._own_reason
         return f"{self.feed.reason}. {NEW_KEY}" if self.feed.state == "refused" else self.feed.reason
+
+    @property
+    def ailing(self) -> str:
+        """What of the feed's data does not flow although it is live."""
+        return self.feed.ailing if self.feed is not None else ""
 
     @property
     def reconnects(self) -> int:
@@ -116,7 +125,7 @@ class FeedSession:
     def _begin(self) -> None:
         self._ended = False
         self._say("connecting", "starting")
-        self._task = asyncio.create_task(self._run())
+        self._task = self._tasks.start("feed", self._run(), ends=True)
 
     async def _stop(self) -> None:
         if self._task is not None:
@@ -145,6 +154,7 @@ class FeedSession:
 
     async def _serve_tenure(self) -> None:
         """Speak and run the feed until the lease is lost."""
+        self._tenure = self.lease.tenure if self.lease is not None else 0
         await self._voice.begin(self.lease)
         try:
             while self._held:
@@ -182,6 +192,8 @@ class FeedSession:
         losing = asyncio.create_task(self._lease_lost())
         try:
             await asyncio.wait({receiving, losing}, return_when=asyncio.FIRST_COMPLETED)
+            if losing.done():
+                losing.result()
             return receiving.done() and receiving.result()
         finally:
             losing.cancel()
@@ -209,11 +221,10 @@ class FeedSession:
 
     @property
     def _held(self) -> bool:
-        return self.lease is None or self.lease.held
+        return self.lease is None or self.lease.holds(self._tenure)
 
     async def _wait_for_lease(self) -> None:
-        while not self._held:
-            assert self.lease is not None
+        while self.lease is not None and not self.lease.held:
             self._say("standby" if not self.lease.mistaken else "refused", self.lease.reason)
             await asyncio.sleep(POLL_S)
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
+from mdl.address import exposed
 from mdq.batch import SOURCE
-from service.settings import ComponentSettings, check_url
+from service.settings import ComponentSettings, check_url, hide_password
 
 FEEDS = ("massive", "replay", "simulator", "engine")
 OWN_NAMES = {"replay": "replay", "simulator": "simulator", "engine": "exchange"}  # the vendor's is the market
@@ -57,6 +58,11 @@ class MdlSettings(ComponentSettings):
         "", validation_alias="MDL_MASSIVE_URL", description="ws:// or wss:// of another server; empty = vendor"
     )
     massive_open_timeout_s: float = Field(10, gt=0, validation_alias="MDL_OPEN_TIMEOUT_S", description="connected and let in, s")
+
+    silence_s: float = Field(
+        30, ge=0, le=3600, validation_alias="MDL_SILENCE_S",
+        description="without data from the vendor for so long while its market trades we are unready, s; 0 = never",
+    )  # fmt: skip
 
     tape: str = Field("", validation_alias="MDL_TAPE", description="recorded file, folder or pattern for the replay")
     speed: str = Field(
@@ -167,6 +173,17 @@ class MdlSettings(ComponentSettings):
         return self
 
     @model_validator(mode="after")
+    def _no_secret_in_clear(self) -> MdlSettings:
+        key = self.api_key.get_secret_value() or self.api_key_file
+        for secret, name, url, what in (
+            (key, "MDL_MASSIVE_URL", self.massive_url, "the vendor's key in clear: write wss://"),
+            (self.engine_token.get_secret_value(), "MDL_ENGINE_URL", self.engine_url, "the exchange's token in clear: write https://"),
+        ):  # fmt: skip
+            if secret and url and exposed(url):
+                raise ValueError(f"{name}={hide_password(url)} would send {what}, or use a loopback address")
+        return self
+
+    @model_validator(mode="after")
     def _a_source_a_feed(self) -> MdlSettings:
         names = self.sources
         if len(names) != len(self.feeds):
@@ -215,7 +232,7 @@ class MdlSettings(ComponentSettings):
 
 RUNTIME = (
     "feed", "source", "market", "subscriptions", "delayed", "api_key", "massive_url",
-    "tape", "speed", "loop", "symbols", "rate", "seed", "quotes", "session", "engine_url",
+    "tape", "speed", "loop", "symbols", "rate", "seed", "quotes", "session", "engine_url", "engine_token",
 )  # fmt: skip
 
 
@@ -224,7 +241,10 @@ class VendorSettings(MdlSettings):
 
     host: str = Field("127.0.0.1", validation_alias="MDL_VENDOR_HOST", description="address it listens on")
     port: int = Field(8700, ge=0, le=65535, validation_alias="MDL_VENDOR_PORT", description="0 = a free one")
-    keys: str = Field("demo-key", min_length=1, validation_alias="MDL_VENDOR_KEYS", description="accepted API keys, with commas")
+    keys: str = Field(
+        "demo-key", min_length=1, validation_alias="MDL_VENDOR_KEYS",
+        description="accepted API keys, with commas; key:T+AM is one whose plan has only these kinds of events",
+    )  # fmt: skip
     vendor_admin_port: int = Field(9106, ge=0, le=65535, validation_alias="MDL_VENDOR_ADMIN_PORT", description="faults, health")
     client_bytes: int = Field(
         16 * 1024 * 1024, ge=65_536, validation_alias="MDL_VENDOR_CLIENT_BYTES", description="unsent bytes that cut a slow reader"
@@ -233,5 +253,7 @@ class VendorSettings(MdlSettings):
     auth_s: float = Field(10, gt=0, validation_alias="MDL_VENDOR_AUTH_S", description="time a client has to authenticate, s")
 
     @property
-    def key_set(self) -> frozenset[str]:
-        return frozenset(key.strip() for key in self.keys.split(",") if key.strip())
+    def plans(self) -> dict[str, frozenset[str] | None]:
+        """The accepted keys and the kinds of events that each may subscribe to; None = all."""
+        entries = (entry.strip().partition(":") for entry in self.keys.split(",") if entry.strip())
+        return {key: frozenset(kinds.split("+")) if kinds else None for key, _, kinds in entries}

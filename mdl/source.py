@@ -26,6 +26,7 @@ from mdq.broker import Broker, BrokerUnavailable
 from mdq.publisher import Publisher
 from service.clock import Clock
 from service.errors import OperatorError
+from service.tasks import Tasks
 
 TICK_S = 0.1
 STATUS_NS = 1_000_000_000
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 
 
 class Source:
-    """Everything that belongs to one source. `settings` name one feed; `run()` as a task, control through `session`."""
+    """Everything that belongs to one source. `settings` name one feed; control it through `session`."""
 
     def __init__(
         self,
@@ -51,29 +52,30 @@ class Source:
             name, FrameBuffer(settings.buffer_bytes, settings.buffer_age_ms), settings.mdq_partitions, measured, clock
         )
         self.recorder = Recorder(settings.record_dir, _bounds(settings))
-        self.session = FeedSession(settings, self.intake, self.recorder, self, open_lease)
+        self.tasks = Tasks(f"source {name}", lambda _: None)  # the listener looks at its faults, ten times a second
+        self.session = FeedSession(settings, self.intake, self.recorder, self, open_lease, self.tasks)
         self.pulse = Pulse(name)
         self._broker = cast(Broker, measured)
         self._clock = clock
         self._published: Counter[str] = Counter()  # of the tenures before
         self._dropped: Counter[str] = Counter()
         self._told_ns = 0
+        self._tenure = 0  # of the lease, under which we speak
 
-    async def run(self) -> None:
-        """Route, expire and tell until cancelled; a defect in any of it is raised."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.intake.route())
-            group.create_task(self.intake.watch_progress())
-            group.create_task(self._beat())
+    def start(self) -> None:
+        """Route, expire and tell until `tasks` are closed."""
+        self.tasks.start("route", self.intake.route())
+        self.tasks.start("progress", self.intake.watch_progress())
+        self.tasks.start("beat", self._beat())
 
     # --- one tenure of the lease
 
     async def begin(self, lease: SourceLease | None) -> None:
         """Speak: a publisher of this tenure's epoch."""
         epoch = leased_epoch(lease.epoch) if lease is not None else None
-        permit = (lambda: lease.held) if lease is not None else (lambda: True)
+        self._tenure = lease.tenure if lease is not None else 0
         partitions = self.session.settings.mdq_partitions
-        publisher = Publisher(self._broker, partitions, self.name, epoch, self._clock, permit=permit)
+        publisher = Publisher(self._broker, partitions, self.name, epoch, self._clock, permit=lambda: self._held)
         while True:
             try:
                 await publisher.start()
@@ -102,7 +104,7 @@ class Source:
     @property
     def _held(self) -> bool:
         lease = self.session.lease
-        return lease is None or lease.held
+        return lease is None or lease.holds(self._tenure)
 
     # --- what it says of itself
 
@@ -167,6 +169,10 @@ class Source:
         session, reasons = self.session, []
         if session.state not in ("live", "standby"):
             reasons.append(f"feed {session.state}: {session.reason}")
+        if session.ailing:
+            reasons.append(f"feed {session.settings.feed}: {session.ailing}")
+        if self.recorder.reason:
+            reasons.append(self.recorder.reason)
         if self.intake.waiting_for:
             reasons.append(f"the replay waits for {self.intake.waiting_for}")
         age_ms = self.intake.buffer.age_ms(self._clock.wall_ns())

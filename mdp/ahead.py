@@ -48,14 +48,20 @@ class Ahead:
         self._places = {(source, stream): (epoch, seq) for source, stream, epoch, seq in known.places}
         self._until_ms = now_ms + FORGET_MS
 
-    def fresh(self, events: Sequence[AnyEvent], batch: Batch, skip: int, redelivered: bool) -> list[AnyEvent]:
-        """Return what of a batch's events, of which `skip` were passed over already, its symbols have not had."""
+    def split(
+        self, events: Sequence[AnyEvent], batch: Batch, skip: int, redelivered: bool
+    ) -> tuple[list[AnyEvent], list[AnyEvent]]:
+        """Return what of a batch's events, of which `skip` were passed over already, its symbols have had, and what not."""
         epoch, seq = self._places.get((batch.source, batch.stream), ("", 0))
         if batch.epoch == epoch:
             known = max(0, seq - batch.seq - skip)
         else:  # of an older tenure only what our predecessor was given too
             known = len(events) if batch.epoch < epoch and redelivered else 0
-        return [event for n, event in enumerate(events) if n >= known or getattr(event, "symbol", None) not in self._symbols]
+        had: list[AnyEvent] = []
+        fresh: list[AnyEvent] = []
+        for n, event in enumerate(events):
+            (had if n < known and getattr(event, "symbol", None) in self._symbols else fresh).append(event)
+        return had, fresh
 
     def over(self, positions: Iterable[tuple[str, str, Position]], now_ms: int) -> bool:
         """Return whether the positions have caught up, or never will: nothing can be delivered again."""

@@ -6,27 +6,31 @@ nothing had happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from mdc import keys
+from mdc.channels import KINDS
 from mdc.writer import Flush
-from mdp.events import AnyBar, AnyQuote, AnyTrade, BadEvent, Book, IndexValue, LimitBands
+from mdp.events import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
 
-SYMBOLS_MAX = 100_000  # a partition with more is refused new ones (counted as bad events): no map grows without bound
-
-
-def check_room(symbols: Sized) -> None:
-    """Call before a new symbol is remembered.  Raises: BadEvent when there are too many."""
-    if len(symbols) >= SYMBOLS_MAX:
-        raise BadEvent(f"more than {SYMBOLS_MAX} symbols in one partition")
+NONE: Set[str] = frozenset()
 
 
 class Analyzer:
-    """Base of all analyzers: what a subclass does not override costs nothing, the partition never calls it."""
+    """Base of all analyzers: what a subclass does not override costs nothing, the partition never calls it.
+
+    The partition says which symbols there are: it bounds them, and has those forgotten that are not traded any more.
+    """
 
     name = ""
-    late = 0  # events that came too late to be used, since this analyzer was made
+    outlet: Outlet | None = None  # of those that write a channel for each symbol
+    cells: tuple[str, ...] = ("",)  # a symbol's checkpoint cells: what follows `{name}:{symbol}`
+    late_bars = 0  # trades that came after their bar was past correcting, since this analyzer was made
+    earlier_day = 0  # trades of a day that is over
+
+    def on_source(self, source: str) -> None:
+        """The events that come now are of this source."""
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         """A trade. `rule` = bits of mdp.conditions; `volume` in units, `notional` in units² (mdp.exact), 0 without VOLUME."""
@@ -54,6 +58,11 @@ class Analyzer:
         """Whether something changed that concerns more than the symbol of an event: then the next flush takes all symbols."""
         return False
 
+    @property
+    def urgent(self) -> Set[str]:
+        """Symbols of which something has happened that should be told at once, whether somebody watches them or not."""
+        return NONE
+
     def on_time(self, now_ms: int) -> None:
         """Wall-clock time passes; called before every flush."""
 
@@ -75,17 +84,32 @@ class Analyzer:
     def rewrite(self) -> None:
         """The cache is new and empty: count everything as changed so that the next flush writes it all."""
 
+    def forget(self, symbol: str) -> None:
+        """Forget a symbol that is not traded any more."""
+
+    def restart(self, symbol: str) -> None:
+        """Begin a symbol anew, as if nothing had come yet: its tape has. Sequence numbers go on."""
+
+    def restart_source(self, source: str) -> None:
+        """The tape of this source begins anew, also its time."""
+
 
 class Outlet:
     """Writes the documents of one kind: gives each channel its key, its sequence numbers and its head of the document."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+        self.floor = 0  # new channels count from here: no forgotten one had more
         self._heads: dict[str, list[Any]] = {}  # symbol → [key, b'{"ch":…,"src":…,"epoch":…,"seq":', seq]
         self._epoch = ""
         self._sources: Mapping[str, str] = {}
+        self._moved: set[str] = set()  # symbols of another source than their heads say
         self._pairs: list[Any] = []
         self._flush: Flush | None = None
+
+    def note_moved(self, symbols: set[str]) -> None:
+        """These symbols have another source now: the next documents name it, whenever they are written."""
+        self._moved |= symbols
 
     def begin(self, flush: Flush) -> Callable[[str, int, bytes], None]:
         """Start a flush; return the function that writes `(symbol, ts ms, data JSON)`."""
@@ -94,9 +118,9 @@ class Outlet:
             self._epoch = flush.epoch
             for symbol, head in self._heads.items():
                 head[1] = self._head(symbol)
-        elif flush.moved:
-            for symbol in flush.moved & self._heads.keys():
-                self._heads[symbol][1] = self._head(symbol)
+        for symbol in self._moved & self._heads.keys():
+            self._heads[symbol][1] = self._head(symbol)
+        self._moved.clear()
         self._flush = flush
         self._pairs = flush.channel_writer(self.kind)
         return self.write
@@ -117,6 +141,24 @@ class Outlet:
         """Continue a channel after `seq`."""
         self._heads[symbol] = [keys.document(f"{self.kind}:{symbol}"), self._head(symbol), seq]
 
+    def stored(self, symbol: str) -> list[str]:
+        """Return the cache's keys of a channel, [] before its first document."""
+        head = self._heads.get(symbol)
+        return [] if head is None else [head[0], *self._history(symbol)]
+
+    def forget(self, symbol: str, flush: Flush) -> int:
+        """Take a channel out of the cache; return its last sequence number, 0 when there was none."""
+        flush.remove(self.stored(symbol))
+        head = self._heads.pop(symbol, None)
+        if head is None:
+            return 0
+        flush.remove_channel(self.kind, symbol)
+        return int(head[2])
+
+    def clear(self, symbol: str, flush: Flush) -> None:
+        """Take what came before out of the cache. The channel goes on counting."""
+        flush.remove(self.stored(symbol))
+
     def announce(self) -> None:
         """Say again, in the flush under way, that all channels exist (a new cache has forgotten)."""
         assert self._flush is not None, "announce() belongs into a flush"
@@ -125,9 +167,13 @@ class Outlet:
 
     def _new(self, symbol: str) -> list[Any]:
         assert self._flush is not None, "write() belongs into a flush"
-        self.restore(symbol, 0)
+        self.restore(symbol, self.floor)
         self._flush.add_channel(self.kind, symbol)
         return self._heads[symbol]
+
+    def _history(self, symbol: str) -> list[str]:
+        kind = KINDS[self.kind]
+        return [keys.history(f"{self.kind}:{symbol}")] if kind.keep and kind.mode != "event" else []
 
     def _head(self, symbol: str) -> bytes:
         source = self._sources.get(symbol)

@@ -1,8 +1,10 @@
-"""Vendor JSON in, typed events out; what does not fit the vendor's shapes or is impossible (a negative size) is a bad event.
+"""Decodes vendor JSON into typed events; what does not fit the vendor's shapes or is impossible (a negative size) is a bad event.
 
 Source of the shapes: the vendor's WebSocket reference. Times are ms since the Unix epoch; prices in the feed's currency;
-sizes in shares, contracts or coins. Fields that no analyzer uses are not decoded. `gc=False`: events hold no references
-that could form a cycle, and tracking half a million of them a second cost as much as decoding them.
+sizes in shares, contracts or coins. Stocks trade in fractions: the vendor gives them beside the whole numbers, as decimal
+strings (`ds`, `dv`, `dav`), and they count where they are present. (A future's `dv` is another thing: a number, its turnover.)
+Every event has a `symbol` and a `ts`, by which it is judged. Fields that no analyzer uses are not decoded. `gc=False`: events
+hold no references that could form a cycle, and tracking half a million of them a second cost as much as decoding them.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ Ms = Annotated[int, Meta(ge=0, lt=10**14)]
 Symbol = Annotated[str, Meta(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/^+-]*\Z")]
 Codes = Annotated[list[int], Meta(max_length=64)]
 TradeId = Annotated[str, Meta(max_length=128)]
+Fraction = Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{1,12})?\Z")]  # a size as a decimal
+BAR_MS_MAX = 86_400_000
 LEVELS_MAX = 20  # of a side of a book
 LevelSize = Annotated[int, Meta(gt=0, lt=10**15)] | Annotated[float, Meta(gt=0, lt=1e15)]  # a level of nothing is no level
 Level = tuple[Price, LevelSize]
@@ -31,7 +35,11 @@ TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)  # what matters f
 
 
 class BadEvent(ValueError):
-    """An event that decodes but cannot be used; it is counted, sampled and kept, and its batch goes on."""
+    """An event that decodes but cannot be used; it is counted by `why`, sampled and kept, and its batch goes on."""
+
+    def __init__(self, reason: str, why: str = "bad") -> None:
+        super().__init__(reason)
+        self.why = why
 
 
 class Trade(Struct, tag_field="ev", tag="T", gc=False):
@@ -44,7 +52,12 @@ class Trade(Struct, tag_field="ev", tag="T", gc=False):
     conditions: Codes | None = field(name="c", default=None)
     exchange: int = field(name="x", default=0)
     id: TradeId = field(name="i", default="")
+    fractional: Fraction | None = field(name="ds", default=None)
     continuous = False
+
+    def __post_init__(self) -> None:
+        if self.fractional is not None:
+            self.size = _size(self.fractional)
 
 
 class CryptoTrade(Struct, tag_field="ev", tag="XT", gc=False):
@@ -69,6 +82,7 @@ class Quote(Struct, tag_field="ev", tag="Q", gc=False):
     ask: PriceOrNone = field(name="ap", default=0.0)
     bid_size: Size = field(name="bs", default=0)
     ask_size: Size = field(name="as", default=0)
+    venue = None  # the best of all of them already
     continuous = False
 
 
@@ -81,6 +95,7 @@ class CryptoQuote(Struct, tag_field="ev", tag="XQ", gc=False):
     ask: PriceOrNone = field(name="ap", default=0.0)
     bid_size: Size = field(name="bs", default=0)
     ask_size: Size = field(name="as", default=0)
+    venue: int = field(name="x", default=0)
     continuous = True
 
 
@@ -93,6 +108,7 @@ class ForexQuote(Struct, tag_field="ev", tag="C", gc=False):
     ask: PriceOrNone = field(name="a", default=0.0)
     bid_size = None
     ask_size = None
+    venue = None
     continuous = True
 
 
@@ -109,7 +125,20 @@ class _StockBar(Struct, gc=False):
     day_volume: Size | None = field(name="av", default=None)
     day_vwap: PriceOrNone | None = field(name="a", default=None)
     day_open: PriceOrNone | None = field(name="op", default=None)
+    fractional: Fraction | int | float | None = field(name="dv", default=None)
+    day_fractional: Fraction | None = field(name="dav", default=None)
     continuous = False
+
+    @property
+    def ts(self) -> int:
+        return self.start
+
+    def __post_init__(self) -> None:
+        _check_length(self.start, self.end)
+        if isinstance(self.fractional, str):
+            self.volume = _size(self.fractional)
+        if self.day_fractional is not None:
+            self.day_volume = _size(self.day_fractional)
 
 
 class SecondBar(_StockBar, tag_field="ev", tag="A", gc=False):
@@ -134,6 +163,13 @@ class _PairBar(Struct, gc=False):
     day_vwap = None
     day_open = None
     continuous = True
+
+    @property
+    def ts(self) -> int:
+        return self.start
+
+    def __post_init__(self) -> None:
+        _check_length(self.start, self.end)
 
 
 class CryptoMinuteBar(_PairBar, tag_field="ev", tag="XA", gc=False):
@@ -190,24 +226,27 @@ class Book(Struct, tag_field="ev", tag="L2", gc=False):
             raise ValueError("asks must rise from level to level")
 
 
-class ListenerStatus(Struct, tag_field="ev", tag="status", gc=False):
-    """What the listener says of itself once a second; `raw` facts are passed on as they are."""
-
-    ts: Ms = field(name="t")
-    state: str = "live"
-
-
 AnyTrade = Trade | CryptoTrade
 AnyQuote = Quote | CryptoQuote | ForexQuote
 AnyBar = SecondBar | MinuteBar | CryptoMinuteBar | CryptoSecondBar | ForexMinuteBar | ForexSecondBar
 Event = Union[  # noqa: UP007  # msgspec reads the alias at run time
     Trade, CryptoTrade, Quote, CryptoQuote, ForexQuote, SecondBar, MinuteBar, CryptoMinuteBar, CryptoSecondBar,
-    ForexMinuteBar, ForexSecondBar, IndexValue, LimitBands, Book, ListenerStatus,
+    ForexMinuteBar, ForexSecondBar, IndexValue, LimitBands, Book,
 ]  # fmt: skip
 TRADES = (Trade, CryptoTrade)
 QUOTES = (Quote, CryptoQuote, ForexQuote)
 SECOND_BARS = (SecondBar, CryptoSecondBar, ForexSecondBar)
 MINUTE_BARS = (MinuteBar, CryptoMinuteBar, ForexMinuteBar)
+
+
+def _size(decimal: str) -> int | float:
+    value = float(decimal)
+    return int(value) if value.is_integer() else value
+
+
+def _check_length(start: int, end: int) -> None:
+    if not 0 <= end - start <= BAR_MS_MAX:
+        raise ValueError(f"an aggregate from {start} to {end}")
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last for JSON nested a thousand deep

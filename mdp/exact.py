@@ -1,4 +1,4 @@
-"""Decimal numbers that JSON made floats in, whole units of 10⁻¹⁰ out: sums of fractional sizes stay exact.
+"""Converts JSON numbers to whole units of 10⁻¹⁰ and back, so that sums of fractional sizes stay exact.
 
 0.1 + 0.2 is not 0.3 in floats; 1_000_000_000 + 2_000_000_000 units is. A float that a decimal of up to ten places was read
 into is that decimal again after one rounding; the division back proves it. Anything finer, or so large that floats lie

@@ -77,13 +77,13 @@ class Flusher:
             now_ns = self._clock.mono_ns()
             for owned in many:
                 self._choose(owned, now_ns, whole)
-            await self._flush_all([owned for owned in many if owned.flush or owned.whole or owned.partition.watched])
+            await self._flush_all([owned for owned in many if owned.flush or owned.whole or owned.partition.pressing])
 
     def _choose(self, owned: Owned, now_ns: int, whole: bool) -> None:
         """Decide what the next flush of a partition holds."""
         if owned.flush is not None:
             return  # it is sent again as it is
-        hurries = not owned.partition.watched or owned.partition.hurries
+        hurries = not owned.partition.pressing or owned.partition.hurries
         owned.whole = whole or now_ns >= owned.due_ns or not hurries
         if owned.whole:
             # Each partition has its own moment in the interval: together they would keep the watched ones waiting.
@@ -106,19 +106,19 @@ class Flusher:
 
     async def _flush_one(self, owned: Owned, now_ms: int) -> None:
         partition = owned.partition
-        if owned.flush is None and not owned.whole:
-            owned.flush = partition.collect_watched(now_ms)
-            if owned.flush is None:
-                return
         if owned.flush is None:
-            owned.flush_tag, owned.flush_oldest_ns = owned.tag, partition.oldest_ns
-            owned.flush = partition.collect(now_ms)
-            partition.oldest_ns = {}
-            owned.positions = partition.positions()
-            owned.taken.clear()
+            owned.flush_oldest_ns, partition.oldest_ns = partition.oldest_ns, {}
+            if owned.whole:
+                owned.flush_tag = owned.tag
+                owned.flush = partition.collect(now_ms)
+                owned.positions = partition.positions()
+                owned.taken.clear()
+            else:
+                owned.flush = partition.collect_watched(now_ms)
         if owned.flush is None:
-            owned.safe = owned.positions
-            await self._acknowledge(owned)
+            if owned.whole:
+                owned.safe = owned.positions
+                await self._acknowledge(owned)
             return
         arguments = owned.flush.arguments(partition.fence, partition.flush_number)
         try:
@@ -130,13 +130,12 @@ class Flusher:
         await self._settle(owned, outcome)
 
     async def _settle(self, owned: Owned, outcome: Outcome) -> None:
-        if outcome is Outcome.APPLIED and not owned.whole:
-            owned.flush = None
-            return
         if outcome is Outcome.APPLIED:
-            owned.flush, owned.safe = None, owned.positions
+            owned.flush = None
             self._measure(owned)
-            await self._acknowledge(owned)
+            if owned.whole:
+                owned.safe = owned.positions
+                await self._acknowledge(owned)
             return
         owned.refused = True
         FENCED.inc()

@@ -13,10 +13,13 @@ LOST = metrics.counter("mdp", "lost_events", "Events missing by sequence numbers
 REFUSED = metrics.counter("mdp", "fenced_events", "Events of a publisher that was replaced: its source has a newer one", BY)
 BAD = metrics.counter("mdp", "bad_events", "Events that could not be used")
 REDELIVERED = metrics.counter("mdp", "redelivered_events", "Events skipped because the checkpoint holds them already")
+DISCARDED = metrics.counter("mdp", "discarded_events", "Events that were passed over", ["reason"])
+FORGOTTEN = metrics.counter("mdp", "forgotten_symbols", "Symbols deleted because they are not traded any more")
 UNKNOWN = metrics.counter("mdp", "unknown_events", "Events of unknown types")
 UNREADABLE = metrics.counter("mdp", "unreadable_cells", "Checkpoint cells that could not be read and were set aside")
 OWNED = metrics.gauge("mdp", "partitions", "Partitions owned")
 FENCED = metrics.counter("mdp", "fenced_flushes", "Flushes refused because another worker owns the partition")
+PLAIN = {"bad": BAD, "redelivered": REDELIVERED, "unknown": UNKNOWN, "unreadable": UNREADABLE, "forgotten": FORGOTTEN}
 
 
 class Meters:
@@ -45,8 +48,10 @@ def _flat(counts: Counts) -> dict[tuple[str, str], int]:
         "redelivered": counts.redelivered,
         "unknown": sum(counts.unknown.values()),
         "unreadable": counts.unreadable_cells,
+        "forgotten": counts.forgotten,
     }
     by_key = {"events": counts.events, "expired": counts.expired, "dropped": counts.dropped, "fenced": counts.fenced}
+    by_key["discarded"] = counts.discarded
     return {(name, ""): n for name, n in plain.items()} | {
         (name, key): n for name, found in by_key.items() for key, n in found.items()
     }
@@ -58,7 +63,9 @@ def _carry(name: str, key: str, more: int) -> None:
     source, _, stream = key.partition("/")
     if name in ("expired", "dropped"):
         LOST.labels(source, stream, name).inc(more)
+    elif name == "discarded":
+        DISCARDED.labels(key).inc(more)
     elif name in ("events", "fenced"):
         (EVENTS if name == "events" else REFUSED).labels(source, stream).inc(more)
     else:
-        {"bad": BAD, "redelivered": REDELIVERED, "unknown": UNKNOWN, "unreadable": UNREADABLE}[name].inc(more)
+        PLAIN[name].inc(more)

@@ -9,7 +9,7 @@ from mdp.partition import Partition
 from mdq.broker import Subscription
 from mdq.gaps import Position
 
-HEARD_NS = 3_000_000_000  # a source marks every queue once a second
+HEARD_NS = 2_500_000_000  # a source marks every queue once a second
 STUCK_NS = 3_000_000_000  # nothing of the partition has reached the cache for so long although something should
 
 

@@ -6,6 +6,7 @@ fence, and a flush with an old fence writes nothing.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -20,11 +21,15 @@ BEAT_S = 0.3
 
 @dataclass(slots=True)
 class Share:
-    """What a worker owns: partition → fence; `surplus` of them should be given to others; `workers` are alive."""
+    """What a worker owns: partition → fence, and the fence `before` it; `surplus` of them should be given to others.
+
+    `workers` are alive.
+    """
 
     owned: dict[int, int] = field(default_factory=dict)
     surplus: int = 0
     workers: int = 0
+    before: dict[int, int] = field(default_factory=dict)
 
 
 class Ownership:
@@ -32,6 +37,7 @@ class Ownership:
 
     def __init__(self, redis: Any, worker: str, partitions: int, lease_ms: int = LEASE_MS) -> None:
         self.worker = worker
+        self._token = secrets.token_hex(8)  # this process: one of the same name that died is somebody else
         self._partitions = partitions
         self._lease_ms = lease_ms
         self._beat = redis.register_script(files("mdp").joinpath("scripts/ownership.lua").read_text())
@@ -42,12 +48,13 @@ class Ownership:
 
         `remembered` are the partitions whose state we hold in memory: in an emptied cache they are ours first.
         """
-        args = [self.worker, self._lease_ms, self._partitions, int(claim), *remembered]
+        args = [self.worker, self._lease_ms, self._partitions, int(claim), self._token, *remembered]
         try:
-            members, surplus, *pairs = await self._beat(keys=["mdp:workers", "mdp:since"], args=args)
+            members, surplus, *claims = await self._beat(keys=["mdp:workers", "mdp:since"], args=args)
         except AWAY as error:
             raise unavailable(error) from None
-        return Share(dict(zip(pairs[::2], pairs[1::2], strict=True)), int(surplus), int(members))
+        owned = dict(zip(claims[::3], claims[1::3], strict=True))
+        return Share(owned, int(surplus), int(members), dict(zip(claims[::3], claims[2::3], strict=True)))
 
     async def release(self, partition: int) -> None:
         """Give a partition up: the next beat of any worker takes it.  Raises: CacheUnavailable."""

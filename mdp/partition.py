@@ -7,6 +7,7 @@ cells (`collect_watched`); the positions stay, and the checkpoint says which sym
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from mdc.writer import Flush
 from mdp import ahead
 from mdp.ahead import Ahead
 from mdp.analyzer import Analyzer
-from mdp.conditions import ALL, VOLUME, Rules
+from mdp.conditions import ALL, CANCEL, VOLUME, Rules
 from mdp.events import (
     MINUTE_BARS,
     QUOTES,
@@ -28,9 +29,10 @@ from mdp.events import (
     Event,
     IndexValue,
     LimitBands,
-    ListenerStatus,
 )  # fmt: skip
 from mdp.exact import units
+from mdp.listing import Listing
+from mdp.runs import Runs, Turn
 from mdq.batch import Batch
 from mdq.gaps import SOURCES_MAX, Arrival, GapCounter, Position, Verdict
 
@@ -38,7 +40,11 @@ SAMPLE_BYTES_MAX = 500
 UNKNOWN_TYPES_MAX = 50
 KEYS_MAX = 1_000  # source/stream pairs counted apart; what is more is counted together
 OTHERS = "(other)/(other)"
-VERSION = 2  # of the checkpoint; 1 had positions without a source
+TIME_AHEAD_MS = 60_000  # of the feed's clock, which may differ a little from the venues'
+TIME_BEHIND_MS = 8 * 86_400_000  # corrections of the last session are reported after a long weekend; nothing is older
+COUNTED = VOLUME | CANCEL
+KEPT_MAX = 200  # symbols in one flush whose documents live on
+VERSION = 2  # of the checkpoint; 1 had positions without a source and quotes without a calendar
 Handler = Callable[[Any], None]
 
 
@@ -47,7 +53,10 @@ class NewerCheckpoint(ValueError):
 
 
 class Unreadable(NamedTuple):
-    """A checkpoint cell that could not be read: of an analyzer's symbol, or (empty) one of the partition's own."""
+    """A checkpoint cell that could not be read: of an analyzer's symbol, or (empty) one of the partition's own.
+
+    Without a `fault` it was set aside, and told, by an earlier owner.
+    """
 
     analyzer: str
     symbol: str
@@ -59,7 +68,9 @@ class Unreadable(NamedTuple):
 class Counts(msgspec.Struct):
     """What happened to a partition since its cache began; they survive hand-overs with the checkpoint. All in events.
 
-    The keys of the dicts are `source/stream`; of `unknown` the types.
+    The keys of the dicts are `source/stream`; of `unknown` the types; of `discarded` the reasons, in events:
+    bad, time_ahead, time_behind, no_room, failed (dead letters), earlier_run, earlier_day (trades), and late_bar (of each width).
+    `bad` counts the dead letters, `forgotten` the symbols that were not traded any more.
     """
 
     events: dict[str, int] = {}
@@ -71,7 +82,15 @@ class Counts(msgspec.Struct):
     malformed_batches: int = 0
     unreadable_cells: int = 0
     unknown: dict[str, int] = {}
-    late: int = 0
+    discarded: dict[str, int] = {}
+    forgotten: int = 0
+
+
+def _misdated(ts: int, feed_ms: int) -> BadEvent:
+    off_s = (ts - feed_ms) / 1000
+    if off_s > 0:
+        return BadEvent(f"its time {ts} is {off_s:.0f} s ahead of the feed's clock", "time_ahead")
+    return BadEvent(f"its time {ts} is {-off_s / 86_400:.0f} days behind the feed's clock", "time_behind")
 
 
 def _overrides(analyzer: Analyzer, name: str) -> bool:
@@ -81,7 +100,9 @@ def _overrides(analyzer: Analyzer, name: str) -> bool:
 class Partition:
     """One partition's state. `epoch` is the cache's; `fence` proves to the cache that we own it."""
 
-    def __init__(self, number: int, fence: int, epoch: str, analyzers: Sequence[Analyzer]) -> None:
+    def __init__(
+        self, number: int, fence: int, epoch: str, analyzers: Sequence[Analyzer], time_ahead_ms: int = TIME_AHEAD_MS
+    ) -> None:
         self.number = number
         self.fence = fence
         self.epoch = epoch
@@ -89,29 +110,35 @@ class Partition:
         self.flush_number = 0
         self.oldest_ns: dict[str, int] = {}  # by source, when the oldest event of the flush in the making was received
         self.listeners: dict[str, dict[str, Any]] = {}  # the newest status event of each source
+        self.listing = Listing()
         self._analyzers = analyzers
         self.watched: frozenset[str] = frozenset()  # symbols that somebody looks at
         self._hurried: set[str] = set()  # symbols that were flushed alone since the last whole flush
         self._ahead: Ahead | None = None  # what our predecessor's checkpoint holds beyond its positions
         self._settled = True  # nothing happened since the last whole flush that only a whole one can tell
+        self._time_ahead_ms = time_ahead_ms
         self._gaps = GapCounter()
+        self._runs = Runs()
         self._decoder = Decoder()
         self._rules = Rules()
-        self.sources: dict[str, str] = {}  # symbol → the source that spoke of it last
-        self._moved: set[str] = set()  # symbols whose source is not in the checkpoint yet
         self._set_aside: list[str] = []  # checkpoint cells that could not be read
         self._letters: list[bytes] = []
-        self._late = 0  # of the analyzers, as far as it is in the counts
+        self._passed_over = {"late_bar": 0, "earlier_day": 0}  # by the analyzers, as far as it is in the counts
+        self._restarted: list[str] = []  # symbols whose past is to be taken out of the cache
+        self._heard: deque[str] = deque()  # symbols whose documents are to live on
         self._now_ms = 0
+        self._floor = 0  # no channel of a forgotten symbol counted higher
         self._dirty = False
         self._start_over = False
         self._handlers = self._routes()
+        self._deaf: dict[type, list[Handler] | None] = {kind: [] for kind in self._handlers}
         self._trade_handlers = [a.on_trade for a in analyzers if _overrides(a, "on_trade")]
+        self._source_handlers = [a.on_source for a in analyzers if _overrides(a, "on_source")]
 
     def on_batch(self, batch: Batch, redelivered: bool, now_ns: int) -> None:
         """Take one delivery: skip what is already in, count what is missing, feed the rest to the analyzers."""
         if not self._now_ms:
-            self._tell_time(now_ns // 1_000_000)  # before the first flush, too: impossible times are judged by it
+            self._tell_time(now_ns // 1_000_000)  # a dead letter says when
         seen = self._gaps.observe(batch, now_ns, redelivered)
         fresh = self._count(batch, seen, redelivered)
         if fresh <= 0:
@@ -156,9 +183,10 @@ class Partition:
         unchanged, before the next call, or throw this partition away."""
         flush = self._begin(now_ms)
         flush.start_over = self._start_over
+        self._forget_past(flush)
         for analyzer in self._analyzers:
             analyzer.collect(flush)
-        self._count_late()
+        self._count_passed_over()
         self._catch_up(flush, now_ms)
         for letter in self._letters:
             flush.add_dead_letter(letter)
@@ -166,7 +194,6 @@ class Partition:
         if self._dirty:
             self._dirty = False
             self._checkpoint(flush)
-        self._moved = set()
         self._settled = True
         if flush.empty:
             return None
@@ -178,17 +205,23 @@ class Partition:
     def hurries(self) -> bool:
         """Whether the watched symbols may be flushed alone: not after anything that concerns more than one symbol."""
         settled = self._settled and self._ahead is None and not self._start_over
-        return settled and self._late == self._late_now() and not any(analyzer.moved for analyzer in self._analyzers)
+        passed = self._passed_over == self._passed_now()
+        return settled and passed and not any(analyzer.moved for analyzer in self._analyzers)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether there are symbols that should not wait for a whole flush."""
+        return bool(self.watched) or any(analyzer.urgent for analyzer in self._analyzers)
 
     def collect_watched(self, now_ms: int) -> Flush | None:
-        """Return what changed of the watched symbols, None when nothing did; as `collect`, but only when `hurries`.
+        """Return what changed of the pressing symbols, None when nothing did; as `collect`, but only when `hurries`.
 
         The batches behind it may not be acknowledged yet: for the other symbols they are not in the cache.
         """
         assert self.hurries, "a whole flush is due"
         flush = self._begin(now_ms)
         # Who was flushed alone stays in until the next whole flush: all who are ahead stand at the same positions.
-        hurried = flush.only = self._hurried | self.watched
+        hurried = flush.only = self._hurried.union(self.watched, *(analyzer.urgent for analyzer in self._analyzers))
         for analyzer in self._analyzers:
             analyzer.collect(flush)
         if flush.empty:
@@ -200,7 +233,11 @@ class Partition:
 
     def _begin(self, now_ms: int) -> Flush:
         flush = Flush(self.number, self.epoch)
-        flush.sources, flush.moved = self.sources, self._moved
+        flush.sources = self.listing.sources
+        if moved := self.listing.take_moved():
+            for analyzer in self._analyzers:
+                if analyzer.outlet is not None:
+                    analyzer.outlet.note_moved(moved)
         self._tell_time(now_ms)
         return flush
 
@@ -234,19 +271,25 @@ class Partition:
         for field, value in cells.items():
             key = field.decode(errors="replace")
             analyzer = next((names[name] for name in ordered if key.startswith(f"{name}:")), None)
-            if not value:
-                continue  # set aside by an earlier owner
             if analyzer is not None:
                 rest = key[len(analyzer.name) + 1 :]
                 by_symbol.setdefault((analyzer, rest.partition("|")[0]), []).append((rest, value))
+            elif not value:
+                continue
             elif fault := _fault_of(self._restore_own, key, value):
                 bad.append(Unreadable("", "", key, value, fault))
+                if key == "floor":
+                    self._set_floor(now_ms)  # no channel can have counted as high
+        self.listing.sort()
         for (analyzer, symbol), own in by_symbol.items():
-            if fault := _fault_of(analyzer.restore, own):
+            if not any(value for _, value in own):  # set aside by an earlier owner, and nothing came since
+                bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"", ""))
+            elif fault := _fault_of(analyzer.restore, [(name, value) for name, value in own if value]):
                 bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"\n".join(value for _, value in own), fault))
                 self._set_aside += [f"{analyzer.name}:{name}" for name, _ in own]
         for one in bad:
-            self._set_down(one)
+            if one.fault:
+                self._set_down(one)
         return bad
 
     def _restore_own(self, key: str, value: bytes) -> None:
@@ -260,8 +303,12 @@ class Partition:
             source, slash, stream = key.removeprefix("position:").partition("/")
             if slash:  # version 1 knew no sources: where it stood nobody can tell
                 self._gaps.restore(source, stream, msgspec.json.decode(value, type=Position))
-        elif key.startswith("source:"):
-            self.sources[key.removeprefix("source:")] = value.decode()
+        elif key.startswith("heard:"):
+            self.listing.restore(key.removeprefix("heard:"), value)
+        elif key == "runs":
+            self._runs.restore(value)
+        elif key == "floor":
+            self._set_floor(int(value))
 
     def _set_down(self, bad: Unreadable) -> None:
         """Keep an unreadable cell where the operators look, and do not read it again."""
@@ -273,14 +320,14 @@ class Partition:
     def resume(self, analyzer: str, symbol: str, seq: int) -> None:
         """Begin a symbol anew, its channel going on after `seq`."""
         for known in self._analyzers:
-            if known.name == analyzer:
+            if known.name == analyzer and not symbol.startswith("@"):  # that is a calendar: it has no channel
                 known.resume(symbol, seq)
 
     def rewrite(self, fence: int, epoch: str) -> None:
         """The cache is new: write everything we know under its epoch."""
         self.fence, self.epoch = fence, epoch
         self._dirty = self._start_over = True
-        self._moved.update(self.sources)
+        self.listing.rewrite()
         for analyzer in self._analyzers:
             analyzer.rewrite()
 
@@ -289,57 +336,121 @@ class Partition:
         for analyzer in self._analyzers:
             analyzer.on_time(now_ms)
 
-    def _count_late(self) -> None:
-        late = self._late_now()
-        if late != self._late:
-            self.counts.late += late - self._late
-            self._late = late
-            self._dirty = True
+    def _forget_past(self, flush: Flush) -> None:
+        """Take out of the cache what is not traded any more and what a restarted tape has left; let the rest live on."""
+        floor = self._floor
+        for symbol in self.listing.leave():
+            floor = max(floor, self._forget(symbol, flush))
+        if floor > self._floor:
+            self._set_floor(floor)
+        outlets = [analyzer.outlet for analyzer in self._analyzers if analyzer.outlet is not None]
+        for symbol in self._restarted:
+            for outlet in outlets:
+                outlet.clear(symbol, flush)
+        self._restarted.clear()
+        for symbol, cell in self.listing.cells():
+            flush.checkpoint += (f"heard:{symbol}", cell)
+            self._heard.append(symbol)
+        for _ in range(min(len(self._heard), KEPT_MAX)):
+            symbol = self._heard.popleft()
+            for outlet in outlets:
+                flush.keep(outlet.stored(symbol))
 
-    def _late_now(self) -> int:
-        return sum(analyzer.late for analyzer in self._analyzers)
+    def _forget(self, symbol: str, flush: Flush) -> int:
+        """Let go of a symbol everywhere; return how far its channels counted."""
+        self.counts.forgotten += 1
+        self._dirty = True
+        floor = 0
+        flush.remove_cells([f"heard:{symbol}"])
+        for analyzer in self._analyzers:
+            analyzer.forget(symbol)
+            flush.remove_cells([f"{analyzer.name}:{symbol}{cell}" for cell in analyzer.cells])
+            if analyzer.outlet is not None:
+                floor = max(floor, analyzer.outlet.forget(symbol, flush))
+        return floor
+
+    def _set_floor(self, floor: int) -> None:
+        self._floor = floor
+        for analyzer in self._analyzers:
+            if analyzer.outlet is not None:
+                analyzer.outlet.floor = floor
+
+    def _restart(self, source: str) -> None:
+        """The tape of a source begins anew: so do its symbols, and its time."""
+        self._settled = False
+        symbols = self.listing.of_source(source)
+        self.listing.restart(source)
+        for analyzer in self._analyzers:
+            analyzer.restart_source(source)
+            for symbol in symbols:
+                analyzer.restart(symbol)
+        self._restarted += symbols
+
+    def _count_passed_over(self) -> None:
+        for why, found in self._passed_now().items():
+            self._discard(why, found - self._passed_over[why])
+            self._passed_over[why] = found
+
+    def _passed_now(self) -> dict[str, int]:
+        """Return how many events the analyzers have passed over since they were made, by reason."""
+        late_bars = sum(analyzer.late_bars for analyzer in self._analyzers)
+        return {"late_bar": late_bars, "earlier_day": sum(analyzer.earlier_day for analyzer in self._analyzers)}
+
+    def _discard(self, why: str, events: int) -> None:
+        if events:
+            self.counts.discarded[why] = self.counts.discarded.get(why, 0) + events
+            self._dirty, self._settled = True, False
 
     def _take_events(self, batch: Batch, skip: int, redelivered: bool) -> None:
+        turn = self._runs.turn(batch.source, batch.epoch, batch.run)
+        if turn is Turn.PAST:
+            self._discard("earlier_run", batch.count - skip)
+            return
+        if turn is Turn.NEW:
+            self._restart(batch.source)
+        for on_source in self._source_handlers:
+            on_source(batch.source)
         events, bad = self._decoder.decode(batch.body, skip)
         for body, reason in bad:
             self._bad(body, reason, batch.stream)
-        self._learn_sources(events, batch.source)
         if self._ahead is not None:
-            events = self._ahead.fresh(events, batch, skip, redelivered)
-        self._dispatch(events, batch.stream)
+            had, events = self._ahead.split(events, batch, skip, redelivered)
+            self._dispatch(had, batch, self._deaf)  # the symbols are listed, and nothing else
+        self._dispatch(events, batch, self._handlers)
 
-    def _learn_sources(self, events: list[Event], source: str) -> None:
-        known = self.sources
-        for event in events:
-            if event.__class__ is not ListenerStatus and known.get(event.symbol) != source:  # type: ignore[union-attr]
-                known[event.symbol] = source  # type: ignore[union-attr]
-                self._moved.add(event.symbol)  # type: ignore[union-attr]
-
-    def _dispatch(self, events: list[Event], stream: str) -> None:
-        handlers, on_trade, rules = self._handlers, self._trade_handlers, self._rules
+    def _dispatch(self, events: list[Event], batch: Batch, handlers: dict[type, list[Handler] | None]) -> None:
+        on_trade, rules = self._trade_handlers, self._rules
+        feed_ms = batch.feed_ns // 1_000_000
+        earliest, latest = feed_ms - TIME_BEHIND_MS, feed_ms + self._time_ahead_ms
+        mark, heard = self.listing.mark(batch.source, feed_ms), self.listing.marks.get
         position = 0
         while position < len(events):
             try:
                 for event in events[position:] if position else events:
                     position += 1
+                    if not earliest <= event.ts <= latest:
+                        raise _misdated(event.ts, feed_ms)
+                    if heard(event.symbol) is not mark:
+                        self.listing.note(event.symbol, mark)
                     many = handlers[event.__class__]
                     if many is None:
-                        rule = rules.of(event.conditions) if event.conditions and not event.continuous else ALL  # type: ignore[union-attr]
-                        volume = units(event.size) if rule & VOLUME else 0  # type: ignore[union-attr]
+                        codes = event.conditions  # type: ignore[union-attr]
+                        rule = rules.of(codes, event.symbol) if codes and not event.continuous else ALL  # type: ignore[union-attr]
+                        volume = units(event.size) if rule & COUNTED else 0  # type: ignore[union-attr]
                         notional = volume * units(event.price) if volume else 0  # type: ignore[union-attr]
                         for trade_handler in on_trade:
                             trade_handler(event, rule, volume, notional)  # type: ignore[arg-type]
                     else:
                         for handler in many:
                             handler(event)
-            except Exception as error:  # one event never loses its batch, whatever it or an analyzer's defect does
-                reason = str(error) if isinstance(error, BadEvent) else f"analyzer failed: {error!r}"
-                self._bad(msgspec.json.encode(events[position - 1]), reason, stream)
+            except BadEvent as error:  # one event never loses its batch, whatever it or an analyzer's defect does
+                self._bad(msgspec.json.encode(events[position - 1]), str(error), batch.stream, error.why)
+            except Exception as error:
+                self._bad(msgspec.json.encode(events[position - 1]), f"analyzer failed: {error!r}", batch.stream, "failed")
 
     def _routes(self) -> dict[type, list[Handler] | None]:
         """Return event type → handlers; None marks a trade, which is prepared once for all analyzers."""
         routes: dict[type, list[Handler] | None] = dict.fromkeys(TRADES)
-        routes[ListenerStatus] = []  # belongs into the status stream
         for types, name in (
             (QUOTES, "on_quote"), (SECOND_BARS, "on_second_bar"), (MINUTE_BARS, "on_minute_bar"), ((LimitBands,), "on_bands"),
             ((IndexValue,), "on_value"), ((Book,), "on_book"),
@@ -367,9 +478,9 @@ class Partition:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 self._bad(piece, str(error), "status")
 
-    def _bad(self, body: bytes, reason: str, stream: str) -> None:
+    def _bad(self, body: bytes, reason: str, stream: str, why: str = "bad") -> None:
         self.counts.bad += 1
-        self._dirty, self._settled = True, False
+        self._discard(why, 1)
         self._keep(body, reason, stream)
 
     def _keep(self, body: bytes, reason: str, stream: str) -> None:
@@ -380,14 +491,13 @@ class Partition:
 
     def _checkpoint(self, flush: Flush) -> None:
         flush.checkpoint += ("version", b"%d" % VERSION)
-        for symbol in self._moved:
-            flush.checkpoint += (f"source:{symbol}", self.sources[symbol])
         for name in self._set_aside:
             flush.checkpoint[:0] = (name, b"")  # first: a cell written anew comes later and wins
         self._set_aside.clear()
         counts = msgspec.json.encode(self.counts)
         flush.checkpoint += ("counts", counts)
         flush.add_share("counts", counts)
+        flush.checkpoint += ("runs", self._runs.cell(), "floor", b"%d" % self._floor)
         for source, stream, position in self._gaps.positions():
             flush.checkpoint += (f"position:{source}/{stream}", msgspec.json.encode(position))
 

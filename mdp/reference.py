@@ -1,4 +1,4 @@
-"""A CSV of what a feed does not say in, previous closes and average volumes by symbol out."""
+"""Reads the previous closes and average volumes that a feed does not carry from a CSV file."""
 
 from __future__ import annotations
 

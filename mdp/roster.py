@@ -1,4 +1,4 @@
-"""Analyzer names in, the analyzers of one partition out. To add one: write it under analyzers/ and give it a name here."""
+"""Builds the analyzers of one partition from their names. To add one, write it under analyzers/ and name it here."""
 
 from __future__ import annotations
 

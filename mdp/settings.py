@@ -23,6 +23,9 @@ class MdpSettings(ComponentSettings):
     flush_ms_max: int = Field(400, ge=5, le=10_000, validation_alias="MDP_FLUSH_MS_MAX", description="the same under full load")
     prefetch: int = Field(64, ge=1, le=10_000, validation_alias="MDP_PREFETCH", description="unacknowledged batches a queue")
     board_rows: int = Field(500, ge=1, le=500, validation_alias="MDP_BOARD_ROWS", description="rows of a board")
+    time_ahead_s: int = Field(
+        60, ge=1, le=86_400, validation_alias="MDP_TIME_AHEAD_S", description="believed ahead of the feed's clock"
+    )
     reference: Path | None = Field(None, validation_alias="MDP_REFERENCE", description="CSV symbol,prev_close,avg_volume")
     worker: str = Field("", max_length=64, validation_alias="MDP_WORKER", description="name of the worker; empty = made up")
 

@@ -13,7 +13,8 @@ import msgspec
 
 from mdp.partition import Counts
 
-SILENT_MS = 3_000  # of a worker, and of a source
+SILENT_MS = 3_000  # of a worker
+UNHEARD_MS = 2_500  # of a source, whose marks and status come once a second; that nobody hears it is as old already
 FORGOTTEN_MS = 60_000  # a worker
 SOURCE_FORGOTTEN_MS = 24 * 3_600_000
 LAST_WORDS = ("ended", "stopped")  # after them silence is no fault
@@ -23,7 +24,8 @@ class WorkerStats(msgspec.Struct):
     """One worker's last second.
 
     `flowing`: the partitions it reads and whose flushes the cache takes; `heard`: source → the partitions in which it was
-    heard lately; `lag_ms`: source → receive to cache, worst of the second; `flush_ms`: the last round.
+    heard lately; `lag_ms`: source → receive to cache of what is watched (of all, where
+    nobody watches), worst of the second; `flush_ms`: the last round.
     """
 
     worker: str
@@ -108,7 +110,7 @@ class PipelineStatus:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return  # of another version
         for name, view in before.sources.items():
-            heard_ms = mono_ms if view.state != "silent" else mono_ms - SILENT_MS - 1
+            heard_ms = mono_ms if view.state != "silent" else mono_ms - UNHEARD_MS - 1
             self._sources.setdefault(name, _Source(view.listener, heard_ms, heard_ms, view.events))
 
     def gone(self, mono_ms: int) -> list[bytes]:
@@ -169,14 +171,14 @@ class PipelineStatus:
             "expired_events": _of(total.expired, name),
             "dropped_events": _of(total.dropped, name),
             "fenced_events": _of(total.fenced, name),
-            "stale_partitions": sorted({*stale, *(set(range(partitions)) - heard)}) if heard else stale,
+            "stale_partitions": sorted({*stale, *(set(range(partitions)) - heard)}),
             "listener": source.facts,
         }
 
     def _state(self, source: _Source, heard: set[int], mono_ms: int) -> tuple[str, str]:
         said = (source.facts or {}).get("state", "silent")
         reason = str((source.facts or {}).get("reason", ""))
-        quiet = not heard and mono_ms - max(source.facts_ms, source.heard_ms) > SILENT_MS
+        quiet = not heard and mono_ms - source.facts_ms > UNHEARD_MS
         if quiet and said not in LAST_WORDS:
             return "silent", f"nothing was heard of it for {(mono_ms - source.heard_ms) / 1000:.0f} s"
         return str(said), reason
@@ -213,7 +215,9 @@ def _processors(total: Counts, alive: list[WorkerStats], stale: list[int], parti
         "unknown_events": sum(total.unknown.values()),
         "malformed_batches": total.malformed_batches,
         "unreadable_cells": total.unreadable_cells,
-        "late_bar_trades": total.late,
+        "late_bar_trades": total.discarded.get("late_bar", 0),
+        "discarded": total.discarded,
+        "forgotten_symbols": total.forgotten,
         "unknown_types": total.unknown,
         "by_stream": dict(sorted(streams.items())),
     }

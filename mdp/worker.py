@@ -144,7 +144,7 @@ class Worker:
             await self._drop(number, "another worker took it over")
         before_ns = self._clock.mono_ns() + BUSY_NS_MAX
         for number, fence in share.owned.items():
-            await self._keep(number, fence)
+            await self._keep(number, fence, share.before[number])
             if self._clock.mono_ns() > before_ns:
                 break  # the leases are due; what is left follows after the next beat
         if share.surplus:
@@ -176,15 +176,22 @@ class Worker:
 
     async def _let_go_deaf(self) -> None:
         """Give all partitions up: we are cut off from the broker, somebody else may not be."""
+        if not self.owned:
+            await self._tell()
+            return
+        await asyncio.gather(*(self._unsubscribe(owned) for owned in self.owned.values()))
+        await self._tell(at_once=True)
+        if (zero := self.owned.get(0)) is not None:  # our last word: until somebody else owns partition 0 there is no other
+            now_ns, mono_ns = self._clock.wall_ns(), self._clock.mono_ns()
+            await self._leader.publish(zero.partition, now_ns // 1_000_000, mono_ns // 1_000_000, True)
         for number in list(self.owned):
             await self._drop(number, "RabbitMQ cannot be reached from here")
             await self._ownership.release(number)
-        await self._tell()
 
-    async def _keep(self, number: int, fence: int) -> None:
-        """Make what we hold of a partition agree with the cache, which says that it is ours."""
+    async def _keep(self, number: int, fence: int, before: int) -> None:
+        """Make what we hold of a partition agree with the cache, which says that it is ours, and who had it before."""
         owned = self.owned.get(number)
-        if owned is not None and owned.partition.epoch == self._epoch and fence > owned.partition.fence + 1:
+        if owned is not None and owned.partition.epoch == self._epoch and owned.partition.fence not in (fence, before):
             await self._drop(number, "it was another worker's in between")  # who has written to the cache what we do not know
             owned = None
         if owned is None:
@@ -202,7 +209,7 @@ class Worker:
 
     async def _load(self, number: int, fence: int) -> Partition:
         analyzers = roster.build(self._settings.analyzer_names, self._reference, self._settings.board_rows)
-        partition = Partition(number, fence, self._epoch, analyzers)
+        partition = Partition(number, fence, self._epoch, analyzers, self._settings.time_ahead_s * 1000)
         try:
             cells = await self._redis.hgetall(keys.checkpoint(number))
             if not cells:
@@ -222,7 +229,8 @@ class Worker:
     async def _resume(self, partition: Partition, bad: list[Unreadable]) -> None:
         """Let symbols whose checkpoint cannot be read begin anew, each channel behind its last document."""
         for cell in bad:
-            log.error("checkpoint_cell_unreadable", partition=partition.number, cell=cell.field, error=cell.fault)
+            if cell.fault:
+                log.error("checkpoint_cell_unreadable", partition=partition.number, cell=cell.field, error=cell.fault)
             if cell.analyzer:
                 seq = await self._last_seq(f"{cell.analyzer}:{cell.symbol}")
                 partition.resume(cell.analyzer, cell.symbol, seq)
@@ -293,16 +301,17 @@ class Worker:
 
     # ---- 2. what it says of itself
 
-    async def _tell(self) -> None:
+    async def _tell(self, at_once: bool = False) -> None:
         stats, now_ns = self._stats, self._clock.mono_ns()
         OWNED.set(len(self.owned))
-        if now_ns - self._told_ns < TOLD_NS:
+        flowing = {number: owned for number, owned in self.owned.items() if owned.flows(now_ns)}
+        sources = sorted({source for owned in flowing.values() for source in owned.heard_ns})
+        heard = {source: sorted(n for n, owned in flowing.items() if owned.hears(source, now_ns)) for source in sources}
+        news = (stats.flowing, stats.heard) != (sorted(flowing), heard)
+        if now_ns - self._told_ns < TOLD_NS and not news and not at_once:
             return
         self._told_ns, stats.ts = now_ns, self._clock.wall_ns() // 1_000_000
-        flowing = {number: owned for number, owned in self.owned.items() if owned.flows(now_ns)}
-        stats.flowing = sorted(flowing)
-        sources = sorted({source for owned in flowing.values() for source in owned.heard_ns})
-        stats.heard = {source: sorted(n for n, owned in flowing.items() if owned.hears(source, now_ns)) for source in sources}
+        stats.flowing, stats.heard = sorted(flowing), heard
         try:
             await self._redis.hset(STATS, self.name, msgspec.json.encode(stats))
             await self._redis.pexpire(STATS, 60_000)
@@ -364,7 +373,7 @@ async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None =
     log.info("starting", settings=shown(settings))
     redis = open_cache(settings.mdc_url, "mdp")
     own_broker = broker is None
-    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp")
+    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp", HEARTBEAT_S)
     worker: Worker | None = None
     admin = AdminServer(
         "mdp",

@@ -9,6 +9,7 @@ from typing import Any
 EVENTS_MAX = 500
 EVENTS_GROWN_MAX = 2_000  # while the broker is slow or away batches grow up to this instead of becoming more
 LINGER_NS = 5_000_000
+LINGER_GROWN_NS = 20_000_000  # at rates at which that brings more events into fewer messages, see linger.py
 SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # one vendor connection: stocks, crypto, options-2, exchange
 
 

@@ -11,7 +11,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mdq.batch import EVENTS_GROWN_MAX, EVENTS_MAX, LINGER_NS, Batch
+from mdq.batch import EVENTS_GROWN_MAX, EVENTS_MAX, LINGER_GROWN_NS, LINGER_NS, Batch
+from mdq.linger import Linger
 from mdq.topology import Queue, queue
 
 COALESCE_NS = 1_000_000  # batches due within the next ms leave with those due now: fewer timers, same linger
@@ -24,6 +25,7 @@ class Limits:
     events: int = EVENTS_MAX
     events_grown: int = EVENTS_GROWN_MAX
     linger_ns: int = LINGER_NS
+    linger_grown_ns: int = LINGER_GROWN_NS
     window_batches: int = 64
     window_bytes: int = 64 * 1024 * 1024
     ttl_ns: int | None = None
@@ -77,6 +79,7 @@ class Batcher:
         self.epoch = epoch
         self.run = 0
         self.limits = limits or Limits()
+        self.linger = Linger(self.limits.linger_ns, self.limits.linger_grown_ns)
         self.lossless = lossless
         self.published: Counter[str] = Counter()  # confirmed events by stream
         self.dropped: Counter[str] = Counter()  # events by stream, given up by age or bytes
@@ -164,7 +167,7 @@ class Batcher:
         if not self.room:
             return None
         for lane in self._open.values():
-            return lane.opened_ns + self.limits.linger_ns
+            return lane.opened_ns + self.linger.ns
         return None
 
     @property
@@ -186,7 +189,7 @@ class Batcher:
             if not self.room:
                 self._congested = True
                 return
-            self._close(key, most, wall_ns)
+            self.linger.closed(self._close(key, most, wall_ns), now_ns)
         self._congested = not online
 
     def _due(self, now_ns: int, online: bool, flush: bool) -> tuple[str, int] | None:
@@ -194,12 +197,13 @@ class Batcher:
             grown = self.limits.events_grown
             return next((key for key, lane in self._large.items() if len(lane.events) >= grown), None)
         for key, lane in self._open.items():  # the longest open first: a busy lane must not starve a quiet one
-            if flush or lane.opened_ns + self.limits.linger_ns <= now_ns + COALESCE_NS:
+            if flush or lane.opened_ns + self.linger.ns <= now_ns + COALESCE_NS:
                 return key
             break
         return next(iter(self._large), None)
 
-    def _close(self, key: tuple[str, int], most: int, wall_ns: int) -> None:
+    def _close(self, key: tuple[str, int], most: int, wall_ns: int) -> int:
+        """Make a batch of a lane's first events; return how many."""
         lane = self._lanes[key]
         events = lane.events if len(lane.events) <= most else lane.events[:most]
         body = b"[" + b",".join(events) + b"]"
@@ -211,6 +215,7 @@ class Batcher:
         self._order += 1
         self._bytes += len(body)
         self._remove_first(key, len(events))
+        return len(events)
 
     def _remove_first(self, key: tuple[str, int], count: int) -> None:
         lane = self._lanes[key]

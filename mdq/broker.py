@@ -1,4 +1,4 @@
-"""The queue contract: batches in at one side, the same batches in order out at the other; RabbitMQ and memory obey it alike.
+"""Defines the queue contract: each queue delivers batches in the order of publication, in RabbitMQ and in memory alike.
 
 Order is kept per queue. A batch older than its queue's TTL, or pushed out by a full queue (oldest first), disappears; the
 consumer sees that as a gap in `seq`. One consumer of a queue is active at a time; when it goes, its unacknowledged batches

@@ -1,4 +1,4 @@
-"""Batches in, the same batches out within one process: the embedded twin of RabbitMQ, under the same contract and test suite.
+"""Carries batches within one process: the embedded twin of RabbitMQ, under the same contract and test suite.
 
 A `Hub` is what the server is to RabbitMQ: it holds the queues; a `MemoryBroker` is one connection to it. All connections
 of a hub live on one event loop. Nothing is copied: the consumer gets the publisher's own `Batch`.

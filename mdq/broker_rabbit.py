@@ -1,7 +1,7 @@
-"""Batches in, the same batches out through RabbitMQ (3.10 to 4.x): confirms, single active consumers, its own reconnect.
+"""Carries batches through RabbitMQ (3.10 to 4.x): confirms, single active consumers, its own reconnect.
 
-Built on aiormq, the protocol layer of aio-pika: aio-pika's robust objects hide the loss of a connection, and here it must
-be seen at once: pending confirmations fail, subscriptions end, the publisher republishes and the consumer restores.
+The loss of a connection is seen at once: pending confirmations fail, subscriptions end, the publisher republishes and the
+consumer restores. That is why the connection is aio-pika's plain one; its robust objects would hide the loss.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import aiormq
 import structlog
-from aiormq.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, PublishError
 from pamqp.commands import Basic
 from yarl import URL
@@ -29,19 +28,21 @@ from mdq.rabbit_calls import (
     broker_errors,
     close_channel,
     close_connection,
+    connect,
     in_time,
+    message_channel,
     place,
     reason_of,
-    refusal_of_connect,
     refusal_of_declare,
+    topology_channel,
 )
 from mdq.rabbit_subscription import RabbitSubscription
 from mdq.topology import EXCHANGE, Queue
 from service.errors import OperatorError
 from service.run import backoff_s
+from service.tasks import Tasks
 
-HEARTBEAT_S = 5  # both sides; a peer that is silent for three of them is gone
-CONNECT_S = 10.0
+HEARTBEAT_S = 5  # both sides; the node gives up a client that is silent for two of them, the client a node after three
 CONFIRM_S = 10.0  # a node that confirms nothing for so long is treated as gone
 SLOW_S = 2.0  # not ready: confirmations are that late (memory or disk alarm, hung node)
 RECONNECT_S_MAX = 1.0  # well below the TTL: what is kept meanwhile must still be worth something
@@ -54,12 +55,18 @@ class _Link:
     """One AMQP connection from its opening to its loss."""
 
     connection: AbstractConnection
-    publishing: aiormq.Channel
+    publishing: aiormq.Channel  # as long as the connection lives
     pending: dict[asyncio.Future[None], float] = field(default_factory=dict)  # unconfirmed → since (monotonic s), in order
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     subscriptions: set[RabbitSubscription] = field(default_factory=set)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     reason: str = ""
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run `work` in the background; the loop alone would not keep it."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     def confirm_age_s(self) -> float:
         """Return how long the oldest unconfirmed batch has waited."""
@@ -71,9 +78,9 @@ class _Link:
 class RabbitBroker:
     """One connection to RabbitMQ that comes back by itself and declares its topology again."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, heartbeat_s: int = HEARTBEAT_S) -> None:
         self.name = name
-        self._url = _with_defaults(url, name)
+        self._url = _with_defaults(url, name, heartbeat_s)
         self._link: _Link | None = None
         self._queues: dict[str, Queue] = {}
         self._keeper: asyncio.Task[None] | None = None
@@ -98,7 +105,7 @@ class RabbitBroker:
         if self._link is None:
             await self._open()
         if self._keeper is None:
-            self._keeper = asyncio.create_task(self._keep_connected())
+            self._keeper = Tasks("rabbitmq").start("keeper", self._keep_connected())
 
     async def declare(self, queues: Sequence[Queue]) -> None:
         await self._declare_on(self._require(), queues)
@@ -112,9 +119,7 @@ class RabbitBroker:
             return future
         link.pending[future] = time.monotonic()
         future.add_done_callback(link.pending.pop)
-        task = asyncio.create_task(self._publish(link, batch, future))  # tasks start, and lock the channel, in this order
-        link.tasks.add(task)
-        task.add_done_callback(link.tasks.discard)
+        link.spawn(self._publish(link, batch, future))  # tasks start, and lock the channel, in this order
         return future
 
     async def subscribe(
@@ -123,16 +128,15 @@ class RabbitBroker:
         if new := [queue for queue in queues if self._queues.get(queue.name) != queue]:
             await self.declare(new)
         link = self._require()
-        with broker_errors():
-            channel = await in_time(link.connection.channel(publisher_confirms=False))
-            subscription = RabbitSubscription(channel, on_delivery, on_malformed)
-            try:
-                await in_time(channel.basic_qos(prefetch_count=prefetch))  # per consumer: 4.x has no other kind
-                for queue in queues:
-                    await subscription.consume(queue)
-            except BaseException:
-                await subscription.close()  # else the queues it did get would have a consumer that nobody reads
-                raise
+        subscription = RabbitSubscription(on_delivery, on_malformed)
+        opening = asyncio.create_task(subscription.open(link.connection, queues, prefetch))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A call that is cut in the middle leaves a channel that the node sends to and nobody reads: it ends on its own.
+            subscription.end()
+            link.spawn(_give_back(opening, subscription))
+            raise
         link.subscriptions = {known for known in link.subscriptions if known.live} | {subscription}
         if self._link is not link:
             subscription.end()
@@ -145,9 +149,10 @@ class RabbitBroker:
         with broker_errors():
             for queue in queues:
                 if channel is None or channel.is_closed:
-                    channel = await in_time(link.connection.channel(publisher_confirms=False))
+                    channel = await topology_channel(link.connection)
                 try:
-                    found[queue.name] = (await in_time(channel.queue_declare(queue.name, passive=True))).message_count or 0
+                    known = await in_time(channel.declare_queue(queue.name, passive=True))
+                    found[queue.name] = known.declaration_result.message_count or 0
                 except ChannelNotFoundEntity:  # AMQP closes the channel for that
                     found[queue.name] = 0
             if channel is not None:
@@ -169,22 +174,17 @@ class RabbitBroker:
     # --- one connection
 
     async def _open(self) -> None:
-        connection = aiormq.Connection(self._url)
+        connection = await connect(self._url)
         try:
-            async with asyncio.timeout(CONNECT_S):
-                await connection.connect()
-                link = _Link(connection, cast(aiormq.Channel, await connection.channel(publisher_confirms=True)))
-            await self._declare_on(link, list(self._queues.values()))
-        except BaseException as error:
-            await close_connection(connection)
-            if refusal := refusal_of_connect(error, self._url):
-                raise refusal from None
             with broker_errors():
-                raise
-        connection.closing.add_done_callback(lambda future: self._drop(link, _reason(future)))
+                link = _Link(connection, await message_channel(connection, confirms=True))
+            await self._declare_on(link, list(self._queues.values()))
+        except BaseException:
+            await close_connection(connection)
+            raise
         link.publishing.closing.add_done_callback(lambda future: self._drop(link, _reason(future)))
         self._link = link
-        if connection.is_closed or link.publishing.is_closed:
+        if link.publishing.is_closed:
             self._drop(link, "closed while opening")
             raise ConnectionError("the connection was closed while opening")
 
@@ -214,7 +214,8 @@ class RabbitBroker:
     async def _watch(self, link: _Link) -> None:
         while not link.lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(link.lost.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await link.lost.wait()
             if link.confirm_age_s() > CONFIRM_S:
                 self._drop(link, f"nothing confirmed for {CONFIRM_S:.0f} s")
 
@@ -236,13 +237,13 @@ class RabbitBroker:
         if not queues:
             return
         with broker_errors():
-            channel = await in_time(link.connection.channel(publisher_confirms=False))
+            channel = await topology_channel(link.connection)
             with _refusals(None):
-                await in_time(channel.exchange_declare(EXCHANGE, exchange_type="direct", durable=True))
+                await in_time(channel.declare_exchange(EXCHANGE, "direct", durable=True))
             for queue in queues:
                 with _refusals(queue):
-                    await in_time(channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments)))
-                    await in_time(channel.queue_bind(queue.name, EXCHANGE, queue.key))
+                    declared = await in_time(channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments)))
+                    await in_time(declared.bind(EXCHANGE, queue.key))
             await close_channel(channel)
 
     # --- publishing
@@ -274,9 +275,7 @@ class RabbitBroker:
         if self._mending or not self._queues:
             return
         self._mending = True
-        task = asyncio.create_task(self._declare_again(link))
-        link.tasks.add(task)
-        task.add_done_callback(link.tasks.discard)
+        link.spawn(self._declare_again(link))
 
     async def _declare_again(self, link: _Link) -> None:
         try:
@@ -293,12 +292,20 @@ class RabbitBroker:
         return self._link
 
 
-def _with_defaults(url: str, name: str) -> URL:
+async def _give_back(opening: asyncio.Task[None], subscription: RabbitSubscription) -> None:
+    """Close a subscription that nobody wants any more, once its last call is answered."""
+    await asyncio.wait({opening})
+    await subscription.close()
+    if not opening.cancelled():
+        opening.exception()  # whoever asked for it has left
+
+
+def _with_defaults(url: str, name: str, heartbeat_s: int) -> URL:
     try:
         parsed = URL(url)
     except ValueError as error:
         raise OperatorError(f"MDQ_URL is not a URL: {error}", "Write it like amqp://user:password@host:5672/vhost") from None
-    return parsed.update_query({"heartbeat": HEARTBEAT_S, "name": name, **parsed.query})
+    return parsed.update_query({"heartbeat": heartbeat_s, "name": name, **parsed.query})
 
 
 @contextlib.contextmanager

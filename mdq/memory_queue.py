@@ -1,4 +1,4 @@
-"""Batches in at the tail, deliveries out to the one active consumer: RabbitMQ's rules for one queue, without I/O or clock.
+"""Holds the batches of one queue and delivers them to its one active consumer by RabbitMQ's rules, without I/O or clock.
 
 Invariant: entries leave in the order of their positions; a given-back entry returns to its own position.
 """

@@ -20,6 +20,7 @@ from mdq.batcher import Batcher, Limits, Sent
 from mdq.broker import Broker, BrokerUnavailable
 from mdq.topology import PARTITIONED, SINGLE, Queue, all_queues
 from service.clock import Clock, SystemClock
+from service.tasks import Tasks
 
 MARK_NS = 1_000_000_000
 TELL_NS = 5_000_000_000  # one line about losses in so long
@@ -56,7 +57,7 @@ class Publisher:
         self._valid = {(stream, p) for stream in PARTITIONED for p in range(partitions)} | {(stream, 0) for stream in SINGLE}
         self.batcher.announce(sorted(self._valid))
         self._linger: asyncio.TimerHandle | None = None
-        self._ticker: asyncio.Task[None] | None = None
+        self._tasks = Tasks("publisher")
         self._room = asyncio.Event()
         self._marked_ns = 0
         self._online = False
@@ -100,7 +101,7 @@ class Publisher:
     async def start(self) -> None:
         """Declare every queue of the deployment and begin.  Raises: OperatorError, BrokerUnavailable."""
         await self.broker.declare(all_queues(self.partitions))
-        self._ticker = asyncio.create_task(self._tick())
+        self._tasks.start("ticker", self._tick())
 
     def add(self, stream: str, partition: int, events: Sequence[bytes], first_ns: int, feed_ns: int | None = None) -> None:
         """Take bytes-like events of one (stream, partition), received at wall clock `first_ns` or later; never waits.
@@ -135,8 +136,7 @@ class Publisher:
     async def close(self, seconds: float = 2.0) -> None:
         """Drain for at most `seconds`, send a last mark so that consumers see the end, stop. The broker stays open."""
         await self.drain(seconds)
-        if self._ticker is not None:
-            self._ticker.cancel()
+        await self._tasks.close()
         if self._online_now:
             self._mark()
         if self._linger is not None:

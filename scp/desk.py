@@ -1,4 +1,4 @@
-"""A page's request for a session in, the stream's address and a fresh token out. Never stored, never logged."""
+"""Gives the controllers the page's HTML, and for a session the stream's address and a fresh token, never stored or logged."""
 
 from __future__ import annotations
 

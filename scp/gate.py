@@ -1,4 +1,4 @@
-"""Every HTTP request in; only safe ones out to the app, and every answer back with the same strict headers.
+"""Passes only safe HTTP requests on to the app, and gives every answer the same strict headers.
 
 Invariant: nothing of the app runs for a Host that is not this machine (DNS rebinding), nothing is sent without the policy.
 """

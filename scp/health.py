@@ -1,4 +1,4 @@
-"""WDS's answers in, readiness out. Runs on a loop in a thread of its own: gunicorn's threads stay free for pages."""
+"""Probes WDS and serves readiness from a loop in a thread of its own, so that gunicorn's threads stay free for pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A listening socket and settings in, pages out: gunicorn with one worker of a few threads.
+"""Serves the pages on a listening socket: gunicorn with one worker of a few threads.
 
 One worker, because the metrics and the admin port live in it; a page costs a few requests, the data flows through WDS.
 """

@@ -1,4 +1,4 @@
-"""The environment in, the control plane's settings out. Until sign-in exists it listens to this machine only."""
+"""Reads the control plane's settings from the environment. Until sign-in exists it listens to this machine only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key file shared with WDS in, short-lived viewer tokens out. A token opens every channel but the operators' ones."""
+"""Signs short-lived viewer tokens with the key file shared with WDS. A token opens every channel but the operators' ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings in, the WSGI app out: py4web with our one app, without its dashboard, behind the gate."""
+"""Builds the WSGI app: py4web with our one app, without its dashboard, behind the gate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators' requests in, health, metrics and control out. Calls that change something need the bearer token."""
+"""Serves health, metrics and control to operators. Calls that change something need the bearer token."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from litestar.types import ControllerRouterHandler
 
 from service import metrics
 from service.errors import OperatorError
+from service.tasks import Tasks
 
 Ready = Callable[[], list[str]]
 
@@ -37,6 +38,7 @@ class AdminServer:
         self.port = port
         self._app = _app(component, token, ready, routes)
         self._server: uvicorn.Server | None = None
+        self._tasks = Tasks(f"{component} admin")
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -46,13 +48,18 @@ class AdminServer:
         config = uvicorn.Config(self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # service.run owns the signals
-        self._task = asyncio.create_task(self._server._serve(sockets=[sock]))  # serve() would take the signals over
+        self._task = self._tasks.start("port", self._serve(self._server, sock), ends=True)
 
     async def stop(self) -> None:
         """Close the port."""
         if self._server is not None and self._task is not None:
             self._server.should_exit = True
             await self._task
+
+    async def _serve(self, server: uvicorn.Server, sock: socket.socket) -> None:
+        await server._serve(sockets=[sock])  # serve() would take the signals over
+        if not server.should_exit:
+            raise RuntimeError("nobody had asked it to")
 
 
 def bind(host: str, port: int, variable: str, reuse_port: bool = False) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Time in: the system's or a test's. Out: nanoseconds. Pure code gets times as arguments; only shells hold a clock."""
+"""Reads the system's clock, or a test's, in nanoseconds. Only shells hold a clock; pure code takes times as arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operating failures in, one clear line out: what is wrong and what the operator does about it."""
+"""Defines the operating failure: one clear line that says what is wrong and what the operator does about it."""
 
 from __future__ import annotations
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-# KEYS: lease, fence.  ARGV: holder, ttl_ms, about.  Returns the epoch while held by ARGV[1], else 0.
+# KEYS: lease, fence.  ARGV: holder, ttl_ms, about, epoch to renew (0 = none).  Returns the epoch while held by ARGV[1], else 0.
 # The epoch is one more than the last, and at least Redis's clock in ms: it grows over an emptied or rolled back Redis, too.
+# A holder that does not know its epoch (an answer was lost, or it came too late) gets a new one: what it said under the old
+# one, and how far it had counted, belongs to a tenure that is over.
 ACQUIRE = """
 local held = redis.call('HMGET', KEYS[1], 'holder', 'epoch')
-if held[1] == ARGV[1] then
+if held[1] == ARGV[1] and held[2] == ARGV[4] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return tonumber(held[2])
 end
-if held[1] then return 0 end
+if held[1] and held[1] ~= ARGV[1] then return 0 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local epoch = math.max(tonumber(redis.call('GET', KEYS[2]) or 0) + 1, now)
@@ -49,8 +51,12 @@ class RedisLease:
 
     async def hold(self) -> bool:
         """Acquire or renew; return whether we hold the lease now. `epoch` is the fencing number while we do."""
-        self.epoch = int(await self._acquire(keys=self._keys, args=[self.holder, self._ttl_ms, self._about]))
+        self.epoch = int(await self._acquire(keys=self._keys, args=[self.holder, self._ttl_ms, self._about, self.epoch]))
         return self.epoch > 0
+
+    def forget(self) -> None:
+        """Our tenure is over, whatever Redis thinks: the next `hold` begins another, with an epoch of its own."""
+        self.epoch = 0
 
     async def holder_about(self) -> str:
         """Return what the present holder says of itself, empty when nobody holds it."""

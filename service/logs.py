@@ -1,4 +1,4 @@
-"""Events in, one JSON line each on stderr out. An event has a name (`feed_connected`), facts are fields."""
+"""Writes log events to stderr, one JSON line each: an event has a name (`feed_connected`), facts are fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers in, Prometheus text out. Names are `tapeline_<component>_<what>_<unit>`; durations are histograms."""
+"""Creates metrics named `tapeline_<component>_<what>_<unit>` (durations are histograms) and exports them for Prometheus."""
 
 from __future__ import annotations
 

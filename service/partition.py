@@ -1,4 +1,4 @@
-"""A symbol in, its partition out: crc32 mod N, the same number in every component and language."""
+"""Computes a symbol's partition: crc32 mod N, the same number in every component and language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A component's coroutine in, a well-behaved process out: uvloop, signals, bounded drain, one-line errors."""
+"""Runs a component as a well-behaved process: uvloop, signals, bounded drain, one-line errors.
+
+Invariant: a watched task or a thread that ends unexpectedly ends the process, in order and with a code above zero.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ import gc
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import structlog
 import uvloop
 
 from service.errors import OperatorError
+from service.tasks import TaskEnded
 
 DRAIN_S_MAX = 10.0
 GC_THRESHOLD = (50_000, 20, 50)  # the default of 700 objects is a millisecond of a market's events
@@ -25,6 +30,7 @@ class Shutdown:
     """Tells a component to stop: SIGTERM and SIGINT set it, `wait()` returns then."""
 
     def __init__(self) -> None:
+        self.fault: OperatorError | None = None  # why the process ends, when nobody asked it to
         self._event = asyncio.Event()
 
     @property
@@ -35,13 +41,19 @@ class Shutdown:
         """Ask the component to drain and end."""
         self._event.set()
 
+    def fail(self, fault: OperatorError) -> None:
+        """Ask the component to drain and end, because of a fault; the first one is what the process says at its end."""
+        self.fault = self.fault or fault
+        self._event.set()
+
     async def wait(self) -> None:
         await self._event.wait()
 
     async def sleep(self, seconds: float) -> bool:
         """Sleep up to `seconds`; return True as soon as the stop is asked for."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         return self.asked
 
 
@@ -69,13 +81,15 @@ async def _supervise(component: str, body: Main) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, shutdown.ask)
+    loop.set_exception_handler(lambda loop, context: _hear_loop(loop, context, shutdown))
     gc.freeze()  # what start-up made lives for ever; collecting it again and again costs milliseconds of pause
     gc.set_threshold(*GC_THRESHOLD)
     task = asyncio.ensure_future(body(shutdown))
     stopping = asyncio.ensure_future(shutdown.wait())
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
-        await asyncio.wait({task}, timeout=DRAIN_S_MAX)
+    with _watched_threads(loop, shutdown):
+        await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            await asyncio.wait({task}, timeout=DRAIN_S_MAX)
     if not task.done():
         log.error("drain_timed_out", seconds=DRAIN_S_MAX)
         task.cancel()
@@ -83,6 +97,35 @@ async def _supervise(component: str, body: Main) -> None:
         sys.exit(1)  # what it still held may be lost: not a clean end
     stopping.cancel()
     await task
+    if shutdown.fault is not None:
+        raise shutdown.fault
+
+
+def _hear_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any], shutdown: Shutdown) -> None:
+    """End the process for a fault of a watched task; log what else the loop reports (one socket's broken callback)."""
+    fault = context.get("exception")
+    if isinstance(fault, OperatorError):
+        shutdown.fail(fault)
+    else:
+        loop.default_exception_handler(context)
+
+
+@contextlib.contextmanager
+def _watched_threads(loop: asyncio.AbstractEventLoop, shutdown: Shutdown) -> Iterator[None]:
+    before = threading.excepthook
+
+    def broken(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread is not None else "unknown"
+        log.error("thread_ended", thread=name, exc_info=args.exc_value)
+        fault = TaskEnded(f"(thread) {name}", args.exc_value)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending anyway
+            loop.call_soon_threadsafe(shutdown.fail, fault)
+
+    threading.excepthook = broken
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 async def wait_for(

@@ -1,4 +1,4 @@
-"""The environment in, one frozen typed settings object a component out; a bad value ends in one clear line."""
+"""Reads a component's settings from the environment into one frozen typed object; a bad value ends in one clear line."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Settings of the machine in, servers for the tests out: given ones (TEST_MDQ_URL, TEST_MDC_URL, TEST_POSTGRES_URL) or private
-ones, one a session.
+"""Provides the servers: those of TEST_MDQ_URL, TEST_MDC_URL and TEST_POSTGRES_URL, else private ones, one a session.
 
 `rabbitmq_url` and `redis_url` are shared by the session; `mdq_url` and `mdc_url` are the same servers, emptied for this test;
 `postgres_url` is a database of the test's own. `rabbitmq_server`, `redis_server` and `postgres_server` are always private ones:

@@ -1,4 +1,4 @@
-"""A folder in, the real engine as a process of its own out: `python -m engine serve`, as many lives as a test needs."""
+"""Runs the real engine as a process of its own, `python -m engine serve`, restarted as often as a test needs."""
 
 from __future__ import annotations
 

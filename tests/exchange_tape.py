@@ -1,4 +1,4 @@
-"""A seed, a start and a duration in, a recorded tape of two contracts with depth and of two stocks without out.
+"""Writes a made-up recording, from a seed, of two contracts with depth and two stocks without.
 
 The events are those that the built-in exchange's feed sends: trades (T), best bid and offer (Q), the best 20 levels (L2).
 """

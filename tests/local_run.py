@@ -1,4 +1,4 @@
-"""Variables in, a whole Tapeline of its own out: `python -m deploy.local` on free ports, its lines, pids and end."""
+"""Runs a whole Tapeline for a test, `python -m deploy.local` on free ports, and watches its lines, pids and end."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from deploy import rundir
+from tests.stack import PYTHON, ROOT, TREE
 from tests.waiting import until_sync
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["ROOT", "LocalRun", "alive"]
 FREE_PORTS = (
     "SCP_PORT", "WDS_PORT", "MDL_ADMIN_PORT", "MDP_ADMIN_PORT", "WDS_ADMIN_PORT", "SCP_ADMIN_PORT", "MDC_EMBEDDED_PORT",
     "ENGINE_PORT", "ENGINE_ADMIN_PORT", "BOTS_ADMIN_PORT",
@@ -34,7 +34,7 @@ class LocalRun:
         self.lines: list[str] = []
         env = self.clean_environment() | dict.fromkeys(FREE_PORTS, "0") | {"RUN_DIR": str(run_dir)} | variables
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.local"], cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
+            [PYTHON, "-m", "deploy.local"], cwd=TREE, env=env, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -1,4 +1,4 @@
-"""A whole market on this machine out: vendor server, listener, processors, data service on servers that a test may break."""
+"""Runs a whole market on this machine: vendor server, listener, processors, data service on servers that a test may break."""
 
 from __future__ import annotations
 

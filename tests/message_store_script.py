@@ -1,4 +1,4 @@
-"""A message store in, an SQLite file with orders, trades and the last index out: the consumer of the product's documentation.
+"""Copies a message store into an SQLite file of orders, trades and the last index, as the product's documentation shows.
 
 Its steps are those of the documented script: tables, store, index to start from, WebSocket, one transaction a message, purge
 after it. Run as `python -m tests.message_store_script URL STORE FILE`; it ends with exit code 4 when messages are missing.

@@ -1,4 +1,4 @@
-"""A tape in, what every symbol's channels must say after it out: a second, plain computation that shares no code with the product.
+"""Computes from a tape what every symbol's channels must say after it, plainly and without any of the product's code.
 
 Exact decimal arithmetic over the text of the tape; numbers are compared as the floats that JSON readers make of them.
 """

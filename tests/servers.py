@@ -1,4 +1,4 @@
-"""Nothing in, a private RabbitMQ, Redis or PostgreSQL out: own ports, own data, own epmd; what is started here is stopped here, by pid."""
+"""Runs private RabbitMQ, Redis and PostgreSQL servers with ports, data and epmd of their own, and stops them by pid."""
 
 from __future__ import annotations
 

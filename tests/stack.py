@@ -1,4 +1,4 @@
-"""Settings in, the pipeline's real processes on private servers out: what benchmarks and live tests have in common."""
+"""Runs the pipeline's real processes on private servers, for benchmarks and live tests."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ import redis
 from tests.servers import RabbitMQ, Redis, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
+# A benchmark may run another revision's components with this revision's measuring code (tests/bench/compare.py).
+TREE = Path(os.environ.get("BENCH_TREE", ROOT))
+PYTHON = os.environ.get("BENCH_PYTHON", sys.executable)
 READY_S_MAX = 30
 
 
@@ -47,8 +50,8 @@ class Stack:
         settings = {key: str(value) for key, value in env.items()}
         with (self.folder / f"{name}.log").open("ab") as out:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *module.split()],
-                cwd=ROOT,
+                [PYTHON, "-m", *module.split()],
+                cwd=TREE,
                 env={**os.environ, **shared, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -74,13 +77,17 @@ class Stack:
         return process.wait()
 
     def counts(self) -> dict[str, int]:
-        """Return what the processors have counted over all partitions: events, expired, dropped, redelivered, bad."""
+        """Return what the processors have counted over all partitions and sources: events, expired, dropped, redelivered, bad.
+
+        Read without the processors' types, which another revision may have others of: keys were streams, now `source/stream`.
+        """
         total = dict.fromkeys(("events", "expired", "dropped", "redelivered", "bad"), 0)
         for body in self.redis.hvals("part:counts"):
             part = msgspec.json.decode(body)
             for name in total:
                 value = part[name]
-                total[name] += sum(n for stream, n in value.items() if stream != "status") if isinstance(value, dict) else value
+                by_key = value if isinstance(value, dict) else {"": value}
+                total[name] += sum(n for key, n in by_key.items() if key.rpartition("/")[2] != "status")
         return total
 
     def wait(self, what: str, check: Callable[[], Any], seconds: float = READY_S_MAX, pause_s: float = 0.05) -> Any:
@@ -106,17 +113,14 @@ class Stack:
                 found[int(key.rsplit(b":", 1)[1])] = holder.decode()
         return found
 
-    def cpu_s(self) -> dict[str, float]:
-        """Return the processor seconds (user + system) used so far by each process, servers included."""
-        pids = {name: process.pid for name, process in self.processes.items()}
-        pids |= {"rabbitmq": self.rabbitmq.pid, "redis": self.cache.pid}
-        return {name: _cpu_s(pid) for name, pid in pids.items()}
+    def pids(self) -> dict[str, int]:
+        """Return the pid of each process, servers included."""
+        servers = {"rabbitmq": self.rabbitmq.pid, "redis": self.cache.pid}
+        return {name: process.pid for name, process in self.processes.items()} | servers
 
     def rss_mb(self) -> dict[str, float]:
         """Return the resident memory of each process in MiB."""
-        pids = {name: process.pid for name, process in self.processes.items()}
-        pids |= {"rabbitmq": self.rabbitmq.pid, "redis": self.cache.pid}
-        return {name: _rss_mb(pid) for name, pid in pids.items()}
+        return {name: _rss_mb(pid) for name, pid in self.pids().items()}
 
     def close(self) -> None:
         """End every process."""
@@ -142,7 +146,8 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return the processor seconds (user + system) that a process and those it started have used so far."""
     ticks = 0
     for one in _tree(pid):
         try:

@@ -1,4 +1,4 @@
-"""The name of a recorded tape in, its path out; recordings are not part of the checkout."""
+"""Finds a recorded tape by its name; recordings are not part of the checkout."""
 
 from __future__ import annotations
 

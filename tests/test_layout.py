@@ -1,4 +1,4 @@
-"""The tree in, breaches of the house rules out: what may import what, what must be pure, how large, how named.
+"""Checks the tree against the house rules: what may import what, what must be pure, how large, how named.
 
 A rule is broken only by an entry in one of the tables below, and every entry says why.
 """
@@ -46,6 +46,7 @@ SHELLS: dict[str, str] = {
     "service/clock.py": "the one place that reads the machine's clocks",
     "service/lease.py": "draws the holder's name",
     "service/run.py": "signals, event loop, waiting",
+    "service/tasks.py": "starts and watches tasks",
     "service/settings.py": "reads the environment and makes secret files",
     "mdq/broker_memory.py": "timers of the event loop for the TTL",
     "mdq/broker_rabbit.py": "the AMQP connection",
@@ -68,17 +69,20 @@ SHELLS: dict[str, str] = {
     "mdl/vendor/routes.py": "the vendor server's HTTP routes",
     "mdl/vendor/stand_in.py": "a WebSocket server",
     "mdp/flusher.py": "waits between flushes, writes them side by side",
+    "mdp/ownership.py": "draws the token of a process",
     "mdp/worker.py": "wires the processors",
-    "mdc/__main__.py": "runs the embedded cache",
     "mdc/connect.py": "opens Redis clients",
     "mdc/embedded.py": "a Redis server made of fakeredis",
+    "mdc/served.py": "finds a Redis server and becomes it",
     "mdc/reader.py": "pub/sub and snapshots from Redis",
     "mdc/writer.py": "Lua calls to Redis",
     "wds/__main__.py": "the command line of scripts",
+    "wds/answers.py": "tasks that wait for keys and the cache",
     "wds/client.py": "the WebSocket client of scripts",
     "wds/connection.py": "one client's socket",
     "wds/keys.py": "keys from files and from the control plane, mints tokens by the clock",
-    "wds/server.py": "wires one worker: tasks, timers, admission, drain",
+    "wds/server.py": "wires one worker: admission, drain",
+    "wds/timers.py": "timers of the event loop",
     "wds/upstream.py": "the cache's reader behind the hub",
     "wds/workers.py": "several processes on one port",
     "scp/apps/_default/__init__.py": "the py4web application",
@@ -100,7 +104,8 @@ SHELLS: dict[str, str] = {
     "engine/risk_service.py": "answers the engine",
     "engine/oms.py": "the message store's consumer: sockets, waiting",
     "engine/oms_database.py": "a thread for SQLite, connections to PostgreSQL",
-    "engine/bots.py": "the bots' HTTP client, the pace",
+    "engine/bot_connections.py": "the bots' HTTP connections",
+    "engine/bots.py": "the bots' requests, the pace",
     "engine/snapshotter.py": "a process of its own, and the one that keeps it alive",
     "engine/stream_recovery.py": "reads a Redis stream",
     "engine/retention.py": "copies files to another file system",
@@ -130,6 +135,9 @@ SEEDED = "random.Random"  # dice that come with their seed are an argument like 
 # A module is tested by the test module of its name, or is imported by some test; these are reached in another way.
 TESTED_THROUGH: dict[str, str] = {}
 
+# Modules that import each other, directly or through others of the same entry.
+CIRCLES: dict[frozenset[str], str] = {}
+
 LINES_MAX, FUNCTION_LINES_MAX = 600, 70
 LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS: dict[str, str] = {}
@@ -147,6 +155,7 @@ PORTABLE_ANYWAY: dict[str, str] = {
 
 # Packages are declared under the names of their distributions.
 IMPORTED_AS = {
+    "aio_pika": "aio-pika",
     "prometheus_client": "prometheus-client",
     "pydantic_settings": "pydantic-settings",
     "yaml": "pyyaml",
@@ -186,8 +195,33 @@ def imports(name: str) -> Iterator[str]:
     for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = name.split("/")[: -node.level] if node.level else []
+            yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def imported_modules(name: str) -> set[str]:
+    """Return the files of ours that a file imports; a package is its `__init__.py`."""
+    files = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in modules()}
+    found = {files.get(dotted) or files.get(dotted.rpartition(".")[0]) for dotted in imports(name)}
+    return {path for path in found if path is not None and path != name}
+
+
+def circles(graph: dict[str, set[str]]) -> list[frozenset[str]]:
+    """Return the groups of nodes that reach each other."""
+    reach = {start: reachable(graph, start) for start in graph}
+    return list({frozenset(n for n in reach[start] if start in reach[n]) for start in graph if start in reach[start]})
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    """Return the nodes that a walk of one step or more from `start` reaches."""
+    found: set[str] = set()
+    waiting = list(graph[start])
+    while waiting:
+        if (node := waiting.pop()) not in found:
+            found.add(node)
+            waiting += graph[node]
+    return found
 
 
 def impurities(name: str) -> set[str]:
@@ -216,6 +250,26 @@ def test_a_folder_imports_only_what_lies_below_it(folder: str) -> None:
         for dotted in imports(name)
         if (dotted.split(".")[0] in MAY_IMPORT or dotted.split(".")[0] == "tests") and dotted.split(".")[0] not in allowed
     ])  # fmt: skip
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """A circle is one module in several files; imports inside functions and behind TYPE_CHECKING count like all others."""
+    found = circles({name: imported_modules(name) for name in modules()})
+    breaches([f"{' ↔ '.join(sorted(circle))} import each other in a circle" for circle in found if circle not in CIRCLES])
+    breaches([f"{' ↔ '.join(sorted(circle))} needs no entry any more" for circle in CIRCLES if circle not in found])
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"a"}, "c": {"a"}}, [{"a", "b"}]),
+        ({"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"e"}, "e": {"d"}}, [{"a", "b", "c"}, {"d", "e"}]),
+    ],
+)
+def test_circles_are_found(graph: dict[str, set[str]], expected: list[set[str]]) -> None:
+    """Of any length, and several at once."""
+    assert sorted(map(sorted, circles(graph))) == sorted(map(sorted, expected))
 
 
 def test_every_file_is_pure_unless_it_is_a_listed_shell() -> None:
@@ -271,13 +325,19 @@ def test_files_and_functions_stay_small() -> None:
     breaches(found)
 
 
-def test_every_module_says_what_flows_through_it() -> None:
-    """The first line of a file says what comes in and what goes out."""
+def test_every_module_says_what_it_does() -> None:
+    """A file opens with one plain sentence, not with a formula ("… in, … out")."""
     everything = [name for name in tracked() if name.endswith(".py") and name.split("/")[0] in (*PACKAGES, "tests")]
     breaches([
         f"{name} has no module docstring"
         for name in everything
         if (ROOT / name).read_text().strip() and not ast.get_docstring(tree_of(name))
+    ])  # fmt: skip
+    riddle = re.compile(r"\bin[,;:] .* out\b")
+    breaches([
+        f"{name} opens with a formula"
+        for name in everything
+        if not name.startswith(("engine/", "tests/engine/")) and riddle.search((ast.get_docstring(tree_of(name)) or "").split("\n")[0])
     ])  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A condition in, its first true value out: tests poll with a deadline, they never sleep for a guessed while."""
+"""Polls a condition until it is true or a deadline has passed, so that tests never sleep for a guessed time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command line in, the server or a script's token, get and watch out; JSON lines on stdout, trouble in one line on stderr."""
+"""Runs the server, or a script's token, get or watch: JSON lines on stdout, trouble in one line on stderr."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from service import logs
 from service.errors import OperatorError
 from service.run import Shutdown, fail, main
 from service.settings import ComponentSettings, load, shown
+from service.tasks import Tasks
 from wds.client import Client, WdsError, stream_url
 from wds.keys import KEY_FILE, mint_local
 from wds.settings import WdsSettings
@@ -64,10 +65,11 @@ def _serve() -> None:
             structlog.get_logger().info("starting", **shown(settings))
             await supervise(settings, shutdown)
             return
-        following = asyncio.create_task(follow_parent(shutdown)) if parent else None
+        tasks = Tasks("wds", shutdown.fail)
+        if parent:
+            tasks.start("parent", follow_parent(shutdown), ends=True)
         await run(settings, shutdown)
-        if following is not None:
-            following.cancel()
+        await tasks.close()
 
     main("wds", body)
 

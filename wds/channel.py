@@ -1,4 +1,4 @@
-"""Snapshots and documents of one channel in, its consistent current state out.
+"""Keeps the consistent current state of one channel from its snapshots and documents.
 
 Invariant: while `warm`, the state is a snapshot plus every document after it: nothing missing, nothing twice. Documents
 that come while a snapshot is being read wait in `_pending`; what the snapshot already holds is dropped. `life` counts the

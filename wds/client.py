@@ -1,4 +1,4 @@
-"""Channels in, an endless iterator of pushes out: a Python client that reconnects, resumes and repairs by itself.
+"""Subscribes to channels and yields their pushes: a Python client that reconnects, resumes and repairs by itself.
 
     async with Client("ws://127.0.0.1:8400", token) as client:
         await client.subscribe("quote:AAPL", "board:gainers", hz=4)
@@ -33,6 +33,7 @@ Token = str | Callable[[], str | Awaitable[str]]
 PUSHES_MAX = 10_000  # unread pushes; then reading stops and the server sees a slow client
 PER_COMMAND = 50  # channels of one sub: with their `since` they stay within a frame
 FRAME_BYTES_MAX = 64 * 2**20
+CLOSE_S_MAX = 2.0  # a server that does not answer the goodbye is left without it
 SILENCE_S = 60.0  # three missed pings: the connection is dead
 
 
@@ -69,7 +70,11 @@ class Client:
         self._after_ms: int | None = None
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        try:
+            await self._open()
+        except BaseException:
+            await self._hang_up()
+            raise
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -80,10 +85,7 @@ class Client:
         """Say goodbye."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._task
-        if self._socket is not None:
-            await self._socket.close()
+            await asyncio.wait({self._task})
 
     # Commands
 
@@ -116,7 +118,8 @@ class Client:
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
         try:
             await self._send({"id": number, **body})
-            answer: dict[str, Any] = await asyncio.wait_for(reply, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                answer: dict[str, Any] = await reply
         finally:
             self._replies.pop(number, None)
         if not answer["ok"]:
@@ -154,6 +157,7 @@ class Client:
             max_size=FRAME_BYTES_MAX,
             ping_interval=None,
             open_timeout=5,
+            close_timeout=CLOSE_S_MAX,
         )
         token = self._token() if callable(self._token) else self._token
         await self._send({"id": 0, "op": "auth", "token": await token if inspect.isawaitable(token) else token})
@@ -168,7 +172,8 @@ class Client:
 
     async def _receive(self) -> list[dict[str, Any]]:
         assert self._socket is not None
-        text = await asyncio.wait_for(self._socket.recv(decode=False), SILENCE_S)
+        async with asyncio.timeout(SILENCE_S):
+            text = await self._socket.recv(decode=False)
         frame = orjson.loads(text)
         return frame if isinstance(frame, list) else [frame]
 
@@ -180,9 +185,15 @@ class Client:
         except (WdsError, OSError, ConnectionClosed, InvalidHandshake, InvalidURI) as fault:
             self._fault = fault
         finally:
-            self._socket = None
+            await self._hang_up()
             with contextlib.suppress(asyncio.QueueFull):
                 self._pushes.put_nowait(None)
+
+    async def _hang_up(self) -> None:
+        """Say goodbye to the server, which counts connections: one that only fell silent would be in the next one's way."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
 
     async def _read_until_lost(self) -> None:
         try:

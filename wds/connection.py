@@ -1,4 +1,4 @@
-"""One socket's bytes in and out: HTTP request, WebSocket frames, flow control; what to do about them is the session's.
+"""Speaks with one client's socket: HTTP request, WebSocket frames, flow control; what to do about them is the session's.
 
 Outgoing frames are written straight to the transport, never awaited. The websockets package parses what comes in and
 speaks the handshake and the closing; nothing here runs a task a connection.
@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
@@ -21,16 +22,13 @@ from websockets.server import ServerProtocol
 from wds import meter
 from wds.framing import text_frame
 from wds.handshake import Page, client_address, decide
-from wds.hub import Member
-from wds.outbox import Step
+from wds.hub import Hub, Member
+from wds.limits import Census
+from wds.outbox import Ladder, Step
 from wds.protocol import CLOSE_CODES, NO_AUTH, OVERLOAD, SLOW, SUBPROTOCOL, TOO_MANY_CONNECTIONS, SubOutcome
-from wds.session import Action, Close, Fetch, Join, Leave, ListKinds, Send, Session, Tune, Verify
+from wds.session import Action, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
+from wds.settings import WdsSettings
 from wds.tokens import Claims, TokenRefused
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from wds.server import Server
 
 FRAGMENTS_MAX = 64
 CLOSING_NS = 2_000_000_000  # how long the peer has to answer a close frame before the socket is cut
@@ -38,6 +36,50 @@ NOTSENT_LOWAT_BYTES = 32_768  # what the kernel queues unsent: more would only h
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 _quiet = logging.getLogger("wds.websockets")
 _quiet.setLevel(logging.CRITICAL)
+
+
+class Asked(Protocol):
+    """Who answers what a client asks for, sooner or later, through the connection it is given."""
+
+    def verify(self, connection: Connection, token: str) -> None: ...
+
+    def list_kinds(self, connection: Connection, kinds: list[str]) -> None: ...
+
+    def fetch(self, connection: Connection, channels: list[str], limit: int | None) -> None: ...
+
+
+class Noted(Protocol):
+    """Who remembers which connections follow patterns."""
+
+    def note_patterns(self, connection: Connection) -> None: ...
+
+
+class Host(Protocol):
+    """What a connection needs of the worker that accepted it."""
+
+    settings: WdsSettings
+    limits: SessionLimits
+    ladder: Ladder
+    census: Census
+    hub: Hub
+    script: bytes
+    draining: bool
+
+    @property
+    def answers(self) -> Asked: ...
+
+    @property
+    def roster(self) -> Noted: ...
+
+    def now_ns(self) -> int: ...
+
+    def enter(self, connection: Connection) -> bool: ...
+
+    def forget(self, connection: Connection) -> None: ...
+
+    def new_session(self) -> Session: ...
+
+    def settle(self) -> None: ...
 
 
 def _subprotocol(_: ServerProtocol, offered: Any) -> Any:
@@ -52,7 +94,7 @@ class Connection(asyncio.Protocol):
         "member", "session",
     )  # fmt: skip
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Host) -> None:
         self._server = server
         self._ws = ServerProtocol(max_size=4 * server.limits.frame_bytes_max, select_subprotocol=_subprotocol, logger=_quiet)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -197,7 +239,7 @@ class Connection(asyncio.Protocol):
             if self._closing_ns:
                 return
             self._carry_out(action)
-        self._server.note_patterns(self)
+        self._server.roster.note_patterns(self)
 
     def run(self, actions: list[Action]) -> None:
         """Carry out what the session decided, then whatever the hub asks for because of it."""
@@ -210,11 +252,11 @@ class Connection(asyncio.Protocol):
         elif isinstance(action, Close):
             self.close(action.code)
         elif isinstance(action, Verify):
-            self._server.verify(self, action.token)
+            self._server.answers.verify(self, action.token)
         elif isinstance(action, ListKinds):
-            self._server.list_kinds(self, action.kinds)
+            self._server.answers.list_kinds(self, action.kinds)
         elif isinstance(action, Fetch):
-            self._server.fetch(self, action.channels, action.limit)
+            self._server.answers.fetch(self, action.channels, action.limit)
         elif self.member is not None:
             self._change(action, self.member, self._server.now_ns())
 
@@ -312,7 +354,7 @@ class Connection(asyncio.Protocol):
             self.session.closed = True
         if self.member is not None:
             self._server.hub.drop(self.member, self._closing_ns)
-        self._server.note_patterns(self)
+        self._server.roster.note_patterns(self)
 
     def _ended_with(self) -> str:
         ended = self._ws.close_rcvd or self._ws.close_sent

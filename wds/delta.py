@@ -1,4 +1,4 @@
-"""Two full states in, what changed out: fields of a document, rows of a board. Values are compared as encoded bytes."""
+"""Computes what changed between two states: fields of a document, rows of a board. Values are compared as encoded bytes."""
 
 from __future__ import annotations
 

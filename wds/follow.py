@@ -1,4 +1,4 @@
-"""Frames in, each channel's current copy out, as a client keeps it; a broken chain is reported, never papered over.
+"""Keeps each channel's current copy from its frames, as a client does; a broken chain is reported, never hidden.
 
 Invariant: after each frame a copy equals the server's state at (epoch, seq), or the channel is in `broken` until a snap
 or the answer to a get mends it.

@@ -1,4 +1,4 @@
-"""A text payload in, one whole unmasked WebSocket frame out (RFC 6455, 5.2): made once, written to every member."""
+"""Encodes a text payload as one whole unmasked WebSocket frame (RFC 6455, 5.2), made once and written to every member."""
 
 from __future__ import annotations
 

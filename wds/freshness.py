@@ -1,81 +1,153 @@
-"""Signs of life of cache and pipeline in, one verdict out: live, stale or closed, with the reason in words."""
+"""Judges whether a channel may be called live: by cache, processors, its partition and its source.
+
+Invariant: live is said only on the word of a status:pipeline document that arrived lately, over a cache that is there.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
+from mdc.channels import Kind
+from service.partition import partition_of
+
 SECOND_NS = 1_000_000_000
 PIPELINE = "status:pipeline"
+NAMED_MAX = 8  # partitions named in a reason
 
 
 class Verdict(NamedTuple):
-    """What is told to every subscriber."""
+    """What is told to a channel's subscribers."""
 
     state: Literal["live", "stale", "closed"]
     reason: str = ""
 
 
-class _Listener(Struct):
-    state: str = "missing"
+class _Source(Struct, frozen=True):
+    state: str
+    stale_partitions: frozenset[int] = frozenset()
 
 
-class _Pipeline(Struct):
-    listener: _Listener | None = None
+class _Processors(Struct, frozen=True):
+    stale_partitions: frozenset[int] = frozenset()
+    partitions_expected: int = 0
 
 
-_decoder = msgspec.json.Decoder(_Pipeline)
+class Pipeline(Struct, frozen=True):
+    """What a status:pipeline document says of freshness."""
+
+    sources: dict[str, _Source] = {}
+    processors: _Processors = _Processors()
+
+
+_decoder = msgspec.json.Decoder(Pipeline)
 LIVE = Verdict("live")
 STARTING = Verdict("stale", "waiting for the pipeline's first sign of life")
+RETURNED = Verdict("stale", "the cache is back; waiting for the pipeline")
 
 
 class Freshness:
-    """Judges by: cache up or down, age of the last status:pipeline document, the listener's state in it."""
+    """Judges channels. `verdict` is the pipeline's own; `version` grows whenever any channel's may have changed."""
 
     def __init__(self, silence_s: float, now_ns: int) -> None:
+        self.verdict = STARTING
+        self.version = 0
         self._silence_ns = int(silence_s * SECOND_NS)
         self._cache_reason: str | None = None
         self._heard_ns: int | None = None
-        self._listener: str | None = None
-        self.verdict = STARTING
+        self._before = STARTING  # what to say until the pipeline is heard
+        self._pipeline: Pipeline | None = None
 
     def on_cache(self, up: bool, reason: str, now_ns: int) -> Verdict:
-        """The cache went away or came back; a return gives the processors a fresh silence period."""
+        """The cache went away or came back; back, nothing is live before the pipeline was heard anew."""
         self._cache_reason = None if up else (f"cache unavailable: {reason}" if reason else "cache unavailable")
-        if up and self._heard_ns is not None:
-            self._heard_ns = max(self._heard_ns, now_ns - self._silence_ns // 2)
+        if self._heard_ns is not None:
+            self._heard_ns, self._before = None, RETURNED
         return self.on_time(now_ns)
 
     def on_pipeline(self, data: bytes | Raw, now_ns: int) -> Verdict:
-        """A live status:pipeline document arrived."""
+        """A status:pipeline document arrived just now."""
         self._heard_ns = now_ns
-        self._listener = _state_of(data)
+        pipeline = _read(data)
+        if pipeline != self._pipeline:
+            self._pipeline = pipeline
+            self.version += 1
         return self.on_time(now_ns)
 
     def on_time(self, now_ns: int) -> Verdict:
         """Judge again."""
-        self.verdict = self._judge(now_ns)
+        verdict = self._judge(now_ns)
+        if verdict != self.verdict:
+            self.verdict = verdict
+            self.version += 1
         return self.verdict
+
+    def of(self, kind: Kind, name: str, source: str) -> Verdict:
+        """Judge one channel. `source` is what its documents name, empty when they name none (or there is none yet)."""
+        pipeline = self._pipeline
+        if self._absent or pipeline is None or kind.name == "status":
+            return self.verdict if self._absent or pipeline is None else LIVE
+        if not kind.per_symbol:
+            stale = pipeline.processors.stale_partitions
+            return Verdict("stale", _unread(stale)) if stale and self.verdict == LIVE else self.verdict
+        partition = partition_of(name, pipeline.processors.partitions_expected or 1)
+        if partition in pipeline.processors.stale_partitions:
+            return Verdict("stale", _unread({partition}))
+        return self._of_source(pipeline, source, partition) if source else self.verdict
+
+    def _of_source(self, pipeline: Pipeline, source: str, partition: int) -> Verdict:
+        known = pipeline.sources.get(source)
+        if known is None:
+            return Verdict("stale", f"feed {source} missing")
+        if known.state == "live" and partition in known.stale_partitions:
+            return Verdict("stale", f"feed {source} is not heard in partition {partition}")
+        return _of_state(known.state, f"feed {source} {known.state}")
+
+    @property
+    def _absent(self) -> bool:
+        return self._cache_reason is not None or self._heard_ns is None or self.verdict.reason == "processors silent"
 
     def _judge(self, now_ns: int) -> Verdict:
         if self._cache_reason is not None:
             return Verdict("stale", self._cache_reason)
         if self._heard_ns is None:
-            return STARTING
+            return self._before
         if now_ns - self._heard_ns > self._silence_ns:
             return Verdict("stale", "processors silent")
-        if self._listener == "live":
-            return LIVE
-        if self._listener == "ended":
-            return Verdict("closed", "replay ended")
-        return Verdict("stale", f"feed {self._listener or 'missing'}")
+        if self._pipeline is None:
+            return Verdict("stale", "feed unreadable")
+        return _of_all(self._pipeline)
 
 
-def _state_of(data: Any) -> str | None:
+def _of_all(pipeline: Pipeline) -> Verdict:
+    """Return the verdict on the whole: live while any source is and any partition flows."""
+    if not pipeline.sources:
+        return Verdict("stale", "feed missing")
+    stale, expected = pipeline.processors.stale_partitions, pipeline.processors.partitions_expected
+    if expected and len(stale) >= expected:
+        return Verdict("stale", "processors read no partition")
+    states = [source.state for source in pipeline.sources.values()]
+    if "live" in states:
+        return LIVE
+    worst = next((state for state in states if state != "ended"), "ended")
+    return _of_state(worst, f"feed {worst}")
+
+
+def _of_state(state: str, reason: str) -> Verdict:
+    if state == "live":
+        return LIVE
+    return Verdict("closed", "replay ended") if state == "ended" else Verdict("stale", reason)
+
+
+def _unread(partitions: frozenset[int] | set[int]) -> str:
+    named = ", ".join(map(str, sorted(partitions)[:NAMED_MAX])) + (", …" if len(partitions) > NAMED_MAX else "")
+    return f"processors do not read partition {named}"
+
+
+def _read(data: bytes | Raw) -> Pipeline | None:
     try:
-        listener = _decoder.decode(data).listener
+        return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return "unreadable"
-    return listener.state if listener else None
+        return None

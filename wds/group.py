@@ -1,4 +1,4 @@
-"""One channel at one rate and field set in, the same bytes for all its members out.
+"""Sends one channel at one rate and field set to all its members, as the same bytes.
 
 Invariant: `fast` members have received exactly what leads to (`life`, `seq`); `late` ones stand at their own cursor and
 are brought to the group's position by frames of their own as soon as they can be written to. Nobody waits for anybody.

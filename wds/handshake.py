@@ -1,4 +1,4 @@
-"""An HTTP request in, what to do with it out: upgrade to the stream, answer with a page, or refuse with a reason.
+"""Decides what to do with an HTTP request: upgrade to the stream, answer with a page, or refuse with a reason.
 
 Invariant: a token in the URL is always refused (URLs end up in logs), and so is a browser page of a foreign origin.
 """

@@ -1,4 +1,4 @@
-"""Documents, snapshots, clients' wishes and ticks in; frames to members and requests to the upstream out.
+"""Turns documents, snapshots and clients' wishes into frames for members and requests to the upstream.
 
 Flow: channel (upstream side) → groups, one a (rate, field set) → members. Invariant: a member's frames of a channel form
 one chain: a snap, then frames whose `prev` is the `seq` before. No I/O and no clock here: the shell carries out `requests`
@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from mdc.channels import kind_of
+from mdc.channels import kind_of, split
 from mdc.documents import Doc, Snapshot
 from wds.channel import Channel, Moved
 from wds.freshness import LIVE, PIPELINE, Freshness, Verdict
@@ -55,7 +55,7 @@ class Member:
         self.outbox = Outbox(ladder)
         self.paused = False  # by its own wish: a hidden tab
         self.gone = False
-        self.told: Verdict = LIVE
+        self.told: dict[str, Verdict] = {}  # channel → what it was told, unless that was live
         self.groups: dict[str, Group] = {}
 
     @property
@@ -89,6 +89,8 @@ class _Topic:
     retry_ns: int = 0
     idle_ns: int = 0
     pinned: bool = False
+    source: str = ""  # that its documents name
+    verdict: Verdict = LIVE  # what its members are told
 
     @property
     def used(self) -> bool:
@@ -134,6 +136,7 @@ class Hub:
         self._now_ns = 0
         self._tickets = 0
         self._up = True
+        self._judged = freshness.version
 
     @property
     def verdict(self) -> Verdict:
@@ -161,6 +164,9 @@ class Hub:
 
     def _apply(self, topic: _Topic, doc: Doc, cork: Cork | None) -> None:
         moved = topic.channel.apply(doc)
+        if doc.src != topic.source:
+            topic.source = doc.src
+            self._judge([topic])
         if moved is Moved.GAP:
             self._read(topic)
         elif moved is Moved.YES:
@@ -168,7 +174,8 @@ class Hub:
             if topic.channel.kind.mode != "event":
                 self._flush_raw(topic, cork)
         if doc.ch == PIPELINE:
-            self._tell(self._freshness.on_pipeline(doc.data, self._now_ns))
+            self._freshness.on_pipeline(doc.data, self._now_ns)
+            self._judge_all()
 
     def _mark(self, topic: _Topic) -> None:
         for group in topic.groups.values():
@@ -189,6 +196,8 @@ class Hub:
         elif not topic.channel.install(snapshot):
             self._read(topic)
             return
+        topic.source = snapshot.src if snapshot is not None else topic.source
+        self._judge([topic])
         self._resolve(topic)
         self._mark(topic)
         self._flush_dirty("raw", 0)
@@ -212,7 +221,8 @@ class Hub:
     def on_cache(self, up: bool, reason: str, now_ns: int) -> None:
         """The cache went away or came back; back, everything watched is read anew."""
         self._now_ns = now_ns
-        self._tell(self._freshness.on_cache(up, reason, now_ns))
+        self._freshness.on_cache(up, reason, now_ns)
+        self._judge_all()
         self._up = up
         if up:
             for topic in self._topics.values():
@@ -229,7 +239,8 @@ class Hub:
     def on_time(self, now_ns: int) -> None:
         """Once a second: judge freshness, try failed reads again, let go of channels nobody uses."""
         self._now_ns = now_ns
-        self._tell(self._freshness.on_time(now_ns))
+        self._freshness.on_time(now_ns)
+        self._judge_all()
         for topic in list(self._topics.values()):
             if self._up and topic.retry_ns and now_ns >= topic.retry_ns and not topic.reading:
                 self._read(topic)
@@ -242,7 +253,7 @@ class Hub:
     def add(self, member: Member) -> None:
         """A client has proved who it is."""
         self.members[member] = None
-        member.told = LIVE  # what it assumes until told otherwise
+        member.told = {}  # it assumes live until told otherwise
 
     def drop(self, member: Member, now_ns: int) -> None:
         """A client is gone."""
@@ -316,11 +327,9 @@ class Hub:
         group = self._group(topic, want.hz, want.fields)
         member.groups[want.channel] = group
         self._bring(member, group, group.join(member, cursor, history))
-        if self.verdict == LIVE:
-            return
-        member.told = self.verdict if member.ready else LIVE  # one who cannot be told now is told when released
-        if member.ready:
-            self._write(member, [encode(Status(want.channel, self.verdict.state, self.verdict.reason))])
+        if topic.verdict != LIVE and member.ready:  # one who cannot be told now is told when released
+            member.told[want.channel] = topic.verdict
+            self._write(member, [encode(Status(want.channel, *topic.verdict))])
 
     def _group(self, topic: _Topic, hz: Hz, fields: frozenset[str] | None) -> Group:
         group = topic.groups.get((hz, fields))
@@ -334,6 +343,7 @@ class Hub:
         """Unsubscribe; return whether it was subscribed."""
         self._now_ns = now_ns
         group = member.groups.pop(channel, None)
+        member.told.pop(channel, None)
         if group is not None:
             self._part(member, group)
         return group is not None
@@ -382,8 +392,7 @@ class Hub:
             self._release(member)
 
     def _release(self, member: Member) -> None:
-        if member.told != self.verdict:
-            self._tell_member(member)
+        self._tell(member, [name for name in member.groups if member.told.get(name, LIVE) != self._topics[name].verdict])
         for group in list(member.groups.values()):
             if not member.ready:
                 return  # the buffer filled again; the rest keeps its place
@@ -410,6 +419,7 @@ class Hub:
         topic = self._topics.get(name)
         if topic is None:
             topic = self._topics[name] = _Topic(Channel(name, kind_of(name)), idle_ns=self._now_ns)
+            topic.verdict = self._verdict_of(topic)
             self._read(topic, "open")
         return topic
 
@@ -463,14 +473,42 @@ class Hub:
             member.write(self._wrap(frame))
         self.tally.frames += len(frames)
 
-    def _tell(self, verdict: Verdict) -> None:
-        for member in self.members:
-            if member.told != verdict and member.ready:
-                self._tell_member(member)
+    # Freshness
 
-    def _tell_member(self, member: Member) -> None:
-        # One frame a client, not one a channel: a cache that goes away must not cost clients x channels writes.
-        verdict = self.verdict
-        member.told = verdict
-        if member.groups:
-            self._write(member, [encode([Status(name, verdict.state, verdict.reason) for name in member.groups])])
+    def _verdict_of(self, topic: _Topic) -> Verdict:
+        channel = topic.channel
+        if channel.life and not channel.warm and self._up:
+            return Verdict("stale", "being read again from the cache")
+        return self._freshness.of(channel.kind, split(channel.name)[1], topic.source)
+
+    def _judge_all(self) -> None:
+        if self._judged != self._freshness.version:
+            self._judged = self._freshness.version
+            self._judge(self._topics.values())
+
+    def _judge(self, topics: Iterable[_Topic]) -> None:
+        """Tell the members of channels whose verdict has changed: one write a member, however many channels."""
+        news: dict[Member, list[str]] = {}
+        for topic in topics:
+            verdict = self._verdict_of(topic)
+            if verdict == topic.verdict:
+                continue
+            topic.verdict = verdict
+            for group in topic.groups.values():
+                for member in [*group.fast, *group.late]:
+                    news.setdefault(cast(Member, member), []).append(topic.channel.name)
+        for member, names in news.items():
+            if member.ready:
+                self._tell(member, names)
+
+    def _tell(self, member: Member, names: Sequence[str]) -> None:
+        statuses = []
+        for name in names:
+            verdict = self._topics[name].verdict
+            if verdict == LIVE:
+                member.told.pop(name, None)
+            else:
+                member.told[name] = verdict
+            statuses.append(Status(name, verdict.state, verdict.reason))
+        if statuses:
+            self._write(member, [encode(statuses)])

@@ -1,4 +1,4 @@
-"""Key files and key URLs in, signing keys and fresh key rings out: the machine's own key, the control plane's JWKS.
+"""Loads the machine's own signing key, fetches the control plane's JWKS, and verifies tokens by both.
 
 Invariant: keys that were once fetched stay in force while the control plane is away; it is asked again at most every
 `RETRY_S` seconds, whatever tokens with unknown keys arrive.
@@ -11,6 +11,7 @@ import secrets
 import time
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 import structlog
@@ -67,6 +68,11 @@ class KeySource:
         return self._ring.verify(token, time.time())
 
     @property
+    def fetches(self) -> bool:
+        """Whether there is a control plane to ask for keys."""
+        return self._url is not None
+
+    @property
     def may_refresh(self) -> bool:
         """Whether asking the control plane now makes sense."""
         return self._url is not None and time.monotonic() - self._tried_at >= RETRY_S
@@ -100,7 +106,7 @@ class KeySource:
         try:
             body = await asyncio.to_thread(_get, self._url)
             count = self._ring.install(body)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             self.reachable = False
             log.warning("keys_not_fetched", url=self._url, error=str(error))
             return

@@ -1,4 +1,4 @@
-"""Attempts and times in, allowed or refused out. Over a limit the newcomer is refused, never somebody who is in."""
+"""Enforces rates and connection limits. Over a connection limit the newcomer is refused, never a client already connected."""
 
 from __future__ import annotations
 

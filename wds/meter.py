@@ -1,4 +1,4 @@
-"""Counts and times in, Prometheus metrics out; the names of everything WDS tells about itself."""
+"""Defines the Prometheus metrics of WDS: the names of everything it reports about itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buffered bytes and times of one client in, its step on the slow-client ladder out: open, conflate, pause, close.
+"""Decides one client's step on the slow-client ladder by its buffered bytes and the time: open, conflate, pause, close.
 
 Invariant: no frame is stored for a slow client. Its groups remember only how far it came (`group.Cursor`), and what it
 missed is made from their latest state once it has room again: it costs its subscriptions plus at most `max_bytes`.

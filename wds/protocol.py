@@ -1,4 +1,4 @@
-"""Protocol v1 as types: client commands in, server frames out. Unknown fields are ignored, absent ones are not sent.
+"""Defines protocol v1 as types: client commands and server frames. Unknown fields are ignored, absent ones are not sent.
 
 This file is the contract; `asyncapi.yaml` and `schema.json` are generated from it (`python -m wds schema`).
 """

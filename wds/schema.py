@@ -1,4 +1,4 @@
-"""The protocol's types in, its published contract out: JSON Schemas, and an AsyncAPI 3 document around them."""
+"""Generates the published contract from the protocol's types: JSON Schemas, and an AsyncAPI 3 document around them."""
 
 from __future__ import annotations
 

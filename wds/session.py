@@ -1,4 +1,4 @@
-"""One client's frames and timers in, actions out: who it is, what it asked, whether it still lives.
+"""Decides which actions follow one client's frames and timers: who it is, what it asked for, whether it is still alive.
 
 Invariant: commands are answered one after the other in the order they came (`auth` and `sub` may be sent in one go); while
 one waits for the outside (a key, the list of channels, a snapshot) the next ones wait in a bounded queue.

@@ -1,4 +1,4 @@
-"""The environment in, the frozen settings of the widget data service out; every bound of a worker is named here."""
+"""Reads the widget data service's settings from the environment; every bound of a worker is named here."""
 
 from __future__ import annotations
 

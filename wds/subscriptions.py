@@ -1,4 +1,4 @@
-"""What a client asks for in, what it gets out: checked names, expanded patterns, one outcome a channel, the cap kept.
+"""Decides what a client may join: checks names, expands patterns, gives each channel its outcome, and keeps to the cap.
 
 Invariant: a name leaves this file only after the catalogue knew its kind and a glob of the token covered it.
 """

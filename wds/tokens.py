@@ -1,4 +1,4 @@
-"""A token in, claims or a refusal out: EdDSA JWT with `iss aud=wds sub exp jti ch`. Key sets come in as arguments.
+"""Verifies and mints tokens: EdDSA JWT with `iss aud=wds sub exp jti ch`. Key sets are arguments.
 
 Invariant: only EdDSA is ever accepted, whatever a token's header asks for, and only by a key we hold under its `kid`.
 """

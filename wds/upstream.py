@@ -1,4 +1,4 @@
-"""The hub's requests in, carried out on the cache; documents, snapshots and lists of channels out.
+"""Carries out on the cache what the hub asks for, and brings it documents, snapshots and lists of channels.
 
 Invariant: at most `READS_AT_ONCE` reads are on the way and each has a deadline, so a cache that hangs costs waiting clients
 two seconds and never memory without bound (the hub has one read a channel).
@@ -7,8 +7,7 @@ two seconds and never memory without bound (the hub has one read a channel).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -18,6 +17,7 @@ from mdc.connect import CacheUnavailable
 from mdc.documents import Doc, Snapshot
 from mdc.reader import Reader
 from service.clock import Clock
+from service.tasks import Tasks
 from wds import meter
 from wds.hub import Hub, Request
 from wds.settings import WdsSettings
@@ -38,9 +38,9 @@ class Upstream:
         self._clock = clock
         self._on_fault = on_fault
         self._timeout_s = settings.read_timeout_s
-        self._reader = Reader(settings.mdc_url, self._on_docs, self._on_state, settings.mdq_partitions)
+        self._reader = Reader(settings.mdc_url, self._on_docs, self._on_state, settings.mdq_partitions, on_fault=on_fault)
         self._room = asyncio.Semaphore(READS_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("wds upstream", on_fault)
         self._reads: dict[tuple[str, int | None], asyncio.Task[Snapshot | None]] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}  # not confirmed yet: no read before they are
         self._names: dict[str, tuple[int, Sequence[str]]] = {}
@@ -53,10 +53,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Stop everything on the way and disconnect."""
-        tasks = [*self._tasks, *self._watches.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._reader.close()
 
     def _on_docs(self, docs: list[Doc]) -> None:
@@ -97,13 +94,9 @@ class Upstream:
         if not requests:
             return
         for request in requests:
-            self._spawn(self._close(request.channel) if request.what == "close" else self._read(request))
+            work = self._close(request.channel) if request.what == "close" else self._read(request)
+            self._tasks.start(f"{request.what} {request.channel}", work, ends=True)
         requests.clear()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _close(self, channel: str) -> None:
         await self._reader.unwatch(channel)
@@ -112,9 +105,10 @@ class Upstream:
         channel, ticket = request.channel, request.ticket
         try:
             if request.what == "open":
-                self._watches[channel] = asyncio.create_task(self._reader.watch(channel))
+                self._watches[channel] = self._tasks.start(f"watch {channel}", self._reader.watch(channel), ends=True)
             if channel in self._watches:
-                await asyncio.wait_for(asyncio.shield(self._watches[channel]), self._timeout_s)
+                async with asyncio.timeout(self._timeout_s):
+                    await asyncio.shield(self._watches[channel])
                 self._watches.pop(channel, None)
             snapshot = await self._snapshot(channel, None)
             self._hub.on_snapshot(channel, ticket, snapshot, self._clock.mono_ns())
@@ -125,8 +119,11 @@ class Upstream:
         self.carry_out()
 
     async def _snapshot(self, channel: str, limit: int | None) -> Snapshot | None:
-        async with self._room:
-            return await asyncio.wait_for(self._reader.snapshot(channel, limit), self._timeout_s)
+        async with self._room, asyncio.timeout(self._timeout_s):
+            try:
+                return await self._reader.snapshot(channel, limit)
+            except CacheUnavailable:  # an idle connection that died while the cache was away fails once: the next one is new
+                return await self._reader.snapshot(channel, limit)
 
     async def fetch(self, channel: str, limit: int | None) -> Snapshot | None:
         """Read a snapshot for a get, shared by all who ask meanwhile.  Raises: one of FAILURES."""
@@ -157,7 +154,8 @@ class Upstream:
         now_ns = self._clock.mono_ns()
         if found_ns and (KINDS[kind].names or now_ns - found_ns < NAMES_FRESH_NS):
             return names
-        fresh = tuple(await asyncio.wait_for(self._reader.list_channels(kind), self._timeout_s))
+        async with asyncio.timeout(self._timeout_s):
+            fresh = tuple(await self._reader.list_channels(kind))
         names = names if fresh == names and found_ns else fresh
         self._names[kind] = (now_ns, names)
         return names

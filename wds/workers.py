@@ -1,4 +1,4 @@
-"""A number of workers in, that many processes on one port out: restarted when they die, drained when we are told to stop.
+"""Runs several worker processes on one port, restarts those that die, and drains them when asked to stop.
 
 The kernel spreads connections over them (SO_REUSEPORT). Limits per user and address hold in each worker by itself.
 """

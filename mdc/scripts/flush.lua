@@ -3,6 +3,8 @@
 -- KEYS  fence, mdc:epoch, checkpoint.
 -- ARGV  fence number, epoch, flush number (0 = not numbered), start over (1 = drop the old checkpoint), checkpoint TTL (ms),
 -- then sections, each led by its count:
+--   removed keys: key                        removed from an index: key, member
+--   removed checkpoint fields: field         keys that live on (for the checkpoint's TTL): key
 --   update groups: pub/sub channel, keep (0 = one document, else a list of so many), TTL (ms), n, n × (key, document)
 --   history: key, drop first (n = the newest n entries, -t = those of bars from t ms on), value ('' = none), keep, TTL
 --   checkpoint pairs: field, value           hash shares: key, field, value
@@ -28,7 +30,7 @@ end
 local function sure(command, key, ...)
   local answer = redis.pcall(command, key, ...)
   if type(answer) == 'table' and answer.err then
-    if not string.find(answer.err, 'WRONGTYPE') then error(answer.err) end
+    if not string.find(tostring(answer.err), 'WRONGTYPE') then error(answer.err) end
     call('DEL', key)
     return call(command, key, ...)
   end
@@ -41,6 +43,19 @@ local function take()
   local value = argv[a]
   a = a + 1
   return value
+end
+
+for _ = 1, tonumber(take()) do
+  call('UNLINK', take())
+end
+for _ = 1, tonumber(take()) do
+  call('SREM', take(), take())
+end
+for _ = 1, tonumber(take()) do
+  call('HDEL', KEYS[3], take())
+end
+for _ = 1, tonumber(take()) do
+  call('PEXPIRE', take(), argv[5])
 end
 
 local function append(key, keep, ...)

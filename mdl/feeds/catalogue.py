@@ -26,7 +26,7 @@ def open_feed(settings: MdlSettings, kind: str) -> Feed:
 
     return MassiveFeed(
         read_key(settings), settings.market, settings.topics, settings.delayed, settings.massive_url,
-        settings.massive_open_timeout_s,
+        settings.massive_open_timeout_s, silence_s=settings.silence_s,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The built-in exchange's message store in, its trades, quotes and depth out as vendor-shaped frames.
+"""Follows the built-in exchange's message store and passes its trades, quotes and depth on as vendor-shaped frames.
 
 What is guaranteed. The exchange keeps every message until we purge it, and we purge only what the listener has taken, no
 sooner than `SETTLE_TICKS` × `PURGE_S` later: by then the broker has confirmed it, unless it is slow or away.
@@ -57,6 +57,7 @@ class EngineFeed:
 
     lossless = False
     patient = True
+    ailing = ""  # an exchange without orders is rightly silent; its connection is pinged, its holes are counted
 
     def __init__(self, gateway: Gateway, store: str = "mdl", depth: int = 20, dice: Callable[[], float] = random.random) -> None:
         self.name = "engine"

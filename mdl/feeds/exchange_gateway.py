@@ -1,6 +1,7 @@
-"""Questions to the exchange's gateway in, its answers out: stores, instruments, books. HTTP/1.1 and JSON, one call a question.
+"""Asks the exchange's gateway for stores, instruments and books: HTTP/1.1 and JSON, one call a question.
 
-A thread asks, so the event loop never waits; the connection is direct, whatever proxies the environment names.
+A thread asks, so the event loop never waits; the connection is direct, whatever proxies the environment names, and no answer
+sends us, and our token, to another server.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import http.client
 import urllib.error
 import urllib.request
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -19,7 +20,16 @@ from mdl.feeds.feed import FeedClosed
 
 ANSWER_S_MAX = 3.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Without this, urllib follows a redirect anywhere and takes the Authorization header along."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _StayHere).open
 
 T = TypeVar("T")
 

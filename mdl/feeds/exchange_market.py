@@ -1,4 +1,4 @@
-"""The exchange's message frames and books in, vendor-shaped events out: T a trade, Q a new top, L2 the depth. Pure.
+"""Turns the exchange's message frames and books into vendor-shaped events: T a trade, Q a new top, L2 the depth. Pure.
 
 Invariant: a symbol's levels are those the exchange showed after the last message applied; every trade (`trdMatchID`) of a
 message is one T, in the message's order. Depth is conflated: its last state always leaves, `every_ns` apart at the least.

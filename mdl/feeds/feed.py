@@ -33,7 +33,8 @@ class Feed(Protocol):
 
     `lossless` feeds wait while the listener has no room; `patient` ones, whose source keeps what we do not ask for, also while
     the broker is away; the others are never slowed. `market` and `subscriptions` say
-    what is asked of the source; `state` and `reason` how it stands; `reconnects` and `malformed` count since the start.
+    what is asked of the source; `state` and `reason` how it stands, `ailing` what of its data does not flow although it is live
+    (empty: nothing); `reconnects` and `malformed` count since the start, `dropped_frames` also holes of unknown size.
     """
 
     name: str
@@ -42,9 +43,14 @@ class Feed(Protocol):
     lossless: bool
     patient: bool
     state: State
-    reason: str
     reconnects: int
     dropped_frames: int
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def ailing(self) -> str: ...
 
     @property
     def malformed(self) -> int: ...

@@ -1,7 +1,8 @@
-"""The vendor's WebSocket in, raw frames with their arrival time out: the official client, our reconnect policy.
+"""Receives the vendor's frames and stamps them with their arrival time: the official client, our reconnect policy.
 
 The client's callback only stamps and buffers, so the vendor never finds us slow. A refused key ends the feed; every
-other failure is tried again, patiently while the market is closed.
+other failure is tried again, patiently while the market is closed. A live connection that does not give what was asked of
+it (a refused subscription, silence while the market trades) says so in `ailing`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from massive.exceptions import AuthError
 from massive.websocket.models import Feed as VendorFeed
 from websockets.exceptions import ConnectionClosed
 
+from mdl.feeds.answers import Answers, is_status
 from mdl.feeds.feed import FeedClosed, FeedRefused, Frame, State
 from mdl.feeds.reconnect import Reconnect
+from mdl.feeds.silence import Silence
 
 FRAMES_MAX = 50_000  # between the callback and the listener, which takes them at every turn of the loop
 FRAME_BYTES_MAX = 32 * 1024 * 1024
@@ -50,12 +53,13 @@ class MassiveFeed:
         url: str = "",
         open_timeout_s: float = 10,
         dice: Callable[[], float] = random.random,
+        silence_s: float = 0,
     ) -> None:
         self.name = "massive"
         self.market = market
         self.subscriptions = subscriptions
         self.state: State = "connecting"
-        self.reason = "not connected yet"
+        self._reason = "not connected yet"  # of a connection that is not live
         self.reconnects = 0
         self.malformed = 0
         self.dropped_frames = 0
@@ -64,6 +68,10 @@ class MassiveFeed:
         self._open_timeout_s = open_timeout_s
         self._dice = dice
         self._reconnect = Reconnect(market)
+        self._answers = Answers(subscriptions)
+        self._silence = Silence(market, subscriptions, silence_s, delayed)
+        self._heard_s = 0.0  # when data came last, or the connection began
+        self._told_ailing = ""  # of the last log line
         self._arrived: deque[Frame] = deque()
         self._wake = asyncio.Event()
         self._closed = False
@@ -94,25 +102,45 @@ class MassiveFeed:
         self._closed = True
         self._wake.set()
 
+    @property
+    def reason(self) -> str:
+        return self.ailing if self.state == "live" else self._reason
+
+    @property
+    def ailing(self) -> str:
+        if self.state != "live":
+            return ""
+        silence = self._silence.reason(time.monotonic() - self._heard_s, time.time_ns())
+        self._tell(bool(silence), self._answers.reason)
+        return "; ".join(filter(None, (self._answers.reason, silence)))
+
+    def _tell(self, silent: bool, refusal: str) -> None:
+        """Log what ails the connection when it changes."""
+        ailing = f"{refusal}; no data".removeprefix("; ") if silent else refusal
+        if ailing != self._told_ailing:
+            self._told_ailing = ailing
+            log.warning("feed_ailing" if ailing else "feed_well", market=self.market, host=self._host, reason=ailing)
+
     async def _stay_connected(self) -> None:
         while not self._closed:
             self.state = "connecting"
             try:
                 await self._connect_once()
             except FeedRefused as error:
-                self.state, self.reason = "refused", str(error)
+                self.state, self._reason = "refused", str(error)
                 raise
             except FeedClosed as error:
                 if self._closed:
                     return
                 pause_s = self._reconnect.lost(time.monotonic(), time.time_ns(), self._dice())
-                self.state, self.reason = "connecting", f"{error}; next try in {pause_s:.1f} s"
+                self.state, self._reason = "connecting", f"{error}; next try in {pause_s:.1f} s"
                 log.warning("feed_disconnected", market=self.market, error=str(error), pause_s=round(pause_s, 2))
             self.reconnects += 1
             await asyncio.sleep(pause_s)
 
     async def _connect_once(self) -> None:
         """Stay connected as long as it lasts.  Raises: FeedRefused, FeedClosed; never returns."""
+        self._answers = Answers(self.subscriptions)
         client = WebSocketClient(
             api_key=self._api_key, feed=self._host, market=self.market, raw=True,
             subscriptions=list(self.subscriptions), max_reconnects=0, secure=self._secure,
@@ -142,6 +170,10 @@ class MassiveFeed:
                 if self._closed:
                     raise FeedClosed("closed by us")
                 self._arrived.append(Frame(data, time.time_ns()))
+                if is_status(data):
+                    self._answers.hear(data)
+                else:
+                    self._heard_s = time.monotonic()
                 if len(self._arrived) > FRAMES_MAX:
                     self._arrived.popleft()
                     self.dropped_frames += 1
@@ -156,8 +188,8 @@ class MassiveFeed:
 
     def _let_in(self) -> None:
         """The first frame after the key was accepted: the vendor's answer to our subscriptions."""
-        self.state, self.reason = "live", ""
-        self._reconnect.connected(time.monotonic())
+        self.state, self._heard_s = "live", time.monotonic()
+        self._reconnect.connected(self._heard_s)
         log.info("feed_connected", market=self.market, host=self._host, subscriptions=",".join(self.subscriptions))
 
 

@@ -1,6 +1,7 @@
 """Plays a recorded tape: at the recorded speed, k times that, or as fast as its frames are taken (then lossless).
 
-Bad lines are counted and sampled, never fatal; a file that breaks off is played as far as it can be read.
+Bad lines are counted and sampled, never fatal; a file that breaks off is played as far as it can be read; one that is gone
+when its turn comes is counted and named, and the next one is played.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class ReplayFeed:
         self.reconnects = 0
         self.malformed = 0
         self.dropped_frames = 0
+        self.ailing = ""
+        self.missing = 0  # files that could not be opened when their turn came
         self.tapes = find_tapes(tape)
         self.played_bytes = 0  # of the files as they are on disk, in this round
         self.size_bytes = sum(path.stat().st_size for path in self.tapes)
@@ -72,14 +75,18 @@ class ReplayFeed:
             if not self._loop or not frames:
                 break
         self.state = "ended"
-        self.reason = "replay ended"
+        self.reason = f"replay ended; {self.reason}" if self.reason else "replay ended"
 
     async def close(self) -> None:
         self._closed = True
 
     async def _lines(self, path: Path, clock: TapeClock) -> AsyncIterator[TapeLine]:
         """Yield the lines of a file with the tape's clock instead of their own times."""
-        reader = TapeReader(path)
+        try:
+            reader = await asyncio.to_thread(TapeReader, path)
+        except OSError as error:  # deleted, moved or locked since the start
+            self._miss(path, error)
+            return
         before = self.played_bytes
         try:
             while chunk := await asyncio.to_thread(reader.read):
@@ -89,6 +96,15 @@ class ReplayFeed:
         finally:
             self.malformed += reader.malformed
             await asyncio.to_thread(reader.close)
+
+    def _miss(self, path: Path, error: OSError) -> None:
+        self.dropped_frames += 1  # nobody knows how many: one hole
+        self.missing += 1
+        why = error.strerror or str(error)
+        others = f", and {self.missing - 1} more" if self.missing > 1 else ""
+        self.reason = f"the tape {path} could not be played: {why}{others}"
+        if self.missing <= SAMPLES_MAX:
+            log.error("tape_missing", tape=str(path), error=why, missing=self.missing, played="what follows it")
 
 
 class Pace:

@@ -1,4 +1,4 @@
-"""A rate in, the simulator's frames at that rate out: a vendor that never sleeps, never slowed by what stands behind it."""
+"""Sends the simulator's frames at a given rate, never slowed by what stands behind it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from collections.abc import AsyncIterator
 from mdl.feeds.feed import Frame, State
 from mdl.simulation.market import Simulator
 
-TICK_S = 0.004
+TICK_S, TICK_S_MAX = 0.004, 0.02
+TICK_EVENTS = 40  # a slow market comes in fewer frames, not in smaller ones: waking up costs more than an event
 FRAME_EVENTS_MAX = 100
 DEBT_S_MAX = 0.1  # what a stalled loop could not send is not sent later: a market does not wait either
+
+
+def tick_s(events_s: float) -> float:
+    """Return the pause between frames at that rate."""
+    return min(TICK_S_MAX, max(TICK_S, TICK_EVENTS / events_s)) if events_s else TICK_S_MAX
 
 
 class SimulatorFeed:
     """`events_s` 0 is a market in which nothing happens."""
 
     lossless = patient = False
+    ailing = ""  # a market in which nothing happens was asked for
 
     def __init__(self, simulator: Simulator, events_s: float, market: str = "stocks") -> None:
         self.name = "simulator"
@@ -47,7 +54,7 @@ class SimulatorFeed:
                 yield Frame(self._simulator.frame(now_ns // 1_000_000, events), now_ns)
             if not events_s:
                 self._simulator.frame(time.time_ns() // 1_000_000, 0)  # the clock must go on to find the opening
-            await self._pause(TICK_S - (time.monotonic() - now_s))
+            await self._pause(tick_s(events_s) - (time.monotonic() - now_s))
 
     async def close(self) -> None:
         self._closed.set()

@@ -1,4 +1,4 @@
-"""A seed and the time in, frames of a plausible stock market out: the same seed and calls give the same bytes.
+"""Simulates a plausible stock market as frames; the same seed and the same calls give the same bytes.
 
 Prices walk around a target of their own, quotes stand around the last price, every second and minute ends in aggregates,
 some trades are odd lots, late or out of sequence, now and then a stock is halted. Measured: 0.8 M events/s on one core;
@@ -11,7 +11,7 @@ from collections import deque
 from functools import lru_cache
 from random import Random
 
-from mdl.feeds.reconnect import eastern
+from mdl.feeds.hours import eastern
 from mdl.simulation.universe import Universe, universe
 
 PRICE_CENTS_MAX = 200_000

@@ -1,4 +1,4 @@
-"""A size and a seed in, a universe of listed stocks out: tickers, previous closes, usual volumes, how active each one is.
+"""Generates a universe of listed stocks from a seed: tickers, previous closes, usual volumes and activity.
 
 The first n symbols of a larger universe with the same seed are the same symbols.
 """

@@ -1,4 +1,4 @@
-"""Lines of a recorded tape in, frames and their times out, and back: the one place that knows the recording's format.
+"""Reads and writes the lines of a recorded tape; the only place that knows the recording's format.
 
 A tape is NDJSON, plain, gz or zst. A line is a frame as the vendor sent it (a JSON array, or one event), or a recorder's
 line, which adds when it arrived: `{"received_ns":1700000000000000000,"frame":[…]}`. A frame that was no JSON is kept as

@@ -1,4 +1,4 @@
-"""A seed and a size in, a tape of simulated frames on disk out; the same arguments give the same bytes before compression."""
+"""Writes a tape of simulated frames to disk; the same arguments give the same bytes before compression."""
 
 from __future__ import annotations
 

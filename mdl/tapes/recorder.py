@@ -1,7 +1,8 @@
-"""Raw frames with their arrival times in, rotated zst tapes out; the feed never waits for the disk.
+"""Records raw frames with their arrival times to rotated zst tapes; the feed never waits for the disk.
 
 Bounds: what waits for the disk in bytes (then frames are dropped and counted), a file in bytes and seconds, all
-recordings in bytes. A full disk, or the bound, stops the recording and says so; nothing is ever deleted here.
+recordings in bytes. A full disk, or the bound, or a defect of the thread stops the recording and says so in `reason` until
+somebody stops or starts it; nothing is ever deleted here.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Recorder:
         self._wake.set()
         if thread is not None:
             thread.join()
-        self._thread = None
+        self._thread, self.reason = None, ""
         self._wake.clear()
 
     def _run(self, tape: _Tape) -> None:
@@ -90,6 +91,9 @@ class Recorder:
             self._write(tape)
         except OSError as error:
             self._give_up(f"the recording stopped: {error.strerror or error}")
+        except Exception as error:
+            log.exception("recorder_failed")
+            self._give_up(f"the recording stopped: {error!r}")
         finally:
             tape.close()
 

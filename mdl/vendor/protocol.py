@@ -1,11 +1,11 @@
-"""One client's messages in, the vendor's answers out: connected, auth, subscribe, unsubscribe, in the vendor's own shapes.
+"""Answers one client's messages as the vendor does: connected, auth, subscribe, unsubscribe, in the vendor's own shapes.
 
 Whatever bytes a client sends, the answers are status messages of `STATUSES`, at worst followed by a close.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +24,7 @@ STATUSES = {
     "max_connections": "Maximum number of websocket connections exceeded. ",  # to the older connection; then close 1008
     "slow_consumer": "The client reads too slowly.",  # then close 1008
 }
+NOT_AUTHORIZED = "not authorized"  # an error: the plan has no such data. It names no subscription, and the connection stays
 CLOSE_POLICY = 1008
 MESSAGE_BYTES_MAX = 64 * 1024
 TOPICS_MAX = 20_000
@@ -62,13 +63,13 @@ def status(kind: str, message: str | None = None) -> str:
 
 
 class VendorSession:
-    """One connection. `key` is empty until the client has authenticated."""
+    """One connection. `key` is empty until the client has authenticated; `plans` are the keys and what each may subscribe to."""
 
-    def __init__(self, keys: frozenset[str], market: str) -> None:
+    def __init__(self, plans: Mapping[str, frozenset[str] | None], market: str) -> None:
         self.key = ""
         self.market = market
         self.wants = Wants()
-        self._keys = keys
+        self._plans = plans
         self._events = EVENTS[market.split("/")[0]]
 
     def receive(self, data: bytes | str) -> Reply:
@@ -91,7 +92,7 @@ class VendorSession:
     def _auth(self, key: str) -> Reply:
         if self.key:
             return Reply([status("error", "already authenticated")])
-        if key not in self._keys:
+        if key not in self._plans:
             return Reply([status("auth_failed")], close=True)
         self.key = key
         return Reply([status("auth_success")])
@@ -110,6 +111,9 @@ class VendorSession:
         if action == "unsubscribe":
             self.wants.remove(chosen)
             return status("success", f"unsubscribed to: {topic}")
+        plan = self._plans[self.key]
+        if plan is not None and not plan >= {each for each, _ in chosen}:
+            return status("error", NOT_AUTHORIZED)
         if self.wants.count + len(chosen) > TOPICS_MAX:
             return status("error", "too many subscriptions")
         self.wants.add(chosen)

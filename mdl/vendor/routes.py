@@ -1,4 +1,4 @@
-"""Settings in, a running vendor server with its admin port out; its faults are what the tests and rehearsals are made of."""
+"""Runs the vendor server with its admin port, through which tests and rehearsals inject faults."""
 
 from __future__ import annotations
 

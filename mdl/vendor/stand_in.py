@@ -1,4 +1,4 @@
-"""A feed's frames in, a Massive-compatible WebSocket server out: what the vendor does to us, we can do to ourselves.
+"""Serves a feed's frames as the vendor does: what the vendor does to us, we can do to ourselves.
 
 Invariants: one connection a key and asset class (the newcomer wins, the older one is told `max_connections`); what waits
 for a client is bounded in bytes and seconds, and a client past a bound is cut.
@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections import deque
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -23,6 +22,7 @@ from mdl.settings import VendorSettings
 from mdl.vendor.protocol import CLOSE_POLICY, EVENTS, MESSAGE_BYTES_MAX, SplitFrame, VendorSession, status
 from service import metrics
 from service.admin import bind
+from service.tasks import Tasks
 
 ROOM_SHARE = 0.5
 LAST_WORD_S = 0.5  # a client that is cut has so long to take the reason
@@ -95,7 +95,7 @@ class VendorServer:
         self._feed = feed
         self._holders: dict[tuple[str, str], Client] = {}
         self._wanted = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks("vendor")
         self._server: Server | None = None
 
     async def start(self) -> None:
@@ -105,14 +105,12 @@ class VendorServer:
         self._server = await serve(
             self._handle, sock=sock, process_request=self._admit, compression=None, max_size=MESSAGE_BYTES_MAX, close_timeout=1
         )
-        self._spawn(self._play())
+        self._tasks.start("feed", self._play(), ends=True)
 
     async def stop(self) -> None:
         """Close everything."""
         await self._feed.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -167,9 +165,9 @@ class VendorServer:
 
     async def _handle(self, socket: ServerConnection) -> None:
         assert socket.request is not None
-        client = Client(socket, VendorSession(self._settings.key_set, _market_of(socket.request.path)))
+        client = Client(socket, VendorSession(self._settings.plans, _market_of(socket.request.path)))
         self.clients.add(client)
-        writer = asyncio.create_task(client.write())
+        writer = self._tasks.start("writer", client.write(), ends=True, on_fault=lambda _: socket.transport.abort())
         client.push(status("connected"))
         try:
             await self._converse(client)
@@ -204,7 +202,8 @@ class VendorServer:
             self._cut(client, "slow_consumer")
         if reply.close:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(client.drained(), LAST_WORD_S)
+                async with asyncio.timeout(LAST_WORD_S):
+                    await client.drained()
             await client.socket.close(CLOSE_POLICY)
         return not reply.close
 
@@ -230,12 +229,7 @@ class VendorServer:
         self.cut_clients += 1
         cut_total.labels(reason).inc()
         log.warning("vendor_client_cut", reason=reason, waiting_bytes=client.bytes, waiting_s=round(client.age_s(), 2))
-        self._spawn(client.end(status(reason)))
-
-    def _spawn(self, body: Any) -> None:
-        task = asyncio.create_task(body)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start("last word", client.end(status(reason)), ends=True)
 
 
 def _market_of(path: str) -> str:

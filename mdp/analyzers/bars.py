@@ -1,4 +1,4 @@
-"""Trades in, `bars:1s:SYMBOL` and `bars:1m:SYMBOL` out: the bar in the making, and the closed ones as history.
+"""Makes `bars:1s:SYMBOL` and `bars:1m:SYMBOL` from trades: the bar in the making, and the closed ones as history.
 
 Invariant: a bar holds exactly the trades whose time falls into it, however late they came, as long as it is among the
 last `retained` ones; later ones are counted, never guessed into another bar.
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet, check_room
+from mdp.analyzer import Analyzer, Outlet
 from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME
 from mdp.events import AnyBar, AnyTrade, IndexValue
 from mdp.exact import number, ratio, units
@@ -20,7 +20,7 @@ NOT_KNOWN = -1  # how many closed bars a new (or rolled back) cache holds
 
 
 class Bar(msgspec.Struct, array_like=True, gc=False):
-    """One bar; `start` in ms, prices null until a trade may set them, `volume` in units, `notional` in units²."""
+    """One bar; `start` in ms (0 = none yet), prices null until a trade may set them, `volume` in units, `notional` in units²."""
 
     start: int
     open: float | None = None
@@ -87,6 +87,8 @@ CLOSED = "|closed"  # no symbol contains a bar
 class BarsAnalyzer(Analyzer):
     """Builds the bars of one width. `retained` = how many closed bars a late trade can still correct."""
 
+    cells = ("", CLOSED)
+
     def __init__(self, kind: str, width_ms: int, retained: int) -> None:
         self.name = self._kind = kind
         self._width_ms = width_ms
@@ -94,13 +96,16 @@ class BarsAnalyzer(Analyzer):
         self._series: dict[str, Series] = {}
         self._prev: dict[str, msgspec.Raw] = {}  # the newest closed bar of a symbol as it is published
         self._changed: set[str] = set()
-        self._out = Outlet(kind)
+        self._blank: set[str] = set()  # began anew: to be written into the checkpoint
+        self.outlet = self._out = Outlet(kind)
         self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
         self._closed = msgspec.json.Decoder(list[Bar])
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
+        if not rule & ALL:
+            return  # it repeats or takes back another
         symbol, ts, price = trade.symbol, trade.ts, trade.price
         start = ts - ts % self._width_ms
         series = self._series.get(symbol)
@@ -110,14 +115,14 @@ class BarsAnalyzer(Analyzer):
         if start != bar.start:
             found = self._other_bar(series, start)
             if found is None:
-                self.late += 1
+                self.late_bars += 1
                 return
             bar = found
         if rule & VOLUME:
             bar.volume += volume
             bar.notional += notional
             bar.trades += 1
-        if rule == ALL or rule & HIGH_LOW:
+        if rule & HIGH_LOW:
             if bar.high is None or price > bar.high:
                 bar.high = price
             if bar.low is None or price < bar.low:
@@ -167,13 +172,15 @@ class BarsAnalyzer(Analyzer):
         self._changed.add(value.symbol)
 
     def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._announce):
+        if not (self._changed or self._blank or self._announce):
             return
         write = self._out.begin(flush)
         if self._announce:
             self._announce = False
             self._out.announce()
         encode, checkpoint, kind = self._encode, flush.checkpoint, self._kind
+        for symbol in flush.take(self._blank):
+            checkpoint += (f"{kind}:{symbol}{CLOSED}", b"[]", f"{kind}:{symbol}", encode(self._to_cell(symbol)))
         for symbol in flush.take(self._changed):
             series = self._series[symbol]
             if series.corrected or series.stored < len(series.closed):
@@ -184,8 +191,7 @@ class BarsAnalyzer(Analyzer):
                 bar.trades, series.number, self._prev.get(symbol), series.revision,
             )  # fmt: skip
             write(symbol, max(bar.close_ts, bar.start), encode(data))
-            cell = Cell(self._out.seq(symbol), bar, series.stored, series.number, series.revision, series.from_trades)
-            checkpoint += (f"{kind}:{symbol}", encode(cell))
+            checkpoint += (f"{kind}:{symbol}", encode(self._to_cell(symbol)))
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         closed: dict[str, list[Bar]] = {}
@@ -205,10 +211,24 @@ class BarsAnalyzer(Analyzer):
         self._out.restore(symbol, seq)
 
     def rewrite(self) -> None:
-        for series in self._series.values():
+        for symbol, series in self._series.items():
             series.corrected, series.stored = True, NOT_KNOWN
-        self._changed.update(self._series)
+            (self._changed if series.current.start else self._blank).add(symbol)
         self._announce = True
+
+    def forget(self, symbol: str) -> None:
+        if self._series.pop(symbol, None) is not None:
+            self._prev.pop(symbol, None)
+            self._changed.discard(symbol)
+            self._blank.discard(symbol)
+
+    def restart(self, symbol: str) -> None:
+        series = self._series.get(symbol)
+        if series is not None:  # the revision tells who follows to ask for the new history
+            self._series[symbol] = Series(Bar(0), [], number=series.number + 1, revision=series.revision + 1)
+            self._prev.pop(symbol, None)
+            self._changed.discard(symbol)
+            self._blank.add(symbol)
 
     def _begin_trades(self, symbol: str, start: int) -> Series:
         """A symbol's first trade: from here on its bars are made of trades, not of the vendor's aggregates."""
@@ -225,17 +245,19 @@ class BarsAnalyzer(Analyzer):
         if series is None:
             series = self._new(symbol, start)
         bar = series.current if start == series.current.start else self._other_bar(series, start)
-        self.late += bar is None
+        self.late_bars += bar is None
         return bar
 
     def _new(self, symbol: str, start: int) -> Series:
-        check_room(self._series)
         series = self._series[symbol] = Series(Bar(start), [])
         return series
 
     def _other_bar(self, series: Series, start: int) -> Bar | None:
         """Return the bar at `start`, which is not the current one: a new one, a closed one, or None when that is too old."""
         closed = series.closed
+        if not series.current.start:
+            series.current.start = start
+            return series.current
         if start > series.current.start:
             closed.append(series.current)
             if series.corrected:
@@ -263,6 +285,10 @@ class BarsAnalyzer(Analyzer):
         if found is not series.closed[-1]:
             series.revision += 1
         return found
+
+    def _to_cell(self, symbol: str) -> Cell:
+        series = self._series[symbol]
+        return Cell(self._out.seq(symbol), series.current, series.stored, series.number, series.revision, series.from_trades)
 
     def _store(self, flush: Flush, symbol: str, series: Series) -> None:
         """Write closed bars to the history: the new ones, or after a correction all that are retained."""

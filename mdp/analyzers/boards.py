@@ -1,4 +1,4 @@
-"""The quotes of a partition in, its share of each board out; and all shares in, the board of the market out.
+"""Ranks the quotes of a partition, its share of each board, and merges all shares into the boards of the market.
 
 Invariant: the merged board is the true top of the market: a symbol in the market's top N is in its partition's top N.
 """

@@ -1,4 +1,4 @@
-"""Depth events in, `book:SYMBOL` out: the best levels of both sides, what they say together, and when.
+"""Keeps `book:SYMBOL` from depth events: the best levels of both sides, what they say together, and when.
 
 Invariant: a document is always one whole event: bids and asks of the same moment, never of two.
 """
@@ -10,10 +10,9 @@ from collections.abc import Iterable
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet, check_room
+from mdp.analyzer import Analyzer, Outlet
 from mdp.analyzers.quote import difference
-from mdp.events import BadEvent, Book, Level
-from mdp.sessions import FUTURE_MS_MAX
+from mdp.events import Book, Level
 
 
 class BookData(msgspec.Struct, gc=False):
@@ -45,28 +44,20 @@ class BookAnalyzer(Analyzer):
     def __init__(self) -> None:
         self._books: dict[str, BookData] = {}
         self._changed: set[str] = set()
-        self._now_ms = 0  # wall clock, 0 = not known yet
-        self._out = Outlet("book")
+        self.outlet = self._out = Outlet("book")
         self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
 
     def on_book(self, book: Book) -> None:
         symbol, bids, asks, ts = book.symbol, book.bids, book.asks, book.ts
-        if self._now_ms and ts > self._now_ms + FUTURE_MS_MAX:  # it would win over every true book until then
-            raise BadEvent(f"timestamp {ts} is more than a day ahead")
         known = self._books.get(symbol)
-        if known is None:
-            check_room(self._books)
-        elif ts < known.ts:
+        if known is not None and ts < known.ts:
             return
         bid, ask = bids[0][0] if bids else None, asks[0][0] if asks else None
         spread = None if bid is None or ask is None else difference(ask, bid)
         self._books[symbol] = BookData(bids, asks, bid, ask, spread, ts)
         self._changed.add(symbol)
-
-    def on_time(self, now_ms: int) -> None:
-        self._now_ms = now_ms
 
     def collect(self, flush: Flush) -> None:
         if not (self._changed or self._announce):
@@ -93,3 +84,12 @@ class BookAnalyzer(Analyzer):
     def rewrite(self) -> None:
         self._changed.update(self._books)
         self._announce = True
+
+    def forget(self, symbol: str) -> None:
+        self._books.pop(symbol, None)
+        self._changed.discard(symbol)
+
+    def restart(self, symbol: str) -> None:
+        if symbol in self._books:
+            self._books[symbol] = BookData()
+            self._changed.add(symbol)

@@ -1,13 +1,13 @@
-"""Limit up/limit down events in, `halts:SYMBOL` out: price bands and whether the symbol trades."""
+"""Keeps `halts:SYMBOL` from limit up/limit down events: price bands and whether the symbol trades."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet, check_room
+from mdp.analyzer import Analyzer, Outlet
 from mdp.events import LimitBands
 
 # The vendor publishes the indicators as numbers of its conditions list; only these change whether a symbol trades.
@@ -40,7 +40,8 @@ class HaltsAnalyzer(Analyzer):
     def __init__(self) -> None:
         self._halts: dict[str, HaltData] = {}
         self._changed: set[str] = set()
-        self._out = Outlet("halts")
+        self._turned: set[str] = set()  # halted or traded again since they were written
+        self.outlet = self._out = Outlet("halts")
         self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
@@ -48,15 +49,16 @@ class HaltsAnalyzer(Analyzer):
     def on_bands(self, bands: LimitBands) -> None:
         data = self._halts.get(bands.symbol)
         if data is None:
-            check_room(self._halts)
             data = self._halts[bands.symbol] = HaltData()
         if bands.ts < data.ts:
             return
-        indicators = set(bands.indicators or ())
+        indicators, before = set(bands.indicators or ()), data.state
         if indicators & HALTED:
             data.state = "halted"
         elif indicators & RESUMED:
             data.state = "trading"
+        if data.state != before:
+            self._turned.add(bands.symbol)
         data.high_band, data.low_band = bands.high or None, bands.low or None
         data.indicators, data.ts = sorted(indicators), bands.ts
         self._changed.add(bands.symbol)
@@ -68,6 +70,7 @@ class HaltsAnalyzer(Analyzer):
         if self._announce:
             self._announce = False
             self._out.announce()
+        flush.take(self._turned)
         for symbol in flush.take(self._changed):
             data = self._halts[symbol]
             body = self._encode(data)
@@ -86,3 +89,17 @@ class HaltsAnalyzer(Analyzer):
     def rewrite(self) -> None:
         self._changed.update(self._halts)
         self._announce = True
+
+    def forget(self, symbol: str) -> None:
+        self._halts.pop(symbol, None)
+        self._changed.discard(symbol)
+        self._turned.discard(symbol)
+
+    @property
+    def urgent(self) -> Set[str]:
+        return self._turned
+
+    def restart(self, symbol: str) -> None:
+        if symbol in self._halts:
+            self._halts[symbol] = HaltData()
+            self._changed.add(symbol)

@@ -1,4 +1,4 @@
-"""Trades, quotes and aggregates in, `quote:SYMBOL` out: last, best bid and offer, session totals.
+"""Keeps `quote:SYMBOL` from trades, quotes and aggregates: last, best bid and offer, totals of the trading day.
 
 Invariant: volume, vwap and trades are exact over all trades of the trading day that were processed.
 """
@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet, check_room
-from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME
+from mdp.analyzer import Analyzer, Outlet
+from mdp.bbo import Venues, best
+from mdp.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
 from mdp.events import AnyBar, AnyQuote, AnyTrade, IndexValue
 from mdp.exact import number, ratio, units
 from mdp.reference import Reference
@@ -43,14 +44,17 @@ class QuoteData(msgspec.Struct, gc=False):
 class Totals(msgspec.Struct, array_like=True, gc=False):
     """What is summed up behind a quote; `volume` in units, `notional` in units²."""
 
+    calendar: str  # the name of the one it lives by
     volume: int = 0
     notional: int = 0
     last_ts: int = 0
     official_volume: int = 0  # of the vendor's aggregates: more than ours when we joined during the day
     official_vwap: float | None = None
-    continuous: bool = False
     open_ts: int = 0  # of the trade that gave the open; 0 = the vendor gave it
     by_seconds: bool = False  # official volume is summed from second aggregates, so minutes must not add to it
+    regular: bool = False  # high and low are the regular session's; until then they are those of the extended hours
+    close: float | None = None  # the regular session's last price: tomorrow's previous close
+    close_ts: int = 0
 
 
 class Cell(msgspec.Struct, array_like=True, gc=False):
@@ -59,6 +63,7 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
     seq: int
     data: QuoteData
     totals: Totals
+    venues: Venues | None = None
 
 
 class QuoteAnalyzer(Analyzer):
@@ -71,61 +76,70 @@ class QuoteAnalyzer(Analyzer):
         self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
         self.unranked: set[str] = set()  # symbols whose trades or totals changed; who ranks them takes them out
         self._totals: dict[str, Totals] = {}
+        self._venues: dict[str, Venues] = {}
         self._reference = reference
         self._calendars = Calendars()
-        self._stocks, self._always = self._calendars.stocks, self._calendars.always
+        self._calendar_of = self._calendars.of.get
         self._changed: set[str] = set()
         self._traded: set[str] = set()
-        self._out = Outlet("quote")
+        self.outlet = self._out = Outlet("quote")
         self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
 
+    def on_source(self, source: str) -> None:
+        self._calendars.source = source
+
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         symbol, ts, price = trade.symbol, trade.ts, trade.price
-        calendar = self._always if trade.continuous else self._stocks
+        calendar = self._calendar_of(symbol) or self._new(symbol, trade.continuous)
         if ts >= calendar.change_ms:
             self._move(calendar, ts)
-        totals = self._totals.get(symbol)
-        if totals is None:
-            totals = self._new(symbol, trade.continuous)
-        data = self.quotes[symbol]
-        if ts < calendar.day_start_ms:
+        elif ts < calendar.day_start_ms:
+            self.earlier_day += 1
             return  # a correction of an earlier day; today's totals are none of its business
+        totals, data = self._totals[symbol], self.quotes[symbol]
         if ts > data.ts:
             data.ts = ts
         if rule & VOLUME:
             totals.volume += volume
             totals.notional += notional
             data.trades += 1
-        if rule == ALL or rule & HIGH_LOW:
-            if data.high is None or price > data.high:
+        elif rule & CANCEL:
+            _take_back(data, totals, volume, notional)
+        if rule & HIGH_LOW:
+            if rule & EXTENDED or not totals.regular:
+                self._range(data, totals, price, price, not rule & EXTENDED)
+            elif price > data.high:  # type: ignore[operator]  # the first regular trade gave both
                 data.high = price
-            if data.low is None or price < data.low:
+            elif price < data.low:  # type: ignore[operator]
                 data.low = price
         if rule & LAST:
             if ts >= totals.last_ts:
                 totals.last_ts = ts
                 data.last = price
-                if data.open is None:
+            if not rule & EXTENDED:
+                if ts >= totals.close_ts:
+                    totals.close, totals.close_ts = price, ts
+                if data.open is None or ts < totals.open_ts:
                     data.open, totals.open_ts = price, ts
-            elif ts < totals.open_ts:
-                data.open, totals.open_ts = price, ts
         self._traded.add(symbol)
 
     def on_quote(self, quote: AnyQuote) -> None:
         symbol, ts = quote.symbol, quote.ts
-        calendar = self._always if quote.continuous else self._stocks
+        calendar = self._calendar_of(symbol) or self._new(symbol, quote.continuous)
         if ts >= calendar.change_ms:
             self._move(calendar, ts)
-        data = self.quotes.get(symbol)
-        if data is None:
-            self._new(symbol, quote.continuous)
-            data = self.quotes[symbol]
-        data.bid = quote.bid or None
-        data.ask = quote.ask or None
-        data.bid_size = quote.bid_size
-        data.ask_size = quote.ask_size
+        data = self.quotes[symbol]
+        if quote.venue is None:
+            bid, ask, data.bid_size, data.ask_size = quote.bid, quote.ask, quote.bid_size, quote.ask_size
+        else:
+            venues = self._venues.get(symbol)
+            if venues is None:
+                venues = self._venues[symbol] = {}
+            bid, data.bid_size, ask, data.ask_size = best(venues, quote)
+        data.bid = bid or None
+        data.ask = ask or None
         if ts > data.ts:
             data.ts = ts
         self._changed.add(symbol)
@@ -138,13 +152,12 @@ class QuoteAnalyzer(Analyzer):
 
     def _on_bar(self, bar: AnyBar, seconds: bool) -> None:
         """Aggregates fill in what trades cannot: a feed without trades, or totals from before we joined."""
-        calendar = self._always if bar.continuous else self._stocks
+        calendar = self._calendar_of(bar.symbol) or self._new(bar.symbol, bar.continuous)
         if bar.start >= calendar.change_ms:
             self._move(calendar, bar.start)
-        totals = self._totals.get(bar.symbol) or self._new(bar.symbol, bar.continuous)
-        data = self.quotes[bar.symbol]
-        if bar.start < calendar.day_start_ms:
+        elif bar.start < calendar.day_start_ms:
             return
+        totals, data = self._totals[bar.symbol], self.quotes[bar.symbol]
         if bar.day_volume is not None and units(bar.day_volume) > totals.official_volume:
             totals.official_volume, totals.official_vwap = units(bar.day_volume), bar.day_vwap
         if bar.day_open:
@@ -153,24 +166,22 @@ class QuoteAnalyzer(Analyzer):
             totals.by_seconds = totals.by_seconds or seconds
             if bar.day_volume is None and seconds == totals.by_seconds:  # pairs have no day's volume of the vendor's
                 totals.official_volume += units(bar.volume)
-            self._from_bar(data, totals, bar)
+            self._from_bar(data, totals, bar, not calendar.extended(bar.start))
         self._traded.add(bar.symbol)
 
     def on_value(self, value: IndexValue) -> None:
-        if value.ts >= self._stocks.change_ms:
-            self._move(self._stocks, value.ts)
-        totals = self._totals.get(value.symbol) or self._new(value.symbol, False)
-        if value.ts >= max(totals.last_ts, self._stocks.day_start_ms):
-            data = self.quotes[value.symbol]
-            totals.last_ts = data.ts = value.ts
-            _extend(data, value.value, value.value)
-            data.last = value.value
+        symbol, ts = value.symbol, value.ts
+        calendar = self._calendar_of(symbol) or self._new(symbol, value.continuous)
+        if ts >= calendar.change_ms:
+            self._move(calendar, ts)
+        totals, data = self._totals[symbol], self.quotes[symbol]
+        if ts >= max(totals.last_ts, calendar.day_start_ms):
+            totals.last_ts = totals.close_ts = data.ts = ts
+            self._range(data, totals, value.value, value.value, regular=True)
+            data.last = totals.close = value.value
             if data.open is None:
                 data.open = value.value
-            self._traded.add(value.symbol)
-
-    def on_time(self, now_ms: int) -> None:
-        self._calendars.now_ms = now_ms
+            self._traded.add(symbol)
 
     def collect(self, flush: Flush) -> None:
         if not (self._changed or self._traded or self._announce):
@@ -179,7 +190,7 @@ class QuoteAnalyzer(Analyzer):
         if self._announce:
             self._announce = False
             out.announce()
-        quotes, totals, checkpoint = self.quotes, self._totals, flush.checkpoint
+        quotes, totals, checkpoint, of = self.quotes, self._totals, flush.checkpoint, self._calendars.of
         changed = flush.chosen(self._changed | self._traded)
         flush.take(self._changed)
         traded = flush.take(self._traded)
@@ -187,13 +198,13 @@ class QuoteAnalyzer(Analyzer):
         self.unranked.update(traded)
         for symbol in traded:
             self._derive(quotes[symbol], totals[symbol], symbol)
-        stocks, always = self._stocks.session, self._always.session
         for symbol in changed:
-            data, total = quotes[symbol], totals[symbol]
-            data.session = always if total.continuous else stocks
+            data = quotes[symbol]
+            data.session = of[symbol].session
             body = encode(data)
             write(symbol, data.ts, body)
-            checkpoint += (f"quote:{symbol}", b"[%d,%b,%b]" % (out.seq(symbol), body, encode(total)))
+            venues = b",%b" % encode(self._venues[symbol]) if symbol in self._venues else b""
+            checkpoint += (f"quote:{symbol}", b"[%d,%b,%b%b]" % (out.seq(symbol), body, encode(totals[symbol]), venues))
         for name, cell_body in self._calendars.cells():
             checkpoint += (f"quote:{name}", cell_body)
 
@@ -202,8 +213,11 @@ class QuoteAnalyzer(Analyzer):
             if self._calendars.restore(symbol, body):
                 continue
             cell = self._cell.decode(body)
+            self._calendars.rejoin(symbol, cell.totals.calendar)
             self.quotes[symbol] = cell.data
             self._totals[symbol] = cell.totals
+            if cell.venues is not None:
+                self._venues[symbol] = cell.venues
             self.unranked.add(symbol)
             self._out.restore(symbol, cell.seq)
 
@@ -219,41 +233,74 @@ class QuoteAnalyzer(Analyzer):
         self._calendars.rewrite()
         self._announce = True
 
-    def _new(self, symbol: str, continuous: bool) -> Totals:
-        check_room(self.quotes)
+    def forget(self, symbol: str) -> None:
+        if self.quotes.pop(symbol, None) is not None:
+            del self._totals[symbol]
+            self._venues.pop(symbol, None)
+            self._calendars.leave(symbol)
+            self._changed.discard(symbol)
+            self._traded.discard(symbol)
+            self.unranked.add(symbol)
+            self.rounds += 1
+
+    def restart(self, symbol: str) -> None:
+        if symbol in self.quotes:
+            self._venues.pop(symbol, None)
+            self._blank(symbol, self._totals[symbol].calendar)
+            self._traded.add(symbol)
+
+    def restart_source(self, source: str) -> None:
+        self._calendars.restart(source)
+
+    def _new(self, symbol: str, continuous: bool) -> Calendar:
+        calendar = self._calendars.join(symbol, continuous)
+        self._blank(symbol, calendar.name)
+        return calendar
+
+    def _blank(self, symbol: str, calendar: str) -> None:
         known = self._reference.get(symbol)
         self.quotes[symbol] = QuoteData(prev_close=known.prev_close if known else None)
-        totals = self._totals[symbol] = Totals(continuous=continuous)
-        return totals
+        self._totals[symbol] = Totals(calendar)
 
     def _move(self, calendar: Calendar, ts: int) -> None:
         before = calendar.session
-        new_day = self._calendars.move(calendar, ts)
-        continuous = calendar is self._always
+        new_day = calendar.move(ts)
         if new_day:
-            self._new_day(continuous)
+            self._new_day(calendar)
         if new_day or calendar.session != before:  # also symbols that are silent now are in the new session
-            self._changed.update(symbol for symbol, totals in self._totals.items() if totals.continuous is continuous)
+            self._changed.update(calendar.symbols)
 
-    def _new_day(self, continuous: bool) -> None:
-        for symbol, totals in self._totals.items():
-            if totals.continuous is continuous:
-                data = self.quotes[symbol]
-                close = data.last if data.last is not None else data.prev_close
-                self.quotes[symbol] = QuoteData(
-                    data.last, data.bid, data.ask, data.bid_size, data.ask_size, ts=data.ts, prev_close=close
-                )
-                self._totals[symbol] = Totals(continuous=continuous)
-                self._traded.add(symbol)
+    def _new_day(self, calendar: Calendar) -> None:
+        for symbol in calendar.symbols:
+            data, totals = self.quotes[symbol], self._totals[symbol]
+            close = totals.close if totals.close is not None else data.prev_close
+            self.quotes[symbol] = QuoteData(
+                data.last, data.bid, data.ask, data.bid_size, data.ask_size, ts=data.ts, prev_close=close
+            )
+            self._totals[symbol] = Totals(calendar.name)
+            self._traded.add(symbol)
 
-    def _from_bar(self, data: QuoteData, totals: Totals, bar: AnyBar) -> None:
-        _extend(data, bar.high, bar.low)
+    def _range(self, data: QuoteData, totals: Totals, high: float, low: float, regular: bool) -> None:
+        if regular and not totals.regular:
+            totals.regular = True
+            data.high, data.low = high, low
+        elif regular or not totals.regular:
+            if data.high is None or high > data.high:
+                data.high = high
+            if data.low is None or low < data.low:
+                data.low = low
+
+    def _from_bar(self, data: QuoteData, totals: Totals, bar: AnyBar, regular: bool) -> None:
+        self._range(data, totals, bar.high, bar.low, regular)
         if bar.end >= totals.last_ts:
             totals.last_ts = bar.end
             data.last = bar.close
             data.ts = max(data.ts, bar.end)
-        if data.open is None:
-            data.open = bar.open
+        if regular:
+            if bar.end >= totals.close_ts:
+                totals.close, totals.close_ts = bar.close, bar.end
+            if data.open is None:
+                data.open = bar.open
 
     def _derive(self, data: QuoteData, totals: Totals, symbol: str) -> None:
         if totals.official_volume > totals.volume:
@@ -269,11 +316,12 @@ class QuoteAnalyzer(Analyzer):
             data.rel_volume = round(data.volume / known.avg_volume, 4)
 
 
-def _extend(data: QuoteData, high: float, low: float) -> None:
-    if data.high is None or high > data.high:
-        data.high = high
-    if data.low is None or low < data.low:
-        data.low = low
+def _take_back(data: QuoteData, totals: Totals, volume: int, notional: int) -> None:
+    """An earlier trade of this size and worth is none any more. It may be of before we joined: nothing falls below 0."""
+    if data.trades and volume <= totals.volume and notional <= totals.notional:
+        totals.volume -= volume
+        totals.notional -= notional
+        data.trades -= 1
 
 
 def difference(price: float, base: float) -> float:

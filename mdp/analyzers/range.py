@@ -1,20 +1,20 @@
-"""Trades in, `alerts:range` out: a symbol's new session high or low, at most one alert a second, symbol and side.
+"""Alerts to a symbol's new high or low of the session on `alerts:range`, at most once a second, symbol and side.
 
 Invariant: the newest high and low of a session are always alerted: what comes within the second is conflated, not dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Literal
 
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, check_room
-from mdp.conditions import HIGH_LOW
+from mdp.analyzer import Analyzer
+from mdp.conditions import EXTENDED, HIGH_LOW
 from mdp.events import AnyTrade, IndexValue
-from mdp.sessions import Calendar, Calendars
+from mdp.sessions import Calendars
 
 PAUSE_MS = 1_000  # wall clock: it spares the readers
 ALERTS_A_FLUSH_MAX = 50  # of one partition: an opening auction makes thousands; the rest waits for the next flush
@@ -32,11 +32,16 @@ class Alert(msgspec.Struct, gc=False):
 
 
 class Extremes(msgspec.Struct, array_like=True, gc=False):
-    """The session's high and low of one symbol, the alerts that wait, and when each side was last alerted (wall clock, ms)."""
+    """The session's high and low of one symbol, the alerts that wait, and when each side was last alerted (wall clock, ms).
 
+    They are those of `quote`: the regular session's; before its first trade of the day those of the extended hours.
+    """
+
+    calendar: str
     high: float
     low: float
     day_ms: int
+    regular: bool
     high_waits: Alert | None = None
     low_waits: Alert | None = None
     high_alerted_ms: int = 0
@@ -53,22 +58,25 @@ class RangeAnalyzer(Analyzer):
         self._waiting: dict[tuple[str, Side], None] = {}  # an ordered set: first come, first alerted
         self._changed: set[str] = set()
         self._calendars = Calendars()
-        self._stocks, self._always = self._calendars.stocks, self._calendars.always
+        self._now_ms = 0  # wall clock
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Extremes)
 
+    def on_source(self, source: str) -> None:
+        self._calendars.source = source
+
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         if rule & HIGH_LOW:
-            self._see(trade.symbol, trade.price, trade.ts, self._always if trade.continuous else self._stocks)
+            self._see(trade.symbol, trade.price, trade.ts, trade.continuous, not rule & EXTENDED)
 
     def on_value(self, value: IndexValue) -> None:
-        self._see(value.symbol, value.value, value.ts, self._stocks)
+        self._see(value.symbol, value.value, value.ts, value.continuous, regular=True)
 
     def on_time(self, now_ms: int) -> None:
-        self._calendars.now_ms = now_ms
+        self._now_ms = now_ms
 
     def collect(self, flush: Flush) -> None:
-        if self._waiting and flush.only is None:
+        if self._waiting:
             self._alert_due(flush)
         for symbol in flush.take(self._changed):
             flush.checkpoint += (f"range:{symbol}", self._encode(self._extremes[symbol]))
@@ -79,11 +87,17 @@ class RangeAnalyzer(Analyzer):
     def moved(self) -> bool:
         return self._calendars.moved
 
+    @property
+    def urgent(self) -> Set[str]:
+        return {symbol for symbol, _ in self._waiting}
+
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
             if self._calendars.restore(symbol, body):
                 continue
-            extremes = self._extremes[symbol] = self._cell.decode(body)
+            extremes = self._cell.decode(body)
+            self._calendars.rejoin(symbol, extremes.calendar)
+            self._extremes[symbol] = extremes
             for alert in (extremes.high_waits, extremes.low_waits):
                 if alert is not None:
                     self._waiting[symbol, alert.kind] = None
@@ -92,14 +106,35 @@ class RangeAnalyzer(Analyzer):
         self._changed.update(self._extremes)
         self._calendars.rewrite()
 
-    def _see(self, symbol: str, price: float, ts: int, calendar: Calendar) -> None:
+    def forget(self, symbol: str) -> None:
+        self._extremes.pop(symbol, None)
+        self._calendars.leave(symbol)
+        self._changed.discard(symbol)
+        for side in ("new_high", "new_low"):
+            self._waiting.pop((symbol, side), None)
+
+    def restart(self, symbol: str) -> None:
+        extremes = self._extremes.get(symbol)
+        if extremes is not None:
+            extremes.day_ms = 0  # of no day: the next trade begins
+            extremes.high_waits = extremes.low_waits = None
+            self._changed.add(symbol)
+
+    def restart_source(self, source: str) -> None:
+        self._calendars.restart(source)
+
+    def _see(self, symbol: str, price: float, ts: int, continuous: bool, regular: bool) -> None:
+        calendar = self._calendars.of.get(symbol) or self._calendars.join(symbol, continuous)
         if ts >= calendar.change_ms:
-            self._calendars.move(calendar, ts)
+            calendar.move(ts)
         elif ts < calendar.day_start_ms:
             return
         extremes = self._extremes.get(symbol)
-        if extremes is None or extremes.day_ms < calendar.day_start_ms:
-            self._begin(symbol, price, calendar.day_start_ms)
+        if extremes is None or extremes.day_ms < calendar.day_start_ms or regular > extremes.regular:
+            self._extremes[symbol] = Extremes(calendar.name, price, price, calendar.day_start_ms, regular)
+            self._changed.add(symbol)
+        elif extremes.regular > regular:
+            return
         elif price > extremes.high:
             prev = extremes.high_waits.prev if extremes.high_waits else extremes.high
             extremes.high, extremes.high_waits = price, Alert(symbol, "new_high", price, prev, ts)
@@ -111,15 +146,11 @@ class RangeAnalyzer(Analyzer):
             self._waiting[symbol, "new_low"] = None
             self._changed.add(symbol)
 
-    def _begin(self, symbol: str, price: float, day_ms: int) -> None:
-        if symbol not in self._extremes:
-            check_room(self._extremes)
-        self._extremes[symbol] = Extremes(price, price, day_ms)
-        self._changed.add(symbol)
-
     def _alert_due(self, flush: Flush) -> None:
-        now_ms, room = self._calendars.now_ms, ALERTS_A_FLUSH_MAX
+        now_ms, room = self._now_ms, ALERTS_A_FLUSH_MAX
         for symbol, side in list(self._waiting):
+            if flush.only is not None and symbol not in flush.only:
+                continue
             extremes = self._extremes[symbol]
             alert = extremes.high_waits if side == "new_high" else extremes.low_waits
             last_ms = extremes.high_alerted_ms if side == "new_high" else extremes.low_alerted_ms

@@ -1,4 +1,4 @@
-"""Trades in, `trades:SYMBOL` out: every print, in the order of the feed, none conflated."""
+"""Publishes every print on `trades:SYMBOL`, in the order of the feed, none conflated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import islice
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet, check_room
+from mdp.analyzer import Analyzer, Outlet
 from mdp.events import AnyTrade
 
 KEEP = 50  # in memory; the cache keeps more, for clients that resume
@@ -35,7 +35,7 @@ class TradesAnalyzer(Analyzer):
         self._recent: dict[str, deque[AnyTrade]] = {}
         self._fresh: dict[str, int] = {}  # symbol → how many of its newest prints are not in a flush yet
         self._overrun: dict[str, list[AnyTrade]] = {}  # more fresh prints than are kept: they are published all the same
-        self._out = Outlet("trades")
+        self.outlet = self._out = Outlet("trades")
         self._announce = False
         self._encode = msgspec.json.Encoder().encode
 
@@ -43,7 +43,6 @@ class TradesAnalyzer(Analyzer):
         symbol = trade.symbol
         recent = self._recent.get(symbol)
         if recent is None:
-            check_room(self._recent)
             recent = self._recent[symbol] = deque(maxlen=KEEP)
         fresh = self._fresh.get(symbol, 0)
         if fresh >= KEEP:
@@ -77,3 +76,10 @@ class TradesAnalyzer(Analyzer):
     def rewrite(self) -> None:
         self._fresh = {symbol: len(recent) for symbol, recent in self._recent.items() if recent}
         self._announce = True
+
+    def forget(self, symbol: str) -> None:
+        for known in (self._recent, self._fresh, self._overrun):
+            known.pop(symbol, None)
+
+    def restart(self, symbol: str) -> None:
+        self.forget(symbol)

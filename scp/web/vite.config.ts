@@ -1,4 +1,4 @@
-// Source in, hashed files for py4web's static folder out. Everything is served from our own origin.
+// Builds the front end into hashed files in py4web's static folder. Everything is served from our own origin.
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 

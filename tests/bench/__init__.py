@@ -1,1 +1,1 @@
-"""Benchmarks: one file a question, JSON lines out."""
+"""Benchmarks answer one question a file and print their figures as JSON lines."""

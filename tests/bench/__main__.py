@@ -1,6 +1,7 @@
-"""Names of benchmarks in, their JSON lines on stdout out, each completed with machine, versions and commit.
+"""Runs benchmarks and prints their JSON lines, each completed with machine, versions and commit.
 
-`python -m tests.bench` runs every benchmark of this folder one after the other, `python -m tests.bench listener` one.
+`python -m tests.bench` runs every benchmark of this folder one after the other, `python -m tests.bench listener` one;
+`--profile` also says which functions of which process took the time (py-spy, 100 samples a second).
 A benchmark is a module with a docstring that is run as `python -m tests.bench.<name>` in a process of its own, so that none
 inherits another's heap or warm caches; whatever it prints on stdout that is not a JSON object is moved to stderr.
 """
@@ -12,24 +13,32 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tests.bench import spy
+
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
-MATTERS = ("aiormq", "redis", "hiredis", "websockets", "uvloop", "msgspec", "orjson", "fakeredis")
+TOOLS = ("compare",)  # can be run, but measure nothing by themselves
+MATTERS = ("aio-pika", "aiormq", "redis", "hiredis", "websockets", "uvloop", "msgspec", "orjson", "fakeredis")
 
 
 def names() -> list[str]:
     """Return the benchmarks of this folder: what can be run; workloads that several of them share cannot."""
-    files = [path for path in FOLDER.glob("*.py") if not path.stem.startswith(("_", "test_"))]
+    files = [path for path in FOLDER.glob("*.py") if not path.stem.startswith(("_", "test_")) and path.stem not in TOOLS]
     return sorted(path.stem for path in files if '__name__ == "__main__"' in path.read_text())
 
 
 def main(asked: list[str]) -> int:
     """Run the benchmarks; return how many of them failed."""
+    if "--profile" in asked:
+        asked = [name for name in asked if name != "--profile"]
+        os.environ[spy.ASKED] = "1"  # the benchmarks look for it, too: they know when the stretch begins that counts
+        spy.program()
     known = names()
     if unknown := [name for name in asked if name not in known]:
         print(f"tapeline bench: error: no benchmark {', '.join(unknown)}. There are: {', '.join(known)}.", file=sys.stderr)
@@ -46,19 +55,25 @@ def run(name: str, facts: dict[str, Any]) -> bool:
     print(f"bench {name} …", file=sys.stderr, flush=True)
     began_s = time.monotonic()
     argv = [sys.executable, "-m", f"tests.bench.{name}"]
-    process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    lines = 0
-    for line in process.stdout:
-        found = result(line)
-        if found is None:
-            print(line, end="", file=sys.stderr, flush=True)
-        else:
-            lines += 1
-            print(json.dumps({"bench": name, **found, **facts}), flush=True)
-    code = process.wait()
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        own = spy.Spy(process.pid, Path(folder) / "bench.folded") if spy.asked() else None
+        lines = sum(pass_on(line, name, facts) for line in process.stdout or ())
+        code = process.wait()
+        if own is not None:
+            print(json.dumps({"bench": name, **spy.profile_line("benchmark", own.end()), **facts}), flush=True)
     print(f"bench {name}: {lines} results in {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
     return code == 0 and lines > 0
+
+
+def pass_on(line: str, name: str, facts: dict[str, Any]) -> bool:
+    """Print a result line on stdout, completed, and anything else on stderr; return whether it was a result."""
+    found = result(line)
+    if found is None:
+        print(line, end="", file=sys.stderr, flush=True)
+    else:
+        print(json.dumps({"bench": name, **found, **facts}), flush=True)
+    return found is not None
 
 
 def result(line: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Recorded order flow in, messages a second of the bare book out: one call a message, reports built, one core.
+"""Measures how many messages of recorded order flow the bare book takes a second: one call each, reports built, one core.
 
 The rate is the median of five runs. Not in it: reading and parsing the file, sorting and hashing the reports, the journal,
 everything asynchronous. `--tiny` runs 2,000 messages made here, so that the benchmark does not rot where no recording is.

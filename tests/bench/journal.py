@@ -1,4 +1,4 @@
-"""Commands in, acknowledged commands a second out: decided, journaled with fdatasync, answered over the in-process API.
+"""Measures how many commands a second are decided, journaled with fdatasync and acknowledged over the in-process API.
 
 A seeded market of 100 accounts and two contracts in one process and one event loop; 256 commands are under way all the time,
 each with a future of its own, and each answer sends the next one. Percentiles come from all samples. `quiet` has no consumer

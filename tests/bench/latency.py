@@ -1,4 +1,4 @@
-"""How old is an event when a WebSocket client has it, at 20,000 events/s over real RabbitMQ and Redis?
+"""Measures how old an event is when a WebSocket client has it, at 20,000 events/s over real RabbitMQ and Redis.
 
 Workload: the simulator (5,000 stocks, 70 % quotes) at a fixed rate → listener → RabbitMQ → one processor with all default
 analyzers → Redis → one WDS worker → one client on this machine, subscribed raw to the prints of the 200 most active symbols:
@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from tests.bench.window import Window
 from tests.servers import free_port
 from tests.stack import Stack, stack
 from wds.client import Client
@@ -48,15 +49,18 @@ def measure(running: Stack, rate: int, symbols: int, seconds: float) -> None:
     running.wait("partitions owned", lambda: len(running.owners()) == 8)
     running.start("mdl", "mdl", MDL_FEED="simulator", MDL_SYMBOLS=symbols, MDL_RATE=rate, MDL_SEED=7)
     running.wait("flow", lambda: running.counts()["events"] > 2 * rate, 60)
-    before, began = running.counts(), time.monotonic()
-    ages = asyncio.run(watch(running, port, busiest(running, symbols), seconds))
-    after, took = running.counts(), time.monotonic() - began
+    before = running.counts()
+    with Window(running.pids(), running.folder) as window:
+        ages = asyncio.run(watch(running, port, busiest(running, symbols), seconds))
+    after = running.counts()
     lost = after["expired"] + after["dropped"] - before["expired"] - before["dropped"]
-    real_rate = round((after["events"] - before["events"]) / took)
-    workload = f"{real_rate} events/s, {symbols} symbols, 70 % quotes, all analyzers, raw prints of 200 symbols to one client"
+    events = after["events"] - before["events"]
+    workload = f"{round(events / window.seconds)} events/s, {symbols} symbols, 70 % quotes, all analyzers, raw prints of 200 symbols to one client"
     ages.sort()
     for figure, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999)):
         emit(figure, ages[min(len(ages) - 1, int(share * len(ages)))], "ms", workload, samples=len(ages), lost=lost)
+    for figure, used_us in window.figures(events):
+        emit(figure, used_us, "µs", workload, others_pct=window.others_pct)
     emit("histogram", len(ages), "samples", workload, buckets_ms=histogram(ages))
 
 

@@ -1,4 +1,4 @@
-"""How many events a second pass from feed frames to the cache, over real RabbitMQ and Redis, none lost, in order?
+"""Measures how many events a second pass from feed frames to the cache, over real RabbitMQ and Redis, none lost, in order.
 
 Workload: a tape of 5,000 simulated stocks, 70 % quotes, replayed without pauses by `python -m mdl`; two `python -m mdp` with
 all default analyzers. Time runs from the first event in the cache to the last. Checked: every event counted once, no gap,
@@ -11,11 +11,11 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
+from tests.bench.window import Window
 from tests.stack import ROOT, Stack, stack
 
 PRINTS = 200
@@ -43,23 +43,21 @@ def measure(running: Stack, symbols: int, events: int, workers: int) -> None:
     for n in range(workers):
         running.start(f"mdp{n}", "mdp", MDP_WORKER=f"bench-{n}")
     running.wait("partitions owned", lambda: len(running.owners()) == 8)
-    before = running.cpu_s()
     running.start("mdl", "mdl", MDL_FEED="replay", MDL_TAPE=tape, MDL_SPEED="max", MDL_LEASE="off")
     running.wait("first events", lambda: running.counts()["events"] > 0, pause_s=0.002)
-    began, first = time.monotonic(), running.counts()["events"]
-    running.wait("all events", lambda: settled(running) >= total, seconds=60 + events / 20_000)
-    seconds = time.monotonic() - began
+    with Window(running.pids(), running.folder) as window:
+        first = running.counts()["events"]
+        running.wait("all events", lambda: settled(running) >= total, seconds=60 + events / 20_000)
     counts = running.counts()
     lost = counts["expired"] + counts["dropped"]
     assert (counts["events"], lost, counts["bad"]) == (total, 0, 0), f"lost or doubled: {counts}, tape {total}"
     checked = check_order(running, tape)
     workload = f"{total} events, {symbols} symbols, 70 % quotes, all analyzers, {workers} workers, RabbitMQ + Redis"
-    more = {"seconds": round(seconds, 2), "lost": lost, "redelivered": counts["redelivered"], "symbols_checked": checked}
-    emit("events_per_s", round((total - first) / seconds), "events/s", workload, **more)
-    after = running.cpu_s()
-    for name, used in after.items():
-        spent = used - before.get(name, 0.0)
-        emit(f"cpu_us_per_event_{name}", round(spent * 1e6 / total, 2), "µs", workload)
+    more = {"seconds": round(window.seconds, 2), "lost": lost, "redelivered": counts["redelivered"], "symbols_checked": checked}
+    more["others_pct"] = window.others_pct
+    emit("events_per_s", round((total - first) / window.seconds), "events/s", workload, **more)
+    for figure, value in window.figures(total - first):
+        emit(figure, value, "µs", workload)
 
 
 def settled(running: Stack) -> int:

@@ -1,4 +1,4 @@
-"""A snapshot and a million commands after it in, seconds until the engine has its state back out.
+"""Measures how many seconds the engine needs to recover its state from a snapshot and the million commands after it.
 
 A seeded market of 100 accounts and two contracts. `quiet` has no consumer of messages; `store` has a message store, so that
 every record carries its frame. A fresh process recovers and must have the state of the one that wrote, digest for digest.

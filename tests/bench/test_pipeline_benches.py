@@ -1,4 +1,4 @@
-"""The benchmarks of the pipeline, tiny: they run, their workload is checked, their figures are there."""
+"""Runs the benchmarks of the pipeline, tiny: their workload is checked, their figures are there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 from tests.stack import ROOT
 
 FIGURES = {
-    "pipeline": {"events_per_s"},
+    "local": {"cpu_pct", "cpu_pct_mdc", "cpu_pct_pipeline", "cpu_pct_bots", "cpu_pct_engine", "cpu_pct_wds", "cpu_pct_scp"},
+    "pipeline": {"events_per_s", "cpu_us_per_event"},
     "latency": {"p50_ms", "p99_ms", "p999_ms", "histogram"},
+    "steady": {"p50_ms", "p999_ms", "cpu_us_per_event", "cpu_us_per_event_rabbitmq", "events_per_batch", "flush_ms"},
     "listener": {"events_per_s"},
     "soak": {"growth_mb_mdl", "growth_mb_mdp0", "growth_mb_wds", "growth_mb_redis", "growth_mb_rabbitmq"},
 }

@@ -1,4 +1,4 @@
-"""Benchmark names in, completed JSON lines out: the runner itself, with benchmarks made up here."""
+"""Checks the benchmark runner with benchmarks made up here: it completes their JSON lines and reports failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks of the data service in, in their tiny form; that they run and print what they promise."""
+"""Runs the data service's benchmarks in their tiny form, and checks that they print every figure they promise."""
 
 from __future__ import annotations
 

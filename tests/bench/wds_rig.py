@@ -1,4 +1,4 @@
-"""A worker and a crowd of clients, a process each, moved over pipes by a benchmark: lines of JSON in, lines of JSON out.
+"""Runs a worker and a crowd of clients as two processes, which a benchmark controls over pipes in lines of JSON.
 
 The worker is the real server around an in-process cache; documents enter where Redis messages do. The crowd counts frames
 without parsing them and times one frame a received chunk: a slower client would measure itself.

@@ -1,4 +1,4 @@
-"""A server in, brokers on it and consumers that remember out: what the tests of the queue contract stand on."""
+"""Provides the queue contract's tests with a server to cut, stop and start, brokers on it, and consumers that remember."""
 
 from __future__ import annotations
 

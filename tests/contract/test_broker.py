@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 
@@ -57,6 +58,25 @@ async def test_queues_of_one_key_each_get_every_message(ground: Ground) -> None:
     await publish(broker, range(3), of=progress_queue())
     for reader in readers:
         await until(lambda reader=reader: reader.seqs == [0, 1, 2])
+
+
+async def test_a_cancelled_subscribe_leaves_nothing_behind(ground: Ground) -> None:
+    """Cut off at any moment while batches wait: the connection goes on, and the next consumer gets everything, in order."""
+    broker, queues, dice = await ground.open(), [queue("quotes", number) for number in range(6)], random.Random(5)
+    await broker.declare(queues)
+    await asyncio.gather(*[publish(broker, range(60), of=of) for of in queues])
+    for _ in range(20):
+        half = asyncio.create_task(Reader().read(broker, queues, prefetch=16))
+        await asyncio.sleep(dice.random() * 0.02)
+        half.cancel()
+        outcome = (await asyncio.gather(half, return_exceptions=True))[0]
+        if isinstance(outcome, Reader):  # it was faster
+            await outcome.close()
+    reader = await Reader().read(broker, queues, prefetch=100)
+    await until(lambda: len(reader.got) == 360, what="everything redelivered")
+    for of in queues:
+        assert [delivery.batch.seq for delivery in reader.got if delivery.batch.partition == of.partition] == list(range(60))
+    await reader.close()
 
 
 async def test_one_subscription_reads_many_queues(ground: Ground) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
+import time
 from typing import Any
 
 import aiormq
@@ -14,6 +17,22 @@ from service.errors import OperatorError
 from tests.contract.broker_ground import TRADES, Reader, batch, publish
 from tests.servers import RabbitMQ, free_port
 from tests.waiting import until
+
+# A consumer in a process of its own, so that it can be frozen.
+CONSUMER = """
+import asyncio, sys
+from mdq.connect import open_broker
+from mdq.topology import queue
+
+async def consume():
+    broker = open_broker(sys.argv[1], "to be frozen", heartbeat_s=1)
+    await broker.connect()
+    await broker.subscribe([queue("trades", 0)], lambda _: print("got", flush=True), lambda *_: None, 16)
+    print("reading", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(consume())
+"""
 
 
 def refused(url: str) -> Any:
@@ -72,7 +91,7 @@ async def test_a_message_that_is_no_batch_is_set_aside(mdq_url: str) -> None:
     await publish(broker, [0])
     await until(lambda: reader.got)
     assert [body for body, _ in reader.malformed] == [b"rubbish"]
-    assert "stream" in reader.malformed[0][1]
+    assert "source" in reader.malformed[0][1]
     await reader.ack(reader.got[0].tag)
     await connection.close()
     await broker.close()
@@ -115,7 +134,8 @@ async def test_a_hung_node_is_not_ready(rabbitmq_server: RabbitMQ, emptied_serve
         assert not pending.done()
     finally:
         rabbitmq_server.thaw()
-    await asyncio.wait_for(pending, 5)
+    async with asyncio.timeout(5):
+        await pending
     assert broker.ready
     await broker.close()
 
@@ -134,8 +154,37 @@ async def test_a_memory_alarm_holds_batches_back(emptied_server: RabbitMQ) -> No
         await until(lambda: not broker.ready)
     finally:
         await asyncio.to_thread(emptied_server.control, "set_vm_memory_high_watermark", "0.4")
-    await asyncio.wait_for(asyncio.gather(*pending), 10)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*pending)
     await until(lambda: reader.seqs == [0, 1, 2, 3, 4])
     assert broker.ready
     await broker.close()
     await other.close()
+
+
+@pytest.mark.live
+async def test_a_frozen_consumer_loses_its_queue(mdq_url: str) -> None:
+    """A process that is stopped without closing its sockets, with a heartbeat of 1 s, is replaced by its standby within 5 s."""
+    pipe = asyncio.subprocess.PIPE
+    frozen = await asyncio.create_subprocess_exec(sys.executable, "-c", CONSUMER, mdq_url, stdout=pipe)
+    broker = open_broker(mdq_url, "standby")
+    await broker.connect()
+    try:
+        async with asyncio.timeout(20):
+            assert frozen.stdout is not None
+            assert await frozen.stdout.readline() == b"reading\n"
+            standby = await Reader().read(broker)
+            await publish(broker, [0])
+            assert await frozen.stdout.readline() == b"got\n"
+        frozen.send_signal(signal.SIGSTOP)
+        stopped_s = time.monotonic()
+        await publish(broker, [1])
+        await until(lambda: len(standby.got) == 2, 10)
+        assert time.monotonic() - stopped_s < 5
+    finally:
+        frozen.kill()
+        await frozen.wait()
+    assert standby.seqs == [0, 1]
+    assert standby.got[0].redelivered
+    await standby.close()
+    await broker.close()

@@ -1,4 +1,4 @@
-"""A process in, that process kept alive out."""
+"""Checks that a child process is kept alive, that its log is bounded, and that nothing it started survives it."""
 
 from __future__ import annotations
 
@@ -58,9 +58,37 @@ async def test_a_child_writes_to_its_log_and_stops_when_asked(start: Start, tmp_
     child, life = start(SLEEPS)
     await until(lambda: "up" in log_of(tmp_path))
     child.stop()
-    await asyncio.wait_for(life, 5)
+    async with asyncio.timeout(5):
+        await life
     assert child.pid is None
     assert said(tmp_path) == []
+
+
+async def test_a_log_that_cannot_be_written_does_not_stop_the_child(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its output is read on, else it would hang on a full pipe; the fault is told once."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LogFile, "write", full)
+    _, life = start("for _ in range(200): print('x' * 4096, flush=True)")
+    await until(lambda: any("died (exit code 0)" in line for line in said(tmp_path)), seconds=20)
+    assert not life.done()
+    assert sum("No space left on device" in line for line in said(tmp_path)) == 1
+
+
+async def test_a_child_whose_output_nobody_reads_is_ended(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect in the reading is told, and the child starts anew."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(module.Story, "read", broken)
+    child, _ = start(SLEEPS)
+    await until(lambda: child.restarts == 1, seconds=20)
+    assert any("a defect" in line for line in said(tmp_path))
 
 
 async def test_a_killed_child_lives_again(start: Start, tmp_path: Path) -> None:
@@ -79,7 +107,8 @@ async def test_a_child_that_refuses_to_start_ends_the_run(start: Start) -> None:
     """Exit code 2 or 3 with its one line is not retried: the line and the code are the run's."""
     _, life = start("import sys; print('tapeline reel: error: no tape. Set TAPE.', file=sys.stderr); sys.exit(3)")
     with pytest.raises(Refused) as refused:
-        await asyncio.wait_for(life, 10)
+        async with asyncio.timeout(10):
+            await life
     assert (refused.value.line, refused.value.code) == ("tapeline reel: error: no tape. Set TAPE.", 3)
 
 
@@ -102,7 +131,8 @@ async def test_a_defect_at_the_start_is_not_restarted_for_ever(
     monkeypatch.setattr(module, "restart_pause_s", lambda _: 0.01)
     _, life = start("raise RuntimeError('defect')")
     with pytest.raises(Refused, match="died 5 times before it was ready"):
-        await asyncio.wait_for(life, 20)
+        async with asyncio.timeout(20):
+            await life
     assert any("RuntimeError: defect" in line for line in said(tmp_path))
 
 
@@ -130,7 +160,8 @@ asyncio.run(child.run())
 """
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", source, stdout=asyncio.subprocess.PIPE)
     assert parent.stdout is not None
-    pid = int(await asyncio.wait_for(parent.stdout.readline(), 10))
+    async with asyncio.timeout(10):
+        pid = int(await parent.stdout.readline())
     await until(lambda: "up" in log_of(tmp_path))
     parent.kill()
     await parent.wait()

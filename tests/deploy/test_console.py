@@ -1,4 +1,4 @@
-"""Children's output in, the few lines a person reads out."""
+"""Checks which lines about its children a run shows to people, and which it leaves in the logs."""
 
 from __future__ import annotations
 

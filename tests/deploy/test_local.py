@@ -1,4 +1,4 @@
-"""`make run` in, the whole pipeline on this machine out, embedded: nothing but Python is needed."""
+"""Runs `make run` as people do, with everything embedded: live data, restarts, refusals, and stops in order."""
 
 from __future__ import annotations
 

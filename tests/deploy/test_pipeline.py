@@ -1,7 +1,8 @@
-"""Listener and processors in one process: the simulator's events in, documents in a cache out."""
+"""Runs listener and processors in one process: the simulator's events become documents in a cache."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 import redis
 
+from deploy.pipeline import serve
 from mdc.embedded import EmbeddedCache
 from service.admin import bind
+from service.run import Shutdown
 from tests.local_run import ROOT, LocalRun
 from tests.waiting import until_sync
 
@@ -48,11 +51,17 @@ def document(cache: EmbeddedCache, channel: str) -> dict[str, Any]:
     return json.loads(raw)["data"] if isinstance(raw, bytes) else {}
 
 
+def received_events(cache: EmbeddedCache) -> int:
+    """Return what the listeners have received, by their own word in the status."""
+    sources = document(cache, "status:pipeline").get("sources", {})
+    return sum((source["listener"] or {}).get("received_events", 0) for source in sources.values())
+
+
 def test_events_become_documents_and_the_end_is_clean(cache: EmbeddedCache, tmp_path: Path) -> None:
     """SIGTERM drains: what the listener published last is in the cache, exit code 0, both components named in the log."""
     process = pipeline(cache, tmp_path)
     try:
-        until_sync(lambda: document(cache, "status:pipeline").get("listener", {}).get("received_events", 0) > 100, seconds=20)
+        until_sync(lambda: received_events(cache) > 100, seconds=20)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=15)
     finally:
@@ -76,3 +85,26 @@ def test_a_failure_of_either_half_ends_both(cache: EmbeddedCache, tmp_path: Path
     (line,) = [line for line in err.splitlines() if not line.startswith("{")]
     assert line.startswith("tapeline pipeline: error: cannot listen on")
     assert variable in line
+
+
+@pytest.mark.parametrize("how", ["returns", "breaks"])
+async def test_a_half_that_ends_unasked_ends_both_with_an_error(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it just returns: an exit code of 0 would look like an end that somebody had asked for."""
+    listened = []
+
+    async def processors(*_: object) -> None:
+        if how == "breaks":
+            raise ZeroDivisionError("a defect")
+
+    async def listener(_: object, shutdown: Shutdown, __: object) -> None:
+        await shutdown.wait()
+        listened.append(True)
+
+    monkeypatch.setattr("deploy.pipeline.worker.run", processors)
+    monkeypatch.setattr("deploy.pipeline.listener.run", listener)
+    monkeypatch.setenv("MDQ_URL", f"memory://half-{how}")
+    shutdown = Shutdown()
+    async with asyncio.timeout(10):
+        await serve(shutdown)
+    assert listened
+    assert "the task pipeline processors ended unexpectedly" in str(shutdown.fault)

@@ -1,4 +1,4 @@
-"""Settings and ports in, processes out."""
+"""Checks which processes a run consists of, and which variables and ports they get."""
 
 from __future__ import annotations
 

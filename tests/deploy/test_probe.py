@@ -1,4 +1,4 @@
-"""An admin port in, its answer or nothing out."""
+"""Checks that an unready component's reasons arrive, and that a closed port gives None instead of an exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A directory and settings in, one run and its ports out."""
+"""Checks that a directory holds one run at a time, and which ports that run gets."""
 
 from __future__ import annotations
 

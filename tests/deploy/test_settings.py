@@ -1,4 +1,4 @@
-"""The environment of `make run` in, settings or one clear line out."""
+"""Checks how the environment of `make run` becomes settings, and that what cannot work is refused in one line."""
 
 from __future__ import annotations
 

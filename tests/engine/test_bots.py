@@ -39,7 +39,8 @@ async def trading(url: str, **settings: Any) -> AsyncIterator[Bots]:
         if task.done():
             task.result()
         shutdown.ask()
-        await asyncio.wait_for(task, 10)
+        async with asyncio.timeout(10):
+            await task
 
 
 def levels(ground: Ground, symbol: str) -> int:
@@ -151,7 +152,7 @@ async def test_a_refused_token_ends_with_what_to_do(tmp_path: Path) -> None:
     async with exchange(tmp_path, token="secret") as ground:
         with pytest.raises(OperatorError, match="BOTS_API_TOKEN") as stopped:
             async with trading(ground.url, api_token=SecretStr("wrong")) as market:
-                await until(lambda: market._gateway._http.is_closed, 10)
+                await until(lambda: market._gateway._http.closed, 10)
         assert stopped.value.exit_code == 3
         async with trading(ground.url, api_token=SecretStr("secret")):
             await until(lambda: ground.sequencer.state.trades > 5, 30)
@@ -177,7 +178,7 @@ async def test_a_stop_while_the_engine_is_away_is_quick(tmp_path: Path) -> None:
     """Nobody to say goodbye to: the timer of the exchange does it."""
     began_s = asyncio.get_running_loop().time()
     async with trading(f"http://127.0.0.1:{free_port()}") as market:
-        await until(lambda: any("ConnectError" in reason for reason in market.ready()), 10)
+        await until(lambda: any("ConnectionRefusedError" in reason for reason in market.ready()), 10)
     assert asyncio.get_running_loop().time() - began_s < 5
 
 
@@ -208,4 +209,5 @@ async def test_the_admin_port_answers(tmp_path: Path) -> None:
         await until(ready, 20)
         assert "tapeline_bots_commands_total" in (await ground.http.get(f"http://127.0.0.1:{port}/metrics")).text
         shutdown.ask()
-        await asyncio.wait_for(task, 10)
+        async with asyncio.timeout(10):
+            await task

@@ -51,7 +51,8 @@ class Consumer:
 
     async def stop(self) -> None:
         self.shutdown.ask()
-        await asyncio.wait_for(self.task, 10)
+        async with asyncio.timeout(10):
+            await self.task
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -124,7 +125,8 @@ async def test_a_missing_message_stops_us(lite: StandIn) -> None:
     lite.skip = 700
     consumer = Consumer(lite, here(lite))
     with pytest.raises(OperatorError, match="follows message") as stopped:
-        await asyncio.wait_for(consumer.task, 20)
+        async with asyncio.timeout(20):
+            await consumer.task
     assert stopped.value.exit_code == GAP_EXIT
     assert "new one" in stopped.value.fix
     assert stored(here(lite)) == expected(MESSAGES[:700])
@@ -137,7 +139,8 @@ async def test_the_engines_word_of_a_gap_stops_us(lite: StandIn, code: int) -> N
     lite.words = [("Messages up to 17 are purged", code)]
     consumer = Consumer(lite, here(lite))
     with pytest.raises(OperatorError, match="up to 17 are purged") as stopped:
-        await asyncio.wait_for(consumer.task, 20)
+        async with asyncio.timeout(20):
+            await consumer.task
     assert stopped.value.exit_code == GAP_EXIT
     assert not lite.purged
 
@@ -160,7 +163,8 @@ async def test_a_deleted_store_stops_us(lite: StandIn) -> None:
     lite.exists = False
     consumer = Consumer(lite, here(lite))
     with pytest.raises(OperatorError, match="no such store") as stopped:
-        await asyncio.wait_for(consumer.task, 20)
+        async with asyncio.timeout(20):
+            await consumer.task
     assert stopped.value.exit_code == GAP_EXIT
 
 
@@ -176,7 +180,8 @@ async def test_an_engine_with_another_history_stops_us(lite: StandIn) -> None:
     lite.messages = alien
     consumer = Consumer(lite, here(lite))
     with pytest.raises(OperatorError, match="follows message"):
-        await asyncio.wait_for(consumer.task, 20)
+        async with asyncio.timeout(20):
+            await consumer.task
     assert stored(here(lite)) == expected(MESSAGES[: last + 1])
 
 
@@ -185,7 +190,8 @@ async def test_a_frame_that_is_no_message_stops_us(lite: StandIn) -> None:
     lite.messages[300] = b'{"neither":"this nor that","messageIndex":0}'
     consumer = Consumer(lite, here(lite))
     with pytest.raises(OperatorError, match="same release"):
-        await asyncio.wait_for(consumer.task, 20)
+        async with asyncio.timeout(20):
+            await consumer.task
     assert stored(here(lite)) == expected(MESSAGES[:300])
 
 
@@ -228,7 +234,8 @@ async def test_a_refused_token_ends_with_what_to_do(lite: StandIn) -> None:
     lite.token = "secret"
     consumer = Consumer(lite, here(lite), api_token=SecretStr("wrong"))
     with pytest.raises(OperatorError, match="OMS_API_TOKEN") as stopped:
-        await asyncio.wait_for(consumer.task, 20)
+        async with asyncio.timeout(20):
+            await consumer.task
     assert stopped.value.exit_code == 3
     consumer = Consumer(lite, here(lite), api_token=SecretStr("secret"))
     await consumer.reaches(END)
@@ -284,7 +291,8 @@ async def test_a_stop_does_not_wait_for_the_database(lite: StandIn, monkeypatch:
     consumer = Consumer(lite, here(lite))
     with locked(here(lite)):
         await until(lambda: any("locked" in fault for fault in consumer.oms.ready()))
-        await asyncio.wait_for(consumer.stop(), 5)
+        async with asyncio.timeout(5):
+            await consumer.stop()
     assert not lite.purged
     assert stored(here(lite)) == ({}, {})
 
@@ -320,7 +328,8 @@ async def test_a_database_that_is_set_back_stops_us(lite: StandIn, tmp_path: Pat
     lite.messages = later[300:]
     consumer = Consumer(lite, here(lite))
     with pytest.raises(OperatorError, match="follows message"):
-        await asyncio.wait_for(consumer.task, 20)
+        async with asyncio.timeout(20):
+            await consumer.task
 
 
 # The real gateway
@@ -382,4 +391,5 @@ async def test_the_admin_port_says_how_it_goes(lite: StandIn, tmp_path: Path) ->
 
         await until(metered)
     shutdown.ask()
-    await asyncio.wait_for(task, 10)
+    async with asyncio.timeout(10):
+        await task

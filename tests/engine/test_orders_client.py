@@ -59,7 +59,8 @@ async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(
             await client.send(place("late"), timeout_s=0.3)
         assert not sending.done()
         async with desk(url, tmp_path / "j") as (_, queue, _):
-            await asyncio.wait_for(sending, 20)
+            async with asyncio.timeout(20):
+                await sending
             await until(lambda: queue.counts["done"] >= 100, 20)
     assert sorted(accepted(tmp_path / "j")) == sorted(message["clOrdID"] for message in messages)
 

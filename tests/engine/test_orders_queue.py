@@ -473,7 +473,8 @@ async def test_a_deleted_queue_is_made_again(url: str, tmp_path: Path, name: str
     async with desk(url, tmp_path / "j") as (_, queue, client):
         await client.ask(place("a"))
         await delete(url, [name])
-        told = await asyncio.wait_for(_ask_again(client, b"nonsense"), 20)
+        async with asyncio.timeout(20):
+            told = await _ask_again(client, b"nonsense")
         assert told["code"] == "Malformed"
         assert (await _ask_again(client, place("b")))["ordStatus"] == "New"
         await until(lambda: queue.ready, 10)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from pamqp.commands import Basic
+from structlog.testing import capture_logs
 
 from engine.rabbit import UNREADABLE, RabbitLink, Wire, publish, survive_bad_properties, text
 from mdq.broker import BrokerUnavailable
@@ -42,7 +43,7 @@ async def test_a_link_is_served_again_after_every_loss(rabbitmq_server: RabbitMQ
 
 
 @pytest.mark.live
-async def test_a_defect_in_serving_is_logged_and_served_again(rabbitmq_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_defect_in_serving_is_logged_and_served_again(rabbitmq_url: str) -> None:
     """It neither ends the link nor goes unseen."""
     served = 0
 
@@ -55,11 +56,12 @@ async def test_a_defect_in_serving_is_logged_and_served_again(rabbitmq_url: str,
         await wire.lost
 
     link = RabbitLink(rabbitmq_url, "test", serve)
-    link.start()
-    await until(lambda: link.ready, 10)
-    await link.close()
+    with capture_logs() as logged:
+        link.start()
+        await until(lambda: link.ready, 10)
+        await link.close()
     assert served == 3
-    assert capsys.readouterr().out.count("serving_failed") == 2
+    assert [line["event"] for line in logged].count("serving_failed") == 2
 
 
 @pytest.mark.live
@@ -78,7 +80,8 @@ async def test_publishing_to_a_queue_that_is_not_there_is_said(rabbitmq_url: str
 
     link = RabbitLink(rabbitmq_url, "test", serve)
     link.start()
-    await asyncio.wait_for(link.finished(), 10)
+    async with asyncio.timeout(10):
+        await link.finished()
     await link.close()
     assert len(found) == 1
     assert "nowhere.test" in found[0]
@@ -111,7 +114,8 @@ async def test_nobody_listening_is_a_fault_and_closing_ends_the_attempts() -> No
     link = RabbitLink(f"amqp://127.0.0.1:{port}/", "test", serve)
     link.start()
     await until(lambda: "Connect call failed" in link.fault, 10)
-    await asyncio.wait_for(link.close(), 5)
+    async with asyncio.timeout(5):
+        await link.close()
 
 
 def test_properties_that_cannot_be_decoded_arrive_marked() -> None:

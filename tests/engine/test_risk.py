@@ -347,7 +347,8 @@ async def test_the_service_as_a_process(url: str, tmp_path: Path) -> None:
             assert 'tapeline_risk_answers_total{reason="position_limit"} 1.0' in (await http.get("/metrics")).text
     finally:
         process.terminate()
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
 
 
 def test_settings_of_the_service_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:

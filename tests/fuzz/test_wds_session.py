@@ -1,4 +1,4 @@
-"""Arbitrary and near-valid frames in; only documented replies, close codes and actions out."""
+"""Feeds a session arbitrary and near-valid frames: only documented replies, close codes and actions may follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arbitrary bytes on a real socket in; HTTP answers, documented close codes or a closed socket out, and a worker that lives."""
+"""Sends arbitrary bytes to a real worker: it answers in HTTP, documented close codes or a closed socket, and survives."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ async def attack(port: int, dice: random.Random) -> bytes:
         writer.write(frame(dice) if shaken else os.urandom(30))
     try:
         writer.write_eof()
-        return await asyncio.wait_for(reader.read(), 10)
+        async with asyncio.timeout(10):
+            return await reader.read()
     except OSError:
         return b""
     finally:

@@ -1,4 +1,4 @@
-"""A page's address in, a real browser on it out: the machine's Chromium, else the one that Playwright installed."""
+"""Opens pages in a real browser: the machine's Chromium, else the one that Playwright installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file's name in, the desk with the simulator's market on it out: `python -m tests.live.screenshot OUT.png [dark|light]`."""
+"""Saves a picture of the desk with the simulator's market: `python -m tests.live.screenshot OUT.png [dark|light]`."""
 
 from __future__ import annotations
 

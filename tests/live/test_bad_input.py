@@ -1,4 +1,4 @@
-"""Wrong variables, broken tapes, refused or absent servers in; one clear line that says what to do out.
+"""Checks that wrong variables, broken tapes and refusing or absent servers are reported in one line that says what to do.
 
 Exit code 2 is a matter of configuration, 3 of a dependency that refuses; what can come back is waited for.
 """

@@ -1,4 +1,4 @@
-"""A running engine's journal, snapshots and Redis stream in; the same exchange out of the journal or of the stream."""
+"""Checks that a snapshot restores the same exchange with the journal as with the Redis stream after it."""
 
 from __future__ import annotations
 

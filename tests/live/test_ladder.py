@@ -1,4 +1,4 @@
-"""Depth through the real processes: a recorded exchange in, the ladder on the page and the command line's answers out."""
+"""Replays a recorded exchange through the real processes; checks the ladder on the page and the command line's answers."""
 
 from __future__ import annotations
 

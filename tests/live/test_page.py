@@ -9,13 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from playwright.sync_api import Browser
 
+from service.partition import partition_of
 from tests.live.browser import Desk, chromium
 from tests.local_run import ROOT, LocalRun
 from tests.scp.conftest import ScpProcess
+from tests.scp.stand_in import BREAKS, PARTITIONS
 from tests.servers import free_port
 
 pytestmark = pytest.mark.live
@@ -64,23 +67,30 @@ def changes(desk: Desk, expression: str, seconds: float = 30) -> None:
     desk.until(lambda: desk.value(expression) != before, seconds, f"{expression} to change from {before!r}")
 
 
+class Loaded(NamedTuple):
+    """A control plane's page, and the process that stands in for its stream."""
+
+    url: str
+    stream: subprocess.Popen[bytes]
+
+
 @pytest.fixture
-def loaded(tmp_path: Path) -> Iterator[str]:
-    """A real control plane whose stream is a stand-in that sends 5,000 updates a second; yields the page's address."""
+def loaded(tmp_path: Path) -> Iterator[Loaded]:
+    """A real control plane whose stream is a stand-in that sends 5,000 updates a second."""
     port = free_port()
     argv = [sys.executable, "-m", "tests.scp.stand_in", str(port), str(LOAD_SYMBOLS), str(LOAD_UPDATES_S)]
     stream = subprocess.Popen(argv, cwd=ROOT)
     scp = ScpProcess(tmp_path / "run", WDS_PORT=str(port))
-    yield f"http://127.0.0.1:{scp.port}/?fps"
+    yield Loaded(f"http://127.0.0.1:{scp.port}/?fps", stream)
     scp.end()
     stream.terminate()
     stream.wait(10)
 
 
 # First in the file: once the `run` of the other tests is up, it takes the processors that the browser is measured on.
-def test_five_thousand_updates_a_second_stay_smooth(browser: Browser, loaded: str) -> None:
+def test_five_thousand_updates_a_second_stay_smooth(browser: Browser, loaded: Loaded) -> None:
     """At 5,000 updates a second on 1,250 symbols, with a ladder, at least 55 frames a second are painted, measured over 5 s."""
-    desk = Desk(browser, f"{loaded}#BTC-PERP")
+    desk = Desk(browser, f"{loaded.url}#BTC-PERP")
     desk.live()
     desk.until(lambda: desk.page.locator("#depth").is_visible(), 20, "the ladder")
     desk.until(lambda: desk.value("tapeline.symbols") == LOAD_SYMBOLS)
@@ -100,6 +110,40 @@ def test_five_thousand_updates_a_second_stay_smooth(browser: Browser, loaded: st
     finally:
         print(f"{best['fps']:.1f} frames/s at {best['updates_s']:.0f} updates/s")
         desk.close()
+    assert desk.complaints == []
+
+
+def greyed(desk: Desk) -> dict[str, bool]:
+    """Return the symbols of the rows that exist, and whether each has lost its colour."""
+    colour = "getComputedStyle(e).getPropertyValue('--up') === getComputedStyle(e).getPropertyValue('--dim')"
+    rows = "[...document.querySelectorAll('.grid-row:not([hidden])')]"
+    return dict(desk.value(f"{rows}.map(e => [e.firstChild.textContent, {colour}])"))
+
+
+def only_the_broken(rows: dict[str, bool]) -> bool:
+    return any(rows.values()) and all(grey == (partition_of(name, PARTITIONS) == BREAKS) for name, grey in rows.items())
+
+
+def test_a_partition_that_stands_still_greys_out_its_own_rows(browser: Browser, loaded: Loaded) -> None:
+    """The head says partly live, the partition's rows and its chosen symbol say stale and no others; then all is live again."""
+    desk = Desk(browser, f"{loaded.url}#BTC-PERP")
+    desk.live()
+    parts = ("#ticket", "#chart-box", "#depth", "#prints-panel", ".board")
+    desk.until(lambda: len(greyed(desk)) > 20 and not any(greyed(desk).values()), 20, "rows in colour")
+    loaded.stream.send_signal(signal.SIGUSR1)
+    desk.until(lambda: desk.texts("#feed") == ["Partly live1 of 8 partitions not read"], 20, "the head's word")
+    for place in (0, 300, 0):
+        desk.page.eval_on_selector(".grid-scroll", f"e => {{ e.scrollTop = {place} * 24 }}")
+        desk.until(lambda: only_the_broken(greyed(desk)), 20, f"the right grey rows at {place}")
+    for part in parts:
+        desk.until(lambda part=part: desk.page.locator(part).first.get_attribute("data-state") == "stale", 10, part)
+    desk.page.evaluate("location.hash = 'ETH-PERP'")
+    for part in parts[:-1]:
+        desk.until(lambda part=part: desk.page.locator(part).get_attribute("data-state") in (None, "live"), 10, part)
+    loaded.stream.send_signal(signal.SIGUSR1)
+    desk.live()
+    desk.until(lambda: not any(greyed(desk).values()), 20, "all rows in colour again")
+    desk.close()
     assert desk.complaints == []
 
 

@@ -1,4 +1,4 @@
-"""Documents in, flushes like the processors' out: a partition whose every version is known, for the cache's tests."""
+"""Writes a partition as the processors do, with every version known, for the cache's tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channel names in, kinds and groups out."""
+"""Checks how channel names resolve to kinds and groups, and that the catalogue is consistent."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""URLs in, clients out; refused credentials are an operator's matter, an absent server is waited for."""
+"""Checks the cache's clients: refused credentials are an operator's error, an unavailable server is waited for."""
 
 from __future__ import annotations
 
+import asyncio
+import random
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,7 +11,8 @@ import pytest
 
 from mdc.connect import AWAY, check_cache, forget_in_process, open_cache
 from service.errors import OperatorError
-from tests.servers import free_port
+from tests.servers import Redis, free_port
+from tests.waiting import until
 
 
 async def test_every_kind_of_cache_answers(cache: Any, cache_url: str) -> None:
@@ -50,3 +53,42 @@ async def test_an_absent_server_is_away() -> None:
     client = open_cache(url)
     with pytest.raises(AWAY):
         await check_cache(client, url)
+
+
+async def _ask_on_and_on(client: Any) -> None:
+    while True:
+        await client.ping()
+
+
+async def test_a_cancelled_task_ends_whatever_the_cache_answers(mdc_url: str) -> None:
+    """One cancellation ends a task that talks to the cache without a pause, at whichever moment it comes."""
+    dice = random.Random(3)
+    for _ in range(40):
+        client = open_cache(mdc_url)
+        asking = asyncio.create_task(_ask_on_and_on(client))
+        await asyncio.sleep(0.002 + dice.random() * 0.005)
+        asking.cancel()
+        await asyncio.wait({asking}, timeout=5)
+        assert asking.cancelled()
+        await client.aclose()
+
+
+async def _answers(client: Any) -> bool:
+    try:
+        return bool(await client.ping())
+    except AWAY:
+        return False
+
+
+async def test_a_command_that_cannot_be_written_says_that_the_cache_is_away(redis_server: Redis) -> None:
+    """A server that reads nothing ends a large write in one of the errors that are waited out; the next command works."""
+    client = open_cache(redis_server.url, timeout_s=0.2)
+    await client.ping()
+    redis_server.freeze()
+    try:
+        with pytest.raises(AWAY, match="write"):
+            await client.set("large", bytes(32 << 20))
+    finally:
+        redis_server.thaw()
+    await until(lambda: _answers(client))
+    await client.aclose()

@@ -1,4 +1,4 @@
-"""Bytes of documents in, snapshots out: nothing of `data` is lost or changed on the way."""
+"""Checks that documents keep their `data` byte for byte, and what snapshots with a limit hold."""
 
 from __future__ import annotations
 

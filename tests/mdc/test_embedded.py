@@ -1,4 +1,4 @@
-"""Nothing installed in, a cache on a loopback port out."""
+"""Checks the embedded cache: its port, replies without delay, and errors that leave the connection open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channels and partitions in, key names out."""
+"""Checks that no two things in the cache share a key."""
 
 from __future__ import annotations
 

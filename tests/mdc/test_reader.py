@@ -1,4 +1,4 @@
-"""Flushes in, snapshots and ordered updates out: the reader's contract, the same for every kind of cache."""
+"""Checks the reader's contract, the same for every kind of cache: consistent snapshots and ordered updates."""
 
 from __future__ import annotations
 
@@ -316,3 +316,27 @@ async def test_only_the_answer_to_the_last_subscription_counts(cache_url: str) -
     made._confirm("up:quote:3")
     assert waiting.done()
     await made.close()
+
+
+async def test_a_deleted_channel_is_one_without_data(cache: Any, cache_url: str) -> None:
+    """Who watches hears nothing of it, who asks gets nothing, and when it comes back its number is a higher one."""
+    source = await open_source(cache)
+    async with reading(cache_url) as (made, heard):
+        await made.watch("trades:S2")
+        await source.publish(("trades:S2", 1), ("trades:S2", 2))
+        await until(lambda: len(heard.docs) == 2)
+        flush = source.flush()
+        flush.add_channel("trades", "S2")
+        assert await source.send(flush) is Outcome.APPLIED
+        assert await made.list_channels("trades") == ["trades:S2"]
+        flush = source.flush()
+        flush.remove([keys.document("trades:S2")])
+        flush.remove_channel("trades", "S2")
+        assert await source.send(flush) is Outcome.APPLIED
+        assert (await made.snapshot("trades:S2"), await made.list_channels("trades")) == (None, [])
+        source.seqs["trades:S2"] += 40
+        await source.publish(("trades:S2", 3))
+        await until(lambda: len(heard.docs) == 3)
+        found = await made.snapshot("trades:S2")
+        assert found is not None
+        assert (found.seq, found.data) == (43, b"[3]")

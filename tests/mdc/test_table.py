@@ -1,4 +1,4 @@
-"""The README in, proof that its tables are the code's."""
+"""Checks that the README's tables are the code's, and that they are complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of the writer, the same for every kind of cache."""
+"""Tests that a flush makes one state and one message: the writer's contract, the same for every kind of cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mdc import keys
-from mdc.channels import DAY_MS, KINDS
+from mdc.channels import DAY_MS, KEPT_MS, KINDS
 from mdc.connect import CacheRefused, CacheUnavailable, open_cache
 from mdc.documents import decode_message
 from mdc.writer import CHECKPOINT_MS, Flush, Outcome, Writer
@@ -124,7 +124,7 @@ async def test_times_to_live_are_those_of_the_catalogue(cache: Any) -> None:
     wanted = {f"ch:{ch}": KINDS[kind].ttl_ms for ch, kind in (
         ("quote:AAPL", "quote"), ("trades:AAPL", "trades"), ("halts:AAPL", "halts"), ("bars:1m:AAPL", "bars:1m"),
         ("alerts:range", "alerts"), ("board:volume", "board"), ("status:pipeline", "status"),
-    )} | {"hist:bars:1m:AAPL": DAY_MS, "cp:0": CHECKPOINT_MS}  # fmt: skip
+    )} | {"hist:bars:1m:AAPL": KEPT_MS, "cp:0": CHECKPOINT_MS}  # fmt: skip
     for key, ttl_ms in wanted.items():
         left = await cache.pttl(key)
         assert left == -1 if ttl_ms == 0 else ttl_ms - 60_000 < left <= ttl_ms, (key, left)
@@ -147,7 +147,59 @@ async def test_a_list_lives_on_while_it_is_written(cache: Any) -> None:
     flush.add_history("bars:1m", "bars:1m:AAPL", [b"[1]", b"[2]"])
     flush.add_shared("alerts", "alerts:range", 5, b"{}")
     await source.send(flush)
-    assert [await cache.pttl(key) > DAY_MS - 60_000 for key in lists] == [True, True, True]
+    assert [await cache.pttl(key) > KEPT_MS - 60_000 for key in lists] == [True, True, True]
+
+
+async def test_a_checkpoint_lives_as_long_as_any_document(cache: Any) -> None:
+    """A document that outlived it would meet a channel that counts from 1 again; both outlive a weekend of four days."""
+    assert max(kind.ttl_ms for kind in KINDS.values()) <= CHECKPOINT_MS
+    assert min(kind.ttl_ms for kind in KINDS.values() if kind.ttl_ms) > 8 * DAY_MS
+
+
+async def test_what_is_removed_is_gone_and_what_is_kept_lives_on(cache: Any) -> None:
+    """Keys, index entries and checkpoint fields are deleted before anything of the flush is written; nothing is announced."""
+    source = await open_source(cache)
+    flush = source.flush()
+    everything(flush, source)
+    flush.checkpoint += ("quote:AAPL", b"[]", "quote:MSFT", b"[]")
+    source.add(flush, "quote:MSFT", {"last": 3})
+    flush.add_channel("quote", "MSFT")
+    await source.send(flush)
+    await cache.pexpire("ch:quote:MSFT", 50_000)
+    pubsub = await listen(cache, "up:quote:0", "up:trades:0", "up:bars:0")
+    flush = source.flush()
+    source.add(flush, "trades:AAPL", {"price": 2})
+    flush.remove(["ch:quote:AAPL", "ch:trades:AAPL", "ch:bars:1m:AAPL", "hist:bars:1m:AAPL", "ch:nothing"])
+    flush.remove_channel("quote", "AAPL")
+    flush.remove_cells(["quote:AAPL", "quote:NONE"])
+    flush.keep(["ch:quote:MSFT", "hist:bars:1m:MSFT"])
+    assert await source.send(flush) is Outcome.APPLIED
+    found = await contents(cache)
+    assert not found.keys() & {b"ch:quote:AAPL", b"ch:bars:1m:AAPL", b"hist:bars:1m:AAPL", b"hist:bars:1m:MSFT"}
+    assert [json.loads(d)["data"] for d in found[b"ch:trades:AAPL"]] == [{"price": 2}]
+    assert found[b"idx:quote"] == {b"MSFT"}
+    assert found[b"cp:0"].keys() == {b"flush", b"life", b"counts", b"quote:MSFT"}
+    assert await cache.pttl("ch:quote:MSFT") > KEPT_MS - 60_000
+    body = await heard(pubsub)
+    assert body is not None
+    assert [doc.ch for doc in decode_message(body)] == ["trades:AAPL"]
+    assert await heard(pubsub) is None
+    await pubsub.aclose()
+
+
+async def test_a_flush_that_only_removes_is_sent(cache: Any) -> None:
+    """It is not empty; sent again it changes nothing."""
+    source = await open_source(cache)
+    await source.publish(("quote:AAPL", 1))
+    flush = Flush(0, "e1")
+    assert flush.empty
+    flush.remove(["ch:quote:AAPL"])
+    assert not flush.empty
+    source.number += 1
+    assert await source.send(flush) is Outcome.APPLIED
+    await cache.set("ch:quote:AAPL", "later")
+    assert await source.send(flush) is Outcome.APPLIED
+    assert await cache.get("ch:quote:AAPL") == b"later"
 
 
 async def test_event_lists_are_bounded(cache: Any) -> None:

@@ -1,4 +1,4 @@
-"""Nothing in, hypothesis settings for a machine that is busy with other things out: slowness is no finding."""
+"""Sets hypothesis up for a machine that is busy with other things: slowness is no finding."""
 
 from hypothesis import HealthCheck, settings
 

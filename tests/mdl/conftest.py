@@ -54,7 +54,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     yield begin
     for shutdown, task, broker in running:
         shutdown.ask()
-        await asyncio.wait_for(task, 10)
+        async with asyncio.timeout(10):
+            await task
         await broker.close()
 
 

@@ -1,4 +1,4 @@
-"""Frames in, a gateway that sends them out: the edges of the exchange's protocol, at the word of a test.
+"""Serves what a test dictates as the exchange's gateway would: the edges of its protocol, on demand.
 
 Orders are not matched here, and nothing is kept on a disk; the real engine is in tests/live.
 """

@@ -1,4 +1,4 @@
-"""Frames in and out of the buffer: bounds, order, counts."""
+"""Checks the buffer's bounds in bytes and age, the order of its frames, and that every drop is counted."""
 
 from __future__ import annotations
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from mdl.control import Change, changed
 from mdl.feeds.replay import read_all
 from mdl.settings import MdlSettings
 from mdl.tapes.generator import write_tape
+from mdl.vendor.protocol import status
 from service.errors import OperatorError
 from tests.mdl.rig import Start, call, only
 from tests.waiting import until
@@ -19,13 +21,13 @@ from tests.waiting import until
 def test_a_change_keeps_what_it_does_not_name() -> None:
     """Checked as at start-up; the subscriptions of another market are forgotten."""
     settings = MdlSettings(symbols=9, subscriptions="T.*", api_key="k")
-    faster = changed(settings, Change(rate=5, speed=2.5))
+    faster = changed(settings, Change(rate=5, speed=2.5), settings)
     assert (faster.symbols, faster.rate, faster.speed, faster.subscriptions) == (9, 5, "2.5", "T.*")
     assert faster.api_key.get_secret_value() == "k"
-    assert changed(settings, Change(market="crypto")).topics == ("XT.*", "XQ.*", "XA.*", "XAS.*")
-    assert changed(settings, Change(market="crypto", subscriptions=["XT.*"])).topics == ("XT.*",)
+    assert changed(settings, Change(market="crypto"), settings).topics == ("XT.*", "XQ.*", "XA.*", "XAS.*")
+    assert changed(settings, Change(market="crypto", subscriptions=["XT.*"]), settings).topics == ("XT.*",)
     with pytest.raises(OperatorError, match="MDL_RATE"):
-        changed(settings, Change(rate=-1))
+        changed(settings, Change(rate=-1), settings)
 
 
 def test_the_environment_does_not_undo_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,8 +35,8 @@ def test_the_environment_does_not_undo_a_change(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MDL_RATE", "77")
     settings = MdlSettings()
     assert settings.rate == 77
-    assert changed(settings, Change(rate=5)).rate == 5
-    assert changed(settings, Change(symbols=5)).rate == 77
+    assert changed(settings, Change(rate=5), settings).rate == 5
+    assert changed(settings, Change(symbols=5), settings).rate == 77
 
 
 async def test_the_feed_is_controlled_at_runtime(start: Start, tmp_path: Path, name: str) -> None:
@@ -83,6 +85,43 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(start: Start, name:
     assert "Traceback" not in answer.text
     assert only(listener).session.settings.feed == "simulator"
     await until(lambda: only(listener).session.state == "live")
+
+
+async def test_a_stored_key_does_not_follow_the_feed_to_another_server(start: Start, name: str) -> None:
+    """The operator is told to send one; with it the server is asked, and sees that one only."""
+    async with Eavesdropper() as other:
+        listener = await start(f"memory://{name}", api_key="the-vendors", rate=100)
+        change = {"feed": "massive", "massive_url": other.url}
+        answer = await call(listener, "POST", "/feed", change)
+        assert answer.status_code == 400
+        assert "api_key" in answer.text
+        assert listener.settings.feed == "simulator"
+        assert (await call(listener, "POST", "/feed", change | {"api_key": "its-own"})).status_code == 200
+        await until(lambda: "its-own" in other.heard)
+        assert "the-vendors" not in other.heard
+        assert (await call(listener, "POST", "/feed", {"feed": "simulator", "massive_url": ""})).status_code == 200
+        assert listener.settings.api_key.get_secret_value() == "the-vendors"
+
+
+class Eavesdropper:
+    """A server that lets everybody in and keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.heard = ""
+
+    async def __aenter__(self) -> Eavesdropper:
+        self._server = await serve(self._listen, "127.0.0.1", 0)
+        self.url = f"ws://127.0.0.1:{next(iter(self._server.sockets)).getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _listen(self, socket: ServerConnection) -> None:
+        await socket.send(status("connected"))
+        async for message in socket:
+            self.heard += str(message)
 
 
 async def test_a_recording_started_at_runtime_can_be_replayed(start: Start, tmp_path: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Progress reports in, whether a lossless replay goes on out."""
+"""Checks when the processors' progress reports let a lossless replay go on."""
 
 from __future__ import annotations
 

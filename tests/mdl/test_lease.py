@@ -116,6 +116,20 @@ async def test_a_renewed_lease_is_kept(redis: Any) -> None:
     await lease.stop()
 
 
+async def test_a_tenure_that_ran_out_is_followed_by_another(redis: Any) -> None:
+    """Also for the same holder, whose lease Redis may still keep: it counts its events from the beginning again."""
+    clock = ManualClock()
+    lease = SourceLease(redis, "stocks", "simulator", 60_000, clock)
+    assert await lease.ask()
+    first, epoch = lease.tenure, lease.epoch
+    clock.advance(50_000_000_000)  # a renewal has come too late, or its answer was lost
+    assert not lease.held
+    assert await lease.ask()
+    assert lease.epoch > epoch
+    assert lease.held
+    assert not lease.holds(first)
+
+
 async def test_a_short_redis_restart_goes_unnoticed_and_a_long_one_ends_the_lease(redis_server: Redis) -> None:
     """Nobody gets the lease before the previous holder could have it back."""
     clients = [lease_client(redis_server.url, 3000) for _ in range(2)]

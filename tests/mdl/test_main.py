@@ -54,6 +54,15 @@ def test_a_tape_is_written(tmp_path: Path) -> None:
         ({"MDL_FEED": "replay", "MDL_TAPE": "gone.ndjson"}, "gone.ndjson does not exist"),
         ({"MDL_MARKET": "bonds"}, "MDL_MARKET"),
         ({"MDL_MASSIVE_URL": "http://x"}, "MDL_MASSIVE_URL"),
+        (
+            {"MDL_MASSIVE_URL": "ws://some.host", "MDL_API_KEY": "k"},
+            "MDL_MASSIVE_URL=ws://some.host would send the vendor's key in clear",
+        ),
+        ({"MDL_MASSIVE_URL": "ws://some.host", "MDL_API_KEY_FILE": "key"}, "in clear"),
+        (
+            {"MDL_ENGINE_URL": "http://some.host", "ENGINE_API_TOKEN": "t"},
+            "MDL_ENGINE_URL=http://some.host would send the exchange's",
+        ),
         ({"MDL_LEASE": "on"}, "MDL_LEASE=on"),
         ({"MDL_RECORD": "1", "MDL_RECORD_DIR": "/dev/null/x"}, "MDL_RECORD_DIR"),
     ],

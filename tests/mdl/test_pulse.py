@@ -1,4 +1,4 @@
-"""Status facts in, metrics out."""
+"""Checks how a source's status facts become metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames in, events by (stream, partition) out: the router against a plain reference, and everything malformed."""
+"""Checks the router against a plain reference, and with every kind of malformed frame."""
 
 from __future__ import annotations
 

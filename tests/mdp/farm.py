@@ -1,4 +1,4 @@
-"""A queue and a cache in, workers that can be started, stopped and crashed out, and a feed whose numbers are known."""
+"""Runs workers that can be started, stopped and crashed on one queue and cache, and a feed whose numbers are known."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Running:
     async def stop(self) -> None:
         """SIGTERM: hand everything over and end."""
         self.shutdown.ask()
-        await asyncio.wait_for(self.task, 10)
+        async with asyncio.timeout(10):
+            await self.task
         await self._disconnect()
 
     async def crash(self) -> None:
@@ -88,10 +89,19 @@ class Farm:
                 event = self.dice.trade(late_ms=0)
                 event["c"], event["s"] = None, 1
                 self.fed[event["sym"]].append(event)
-                body = json.dumps(event).encode()
-                self.publisher.add("trades", partition_of(event["sym"], PARTITIONS), [body], 1)
+                self.publish(event)
             await self.publisher.room()
             await asyncio.sleep(0.004)
+
+    def publish(self, event: Event) -> None:
+        """Publish a trade; the feed's clock is where the dice are."""
+        body = json.dumps(event).encode()
+        self.publisher.add("trades", partition_of(event["sym"], PARTITIONS), [body], 1, self.dice.now * 1_000_000)
+
+    async def trades(self) -> dict[str, int]:
+        """Return symbol → trades of the day, of every quote in the cache."""
+        names = [key.decode().removeprefix("ch:quote:") for key in await self.cache.keys("ch:quote:*")]
+        return {sym: (await self.quote(sym))["trades"] for sym in names}
 
     async def quote(self, sym: str) -> dict[str, Any]:
         body = await self.cache.get(f"ch:quote:{sym}")

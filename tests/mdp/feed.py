@@ -1,4 +1,4 @@
-"""Dice in, random vendor events out, and partitions fed with them: the processors' tests speak vendor JSON only."""
+"""Makes vendor events, random ones too, and feeds partitions with them: the processors' tests speak vendor JSON only."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ class Desk:
         self._make = lambda: analyzers or roster.build(roster.ANALYZERS, reference or {}, 500)
         self.partition = Partition(3, 1, epoch, self._make())
         self.now_ms = START_MS
-        self._seqs: dict[str, int] = {}
+        self._seqs: dict[tuple[str, str], int] = {}
 
-    def feed(self, *events: Event, redelivered: bool = False) -> None:
-        """Deliver events as one batch of the first one's stream."""
+    def feed(self, *events: Event, source: str = "s", run: int = 0, feed_ms: int | None = None) -> None:
+        """Deliver events as one batch of the first one's stream; the feed's clock is at the newest of them if not given."""
         stream = STREAMS.get(events[0]["ev"], "aggregates")
-        self.deliver(batch(events, stream, self._seqs.get(stream, 0)), redelivered)
-        self._seqs[stream] = self._seqs.get(stream, 0) + len(events)
+        seq = self._seqs.get((source, stream), 0)
+        self.deliver(batch(events, stream, seq, source=source, run=run, feed_ms=feed_ms))
+        self._seqs[source, stream] = seq + len(events)
 
     def deliver(self, made: Batch, redelivered: bool = False) -> None:
         """Deliver a batch at the wall clock's time."""
@@ -57,9 +58,14 @@ class Desk:
         self.partition.restore(dict(self.cache.cells))
 
 
-def batch(events: Sequence[Event], stream: str, seq: int, epoch: str = "p1") -> Batch:
+def batch(
+    events: Sequence[Event], stream: str, seq: int, epoch: str = "p1", source: str = "s", run: int = 0, feed_ms: int | None = None
+) -> Batch:
     """Return the events as the listener would publish them."""
-    return Batch("s", 0, stream, 3, epoch, seq, len(events), 5, 5, 5, json.dumps(list(events)).encode())
+    if feed_ms is None:
+        feed_ms = max((event.get("t", event.get("s", 0)) for event in events), default=0)
+    body = json.dumps(list(events)).encode()
+    return Batch(source, run, stream, 3, epoch, seq, len(events), 5, 5, feed_ms * 1_000_000, body)
 
 
 def trade(sym: str = "A", p: float = 10.0, s: float = 100, t: int = START_MS, c: list[int] | None = None, ev: str = "T") -> Event:

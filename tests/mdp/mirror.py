@@ -1,9 +1,10 @@
-"""Flushes in, what a cache would hold after them out: scripts/flush.lua again, in plain Python and with assertions."""
+"""Shows what a cache would hold after flushes: scripts/flush.lua again, in plain Python and with assertions."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from mdc.writer import Flush
@@ -21,8 +22,16 @@ class Mirror:
         self.index: set[str] = set()
         self.letters: list[dict[str, Any]] = []
         self.shared: list[tuple[str, int, Any]] = []
+        self.gone: dict[str, int] = {}  # channel that was taken out → its last number
+        self.removed: list[str] = []
+        self.kept: list[str] = []
         self.flushes = 0
         self.epoch = ""
+
+    @property
+    def floor(self) -> int:
+        """Where new channels begin to count."""
+        return int(self.cells.get(b"floor", b"0"))
 
     def apply(self, flush: Flush | None, number: int = 0) -> None:
         """Take a flush as the script would."""
@@ -34,6 +43,7 @@ class Mirror:
         if start_over or epoch != self.epoch:
             self.cells.clear()
         self.epoch = epoch
+        self._remove(args)
         for _ in range(next(args)):
             _, _, ttl_ms, count = (next(args) for _ in range(4))
             assert ttl_ms > 0
@@ -55,6 +65,22 @@ class Mirror:
             channel, _, _, ts, data = (next(args) for _ in range(5))
             self.shared.append((channel, ts, json.loads(data)))
         assert next(args, None) is None
+
+    def _remove(self, args: Iterator[Any]) -> None:
+        for _ in range(next(args)):
+            key = next(args)
+            self.removed.append(key)
+            kind, _, channel = key.partition(":")
+            if kind == "hist":
+                self.history.pop(channel, None)
+            elif channel in self.documents:
+                self.gone[channel] = self.documents.pop(channel)["seq"]
+                self.log = [doc for doc in self.log if doc["ch"] != channel]
+        for _ in range(next(args)):
+            self.index.discard(f"{next(args)}/{next(args)}")
+        for _ in range(next(args)):
+            self.cells.pop(next(args).encode(), None)
+        self.kept += [next(args) for _ in range(next(args))]
 
     def data(self, channel: str) -> Any:
         """Return the newest data of a channel."""
@@ -78,7 +104,10 @@ class Mirror:
         assert key == f"ch:{doc['ch']}"
         assert list(doc) == ["ch", "src", "epoch", "seq", "ts", "data"]
         assert doc["epoch"] == epoch
-        assert doc["seq"] == (before["seq"] if before else 0) + 1, (doc, before)
+        if doc["ch"] in self.gone:
+            assert doc["seq"] > self.gone.pop(doc["ch"]), "a number that was given before"
+        else:
+            assert doc["seq"] == before["seq"] + 1 if before else doc["seq"] > self.floor, (doc, before)
         self.documents[doc["ch"]] = doc
         self.log.append(doc)
 

@@ -73,12 +73,31 @@ def test_only_what_is_watched_leaves_in_between() -> None:
     desk.flush()
     position = desk.cache.cells[b"position:s/trades"]
     desk.partition.watched = frozenset({"A"})
-    desk.feed(trade("A", p=11), trade("B", p=11))
+    desk.feed(trade("A"), trade("B"))
     cache = hurry(desk)
-    assert (cache.data("quote:A")["last"], cache.data("quote:B")["last"]) == (11, 10)
+    assert (cache.data("quote:A")["trades"], cache.data("quote:B")["trades"]) == (2, 1)
     assert cache.cells[b"position:s/trades"] == position
-    assert desk.flush().data("quote:B")["last"] == 11
+    assert desk.flush().data("quote:B")["trades"] == 2
     assert cache.cells[b"ahead"] == b""
+
+
+def test_an_alert_does_not_wait_for_a_watcher() -> None:
+    """A new high leaves at once, with its symbol; after a crash it is not told again."""
+    desk = Desk()
+    desk.feed(trade("A"), trade("B"))
+    desk.flush()
+    assert not desk.partition.pressing
+    made = batch([trade("A"), trade("B", p=11)], "trades", 2)
+    desk.deliver(made)
+    assert desk.partition.pressing
+    cache = hurry(desk)
+    assert (cache.data("quote:A")["trades"], cache.data("quote:B")["trades"]) == (1, 2)
+    assert [alert["sym"] for _, _, alert in cache.shared] == ["B"]
+    crash(desk)
+    desk.deliver(made, redelivered=True)
+    cache = desk.flush(2_000)
+    assert (cache.data("quote:A")["trades"], cache.data("quote:B")["trades"]) == (2, 2)
+    assert len(cache.shared) == 1
 
 
 def test_nothing_watched_that_changed_makes_no_flush() -> None:

@@ -1,15 +1,12 @@
-"""Symbols and data in, numbered documents out."""
+"""Tests that an outlet numbers the documents of its channels."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-import pytest
-
 from mdc.writer import Flush
-from mdp.analyzer import Outlet, check_room
-from mdp.events import BadEvent
+from mdp.analyzer import Outlet
 
 
 def documents(flush: Flush, kind: str = "quote") -> list[dict[str, Any]]:
@@ -56,9 +53,18 @@ def test_a_channel_is_announced_once_and_again_when_asked() -> None:
     assert [flush._index for flush in (first, second, third)] == [["idx:quote", "A"], [], ["idx:quote", "A"]]
 
 
-def test_room_for_symbols_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound is a bad event, not an error of ours."""
-    monkeypatch.setattr("mdp.analyzer.SYMBOLS_MAX", 2)
-    check_room({"A": 1})
-    with pytest.raises(BadEvent, match="more than 2 symbols"):
-        check_room({"A": 1, "B": 2})
+def test_a_forgotten_channel_never_repeats_a_number() -> None:
+    """It is deleted with its history and left out of the index; above the floor its numbers are new ones."""
+    outlet, flush = Outlet("bars:1m"), Flush(0, "e1")
+    write = outlet.begin(flush)
+    for _ in range(3):
+        write("A", 1, b"{}")
+    last = Flush(0, "e1")
+    assert (outlet.forget("A", last), outlet.forget("A", last), outlet.forget("NONE", last)) == (3, 0, 0)
+    assert (last._removed, last._removed_channels) == (["ch:bars:1m:A", "hist:bars:1m:A"], ["idx:bars:1m", "A"])
+    assert outlet.stored("A") == []
+    outlet.floor = 3
+    again = Flush(0, "e1")
+    outlet.begin(again)("A", 1, b"{}")
+    assert [doc["seq"] for doc in documents(again, "bars:1m")] == [4]
+    assert again._index == ["idx:bars:1m", "A"]

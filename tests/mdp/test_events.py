@@ -1,4 +1,4 @@
-"""Vendor JSON in, typed events out; what is bad is told apart from what is good."""
+"""Checks that vendor JSON is decoded into typed events, and that a bad event never loses its batch."""
 
 from __future__ import annotations
 

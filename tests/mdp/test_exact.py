@@ -1,4 +1,4 @@
-"""Numbers in, units out, against Decimal."""
+"""Checks units, sums and ratios against Decimal."""
 
 from __future__ import annotations
 

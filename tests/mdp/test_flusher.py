@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from mdc.connect import open_cache
+from mdc.connect import forget_in_process, open_cache
 from mdc.writer import Writer
 from mdp import roster
 from mdp.flusher import Flusher
@@ -16,7 +17,7 @@ from mdp.partition import Partition
 from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
 from mdq.broker import Subscription
-from tests.mdp.farm import memory_urls
+from tests.mdp.farm import farm, memory_urls
 from tests.mdp.feed import START_MS, batch, trade
 
 ALL_NS = 500_000_000
@@ -64,52 +65,93 @@ async def ground() -> Any:
     owned = Owned(partition, subscription)
     flusher = Flusher(MdpSettings(), writer, clock, WorkerStats("w", 0), lambda: [owned], print, lambda: "e2")
 
-    async def last(symbol: str) -> Any:
-        return (await redis.get(f"ch:quote:{symbol}") or b"none").count(b'"last":11')
+    async def both(symbol: str) -> Any:
+        return (await redis.get(f"ch:quote:{symbol}") or b"none").count(b'"trades":2')
 
-    def feed(seq: int, price: float) -> None:
-        made = batch([trade("A", p=price), trade("B", p=price)], "trades", seq)
+    def feed(seq: int) -> None:
+        made = batch([trade("A"), trade("B")], "trades", seq)
         partition.on_batch(made, False, clock.wall_ns())
         owned.tag += 1
 
-    yield owned, flusher, clock, subscription, feed, last
+    yield owned, flusher, clock, subscription, feed, both
     await redis.aclose()
 
 
 async def test_what_is_watched_leaves_first_and_a_whole_flush_acknowledges(ground: Any) -> None:
     """The other symbol follows when its turn comes, and only then the batch is safe."""
-    owned, flusher, clock, subscription, feed, last = ground
-    feed(0, 10)
+    owned, flusher, clock, subscription, feed, both = ground
+    feed(0)
     await flusher.flush([owned])
     assert subscription.tags == [1]
     safe = owned.safe
-    feed(2, 11)
+    feed(2)
     await flusher.flush([owned], whole=False)
-    assert (await last("A"), await last("B"), subscription.tags) == (1, 0, [1])
+    assert (await both("A"), await both("B"), subscription.tags) == (1, 0, [1])
     assert owned.safe == safe
     clock.ns += ALL_NS
     await flusher.flush([owned], whole=False)
-    assert (await last("B"), subscription.tags) == (1, [1, 2])
+    assert (await both("B"), subscription.tags) == (1, [1, 2])
     assert owned.safe != safe
 
 
 async def test_a_hand_over_flushes_everything(ground: Any) -> None:
     """Whoever leaves does not wait for the turn."""
-    owned, flusher, _, subscription, feed, last = ground
-    feed(0, 10)
+    owned, flusher, _, subscription, feed, both = ground
+    feed(0)
     await flusher.flush([owned])
-    feed(2, 11)
+    feed(2)
     await flusher.flush([owned])
-    assert (await last("B"), subscription.tags) == (1, [1, 2])
+    assert (await both("B"), subscription.tags) == (1, [1, 2])
 
 
 async def test_without_watchers_nothing_is_flushed_before_its_turn(ground: Any) -> None:
     """And each partition's turn is another moment of the interval."""
-    owned, flusher, _, subscription, feed, last = ground
+    owned, flusher, _, subscription, feed, both = ground
     owned.partition.watched = frozenset()
-    feed(0, 10)
+    feed(0)
     await flusher.flush([owned])
-    feed(2, 11)
+    feed(2)
     await flusher.flush([owned], whole=False)
-    assert (await last("A"), subscription.tags) == (0, [1])
+    assert (await both("A"), subscription.tags) == (0, [1])
     assert owned.due_ns % ALL_NS == ALL_NS * 3 // 8
+
+
+async def test_an_answer_settles_the_flush_that_it_belongs_to() -> None:
+    """Two rounds at once, as when a hand-over meets the timer: they follow each other, so none settles what the other sent."""
+    urls = memory_urls()
+    async with farm(*urls) as made:
+        running = await made.start("first")
+        await made.balanced(4)
+        worker, slow = running.worker, Slow(running.worker._writer)
+        assert isinstance(worker._flusher, Flusher)
+        worker._flusher._writer = slow
+        feeding = asyncio.create_task(made.feed(300))
+        while not feeding.done():
+            await asyncio.gather(*(worker._flusher.flush(list(worker.owned.values())) for _ in range(3)))
+        await made.exact()
+        assert slow.rounds > 3
+    forget_in_process(urls[1])
+
+
+class Slow(Writer):
+    """A writer whose answers take a while; it must never be asked twice at once for a partition."""
+
+    def __init__(self, real: Writer) -> None:
+        self._real, self._busy, self.rounds = real, set[int](), 0
+
+    async def write(self, flushes: Any) -> Any:
+        if len(flushes) == 1 and flushes[0][1][2] == 0:
+            return await self._real.write(flushes)  # the leader's: not numbered, of no partition's flush
+        partitions = {partition for partition, _ in flushes}
+        assert not partitions & self._busy
+        self._busy |= partitions
+        self.rounds += 1
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return await self._real.write(flushes)
+        finally:
+            self._busy -= partitions
+
+    async def open(self, new_epoch: str, partitions: int) -> str:
+        return await self._real.open(new_epoch, partitions)

@@ -1,4 +1,4 @@
-"""Batches in, flushes out: each event once, whatever is delivered again, lost, broken or handed over."""
+"""Tests that each event counts once, whatever is delivered again, lost, broken, misdated or handed over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mdp import roster
 from mdp.analyzer import Analyzer
 from mdp.partition import Counts, NewerCheckpoint, Partition
 from mdq.batch import Batch
-from tests.mdp.feed import START_MS, Desk, Dice, batch, book, quote, trade
+from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, book, quote, trade
 
 
 def counts(desk: Desk) -> Counts:
@@ -134,7 +134,7 @@ def test_bad_events_are_kept_and_their_batch_goes_on() -> None:
     """Counted, with reason and sample in the dead letters; the good ones around them count."""
     desk = Desk()
     body = json.dumps([trade(p=10), {**trade(), "p": -1}, {"ev": "T"}, trade(p=11)]).encode()
-    desk.deliver(Batch("s", 0, "trades", 3, "p1", 0, 4, 1, 1, 1, body))
+    desk.deliver(Batch("s", 0, "trades", 3, "p1", 0, 4, 1, 1, START_MS * 1_000_000, body))
     cache = desk.flush()
     assert (cache.data("quote:A")["trades"], counts(desk).bad, counts(desk).events) == (2, 2, {"s/trades": 4})
     assert [(letter["stream"], letter["partition"]) for letter in cache.letters] == [("trades", 3)] * 2
@@ -153,8 +153,144 @@ def test_a_defect_of_an_analyzer_costs_one_event() -> None:
     desk.feed(*[trade(p=p) for p in (12, 13, 14)])
     cache = desk.flush()
     assert cache.data("quote:A")["last"] == 14
-    assert counts(desk).bad == 1
+    assert (counts(desk).bad, counts(desk).discarded) == (1, {"failed": 1})
     assert "thirteen" in cache.letters[0]["reason"]
+
+
+DAY_MS = 86_400_000
+TOO_FAR = [
+    (trade(p=987, t=START_MS + DAY_MS), "time_ahead", "86400 s ahead of the feed's clock"),
+    (trade(p=987, t=START_MS + 60_001), "time_ahead", "60 s ahead"),
+    (trade(p=987, t=4_102_444_800_000), "time_ahead", "ahead"),  # 2100
+    (trade(p=987, t=0), "time_behind", "19676 days behind the feed's clock"),  # 1970
+    (trade(p=987, t=START_MS - 8 * DAY_MS - 1), "time_behind", "8 days behind"),
+    (quote(bp=987, t=START_MS + DAY_MS), "time_ahead", "ahead"),
+    (bar("AM", START_MS + DAY_MS, 987), "time_ahead", "ahead"),
+    (book(b=((987, 1),), t=START_MS + DAY_MS), "time_ahead", "ahead"),
+    ({"ev": "V", "T": "A", "val": 987, "t": 0}, "time_behind", "behind"),
+    ({"ev": "LULD", "T": "A", "h": 987, "l": 987, "t": START_MS + DAY_MS}, "time_ahead", "ahead"),
+]
+
+
+@pytest.mark.parametrize(("event", "why", "says"), TOO_FAR, ids=[f"{e['ev']} {says}" for e, _, says in TOO_FAR])
+def test_a_time_that_cannot_be_is_a_dead_letter(event: Event, why: str, says: str) -> None:
+    """It is judged by the feed's clock, counted by its reason, and moves no day: the other symbols keep their totals."""
+    desk = Desk()
+    desk.feed(trade("A", 10), trade("B", 20))
+    desk.feed(event, feed_ms=START_MS)
+    desk.feed(trade("A", 11), trade("B", 21), feed_ms=START_MS)
+    cache = desk.flush()
+    assert [cache.data(f"quote:{sym}")["trades"] for sym in "AB"] == [2, 2]
+    assert b"987" not in b"".join(body for cell, body in cache.cells.items() if not cell.startswith(b"position"))
+    assert (counts(desk).bad, counts(desk).discarded) == (1, {why: 1})
+    [letter] = cache.letters
+    assert says in letter["reason"]
+
+
+def test_times_within_the_bounds_are_believed() -> None:
+    """A venue's clock may be a minute ahead, a report eight days old; how far ahead is a setting."""
+    desk = Desk()
+    desk.feed(quote(bp=5, t=START_MS + 60_000), feed_ms=START_MS)
+    desk.feed(quote("B", bp=6, t=START_MS - 8 * DAY_MS), feed_ms=START_MS)
+    assert (desk.flush().data("quote:A")["bid"], desk.cache.data("quote:B")["bid"]) == (5, 6)
+    strict = Partition(3, 1, "e1", roster.build(roster.ANALYZERS, {}, 5), time_ahead_ms=1_000)
+    strict.on_batch(batch([quote(t=START_MS + 1_001), quote(t=START_MS + 1_000)], "quotes", 0, feed_ms=START_MS), False, 1)
+    assert strict.counts.discarded == {"time_ahead": 1}
+
+
+def test_an_aggregate_that_ends_next_year_is_a_bad_event() -> None:
+    """Its end would be the newest time of its symbol, and freeze last."""
+    desk = Desk()
+    desk.feed({**bar("AM", START_MS, 10), "e": START_MS + 365 * DAY_MS}, bar("AM", START_MS, 11))
+    assert (desk.flush().data("quote:A")["last"], counts(desk).discarded) == (11, {"bad": 1})
+
+
+def test_every_trade_that_is_passed_over_is_counted() -> None:
+    """By its reason: of a day that is over, or too late for its bar (of either width)."""
+    desk = Desk()
+    desk.feed(*[trade(p=10, t=START_MS + DAY_MS + 60_000 * n) for n in range(12)])
+    desk.feed(trade(p=11, t=START_MS), feed_ms=START_MS + DAY_MS + 720_000)
+    desk.flush()
+    assert counts(desk).discarded == {"earlier_day": 1, "late_bar": 2}
+    desk.hand_over()
+    assert counts(desk).discarded == {"earlier_day": 1, "late_bar": 2}
+    assert counts(desk).bad == 0
+
+
+def everything(run_ms: int, price: float) -> list[Event]:
+    """Return one event of each kind."""
+    return [
+        trade(p=price, t=run_ms), trade("X:BTC-USD", price, 1, run_ms, ev="XT"), quote(bp=price, t=run_ms),
+        book(b=((price, 1),), t=run_ms), {"ev": "LULD", "T": "A", "h": price + 1, "l": price - 1, "t": run_ms},
+    ]  # fmt: skip
+
+
+def play(desk: Desk, run: int, source: str = "tape") -> None:
+    """Play a tape of two days."""
+    for n, price in ((0, 10), (DAY_MS, 12), (DAY_MS + 60_000, 11)):
+        for event in everything(START_MS + n, price):
+            desk.feed(event, run=run, source=source)
+        desk.flush()
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_the_second_round_of_a_tape_is_a_new_run(handed_over: bool) -> None:
+    """Totals, bars, prints, books and halts of its symbols begin anew, the numbers go on; other sources are untouched."""
+    desk, once = Desk(), Desk()
+    play(once, 0)
+    live = trade("LIVE", 7, t=START_MS + 5 * DAY_MS)
+    desk.feed(live, source="live")
+    play(desk, 0)
+    before = desk.flush().versions()
+    for event in everything(START_MS, 10):  # the tape is at its beginning: before what was shown
+        desk.feed(event, run=1, source="tape")
+        if handed_over:
+            desk.hand_over()
+    cache = desk.flush()
+    assert [cache.data(f"quote:{sym}")["volume"] for sym in ("A", "X:BTC-USD")] == [100, 1]
+    assert [e["price"] for e in cache.events("trades:A")] == [10]
+    assert (cache.data("book:A")["bid"], cache.data("halts:A")["high_band"], cache.data("quote:A")["last"]) == (10, 11, 10)
+    play(desk, 1)
+    found = desk.flush()
+    once_more = {ch: data for ch, (_, data) in once.flush().versions().items() if not ch.startswith("bars")}
+    assert {ch: found.data(ch) for ch in once_more if "prev_close" not in once_more[ch]} == {
+        ch: data for ch, data in once_more.items() if "prev_close" not in data
+    }
+    for sym in ("A", "X:BTC-USD"):
+        quotes = found.data(f"quote:{sym}"), once.cache.data(f"quote:{sym}")
+        assert [quotes[0][name] for name in ("last", "volume", "trades", "high", "low")] == [
+            quotes[1][name] for name in ("last", "volume", "trades", "high", "low")
+        ]
+        assert [row[0] for row in found.history[f"bars:1m:{sym}"]] == [row[0] for row in once.cache.history[f"bars:1m:{sym}"]]
+    assert all(found.documents[ch]["seq"] > seq for ch, (seq, _) in before.items() if "LIVE" not in ch)
+    assert found.versions()["quote:LIVE"] == before["quote:LIVE"]
+    assert counts(desk).discarded == {}
+
+
+def test_the_end_of_a_run_in_a_slower_queue_is_past() -> None:
+    """Trades are in the new run while aggregates of the old one still come: they would be the totals of the whole tape."""
+    desk = Desk()
+    desk.feed(trade(t=START_MS + DAY_MS))
+    desk.feed(bar("A", START_MS, 10, av=1_000), run=0)
+    desk.feed(trade(t=START_MS), run=1)
+    desk.feed(bar("A", START_MS + DAY_MS, 10, av=9_999), run=0)
+    desk.hand_over()
+    desk.feed(bar("A", START_MS + DAY_MS, 10, av=9_999), run=0)
+    desk.feed(bar("A", START_MS, 10, av=300), run=1)
+    assert (desk.flush().data("quote:A")["volume"], counts(desk).discarded) == (300, {"earlier_run": 2})
+
+
+def test_a_tape_beside_a_live_feed_has_a_time_of_its_own() -> None:
+    """Events of last year are judged by their source's clock and are of no earlier day; neither moves the other's days."""
+    desk = Desk()
+    desk.feed(trade("LIVE", 10), source="live")
+    for n in range(3):
+        desk.feed(trade("TAPE", 20, t=START_MS - (365 - n) * DAY_MS), source="tape")
+        desk.feed(trade("LIVE", 10, t=START_MS + n), source="live")
+    desk.hand_over()
+    cache = desk.flush()
+    assert [cache.data(f"quote:{sym}")["volume"] for sym in ("LIVE", "TAPE")] == [400, 100]
+    assert counts(desk).discarded == {}
 
 
 def test_a_letter_is_a_sample_of_bounded_length() -> None:
@@ -191,12 +327,12 @@ def test_a_broken_status_changes_nothing(body: bytes) -> None:
     assert desk.partition.listeners["s"]["state"] == "ended"
 
 
-def test_a_status_event_in_another_stream_is_passed_over() -> None:
-    """It belongs nowhere there, and hurts nobody."""
+def test_a_status_event_in_another_stream_is_a_bad_event() -> None:
+    """It belongs nowhere there; the events around it count."""
     desk = Desk()
     desk.feed(trade(p=10), {"ev": "status", "t": 1, "state": "live"}, trade(p=11))
     assert desk.flush().data("quote:A")["trades"] == 2
-    assert counts(desk).bad == 0
+    assert counts(desk).discarded == {"bad": 1}
 
 
 def test_nothing_new_makes_no_flush() -> None:
@@ -242,10 +378,104 @@ def test_cells_of_analyzers_that_are_not_run_are_passed_over() -> None:
     assert doc["seq"] == 2
 
 
+def test_what_is_not_traded_any_more_is_forgotten_everywhere() -> None:
+    """After eight silent days nothing of a symbol is left: no document, history, index entry, checkpoint cell, row of a board."""
+    desk = Desk()
+    for event in everything(START_MS, 10):
+        desk.feed(event)
+    desk.feed(trade(p=11, t=START_MS + 1_000))  # a second bar: there is a history
+    desk.flush(1_000)
+    assert any("A" in row for row in json.loads(desk.cache.shares["board:volume"]))
+    for day in range(1, 10):
+        desk.feed(trade("STAYS", 5, t=START_MS + day * DAY_MS))
+        cache = desk.flush(1_000)
+    assert counts(desk).forgotten == 2
+    assert {ch.rpartition(":")[2] for ch in cache.documents} == {"STAYS"}
+    assert {entry.rpartition("/")[2] for entry in cache.index} == {"STAYS"}
+    assert set(cache.history) <= {"bars:1m:STAYS", "bars:1s:STAYS"}
+    cells = {cell for cell in cache.cells if b":A" in cell or b"BTC" in cell}
+    assert cells == set()
+    assert [row[1] for row in json.loads(cache.shares["board:volume"])] == ["STAYS"]
+    desk.hand_over()
+    assert set(desk.partition.listing.marks) == {"STAYS"}
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_symbol_that_comes_back_repeats_no_number(handed_over: bool) -> None:
+    """The mirror refuses a number that was given before; totals and bars begin anew."""
+    desk = Desk()
+    for n in range(7):
+        desk.feed(trade(p=10, t=START_MS + n))
+        desk.flush()
+    desk.feed(trade("OTHER", 5, t=START_MS + 9 * DAY_MS))
+    desk.flush()
+    assert "quote:A" not in desk.cache.documents
+    if handed_over:
+        desk.hand_over()
+    desk.feed(trade(p=20, t=START_MS + 9 * DAY_MS))
+    cache = desk.flush()
+    assert [cache.documents[f"{kind}:A"]["seq"] for kind in ("quote", "trades")] == [8, 8]
+    assert (cache.data("quote:A")["volume"], cache.data("quote:A")["prev_close"]) == (100, None)
+
+
+def test_documents_of_what_is_heard_live_on() -> None:
+    """Once a day, also those that did not change: a symbol that is only quoted keeps its prints, bars and bands."""
+    desk = Desk()
+    for event in everything(START_MS, 10):
+        desk.feed(event)
+    desk.flush()
+    for day in range(1, 30):
+        desk.cache.kept.clear()
+        desk.feed(quote(t=START_MS + day * DAY_MS))
+        desk.feed(quote(t=START_MS + day * DAY_MS + 1))
+        kept = desk.flush().kept
+        wanted = [*(f"ch:{kind}:A" for kind in ("quote", "bars:1s", "bars:1m", "trades", "halts", "book"))]
+        assert set(wanted) <= set(kept)
+        assert len(kept) == len(set(kept))
+
+
+def test_the_longest_silent_symbols_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the bound a new symbol is taken and the one not heard for longest goes."""
+    monkeypatch.setattr("mdp.listing.SYMBOLS_MAX", 3)
+    desk = Desk()
+    for n in range(5):
+        desk.feed(quote(f"S{n}", t=START_MS + 60_000 * n))
+        desk.flush()
+    cache = desk.flush()
+    assert sorted(cache.channels("quote")) == ["S2", "S3", "S4"]
+    assert (counts(desk).forgotten, counts(desk).bad) == (2, 0)
+
+
+def test_a_flood_of_invented_symbols_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two flushes the rest is refused and counted; those known go on."""
+    monkeypatch.setattr("mdp.listing.SYMBOLS_MAX", 3)
+    monkeypatch.setattr("mdp.listing.SURPLUS_MAX", 0)
+    desk = Desk()
+    desk.feed(*[quote(f"S{n}") for n in range(5)], quote("S0", 5))
+    cache = desk.flush()
+    assert sorted(cache.channels("quote")) == ["S0", "S1", "S2"]
+    assert (cache.data("quote:S0")["bid"], counts(desk).discarded) == (5, {"no_room": 2})
+
+
+def test_a_new_cache_knows_who_was_heard() -> None:
+    """After `rewrite` the rule goes on: silent days are counted from when a symbol was really heard."""
+    desk = Desk()
+    desk.feed(trade("GONE"))
+    desk.feed(trade("STAYS", t=START_MS + 5 * DAY_MS))
+    desk.flush()
+    desk.partition.rewrite(1, "e2")
+    desk.flush()
+    desk.partition = Partition(3, 9, "e2", roster.build(roster.ANALYZERS, {}, 500))
+    desk.partition.restore(dict(desk.cache.cells))
+    desk.feed(trade("STAYS", t=START_MS + 9 * DAY_MS))
+    desk.flush()
+    assert set(desk.partition.listing.marks) == {"STAYS"}
+
+
 @pytest.mark.parametrize(
-    "field", ["quote:A", "bars:1m:A", "bars:1m:A|closed", "trades:A", "range:A", "book:A", "halts:A", "quote:@stocks"]
+    "field", ["quote:A", "bars:1m:A", "bars:1m:A|closed", "trades:A", "range:A", "book:A", "halts:A", "quote:@s|stocks"]
 )
-@pytest.mark.parametrize("value", [b"garbage", b"[1,2", b"\xff", b"{}", b"[]"])
+@pytest.mark.parametrize("value", [b"garbage", b"[1,2", b"\xff", b"{}"])
 def test_an_unreadable_cell_is_set_aside_and_only_its_symbol_begins_anew(field: str, value: bytes) -> None:
     """It is counted, kept with its time among the dead letters, and not met again by the next owner."""
     desk = Desk()
@@ -274,7 +504,7 @@ def test_an_unreadable_cell_is_set_aside_and_only_its_symbol_begins_anew(field: 
     assert (letter["stream"], letter["ts"]) == ("checkpoint", START_MS)
     assert field.partition("|")[0] in letter["reason"]
     again = Partition(3, 3, "e1", roster.build(roster.ANALYZERS, {}, 500))
-    assert again.restore(dict(cache.cells), START_MS) == []
+    assert not any(one.fault for one in again.restore(dict(cache.cells), START_MS))
 
 
 def test_a_channel_whose_cell_was_unreadable_goes_on_behind_its_last_document() -> None:
@@ -319,6 +549,17 @@ def test_a_document_names_the_source_that_spoke_of_its_symbol_last() -> None:
     desk.deliver(replace(batch([trade("A")], "trades", 0), source="stocks-2"))
     documents = desk.flush().documents
     assert (documents["quote:A"]["src"], documents["quote:B"]["src"]) == ("stocks-2", "stocks")
+
+
+def test_a_document_written_later_names_the_new_source_too() -> None:
+    """A quote of another connection moves the symbol; its next print comes flushes later."""
+    desk = Desk()
+    desk.deliver(replace(batch([trade("A")], "trades", 0), source="stocks"))
+    desk.flush()
+    desk.deliver(replace(batch([quote("A")], "quotes", 0), source="stocks-2"))
+    desk.flush()
+    desk.deliver(replace(batch([trade("A")], "trades", 0), source="stocks-2"))
+    assert desk.flush().documents["trades:A"]["src"] == "stocks-2"
 
 
 def test_a_replaced_publishers_batches_are_counted() -> None:

@@ -1,4 +1,4 @@
-"""CSV files in, what is known of symbols out."""
+"""Checks how a reference CSV is read, and that a wrong or absent file is an operator's error."""
 
 from __future__ import annotations
 

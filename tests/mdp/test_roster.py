@@ -1,4 +1,4 @@
-"""Names in, analyzers out."""
+"""Checks which analyzers are built from a list of names, and in which order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments in, settings or one clear line out."""
+"""Checks the processors' defaults, and that a wrong value is refused with its variable's name."""
 
 from __future__ import annotations
 

@@ -42,9 +42,12 @@ def test_counts_of_all_partitions_are_summed() -> None:
     """Every loss of every partition is in the totals and at its source, also of a stream from which nothing came."""
     board = Board()
     board.counts = [
-        Counts({"a/trades": 5, "b/trades": 2}, {"a/quotes": 2}, {"a/trades": 1}, {"b/trades": 9}, 3, 4, 1, 2, {"ZZ": 2}, 6),
-        Counts({"a/trades": 7}, {"a/quotes": 1, "b/books": 9}, {}, {}, 1, 0, 0, 0, {"ZZ": 1, "YY": 1}, 0),
-    ]
+        Counts(
+            {"a/trades": 5, "b/trades": 2}, {"a/quotes": 2}, {"a/trades": 1}, {"b/trades": 9}, 3, 4, 1, 2, {"ZZ": 2},
+            {"late_bar": 6, "time_ahead": 4}, 2,
+        ),
+        Counts({"a/trades": 7}, {"a/quotes": 1, "b/books": 9}, {}, {}, 1, 0, 0, 0, {"ZZ": 1, "YY": 1}, {"time_ahead": 1}, 1),
+    ]  # fmt: skip
     board.listen("a")
     board.listen("b")
     facts = board.build()
@@ -53,6 +56,7 @@ def test_counts_of_all_partitions_are_summed() -> None:
     wanted = {
         "events": 14, "expired_events": 12, "dropped_events": 1, "redelivered_events": 4, "bad_events": 4,
         "malformed_batches": 1, "unknown_events": 4, "unknown_types": {"ZZ": 3, "YY": 1}, "late_bar_trades": 6,
+        "discarded": {"late_bar": 6, "time_ahead": 5}, "forgotten_symbols": 3,
         "fenced_events": 9, "unreadable_cells": 2, "partitions_expected": 8, "workers": 0, "events_s": 0,
         "by_stream": {
             "books": {"events": 0, "expired": 9, "dropped": 0},

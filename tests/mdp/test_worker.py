@@ -1,8 +1,9 @@
-"""Queues and a cache in, exact numbers out, whatever happens to workers, queue and cache: in memory and with real servers."""
+"""Tests that numbers are exact whatever happens to workers, queue, cache and time: in memory and with real servers."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,10 +13,10 @@ import pytest
 from mdc.connect import forget_in_process
 from mdc.documents import decode_doc
 from mdc.interest import Interest
-from mdc.writer import Writer
 from mdq.broker_memory import MemoryBroker
 from service.partition import partition_of
 from tests.mdp.farm import PARTITIONS, SYMBOLS, Farm, farm, memory_urls
+from tests.mdp.feed import trade
 from tests.servers import RabbitMQ, Redis
 from tests.waiting import until
 
@@ -98,6 +99,93 @@ async def test_a_crash_between_whole_flushes_loses_and_doubles_nothing(stack: St
     await made.feed(500)
     await made.balanced(4, seconds=5)
     await made.exact()
+
+
+DAY_MS = 86_400_000
+
+
+async def test_misdated_trades_move_no_day(stack: Stack) -> None:
+    """One of tomorrow, of 1970 and of 2100: each is one dead letter, counted by its reason; no total is reset, a restart holds."""
+    made, _, _ = stack
+    first = await made.start("first")
+    await made.balanced(4)
+    await made.feed(400)
+    for t in (made.dice.now + DAY_MS, 0, 4_102_444_800_000):
+        made.publish(trade(SYMBOLS[0], 99, t=t))
+    await made.feed(200)
+    await made.all_in()
+    await first.stop()
+    await made.start("second")
+    await made.balanced(4)
+    await made.feed(200)
+
+    async def whole() -> bool:
+        return await made.trades() == {sym: len(events) for sym, events in made.fed.items()}
+
+    await until(whole, 8, what="every trade in its quote")
+    reasons = [json.loads(body)["reason"] for body in await made.cache.lrange("mdc:dead_letters", 0, -1)]
+    assert len(reasons) == 3, reasons
+    shares = [json.loads(body)["discarded"] for body in await made.cache.hvals("part:counts")]
+    assert [share for share in shares if share] == [{"time_ahead": 2, "time_behind": 1}]
+
+
+async def test_a_looping_tape_shows_one_round(stack: Stack) -> None:
+    """The second round's totals are its own, and the prints of the first are gone."""
+    made, _, _ = stack
+    await made.start("first")
+    await made.balanced(4)
+    began = made.dice.now
+    await made.feed(400)
+    await made.all_in()
+    before = sum(map(len, made.fed.values()))
+    made.dice.now = began
+    made.publisher.begin_run(1)
+    made.fed.clear()
+    await made.feed(300)
+    await made.publisher.drain(8)
+
+    async def settled() -> bool:
+        return (await made.counts())["events"] >= before + 300
+
+    await until(settled, 8, what="the second round counted")
+    for sym, events in made.fed.items():
+        quote = await made.quote(sym)
+        assert (quote["trades"], quote["last"]) == (len(events), events[-1]["p"]), sym
+        prints = [decode_doc(body) for body in await made.cache.lrange(f"ch:trades:{sym}", 0, -1)]
+        assert [json.loads(bytes(p.data))["price"] for p in prints] == [e["p"] for e in events], sym
+
+
+async def test_what_is_silent_for_eight_days_leaves_the_cache(stack: Stack) -> None:
+    """Of the feed's own days: its keys, index entries and checkpoint cells go, and its numbers never come again."""
+    made, _, _ = stack
+    await made.start("first")
+    await made.balanced(4)
+    await made.feed(400)
+    await made.all_in()
+    gone = [sym for sym in made.fed if sym not in SYMBOLS[:4]]
+    last = {sym: decode_doc(await made.cache.get(f"ch:quote:{sym}")).seq for sym in gone}
+    made.dice.now += 9 * DAY_MS
+    made.dice.symbols = [*SYMBOLS[:4], *(f"S{n}" for n in range(12, 20))]  # all partitions hear of the day
+    await made.feed(200)
+
+    async def left() -> list[bytes]:
+        keys = [key for key in await made.cache.keys("*") if key.rpartition(b":")[2].decode() in gone]
+        cells = [cell for n in range(4) for cell in await made.cache.hkeys(f"cp:{n}")]
+        members = await made.cache.smembers("idx:quote") | await made.cache.smembers("idx:trades")
+        names = [*cells, *members]
+        return keys + [name for name in names if name.rpartition(b":")[2].removesuffix(b"|closed").decode() in gone]
+
+    async def nothing_left() -> bool:
+        return not await left()
+
+    await until(nothing_left, 8, what="silent symbols forgotten")
+    made.dice.symbols = gone
+    await made.feed(100)
+    await made.all_in()
+    for sym in gone:
+        body = await made.cache.get(f"ch:quote:{sym}")
+        assert body is None or decode_doc(body).seq > last[sym], sym
+    assert any([await made.cache.get(f"ch:quote:{sym}") for sym in gone])
 
 
 async def test_an_emptied_cache_is_written_again(stack: Stack) -> None:
@@ -202,43 +290,3 @@ async def test_readiness_says_what_is_missing() -> None:
         made.broker.hub.start()
         await until(lambda: running.worker.not_ready() == [])
     forget_in_process(urls[1])
-
-
-async def test_an_answer_settles_the_flush_that_it_belongs_to() -> None:
-    """Two rounds at once, as when a hand-over meets the timer: they follow each other, so none settles what the other sent."""
-    urls = memory_urls()
-    async with farm(*urls) as made:
-        running = await made.start("first")
-        await made.balanced(4)
-        worker, slow = running.worker, Slow(running.worker._writer)
-        worker._flusher._writer = slow
-        feeding = asyncio.create_task(made.feed(300))
-        while not feeding.done():
-            await asyncio.gather(*(worker._flusher.flush(list(worker.owned.values())) for _ in range(3)))
-        await made.exact()
-        assert slow.rounds > 3
-    forget_in_process(urls[1])
-
-
-class Slow(Writer):
-    """A writer whose answers take a while; it must never be asked twice at once for a partition."""
-
-    def __init__(self, real: Writer) -> None:
-        self._real, self._busy, self.rounds = real, set[int](), 0
-
-    async def write(self, flushes: Any) -> Any:
-        if len(flushes) == 1 and flushes[0][1][2] == 0:
-            return await self._real.write(flushes)  # the leader's: not numbered, of no partition's flush
-        partitions = {partition for partition, _ in flushes}
-        assert not partitions & self._busy
-        self._busy |= partitions
-        self.rounds += 1
-        try:
-            for _ in range(5):
-                await asyncio.sleep(0)
-            return await self._real.write(flushes)
-        finally:
-            self._busy -= partitions
-
-    async def open(self, new_epoch: str, partitions: int) -> str:
-        return await self._real.open(new_epoch, partitions)

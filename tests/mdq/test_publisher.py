@@ -108,7 +108,8 @@ async def test_the_window_holds_batches_back_and_growth_follows() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     broker.confirm()
-    await asyncio.wait_for(waiting, 2)
+    async with asyncio.timeout(2):
+        await waiting
     assert broker.held[-1][0].count == 2000
     broker.confirm(64)
     assert await publisher.drain()
@@ -168,7 +169,8 @@ async def test_a_lossless_source_waits_instead(broker: MemoryBroker) -> None:
     assert publisher.full
     assert not waiting.done()
     broker.hub.start()
-    await asyncio.wait_for(waiting, 2)
+    async with asyncio.timeout(2):
+        await waiting
     clock.advance(5_000_000)
     assert await publisher.drain()
     assert publisher.published == {"trades": 6000}

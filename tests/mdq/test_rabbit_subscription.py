@@ -40,7 +40,9 @@ def message(tag: int, headers: dict[str, Any] | None = None, body: bytes = BATCH
 
 
 def subscription(channel: Channel, got: list[Any], bad: list[Any]) -> RabbitSubscription:
-    return RabbitSubscription(channel, got.append, lambda body, reason: bad.append((body, reason)))  # type: ignore[arg-type]
+    made = RabbitSubscription(got.append, lambda body, reason: bad.append((body, reason)))
+    made.attach(channel)  # type: ignore[arg-type]
+    return made
 
 
 async def test_a_tag_is_acknowledged_once() -> None:
@@ -71,7 +73,8 @@ async def test_a_defect_in_the_consumer_is_reported() -> None:
     """An exception of the callback reaches the loop's handler instead of vanishing in the library."""
     reported: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
-    made = RabbitSubscription(Channel(), lambda delivery: 1 / 0, lambda *_: None)  # type: ignore[arg-type]
+    made = RabbitSubscription(lambda delivery: 1 / 0, lambda *_: None)  # type: ignore[arg-type, return-value]
+    made.attach(Channel())  # type: ignore[arg-type]
     await made._on_message(message(1))
     assert [type(error) for error in reported] == [ZeroDivisionError]
 

@@ -1,4 +1,4 @@
-"""Environment variables in, a real `python -m scp` on free ports out."""
+"""Starts a real `python -m scp` on free ports, with the environment variables that a test gives."""
 
 from __future__ import annotations
 

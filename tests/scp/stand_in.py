@@ -1,7 +1,7 @@
-"""A seed, a number of symbols and a rate in, a WDS-protocol stream of made-up quotes out: load and looks for the page's tests.
+"""Serves a WDS-protocol stream of made-up quotes, from a seed, at a given rate: load and looks for the page's tests.
 
 It answers like WDS but checks nothing; the page's life with the real one is tests/live/test_page.py's subject.
-Run it by itself: python -m tests.scp.stand_in PORT [SYMBOLS] [UPDATES_S].
+Run it by itself: python -m tests.scp.stand_in PORT [SYMBOLS] [UPDATES_S]. Each SIGUSR1 breaks a partition off, or mends it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
 from typing import Any
@@ -16,7 +17,11 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from service.partition import partition_of
+
 TICK_S = 0.05
+PARTITIONS = 8
+BREAKS = 1  # the partition that breaks off; BTC-PERP is in it
 ODD = {"SKL-USD": (0.00001302, 1e-8), "USD/EUR": (1.08345, 1e-5), "BTC-PERP": (60_000.0, 0.5), "ETH-PERP": (3_000.0, 0.05)}
 WITH_BOOKS = ("BTC-PERP", "ETH-PERP")
 LEVELS = 20
@@ -33,6 +38,37 @@ class Market:
         self.seq = dict.fromkeys(self.names, 1)
         self.next = 0
         self.resting: dict[tuple[str, str, int], float] = {}
+        self.broken: set[int] = set()
+
+    def break_off(self) -> None:
+        """Let a partition stand still, or go on."""
+        self.broken ^= {BREAKS}
+
+    def stands(self, channel: str) -> bool:
+        """Tell whether the channel is one symbol's, and of a partition that stands still."""
+        name = channel.rpartition(":")[2]
+        return bool(self.broken) and name in self.quotes and partition_of(name, PARTITIONS) in self.broken
+
+    def status(self, channel: str) -> dict[str, Any]:
+        """Return the status frame of a channel; boards and alerts suffer from every partition that stands still."""
+        shared = channel.startswith(("board:", "alerts:")) and self.broken
+        if not shared and not self.stands(channel):
+            return {"t": "status", "ch": channel, "state": "live"}
+        named = ", ".join(map(str, self.broken))
+        return {"t": "status", "ch": channel, "state": "stale", "reason": f"processors do not read partition {named}"}
+
+    def pipeline(self, events_s: int) -> dict[str, Any]:
+        """Return the document of status:pipeline."""
+        stale = sorted(self.broken)
+        listener = {"state": "live", "feed": "simulator", "dropped_events": 0, "malformed": 0}
+        source = {"state": "live", "reason": "", "stale_partitions": stale, "expired_events": 0, "listener": listener}
+        return {
+            "sources": {"simulator": source},
+            "processors": {
+                "events_s": events_s * 3, "lag_ms": 7, "flush_ms": 2.1, "stale_partitions": stale, "partitions_expected": PARTITIONS,
+            },
+            "ts": int(time.time() * 1000),
+        }  # fmt: skip
 
     def _open(self, name: str) -> dict[str, Any]:
         prev, tick = ODD.get(name) or (round(self.dice.uniform(4, 900), 2), 0.01)
@@ -63,8 +99,9 @@ class Market:
         }  # fmt: skip
 
     def move(self) -> tuple[str, dict[str, Any]]:
-        """Move the next symbol by a few ticks; return its name and the changed fields."""
-        name = self.names[self.next % len(self.names)]
+        """Move the next symbol that does not stand still by a few ticks; return its name and the changed fields."""
+        while self.stands(name := self.names[self.next % len(self.names)]):
+            self.next += 1
         self.next += 1
         quote = self.quotes[name]
         last = round(max(quote["tick"], quote["last"] + quote["tick"] * self.dice.choice((-2, -1, -1, 0, 1, 1, 2))), 8)
@@ -122,6 +159,7 @@ class Session:
         self.seqs: dict[str, int] = {}
         self.bars: dict[str, list[Any]] = {}
         self.paused = False
+        self.broken: frozenset[int] = frozenset()  # as the page was told
 
     async def run(self) -> None:
         """Greet, then answer commands and push until the page goes."""
@@ -159,7 +197,7 @@ class Session:
         await self.send([reply] if reply else [])
         for at in range(0, len(snaps), 200):
             await self.send(snaps[at : at + 200])
-        await self.send([{"t": "status", "ch": name, "state": "live"} for name in names if op == "sub"])
+        await self.send([self.market.status(name) for name in names if op == "sub"])
 
     def expand(self, pattern: str) -> list[str]:
         """Return the channels of a name or `kind:*`."""
@@ -190,7 +228,7 @@ class Session:
         if kind == "book":
             return self.market.book(name)
         if kind == "status":
-            return _pipeline(self.updates_s)
+            return self.market.pipeline(self.updates_s)
         if kind == "bars":
             return self.first_bars(channel)
         return [] if kind in ("trades", "alerts") else {"state": "trading"}
@@ -234,10 +272,17 @@ class Session:
             due = int((time.monotonic() - started) * self.updates_s) - sent
             sent += due
             frames = [frame for _ in range(due) if (frame := self.moved(*self.market.move())) is not None]
-            frames += self.slow(tick)
+            frames += self.slow(tick) + self.news()
             if not self.paused:
                 await self.send(frames)
             await asyncio.sleep(max(0.0, started + tick * TICK_S - time.monotonic()))
+
+    def news(self) -> list[dict[str, Any]]:
+        """Return the states of all channels when a partition broke off or came back."""
+        if self.broken == self.market.broken:
+            return []
+        self.broken = frozenset(self.market.broken)
+        return [self.market.status(channel) for channel in sorted(self.channels)]
 
     def moved(self, name: str, changed: dict[str, Any]) -> dict[str, Any] | None:
         channel = f"quote:{name}"
@@ -252,6 +297,8 @@ class Session:
         """Return boards 2×/s, prints and alerts and bars 4×/s, status 1×/s."""
         frames = []
         for channel in sorted(self.channels):
+            if self.market.stands(channel):
+                continue
             kind, _, name = channel.partition(":")
             if kind == "board" and tick % 10 == 0:
                 board = self.market.board(name)
@@ -267,7 +314,7 @@ class Session:
             elif kind == "bars" and tick % 5 == 0:
                 frames.append(self.next_frame("upd", channel, self.grow(channel)))
             elif kind == "status" and tick % 20 == 0:
-                frames.append(self.next_frame("upd", channel, _pipeline(self.updates_s)))
+                frames.append(self.next_frame("upd", channel, self.market.pipeline(self.updates_s)))
         return frames
 
     def print(self, name: str) -> dict[str, Any]:
@@ -292,18 +339,10 @@ class Session:
         return self.bar(channel, prev)
 
 
-def _pipeline(events_s: int) -> dict[str, Any]:
-    listener = {"state": "live", "feed": "simulator", "dropped_events": 0, "malformed": 0}
-    return {
-        "listener": listener,
-        "processors": {"events_s": events_s * 3, "lag_ms": 7, "flush_ms": 2.1},
-        "ts": int(time.time() * 1000),
-    }
-
-
 async def run(port: int, symbols: int, updates_s: int) -> None:
     """Serve until cancelled."""
     market = Market(symbols)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, market.break_off)
     async with serve(
         lambda c: Session(c, market, updates_s).run(),
         "127.0.0.1",

@@ -1,4 +1,4 @@
-"""Operators' requests in, health, metrics and control out."""
+"""Checks the admin port: health, metrics, and changes that need the token."""
 
 from __future__ import annotations
 

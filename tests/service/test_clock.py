@@ -1,4 +1,4 @@
-"""A clock moved by hand in, both readings out."""
+"""Checks that a manual clock moves only by hand, and that the system's clock reads nanoseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An operating failure in, one line and an exit code out."""
+"""Checks that an operating failure reads as one line and carries its exit code."""
 
 from __future__ import annotations
 

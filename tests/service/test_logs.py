@@ -1,4 +1,4 @@
-"""Events in, one JSON line each on stderr out."""
+"""Checks that each event is one JSON line on stderr, whether it comes from us or from a library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts in, Prometheus text out."""
+"""Checks how metrics are named, and that each is created once a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbols in, partitions out: the same everywhere and for ever, because queues and caches are named by them."""
+"""Checks that a symbol's partition never changes, because queues and caches are named after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A component's coroutine in, a well-behaved process out: signals, drain, exit codes, waiting for dependencies."""
+"""Checks how a component runs as a process: signals, drain, exit codes, waiting for dependencies."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ async def test_sleeping_ends_when_the_stop_is_asked_for() -> None:
     pause = asyncio.create_task(shutdown.sleep(60))
     await asyncio.sleep(0)
     shutdown.ask()
-    assert await asyncio.wait_for(pause, 1) is True
+    async with asyncio.timeout(1):
+        assert await pause is True
     assert shutdown.asked
 
 
@@ -108,7 +109,8 @@ async def test_waiting_goes_on_until_the_dependency_answers() -> None:
         if tries < 4:
             raise ConnectionRefusedError("connection refused")
 
-    await asyncio.wait_for(wait_for("the cache", probe, Shutdown(), "Start Redis"), 5)
+    async with asyncio.timeout(5):
+        await wait_for("the cache", probe, Shutdown(), "Start Redis")
     assert tries == 4
 
 
@@ -123,7 +125,8 @@ async def test_waiting_ends_when_the_stop_is_asked_for() -> None:
     waiting = asyncio.create_task(wait_for("the cache", probe, shutdown, "Start Redis"))
     await until(asked.is_set)
     shutdown.ask()
-    await asyncio.wait_for(waiting, 1)
+    async with asyncio.timeout(1):
+        await waiting
 
 
 async def test_a_refusal_is_not_waited_for() -> None:

@@ -1,4 +1,4 @@
-"""Environment variables in, typed settings or one clear line out."""
+"""Checks that environment variables become typed settings, and that bad values end in one clear line."""
 
 from __future__ import annotations
 

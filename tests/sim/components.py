@@ -51,10 +51,16 @@ class Component:
     def alive(self) -> bool:
         return self.process is not None and not self.process.dead and not self.process.paused
 
+    @property
+    def hale(self) -> bool:
+        """Whether it runs and all its links work."""
+        return self.process is not None and self.alive and all(link.works for link in self.world.network.of_process(self.process))
+
     def boot(self) -> None:
         """Start the process."""
         if self.process is not None and not self.process.dead:
             return
+        self.world.faults.changed_s = self.world.now_s
         self.lives += 1
         self.stopping = False
         self.process = self.world.process(f"{self.name}.{self.lives}")

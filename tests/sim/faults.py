@@ -31,6 +31,7 @@ class Faults:
         self.world = world
         self.forgot = False  # the cache lost what no process may know any more
         self.poisoned = False  # a symbol begins anew
+        self.changed_s = 0.0  # when anything began or ended
         self._undo: list[Callable[[], None]] = []
 
     def schedule(self) -> None:
@@ -41,6 +42,7 @@ class Faults:
     def heal(self) -> None:
         """End every fault that has not ended by itself."""
         world = self.world
+        self.changed_s = world.now_s
         for link in world.network.links.values():
             link.mend()
         for undo in self._undo:
@@ -54,12 +56,14 @@ class Faults:
             component.boot()
 
     def _begin(self, fault: Fault) -> None:
+        self.changed_s = self.world.now_s
         getattr(self, f"_{fault.what}")(fault)
 
     def _later(self, fault: Fault, undo: Callable[[], None]) -> None:
         def once() -> None:
             if undo in self._undo:
                 self._undo.remove(undo)
+                self.changed_s = self.world.now_s
                 undo()
 
         self._undo.append(undo)

@@ -139,6 +139,11 @@ class Link:
         self._dice = dice
         self._ends: list[tuple[End, End]] = []  # (client's, server's) of connections that may live
 
+    @property
+    def works(self) -> bool:
+        """Whether it is as it should be."""
+        return not (self.refused or self.up.blocked or self.down.blocked or self.up.slow_s or self.down.slow_s)
+
     async def connect(self) -> End:
         """Return the client's end of a new connection.  Raises: ConnectionRefusedError."""
         answered: asyncio.Future[End | None] = self._loop.create_future()

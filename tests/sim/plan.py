@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass, field
 
 WARM_S = 2.5  # everything starts and settles
-CHAOS_S = 7.0  # faults begin within this time
+CHAOS_S = 8.0  # faults begin within this time
 HEAL_S = WARM_S + CHAOS_S + 0.5  # all faults have ended
 OWNED_S = 5.0  # within so long everything is owned and fresh again
 QUIET_S = HEAL_S + OWNED_S + 0.2  # the feeds stop
@@ -96,5 +96,5 @@ def _kinds(dice: random.Random) -> list[str]:
 
 def _fault(dice: random.Random, kinds: list[str]) -> Fault:
     at_s = WARM_S + dice.random() * (CHAOS_S - 1)
-    for_s = min(dice.choice((0.3, 1.0, 2.5, 4.0, 7.0)) * (0.5 + dice.random()), HEAL_S - 0.1 - at_s)
+    for_s = min(dice.choice((0.3, 1.0, 2.5, 5.0, 8.0, 8.0)) * (0.5 + dice.random()), HEAL_S - 0.1 - at_s)
     return Fault(dice.choice(kinds), at_s, for_s, dice.random(), dice.random())

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mdc.writer import Writer
 from mdp import partition
 from mdp.tenure import Tenure
 from mdq.gaps import GapCounter
+from service.lease import RedisLease
+from wds.freshness import LIVE, Freshness, Verdict
 
 
 def one_publisher_a_queue() -> None:
@@ -31,8 +34,40 @@ def unreadable_cells_are_fatal() -> None:
     partition._fault_of = raise_faults
 
 
+def one_verdict_for_all() -> None:
+    """Every channel is called what the pipeline as a whole is called: live while anything lives."""
+
+    def of(self: Freshness, *_: Any) -> Verdict:
+        alive = self._pipeline is not None and any(source.state == "live" for source in self._pipeline.sources.values())
+        return LIVE if alive and not self._absent else self.verdict
+
+    Freshness.of = of  # type: ignore[method-assign]
+
+
+def a_server_is_like_another() -> None:
+    """Nobody asks whether the cache is still the same process: one that came back with older data goes on in the same epoch."""
+
+    async def server(self: Writer) -> str:
+        return ""
+
+    Writer._server = server  # type: ignore[method-assign]
+
+
+def a_holder_keeps_its_epoch() -> None:
+    """A tenure that ran out is followed by one of the same epoch while Redis still keeps the lease."""
+    RedisLease.forget = lambda self: None  # type: ignore[method-assign]
+
+
 MENDS: dict[str, Callable[[], None]] = {
-    made.__name__: made for made in (one_publisher_a_queue, leases_never_run_out, unreadable_cells_are_fatal)
+    made.__name__: made
+    for made in (
+        one_publisher_a_queue,
+        leases_never_run_out,
+        one_verdict_for_all,
+        unreadable_cells_are_fatal,
+        a_server_is_like_another,
+        a_holder_keeps_its_epoch,
+    )
 }
 
 

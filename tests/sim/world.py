@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import itertools
 import random
 import secrets
 import sys
@@ -32,6 +33,7 @@ from tests.sim.vendor import Market, sold_by
 LOOK_S = 0.25
 TRACE_MAX = 400
 BURIAL_ROUNDS_MAX = 20
+_worlds = itertools.count()  # no two have a broker in common, not even two of one seed
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Run:
 
 def simulate(plan: Plan) -> Run:
     """Run a plan in a world of its own."""
-    with _seeded(plan.seed):
+    with seeded(plan.seed):
         run = World(plan).run()
         if plan.seed % 8 == 0:
             gc.collect()
@@ -67,7 +69,7 @@ class World:
         self.network = Network(self.loop, plan.seed, self._trace)
         self.checks = Checks(self)
         self.cache = CacheServer(self.process("cache"), self.network, self.checks.on_publish)
-        self.queues = QueueServer(self.process("queues"), self.network, f"sim-{plan.seed}")
+        self.queues = QueueServer(self.process("queues"), self.network, f"sim-{next(_worlds)}")
         self.network.servers = {"cache": self.cache, "queues": self.queues}
         self.workers = [WorkerProcess(self, f"worker-{n}") for n in range(plan.workers)]
         self.markets = {name: Market(self, name) for name in plan.sources}
@@ -201,7 +203,7 @@ class World:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Let every die of the process come from the seed, and collect no garbage: a finalizer would run at any moment."""
     dice = random.Random(f"machine:{seed}")
     state, token_hex, unraisable = random.getstate(), secrets.token_hex, sys.unraisablehook

@@ -100,6 +100,21 @@ const scenes = {
     assert.equal(seen.at(-1)[0], "upd");
     tape.close();
   },
+  async is_live_again_when_a_pattern_brings_a_channel_late() {
+    const seen = [];
+    const tape = make();
+    tape.on("quote:*", (data, about) => seen.push([about.ch, about.type, about.state]));
+    let socket = await opened(tape);
+    socket.say(snap("quote:A", 9, {}), snap("quote:B", 9, {}));
+    socket.end(1006);
+    socket = await opened(tape);
+    socket.say({ id: socket.last("sub").id, ok: true, subs: [{ ch: "quote:*", hz: 4, matched: 0 }] });
+    socket.say(snap("quote:A", 1, {}, "f"), snap("quote:B", 1, {}, "f"), { t: "status", ch: "quote:B", state: "stale", reason: "x" });
+    assert.deepEqual(seen.slice(-3), [["quote:A", "snap", "live"], ["quote:B", "snap", "live"], ["quote:B", "status", "stale"]]);
+    socket.say(snap("quote:B", 1, {}, "g"));
+    assert.deepEqual(seen.at(-1), ["quote:B", "snap", "stale"]);
+    tape.close();
+  },
   async obeys_close_codes_and_backs_off() {
     const tape = make({ random: () => 0.5 });
     tape.on("quote:A", () => {});

@@ -1,4 +1,4 @@
-"""A cache in, a running worker of the widget data service out; each test with its own."""
+"""Starts a worker of the widget data service on a cache, both of them new for each test."""
 
 from __future__ import annotations
 

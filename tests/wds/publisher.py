@@ -1,4 +1,4 @@
-"""States and events in, written and published to a cache as the processors do it: one key, one update message a document."""
+"""Writes and publishes states and events to a cache as the processors do it: one key, one update message a document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdc import keys
 from mdc.channels import group_of, kind_of, split
 from mdc.connect import open_cache
 
-LIVE = {"listener": {"state": "live"}, "processors": {"workers": 1}, "ts": 0}
+LIVE = {"sources": {"s": {"state": "live"}}, "processors": {"partitions_expected": 8}, "ts": 0}
 
 
 class Publisher:

@@ -1,4 +1,4 @@
-"""Frames in, what a careful client would show out. Fails on the first break of the chain: a gap, or something twice."""
+"""Keeps what a careful client would show, and fails on the first break of the chain: a gap or a repeat."""
 
 from __future__ import annotations
 

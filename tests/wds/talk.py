@@ -1,4 +1,4 @@
-"""Commands in, frames out: a bare WebSocket client that does nothing by itself, for looking at the protocol on the wire."""
+"""Speaks the protocol as a bare WebSocket client that does nothing by itself, to show what is on the wire."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class Talk:
 
     async def closed(self, seconds: float = 5) -> int | None:
         """Wait for the end of the connection; return its close code."""
-        await asyncio.wait_for(asyncio.shield(self._task), seconds)
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(self._task)
         return self.code
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Scenes in, the browser client's behaviour out: wds/static/tapeline.js under node against a socket made by hand."""
+"""Plays scenes with the browser client: wds/static/tapeline.js under node against a socket made by hand."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ HERE = Path(__file__).parent
 SCRIPT = HERE.parent.parent / "wds" / "static" / "tapeline.js"
 SCENES = (
     "follows_a_channel", "merges_boards_and_events", "asks_get_when_the_chain_breaks", "resumes_after_a_loss",
-    "obeys_close_codes_and_backs_off", "pauses_while_hidden", "marks_stale_and_reports_refusals", "refreshes_its_token",
-    "shares_one_subscription", "keeps_bars",
+    "is_live_again_when_a_pattern_brings_a_channel_late", "obeys_close_codes_and_backs_off", "pauses_while_hidden",
+    "marks_stale_and_reports_refusals", "refreshes_its_token", "shares_one_subscription", "keeps_bars",
 )  # fmt: skip
 
 

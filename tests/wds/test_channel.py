@@ -1,4 +1,4 @@
-"""Snapshots and documents of one channel in, its state out: the orders in which they can cross."""
+"""Checks a channel's state over the orders in which its snapshots and documents can cross."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,7 @@ async def test_it_moves_to_another_worker_without_a_gap(serve: Any, publisher: P
         await first.drain()
         for n in range(2, 6):
             await publisher.publish("trades:A", {"n": n})
+        await asyncio.sleep(0.001)  # the clients share this loop
         push = await until_push(client, lambda push: push.kind == "event" and push.frame["data"]["n"] == 5)
         assert push.copy is not None
         assert [event["n"] for event in push.copy.data] == [1, 2, 3, 4, 5]
@@ -77,7 +79,31 @@ async def test_a_final_close_code_ends_the_iteration(serve: Any, token: Token) -
             pass
     async with Client(f"ws://127.0.0.1:{wds.port}", token()) as client:
         await until(lambda: wds.hub.members)
-        for connection in list(wds._slot_of):
+        for connection in wds.roster:
             connection.bye(4029, 0)
         with pytest.raises(WdsError, match="4029"):
             await until_push(client, lambda _: False)
+
+
+async def _publish_until(publisher: Publisher, enough: asyncio.Event) -> None:
+    n = 0
+    while not enough.is_set():
+        n += 1
+        await publisher.publish("trades:A", {"n": n})
+        await asyncio.sleep(0.001)  # the clients share this loop
+
+
+async def test_it_closes_at_any_moment(serve: Any, publisher: Publisher, token: Token) -> None:
+    """Closed 60 times in mid-stream, it ends each time at once, and the server has nobody left."""
+    wds, dice, enough = await serve(), random.Random(11), asyncio.Event()
+    publishing = asyncio.create_task(_publish_until(publisher, enough))
+    try:
+        for _ in range(60):
+            async with asyncio.timeout(5):
+                async with Client(f"ws://127.0.0.1:{wds.port}", token()) as client:
+                    await client.subscribe("trades:A", hz="raw")
+                    await asyncio.sleep(dice.random() * 0.02)
+    finally:
+        enough.set()  # not cancelled: redis-py swallows that now and then
+        await publishing
+    await until(lambda: not wds.hub.members)

@@ -1,4 +1,4 @@
-"""Bad, slow, greedy and silent clients in; the documented close codes and errors out, and nobody else notices."""
+"""Checks that bad, slow, greedy and silent clients get the documented errors and close codes, and disturb nobody else."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_a_client_that_does_not_read_is_conflated_paused_closed(serve: Any
     await reading.ask(op="sub", ch=["quote:A", "trades:A"], hz="raw")
     await until(lambda: sum(len(member.groups) for member in wds.hub.members) == 4)
     steps, most = set(), 0
-    slow = next(connection for connection in wds._slot_of if connection.member and connection.session.conn in stalled[1])  # type: ignore[union-attr]
+    slow = next(connection for connection in wds.roster if connection.member and connection.session.conn in stalled[1])  # type: ignore[union-attr]
     deadline = time.monotonic() + 10
     n = 0
     while not slow.session.closed and time.monotonic() < deadline:  # type: ignore[union-attr]

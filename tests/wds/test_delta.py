@@ -1,4 +1,4 @@
-"""Pairs of states in, their difference out, and the difference applied again."""
+"""Checks that the difference between two states leads from the old one to the new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames in, copies out, broken chains reported."""
+"""Checks that copies follow the frames, and that a broken chain is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Payloads in, WebSocket frames out, read back by the websockets package's own parser."""
+"""Checks WebSocket frames with the websockets package's own parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channel states and members in, shared frames out: what each member of a group is sent, and when."""
+"""Checks which frames each member of a group is sent, and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP requests in, decisions out."""
+"""Checks which HTTP requests are upgraded, answered with a page, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of one tick in, WebSocket payloads out: one message a client and tick, never an array within an array."""
+"""Checks that frames of one tick are packed into flat arrays, in order, without loss."""
 
 from __future__ import annotations
 

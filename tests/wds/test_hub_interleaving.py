@@ -1,4 +1,4 @@
-"""Random interleavings of everything in, one demand out: each client sees the upstream's state by an unbroken chain."""
+"""Interleaves everything at random and checks that each client sees the upstream's state by an unbroken chain."""
 
 from __future__ import annotations
 

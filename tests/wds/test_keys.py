@@ -1,4 +1,4 @@
-"""Key files and key URLs in, verified tokens out."""
+"""Checks how the local key is made, how the control plane's keys are fetched, and which tokens they verify."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attempts and times in, allowed or refused out."""
+"""Checks what the token bucket and the connection census allow and refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buffered bytes and times in, steps of the ladder out."""
+"""Checks when a slow client is conflated, paused and closed, and when it is open again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol's types in, the published contract compared: files in the repository, frames on the wire."""
+"""Checks that the published contract is what the code generates, and that frames and commands fit it."""
 
 from __future__ import annotations
 

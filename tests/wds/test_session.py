@@ -1,4 +1,4 @@
-"""Bytes and answers in, actions out: one session driven by hand, with its own clock."""
+"""Drives one session by hand, with its own clock, and checks the actions it returns."""
 
 from __future__ import annotations
 

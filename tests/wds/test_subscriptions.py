@@ -1,4 +1,4 @@
-"""Names, patterns and claims in, what may be joined out."""
+"""Checks which names and patterns a client may join with its claims."""
 
 from __future__ import annotations
 

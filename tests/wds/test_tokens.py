@@ -1,4 +1,4 @@
-"""Tokens in, claims or refusals out."""
+"""Checks which tokens are accepted, and with which errors all others are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Redis that stops, comes back empty and is frozen in; what clients of two workers are told out."""
+"""Checks what clients are told when a real Redis stops, restarts empty or hangs."""
 
 from __future__ import annotations
 

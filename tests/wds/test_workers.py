@@ -1,4 +1,4 @@
-"""Real processes in: several workers on one port, their restarts, their drain; and the command line of scripts."""
+"""Runs several real workers on one port and checks restarts, drain, and the command line of scripts."""
 
 from __future__ import annotations
 

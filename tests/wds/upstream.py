@@ -1,4 +1,4 @@
-"""Publishes, reads and outages in, documents and snapshots as mdc/reader.py would deliver them out: a cache made by hand.
+"""Imitates the cache by hand: documents, snapshots and outages arrive as mdc/reader.py would deliver them.
 
 Every hop is explicit (published, on the wire, delivered), so that a test decides how they interleave.
 """

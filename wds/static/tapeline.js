@@ -1,5 +1,5 @@
 /**
- * Tapeline's browser client: channels in, current data out. No dependencies, one file, one socket a page.
+ * Subscribes to channels and keeps their current data: Tapeline's browser client. No dependencies, one file, one socket a page.
  *
  *   import { Tapeline } from "/static/tapeline.js";
  *   const tape = new Tapeline("ws://127.0.0.1:8400/v1/stream", { token: () => fetch("/token").then(r => r.text()) });
@@ -17,6 +17,7 @@ const PATH = "/v1/stream";
 const EVENTS_MAX = 500; // kept of an event channel, newest last
 const PER_COMMAND = 50; // channels of one sub command: with `since` it stays within a frame
 const BACKOFF_MS = { first: 500, most: 30_000 };
+const DISCONNECTED = "disconnected"; // what we say of a channel by ourselves
 const TIERS = ["raw", 10, 4, 1, 0.2]; // quickest first
 
 export class Tapeline {
@@ -226,7 +227,7 @@ export class Tapeline {
       case "bye": this.afterMs = item.after_ms ?? null; return;
       case "auth_expiring": return void this.#refresh();
       case "status": return this.#mark(item.ch, item.state, item.reason);
-      case "snap": return this.#reset(item);
+      case "snap": return this.#reset(this.#rejoined(item));
       default: return this.#advance(item);
     }
   }
@@ -254,6 +255,13 @@ export class Tapeline {
     const copy = { state: known.state, reason: known.reason, epoch: snap.epoch, seq: snap.seq, ts: snap.ts, data: snap.data, broken: false };
     this.channels.set(snap.ch, copy);
     this.#emit("snap", snap.ch, copy);
+  }
+
+  // A pattern may bring a channel again long after its reply to the reconnected page: only our own word on it is taken back.
+  #rejoined(snap) {
+    const known = this.channels.get(snap.ch);
+    if (known && known.reason === DISCONNECTED) Object.assign(known, { state: "live", reason: "" });
+    return snap;
   }
 
   #advance(item) {
@@ -334,7 +342,7 @@ export class Tapeline {
     this.socket = null;
     for (const take of this.replies.values()) take(null);
     this.replies.clear();
-    for (const ch of this.channels.keys()) this.#mark(ch, "stale", "disconnected");
+    for (const ch of this.channels.keys()) this.#mark(ch, "stale", DISCONNECTED);
     if (!this.ended) this.#again({ code: event.code, reason: event.reason });
   }
 

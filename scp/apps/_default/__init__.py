@@ -1,4 +1,4 @@
-"""GET / and GET /api/session in, the page and a session out. Static files are py4web's own route (static/)."""
+"""Serves the page at / and its session at /api/session. Static files are py4web's own route (static/)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// Bar documents in, what a chart has to do out: everything anew, one or two bars, or ask for a snapshot.
+// Decides what the chart does with a bar document: redraw everything, update one or two bars, or ask for a snapshot.
 // Invariant: times rise; a bar is never lost silently — when one could be missing the answer is "ask".
 
 export interface Bar {

@@ -1,4 +1,4 @@
-// A board's rows and order in, one ranked table out.
+// Paints a board's rows in their order as one ranked table.
 
 import { el, Text } from "./dom.ts";
 import { Flashes } from "./flash.ts";

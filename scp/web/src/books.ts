@@ -1,4 +1,4 @@
-// The stream's list of books in, the symbols that have one out: for the finder, and for the ladder's place on the desk.
+// Asks the stream which symbols have a book: for the finder, and for the ladder's place on the desk.
 
 import type { Stream } from "./stream.ts";
 

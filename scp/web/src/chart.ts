@@ -1,4 +1,4 @@
-// Bars in, one candle chart with volume out. All drawing is lightweight-charts'; this file only feeds and colours it.
+// Shows bars as one candle chart with volume. lightweight-charts does all drawing; this file only feeds and colours it.
 
 import {
   CandlestickSeries, createChart, HistogramSeries, type IChartApi, type ISeriesApi, type UTCTimestamp,

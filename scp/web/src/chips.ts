@@ -1,4 +1,4 @@
-// Symbols in, a short row of buttons out that choose them.
+// Shows a short row of buttons, each of which chooses a symbol.
 
 import { el } from "./dom.ts";
 

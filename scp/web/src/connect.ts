@@ -1,4 +1,4 @@
-// The control plane's session in, the page's one stream out: WDS's own browser client behind the page's typed face.
+// Opens the page's one stream, with the control plane's session, through WDS's own browser client.
 
 import { Tapeline, type Info, type State } from "tapeline";
 import type { Connection } from "./freshness.ts";
@@ -104,8 +104,10 @@ class TapelineStream implements Stream {
 function deliver(listener: Listener, data: unknown, info: Info): void {
   const { ch, ts } = info;
   if (info.type === "upd") listener.update?.(ch, info.changed ?? {}, data as Record<string, unknown>, ts);
-  else if (info.type === "snap") listener.snapshot(ch, data, ts);
-  else if (info.type === "event") listener.event?.(ch, info.event, ts);
+  else if (info.type === "snap") {
+    listener.snapshot(ch, data, ts);
+    listener.status?.(ch, info.state, info.reason); // a channel that is followed anew may have changed its state unseen
+  } else if (info.type === "event") listener.event?.(ch, info.event, ts);
   else if (info.type === "lost") listener.lost?.(ch, info.lost ?? 0);
   else if (info.error) listener.refused?.(ch, info.error.code, info.error.message ?? "");
   else if (info.type === "status") listener.status?.(ch, info.state, info.reason);

@@ -1,4 +1,4 @@
-// A book's document in, the rungs of a ladder out: what to write beside each price and how long its bar is. Pure.
+// Computes the rungs of a price ladder from a book's document: the size beside each price and the length of its bar. Pure.
 
 import { decimalsOf } from "./format.ts";
 

@@ -15,6 +15,13 @@ export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   return found as T;
 }
 
+/** Say how fresh the data of `element` are: the style sheet labels and greys out what is not live. Costs nothing when it is known. */
+export function showState(element: HTMLElement, state: string, reason: string): void {
+  if ((element.dataset["state"] ?? "live") !== state) element.dataset["state"] = state;
+  const why = state === "live" ? "" : reason;
+  if (element.title !== why) element.title = why;
+}
+
 /** A text that is written only when it changed: a write costs layout and paint, a comparison nothing. */
 export class Text {
   private shown: string;

@@ -1,4 +1,4 @@
-// Keys typed in, one chosen symbol out: the search box with its list (a WAI-ARIA combobox).
+// Finds a symbol by what is typed: the search box with its list (a WAI-ARIA combobox).
 
 import type { Books } from "./books.ts";
 import { byId, el } from "./dom.ts";

@@ -1,4 +1,4 @@
-// Moves of prices in, a short tint of their cells out. Two paints a flash: a fading animation would paint every frame.
+// Tints cells briefly when their values move. Two paints a flash: a fading animation would paint every frame.
 
 export const FLASH_MS = 220;
 const LIT_MAX = 4000;

@@ -1,9 +1,9 @@
-// The chosen symbol and bar length in, subscriptions for exactly these out; what they bring goes to chart, prints, ticket.
+// Follows exactly the channels of the chosen symbol and bar length; what they bring goes to chart, prints, ladder and ticket.
 
 import { BarSeries, type BarDocument } from "./bars.ts";
 import type { Books } from "./books.ts";
 import type { CandleChart } from "./chart.ts";
-import { byId, Text } from "./dom.ts";
+import { byId, showState, Text } from "./dom.ts";
 import type { BookDocument } from "./depth.ts";
 import { amount, clock, decimalsOf, price } from "./format.ts";
 import type { Ladder } from "./ladder.ts";
@@ -34,6 +34,8 @@ export class Focus {
   private readonly roll: Roll<Print & { tone: string }>;
   private readonly chartNote = new Text(byId("chart-note"));
   private readonly chartEmpty = new Text(byId("chart-empty"));
+  private readonly chartBox = byId("chart-box");
+  private readonly printsPanel = byId("prints-panel");
   private readonly printsNote = new Text(byId("prints-note"));
   private readonly switches = [...document.querySelectorAll<HTMLButtonElement>("[data-frame]")];
   private series = new BarSeries();
@@ -68,6 +70,7 @@ export class Focus {
     this.roll.clear();
     this.roll.waitFor(`Waiting for the first print of ${symbol}`);
     this.printsNote.set(symbol);
+    showState(this.printsPanel, "live", "");
     this.lastPrice = NaN;
     this.sizeDecimals = 0;
     this.prints = 0;
@@ -96,12 +99,14 @@ export class Focus {
     this.series = new BarSeries();
     this.chart.clear();
     this.nameChart();
+    showState(this.chartBox, "live", "");
     const channel = `bars:${this.length}:${this.symbol}`;
     const { symbol } = this;
     this.bars = this.stream.subscribe([channel], { hz: BAR_HZ }, {
       refused: (_, code) => this.refused(symbol, code),
       snapshot: (_, data) => this.takeBars(this.series.snapshot(data as BarDocument)),
       update: (_, __, whole) => this.takeBars(this.series.update(whole as BarDocument)),
+      status: (_, state, reason) => showState(this.chartBox, state, reason),
     });
   }
 
@@ -126,6 +131,7 @@ export class Focus {
         for (const print of data as Print[]) this.addPrint(print);
       },
       event: (_, data) => this.addPrint(data as Print),
+      status: (_, state, reason) => showState(this.printsPanel, state, reason),
       lost: (_, n) => this.printsNote.set(`${symbol}, ${n} skipped`),
     });
   }
@@ -145,6 +151,7 @@ export class Focus {
     return this.stream.subscribe([`book:${symbol}`], { hz: BOOK_HZ }, {
       snapshot: (_, data) => take(data),
       update: (_, __, whole) => take(whole),
+      status: (_, state, reason) => this.ladder.mark(state, reason),
     });
   }
 

@@ -1,4 +1,4 @@
-// Numbers in, short fixed-width text out. "—" is a value that is not known; it is never shown as zero.
+// Formats numbers as short fixed-width text. "—" is a value that is not known; it is never shown as zero.
 
 export const NONE = "—";
 const DECIMALS_MAX = 10;

@@ -1,8 +1,9 @@
-// Connection, channel states and the pipeline's own report in; one verdict out: may these numbers be believed?
+// Judges whether the page as a whole may be believed: by its connection, the stream's word and the pipeline's report.
 // Invariant: "live" is said only while the stream is open and the pipeline has reported within SILENCE_MS_MAX.
 
 export type Connection = "connecting" | "open" | "refused";
-export type Verdict = "live" | "waiting" | "stale" | "closed";
+/** `partly`: some of the channels are stale, and each of them says so itself. */
+export type Verdict = "live" | "partly" | "waiting" | "stale" | "closed";
 
 export interface Freshness {
   verdict: Verdict;
@@ -16,34 +17,35 @@ export class FreshnessJudge {
   private connection: Connection = "connecting";
   private connectionReason = "connecting to the stream";
   private everOpen = false;
-  private state: { state: string; reason: string } | null = null;
+  private unheard: string | null = null; // why the stream has no word of the pipeline
   private heardAt = 0;
+  private report: Freshness = { verdict: "waiting", reason: "" };
 
   connected(connection: Connection, reason = ""): void {
     this.connection = connection;
     this.connectionReason = reason;
     if (connection === "open") this.everOpen = true;
-    else this.state = null;
+    else this.unheard = null;
   }
 
-  /** The server's word on a channel: live, stale or closed. It says the same of all channels, so the last one counts. */
+  /** The stream's word on the pipeline's own channel: anything but live means that it hears nothing of the pipeline. */
   channel(state: string, reason: string): void {
-    this.state = { state, reason };
+    this.unheard = state === "live" ? null : reason || "pipeline not heard";
   }
 
-  /** The pipeline reported at `now` (milliseconds of the page's clock). */
-  heard(now: number): void {
+  /** The pipeline reported at `now` (milliseconds of the page's clock) what is to be thought of it. */
+  heard(now: number, report: Freshness): void {
     this.heardAt = now;
+    this.report = report;
   }
 
   verdict(now: number): Freshness {
     if (this.connection !== "open") {
       return { verdict: this.everOpen ? "stale" : "waiting", reason: this.connectionReason };
     }
-    if (this.state?.state === "closed") return { verdict: "closed", reason: this.state.reason || "feed ended" };
-    if (this.state?.state === "stale") return { verdict: "stale", reason: this.state.reason || "feed stale" };
+    if (this.unheard !== null) return { verdict: "stale", reason: this.unheard };
     if (this.heardAt === 0) return { verdict: "waiting", reason: "waiting for the pipeline's first report" };
     if (now - this.heardAt > SILENCE_MS_MAX) return { verdict: "stale", reason: "pipeline silent" };
-    return { verdict: "live", reason: "" };
+    return this.report;
   }
 }

@@ -1,11 +1,11 @@
-// The quote table in, a scrolling grid of any length out. Only the rows in view exist as elements, and they are reused.
+// Paints the quote table as a scrolling grid of any length. Only the rows in view exist as elements, and they are reused.
 // Invariant: one frame writes only cells whose text changed; sorting never happens while somebody scrolls.
 
-import { el, Text } from "./dom.ts";
+import { el, showState, Text } from "./dom.ts";
 import { Flashes } from "./flash.ts";
 import { count, percent, price, quantity, short, signed } from "./format.ts";
 import { ordered, type Sorting } from "./order.ts";
-import type { Field, QuoteTable } from "./quotes.ts";
+import { STATES, type Field, type QuoteTable } from "./quotes.ts";
 
 export const ROW_PX = 24;
 const OVERSCAN = 4;
@@ -47,6 +47,7 @@ interface Slot {
   row: number;
   place: number;
   tone: string;
+  state: number;
 }
 
 export class Grid {
@@ -217,6 +218,11 @@ export class Grid {
         this.flashes.light(cells[at]!, table.direction[key]![row]!, now);
       }
     }
+    const state = table.states[row]!;
+    if (state !== slot.state || state !== 0) {
+      slot.state = state;
+      showState(slot.element, STATES[state]!, table.reason(row));
+    }
     const tone = toneOf(table.columns.change[row]!);
     if (tone !== slot.tone) {
       slot.tone = tone;
@@ -233,7 +239,7 @@ export class Grid {
     const element = el("div", "grid-row", ...cells);
     element.setAttribute("role", "row");
     this.spacer.append(element);
-    return { element, cells, texts: cells.map((cell) => new Text(cell)), row: -1, place: -1, tone: "" };
+    return { element, cells, texts: cells.map((cell) => new Text(cell)), row: -1, place: -1, tone: "", state: 0 };
   }
 
   private headRow(): HTMLElement {

@@ -1,8 +1,8 @@
-// The chosen symbol's book in, a ladder of prices out: asks above, bids below, the spread and the last price between them.
+// Paints the chosen symbol's book as a ladder of prices: asks above, bids below, the spread and the last price between them.
 // Invariant: prices stand still while sizes change: every rung has its place, empty or not; a frame writes only what changed.
 
 import { decimalsOfBook, depth, LEVELS_MAX, NO_DEPTH, type BookDocument, type Depth, type Measure, type Rung } from "./depth.ts";
-import { byId, el, Text } from "./dom.ts";
+import { byId, el, showState, Text } from "./dom.ts";
 import { age, amount, price, priceDecimals } from "./format.ts";
 import { toneOf } from "./grid.ts";
 import type { QuoteTable } from "./quotes.ts";
@@ -70,6 +70,7 @@ export class Ladder {
     this.letters = { price: 0, size: 0 };
     this.dirty = true;
     this.table.setAttribute("aria-label", `Order book of ${symbol}: asks above, bids below`);
+    this.mark("live", "");
     this.open(expected);
   }
 
@@ -80,6 +81,11 @@ export class Ladder {
     this.decimals = { price: Math.max(this.decimals.price, price), size: Math.max(this.decimals.size, size) };
     this.dirty = true;
     this.open(true);
+  }
+
+  /** The stream's word on the book. */
+  mark(state: string, reason: string): void {
+    showState(this.panel, state, reason);
   }
 
   setMeasure(measure: Measure): void {

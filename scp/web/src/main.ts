@@ -1,10 +1,10 @@
-// The page: one stream in, one table of quotes, one frame loop; everything else is a view of these.
+// Wires the page: one stream, one table of quotes, one frame loop; everything else is a view of these.
 
 import { Board, boardDecimals, type BoardRow } from "./board.ts";
 import { Books } from "./books.ts";
 import { CandleChart } from "./chart.ts";
 import { Chips } from "./chips.ts";
-import { byId, Text } from "./dom.ts";
+import { byId, showState, Text } from "./dom.ts";
 import { Finder } from "./finder.ts";
 import { Focus } from "./focus.ts";
 import { clock, count, decimalsOf, price, priceDecimals, short } from "./format.ts";
@@ -87,6 +87,10 @@ const boards = BOARDS.map(({ name, title, measure, wait }) => {
   return board;
 });
 
+function boardOf(channel: string): Board | undefined {
+  return boards.find(({ name }) => channel === `board:${name}`);
+}
+
 function knownDecimals(symbol: string): number | undefined {
   const row = table.row(symbol);
   return row < 0 ? undefined : table.decimals[row];
@@ -109,6 +113,10 @@ function followEverything(): void {
   stream.subscribe(["board:*"], { hz: 4 }, {
     snapshot: (channel, data, at) => ranked(channel, data as { order: string[]; rows: Record<string, BoardRow> }, at),
     rows: (channel, order, rows, at) => ranked(channel, { order, rows: rows as Record<string, BoardRow> }, at),
+    status: (channel, state, reason) => {
+      const board = boardOf(channel);
+      if (board) showState(board.element, state, reason);
+    },
   });
   stream.subscribe(["alerts:range"], { hz: 10 }, {
     snapshot: (_, data, at) => {
@@ -117,20 +125,21 @@ function followEverything(): void {
     },
     event: (_, data, at) => alerted(data as Alert, at),
     lost: (_, n) => alertsNote.set(`${n} skipped`),
+    status: (_, state, reason) => showState(alertsPanel, state, reason),
   });
   market.start(); // last: a pattern takes all the room that a limit leaves
 }
 
 function heardPipeline(document: PipelineDocument): void {
   applied++; // but it is no market data: the age that is shown goes on rising while only reports come
-  judge.heard(performance.now());
   pipeline = report(document);
+  judge.heard(performance.now(), pipeline.freshness);
 }
 
 function ranked(channel: string, board: { order: readonly string[]; rows: Record<string, BoardRow> }, at: number): void {
   seen(at);
   market.learn(board.rows, performance.now());
-  boards.find(({ name }) => channel === `board:${name}`)?.set(board);
+  boardOf(channel)?.set(board);
   if (!focus.symbol && channel === "board:volume" && board.order[0]) select(board.order[0]);
 }
 
@@ -155,7 +164,8 @@ function paintMeters(now: number): void {
   meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
   if (!focus.symbol && table.size > 0) selectSomething(now);
   quotesNote.set(table.size ? `${count(table.size)} ${table.size === 1 ? "symbol" : "symbols"}${market.everything ? "" : ", those in view live"}` : "");
-  grid.waitFor(freshness.verdict === "live" ? "Waiting for the first quote" : `No quotes yet: ${freshness.reason}`);
+  const flows = freshness.verdict === "live" || freshness.verdict === "partly";
+  grid.waitFor(flows ? "Waiting for the first quote" : `No quotes yet: ${freshness.reason}`);
   alertRoll.waitFor("No new session high or low yet");
 }
 

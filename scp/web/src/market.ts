@@ -1,10 +1,11 @@
-// What the stream lets a page follow in, quotes for the table out: of everything, or of the rows that are looked at.
+// Follows quotes and their states for the table: of everything as long as the stream allows it, else of the rows in view.
 // Invariant: never more subscriptions than the stream allows, with room kept for chart, prints and boards.
 
 import type { BoardRow } from "./board.ts";
 import { FIELDS, type Quote, type QuoteTable } from "./quotes.ts";
 import type { Listener, Stream, Subscription } from "./stream.ts";
 
+const PREFIX = "quote:";
 const HZ = 4;
 const KEPT_FREE = 24; // boards, alerts, status, chart, prints, halts, and their successors while one is swapped for another
 const LOOK_MS = 400; // scrolling settles faster than this
@@ -29,6 +30,7 @@ export class Market {
     this.listener = {
       snapshot: (channel, data, at) => this.apply(channel, data as Quote, at, true),
       update: (channel, changed, _, at) => this.apply(channel, changed as Quote, at, false),
+      status: (channel, state, reason) => this.table.mark(channel.slice(PREFIX.length), state, reason),
       refused: (_, code) => code === "limit" && this.narrow(),
     };
   }
@@ -84,6 +86,6 @@ export class Market {
 
   private apply(channel: string, quote: Quote, at: number, whole: boolean): void {
     this.seen(at);
-    this.table.apply(channel.slice("quote:".length), quote, performance.now(), whole);
+    this.table.apply(channel.slice(PREFIX.length), quote, performance.now(), whole);
   }
 }

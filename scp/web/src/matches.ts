@@ -1,4 +1,4 @@
-// What somebody typed in, the symbols that were probably meant out, best first.
+// Ranks the symbols that match what was typed.
 
 /** Up to `limit` of `symbols`: the exact one, then those that begin so, then those that contain it; ties by `weight`. */
 export function matches(symbols: readonly string[], typed: string, weight: (row: number) => number, limit: number): string[] {

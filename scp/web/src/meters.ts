@@ -1,11 +1,11 @@
-// Verdict, pipeline report and counters in, the header's pill and numbers out: a few writes a second.
+// Paints the header's pill and numbers from the verdict, the pipeline's report and the page's counters: a few writes a second.
 
 import { byId, Text } from "./dom.ts";
 import { age, count, quantity } from "./format.ts";
 import type { Freshness } from "./freshness.ts";
 import type { PipelineReport } from "./pipeline.ts";
 
-const WORDS = { live: "Live", waiting: "Waiting", stale: "Stale", closed: "Closed" } as const;
+const WORDS = { live: "Live", partly: "Partly live", waiting: "Waiting", stale: "Stale", closed: "Closed" } as const;
 
 export interface Readings {
   freshness: Freshness;
@@ -41,7 +41,7 @@ export class Meters {
     if (root.dataset["feed"] !== freshness.verdict) root.dataset["feed"] = freshness.verdict;
     if (this.pill.dataset["verdict"] !== freshness.verdict) this.pill.dataset["verdict"] = freshness.verdict;
     this.word.set(WORDS[freshness.verdict]);
-    this.why.set(freshness.reason || (pipeline?.feed ?? ""));
+    this.why.set(freshness.reason || (pipeline?.feeds ?? ""));
     this.pill.title = freshness.reason;
     this.texts.age.set(age(readings.ageMs));
     this.texts.events.set(quantity(Math.round(pipeline?.eventsPerSecond ?? NaN)));

@@ -1,4 +1,4 @@
-// A table's columns in, its rows in display order out. Unknown values come last, whichever way it is sorted.
+// Sorts the rows of the quote table for display. Unknown values come last, whichever way it is sorted.
 
 import type { Field, QuoteTable } from "./quotes.ts";
 

@@ -1,4 +1,4 @@
-// Quote documents in, columns of numbers out: one Float64Array a field, one row a symbol, and a list of rows that changed.
+// Keeps the quotes in columns, one Float64Array a field and one row a symbol, with each row's state, and lists what changed.
 // Invariant: a row never moves or disappears; what is not known is NaN.
 
 import { decimalsOf, priceDecimals } from "./format.ts";
@@ -9,6 +9,8 @@ export const FIELDS = [
 ] as const; // prettier-ignore
 export type Field = (typeof FIELDS)[number];
 export type Quote = Partial<Record<Field, number | null>>;
+
+export const STATES = ["live", "stale", "closed"] as const;
 
 export const ROWS_MAX = 20_000; // more than any vendor lists; symbols past it are counted and not shown
 const FLASHED: readonly Field[] = ["last", "bid", "ask"];
@@ -24,12 +26,15 @@ export class QuoteTable {
   readonly direction: Record<string, Int8Array> = {};
   /** When it moved, in the caller's milliseconds. */
   readonly movedAt: Record<string, Float64Array> = {};
+  /** What the stream says of the row's channel, as an index of STATES. */
+  states = new Uint8Array(64);
   updates = 0;
   refusedSymbols = 0;
   /** Raised when a symbol was added, so that lists of symbols are made again. */
   version = 0;
 
   private readonly rows = new Map<string, number>();
+  private readonly reasons = new Map<number, string>(); // of the rows that are not live
   private readonly changed: number[] = [];
   private dirty = new Uint8Array(64);
 
@@ -61,11 +66,24 @@ export class QuoteTable {
       else if (whole) this.columns[field][row] = NaN;
     }
     this.learnTick(row);
-    if (!this.dirty[row]) {
-      this.dirty[row] = 1;
-      this.changed.push(row);
-    }
+    this.touch(row);
     return row;
+  }
+
+  /** The stream's word on the symbol's own channel. A state that is not known counts as stale. */
+  mark(symbol: string, state: string, reason: string): void {
+    const row = this.row(symbol);
+    const code = state === "live" ? 0 : state === "closed" ? 2 : 1;
+    if (row < 0 || (code === this.states[row] && (code === 0 || reason === this.reason(row)))) return;
+    this.states[row] = code;
+    if (code === 0) this.reasons.delete(row);
+    else this.reasons.set(row, reason);
+    this.touch(row);
+  }
+
+  /** Why the row is not live. */
+  reason(row: number): string {
+    return this.reasons.get(row) ?? "";
   }
 
   /** Call `visit` for each row changed since the last time. */
@@ -75,6 +93,12 @@ export class QuoteTable {
       visit(row);
     }
     this.changed.length = 0;
+  }
+
+  private touch(row: number): void {
+    if (this.dirty[row]) return;
+    this.dirty[row] = 1;
+    this.changed.push(row);
   }
 
   private write(row: number, field: Field, value: number, now: number): void {
@@ -122,6 +146,7 @@ export class QuoteTable {
       this.movedAt[field] = larger(this.movedAt[field]!, new Float64Array(capacity));
     }
     this.dirty = larger(this.dirty, new Uint8Array(capacity));
+    this.states = larger(this.states, new Uint8Array(capacity));
     this.decimals = larger(this.decimals, new Uint8Array(capacity));
     this.sizeDecimals = larger(this.sizeDecimals, new Uint8Array(capacity));
   }

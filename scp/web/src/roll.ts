@@ -1,4 +1,4 @@
-// Events in, a list with the newest on top out. Elements are recycled: the last one moves up and is written anew.
+// Shows a list of events with the newest on top. Elements are recycled: the last one moves up and is written anew.
 
 import { el, Text } from "./dom.ts";
 

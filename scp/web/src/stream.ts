@@ -1,4 +1,4 @@
-// Channels to follow in, their documents out, over the page's one WebSocket. A typed face of the WDS browser client.
+// Says what the page may ask of its one WebSocket: a typed face of the WDS browser client.
 
 import type { Connection } from "./freshness.ts";
 
@@ -18,6 +18,7 @@ export interface Listener {
   event?(channel: string, data: unknown, at: number): void;
   /** `n` events will never come. */
   lost?(channel: string, n: number): void;
+  /** How fresh the channel is: live, stale or closed. Told when it changed and after each snapshot that was not asked for. */
   status?(channel: string, state: string, reason: string): void;
   /** The stream does not bring this channel (or not all of this pattern); `code` is one of the protocol's. */
   refused?(channel: string, code: string, message: string): void;

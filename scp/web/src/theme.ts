@@ -1,4 +1,4 @@
-// The system's or the user's choice in, data-theme on <html> out. Canvases are told, because they cannot read styles.
+// Keeps the page's theme, the system's or the user's choice, and tells canvases, because they cannot read styles.
 
 import { byId } from "./dom.ts";
 

@@ -1,10 +1,10 @@
-// One row of the quote table in, the chosen instrument's facts out.
+// Shows the chosen instrument's row of the quote table, its trading state, and whether the quote is fresh.
 
-import { byId, Text } from "./dom.ts";
+import { byId, showState, Text } from "./dom.ts";
 import { Flashes } from "./flash.ts";
 import { amount, count, NONE, percent, price, quantity, signed } from "./format.ts";
 import { toneOf } from "./grid.ts";
-import type { QuoteTable } from "./quotes.ts";
+import { STATES, type QuoteTable } from "./quotes.ts";
 
 const PRICES = ["last", "bid", "ask", "open", "high", "low", "prev_close", "vwap"] as const;
 const SIZES = ["bid_size", "ask_size"] as const;
@@ -40,6 +40,7 @@ export class Ticket {
     this.flashes.expire(now);
     const row = this.table.row(this.symbol);
     this.paintHalt();
+    showState(this.box, STATES[this.table.states[row] ?? 0]!, this.table.reason(row));
     if (row < 0) {
       for (const [name, text] of this.texts) if (name !== "symbol") text.set(name === "change" || name.endsWith("_size") ? "" : NONE);
       return;

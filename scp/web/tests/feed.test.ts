@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BarSeries } from "../src/bars.ts";
 import { FreshnessJudge, SILENCE_MS_MAX } from "../src/freshness.ts";
-import { report } from "../src/pipeline.ts";
+import { report, type Source } from "../src/pipeline.ts";
 
 const bar = (i: number, close: number, more: object = {}) => ({
   t: i * 1000, open: 1, high: 9, low: 1, close, volume: 10, i, rev: 0, prev: null, ...more,
@@ -44,37 +44,77 @@ test("a bar without prices is not drawn, and the bars around it are", () => {
   assert.deepEqual(series.update({}), { do: "nothing" });
 });
 
+const LIVE = { verdict: "live", reason: "" } as const;
+
 test("live is said only while the stream is open and the pipeline speaks", () => {
   const judge = new FreshnessJudge();
   assert.equal(judge.verdict(0).verdict, "waiting");
   judge.connected("open");
   assert.equal(judge.verdict(1).verdict, "waiting");
-  judge.heard(10);
-  assert.deepEqual(judge.verdict(20), { verdict: "live", reason: "" });
-  assert.equal(judge.verdict(10 + SILENCE_MS_MAX + 1).verdict, "stale");
+  judge.heard(10, LIVE);
+  assert.deepEqual(judge.verdict(20), LIVE);
+  judge.heard(11, { verdict: "partly", reason: "crypto silent" });
+  assert.deepEqual(judge.verdict(20), { verdict: "partly", reason: "crypto silent" });
+  assert.equal(judge.verdict(11 + SILENCE_MS_MAX + 1).verdict, "stale");
 });
 
 test("the server's word and a lost connection make numbers stale, with the reason", () => {
   const judge = new FreshnessJudge();
   judge.connected("open");
-  judge.heard(10);
+  judge.heard(10, LIVE);
   judge.channel("stale", "processors silent");
   assert.deepEqual(judge.verdict(11), { verdict: "stale", reason: "processors silent" });
-  judge.channel("closed", "replay ended");
-  assert.deepEqual(judge.verdict(11), { verdict: "closed", reason: "replay ended" });
+  judge.channel("live", "");
+  assert.deepEqual(judge.verdict(11), LIVE);
+  judge.channel("stale", "");
   judge.connected("connecting", "reconnecting in 2 s");
   assert.deepEqual(judge.verdict(11), { verdict: "stale", reason: "reconnecting in 2 s" });
   judge.connected("open");
   assert.equal(judge.verdict(11).verdict, "live");
 });
 
-test("losses are added up and named, and what is missing is unknown", () => {
+const judged = (sources: Record<string, Source>, unread: number[] = []) =>
+  report({ sources, processors: { stale_partitions: unread, partitions_expected: 8 } }).freshness;
+const live: Source = { state: "live", reason: "", stale_partitions: [] };
+const ended: Source = { ...live, state: "ended" };
+const silent: Source = { ...live, state: "silent", reason: "nothing was heard of it for 4 s" };
+
+test("the market is live while every source that has not ended is live in every partition", () => {
+  assert.deepEqual(judged({ stocks: live, crypto: live }), LIVE);
+  assert.deepEqual(judged({ stocks: live, tape: ended }), LIVE);
+  assert.equal(report({ sources: { stocks: live, tape: ended, crypto: live } }).feeds, "stocks, crypto");
+});
+
+test("a source that is down and a partition that is not read make it partly live, and are named", () => {
+  const partly = (reason: string) => ({ verdict: "partly", reason });
+  assert.deepEqual(judged({ stocks: live, crypto: silent }), partly("crypto silent"));
+  assert.deepEqual(judged({ stocks: live, crypto: { ...live, state: "stopped" } }), partly("crypto stopped"));
+  assert.deepEqual(judged({ stocks: { ...live, stale_partitions: [3] } }, [3]), partly("1 of 8 partitions not read"));
+  const deaf = { ...live, stale_partitions: [3, 5, 6] };
+  assert.deepEqual(judged({ stocks: live, crypto: deaf }), partly("crypto not heard in 3 of 8 partitions"));
+  const refused = { ...live, state: "refused", reason: "not authorized" };
+  const all = "options refused: not authorized; 1 of 8 partitions not read; crypto not heard in 2 of 8 partitions";
+  assert.deepEqual(judged({ crypto: deaf, options: refused }, [3]), partly(all));
+});
+
+test("nothing is live without a live source or a partition that is read, and an ended replay is closed", () => {
+  assert.deepEqual(judged({ tape: ended, other: ended }), { verdict: "closed", reason: "replay ended" });
+  assert.deepEqual(judged({ tape: ended, crypto: silent }), { verdict: "stale", reason: "crypto silent" });
+  assert.deepEqual(judged({ stocks: live }, [0, 1, 2, 3, 4, 5, 6, 7]), { verdict: "stale", reason: "no partition is read" });
+  assert.deepEqual(judged({}), { verdict: "stale", reason: "no feed is known" });
+  assert.equal(report({ sources: null, processors: null }).freshness.verdict, "stale");
+});
+
+test("losses are added up over the sources and named, and what is missing is unknown", () => {
   const made = report({
-    listener: { feed: "massive", state: "live", dropped_events: 3 },
-    processors: { events_s: 12.5, lag_ms: 8, expired_events: 4, bad_events: 0 },
+    sources: {
+      stocks: { ...live, expired_events: 4, fenced_events: 2, listener: { dropped_events: 3 } },
+      crypto: { ...live, expired_events: 5, listener: null },
+    },
+    processors: { events_s: 12.5, lag_ms: 8, bad_events: 0 },
   });
-  assert.deepEqual([made.feed, made.feedState, made.eventsPerSecond, made.lagMs, made.lost], ["massive", "live", 12.5, 8, 7]);
-  assert.equal(made.losses, "3 dropped at the listener, 4 expired in the queue");
+  assert.deepEqual([made.feeds, made.eventsPerSecond, made.lagMs, made.lost], ["stocks, crypto", 12.5, 8, 14]);
+  assert.equal(made.losses, "3 dropped at the listener, 9 expired in the queue, 2 of a replaced listener");
   assert.ok(Number.isNaN(report({}).eventsPerSecond));
-  assert.equal(report({ listener: null, processors: null }).lost, 0);
+  assert.equal(report({ sources: null, processors: null }).lost, 0);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Market } from "../src/market.ts";
-import { QuoteTable } from "../src/quotes.ts";
+import { QuoteTable, STATES } from "../src/quotes.ts";
 import type { Listener, Stream } from "../src/stream.ts";
 
 class FakeStream implements Stream {
@@ -52,6 +52,23 @@ test("over the limit only what is in view is followed, and the rest is known fro
   market.learn({ AAPL: { ...row, last: 99 }, MSFT: { ...row, last: 99 } }, 1100);
   assert.ok(table.columns.last[table.row("AAPL")] !== 99, "what is followed is not overwritten by a slower board");
   assert.equal(table.columns.last[table.row("MSFT")], 99);
+});
+
+test("a stale channel makes its own row stale, and what comes into view again has the newest word", () => {
+  const { stream, table, view, market } = made(34);
+  const state = (symbol: string) => STATES[table.states[table.row(symbol)]!];
+  const all = stream.followed.get("quote:*")!;
+  for (const symbol of ["AAPL", "MSFT"]) all.snapshot(`quote:${symbol}`, { last: 10 }, 1);
+  all.status!("quote:AAPL", "stale", "processors do not read partition 3");
+  assert.deepEqual([state("AAPL"), state("MSFT")], ["stale", "live"]);
+  market.narrow();
+  view.push("MSFT");
+  market.paint(1000);
+  assert.equal(state("AAPL"), "stale");
+  view.push("AAPL");
+  market.paint(2000);
+  stream.followed.get("quote:AAPL")!.status!("quote:AAPL", "live", "");
+  assert.equal(state("AAPL"), "live");
 });
 
 test("what left the view goes when its room is needed, and the limit is never passed", () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ordered } from "../src/order.ts";
 import { matches } from "../src/matches.ts";
-import { QuoteTable, ROWS_MAX } from "../src/quotes.ts";
+import { QuoteTable, ROWS_MAX, STATES } from "../src/quotes.ts";
 
 const drained = (table: QuoteTable) => {
   const rows: number[] = [];
@@ -27,6 +27,24 @@ test("a snapshot forgets what it lacks, and null is unknown", () => {
   assert.ok(Number.isNaN(table.columns.last[row]));
   table.apply("AAPL", { last: 12 }, 3, true);
   assert.ok(Number.isNaN(table.columns.bid[row]));
+});
+
+test("a row's state is told when it or its reason changes, and survives new prices and the table's growth", () => {
+  const table = new QuoteTable();
+  const row = table.apply("A", { last: 1 }, 1);
+  drained(table);
+  table.mark("A", "live", "");
+  table.mark("NEVER", "stale", "unknown symbols are not added");
+  assert.deepEqual([drained(table), table.size], [[], 1]);
+  table.mark("A", "stale", "feed crypto silent");
+  table.mark("A", "stale", "feed crypto silent");
+  assert.deepEqual([drained(table), table.reason(row)], [[0], "feed crypto silent"]);
+  for (let n = 0; n < 100; n++) table.apply(`S${n}`, { last: n }, 2);
+  assert.equal(STATES[table.states[row]!], "stale");
+  table.mark("A", "closed", "replay ended");
+  assert.deepEqual([STATES[table.states[row]!], table.reason(row)], ["closed", "replay ended"]);
+  table.mark("A", "live", "");
+  assert.deepEqual([STATES[table.states[row]!], table.reason(row)], ["live", ""]);
 });
 
 test("a row is told once however often it changed", () => {

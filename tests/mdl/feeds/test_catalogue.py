@@ -1,4 +1,4 @@
-"""Settings in, the right feeds out."""
+"""Checks that settings open the right feeds, and that what cannot run is refused."""
 
 from __future__ import annotations
 

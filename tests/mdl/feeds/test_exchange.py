@@ -1,4 +1,4 @@
-"""The exchange's gateway in, frames out: positions, purges, gaps, cuts and garbage, over real sockets."""
+"""Checks the feed of the exchange over real sockets: positions, purges, gaps, lost connections and garbage."""
 
 from __future__ import annotations
 

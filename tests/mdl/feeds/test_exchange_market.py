@@ -1,4 +1,4 @@
-"""The exchange's frames and books in, T, Q and L2 out: against levels kept in plain dicts, over random lives."""
+"""Checks the T, Q and L2 events made of the exchange's frames against levels in plain dicts, over random sequences."""
 
 from __future__ import annotations
 

@@ -1,15 +1,13 @@
-"""Times and failures in, pauses out."""
+"""The pauses between two connections."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdl.feeds.reconnect import CLOSED_MOST_S, MOST_S, Reconnect, eastern, market_open
+from mdl.feeds.reconnect import CLOSED_MOST_S, MOST_S, Reconnect
 from tests.mdl.calm import calm
 
 
@@ -52,38 +50,3 @@ def test_no_pause_is_longer_than_the_cap(market: str, attempts: int, wall_ns: in
     policy = Reconnect(market)
     policy.attempt = attempts
     assert 0 <= policy.lost(0, wall_ns, dice) <= max(MOST_S, CLOSED_MOST_S)
-
-
-@pytest.mark.parametrize(
-    ("market", "utc", "is_open"),
-    [
-        ("stocks", "2026-01-05T09:00:00", True),  # 4:00
-        ("stocks", "2026-01-05T08:59:00", False),
-        ("stocks", "2026-01-06T00:59:00", True),  # 19:59
-        ("stocks", "2026-01-06T01:00:00", False),
-        ("stocks", "2026-01-04T15:00:00", False),  # Sunday
-        ("options", "2026-07-01T08:00:00", True),  # 4:00 in summer
-        ("forex", "2026-01-04T22:00:00", True),  # Sunday 17:00
-        ("forex", "2026-01-04T21:59:00", False),
-        ("forex", "2026-01-09T22:00:00", False),  # Friday 17:00
-        ("futures", "2026-01-06T22:30:00", False),  # the daily break
-        ("futures/cme", "2026-01-06T23:00:00", True),
-        ("crypto", "2026-01-04T08:00:00", True),
-    ],
-)
-def test_each_market_has_its_hours(market: str, utc: str, is_open: bool) -> None:
-    """New York's time, extended hours included."""
-    assert market_open(market, at(utc)) is is_open
-
-
-@calm
-@given(st.datetimes(datetime(2008, 1, 1), datetime(2060, 1, 1)))
-def test_new_york_time_agrees_with_the_time_zone_database(moment: datetime) -> None:
-    """Our own rule, because images often carry no database."""
-    try:
-        zone = ZoneInfo("America/New_York")
-    except ZoneInfoNotFoundError:
-        pytest.skip("no time-zone database on this machine")
-    utc = moment.replace(tzinfo=UTC, microsecond=0)
-    local = eastern(int(utc.timestamp()) * 1_000_000_000)
-    assert local.replace(tzinfo=None) == utc.astimezone(zone).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Tapes in, frames out: formats, speeds, damage."""
+"""Checks the replay of tapes: formats, speeds, loops and damage."""
 
 from __future__ import annotations
 
@@ -86,6 +86,37 @@ async def test_a_folder_is_played_in_name_order(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(OperatorError, match="holds no tape"):
         ReplayFeed(str(tmp_path / "empty"), None)
+
+
+async def test_a_file_that_is_gone_when_its_turn_comes_is_said_and_skipped(tmp_path: Path) -> None:
+    """The reason names it, it counts as a hole, and the next file is played."""
+    for number, line in enumerate(LINES):
+        (tmp_path / f"tape-{number}.ndjson").write_bytes(line + b"\n")
+    feed, found = ReplayFeed(str(tmp_path), None), []
+    async for frame in feed:
+        found.append(frame.data)
+        if len(found) == 1:
+            (tmp_path / "tape-1.ndjson").unlink()
+            (tmp_path / "tape-3.ndjson").unlink()
+        if len(found) == 2:
+            assert "tape-1.ndjson could not be played: No such file" in feed.reason
+    assert found == [LINES[0], LINES[2], LINES[4]]
+    assert (feed.state, feed.dropped_frames, feed.missing) == ("ended", 2, 2)
+    assert feed.reason.startswith("replay ended; the tape ")
+    assert feed.reason.endswith("tape-3.ndjson could not be played: No such file or directory, and 1 more")
+
+
+async def test_a_loop_of_which_no_file_is_left_ends(tmp_path: Path) -> None:
+    """With the reason, instead of turning for ever."""
+    path = tmp_path / "tape.ndjson"
+    path.write_bytes(b"\n".join(LINES))
+    feed, found = ReplayFeed(str(path), None, loop=True), 0
+    async for _ in feed:
+        found += 1
+        if found == 7:
+            path.unlink()
+    assert (found, feed.state) == (10, "ended")
+    assert "tape.ndjson could not be played" in feed.reason
 
 
 async def test_a_loop_begins_again(tmp_path: Path) -> None:

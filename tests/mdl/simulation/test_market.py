@@ -1,4 +1,4 @@
-"""A seed and times in, a plausible market out."""
+"""Checks that the simulated market is plausible, and that the same seed gives the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded lines in, frames out, and back."""
+"""Checks that a recorded line gives back exactly the frame that was written, and that bad lines are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames in, tapes out: the round trip, rotation, and a disk that says no."""
+"""Checks that recordings replay as they came, rotate, and stop without harm when the disk is full."""
 
 from __future__ import annotations
 
@@ -99,6 +99,26 @@ async def test_a_full_disk_stops_the_recording_and_nothing_else(tmp_path: Path, 
     assert "No space left on device" in recorder.reason
     recorder.record(FRAMES[1])
     assert recorder.dropped_frames == 1
+
+
+async def test_a_defect_of_the_writing_thread_is_said_until_somebody_acts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that nobody looks at must not end in silence."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(module._Tape, "write", broken)
+    recorder = Recorder(tmp_path, ROOMY)
+    recorder.start()
+    recorder.record(FRAMES[0])
+    recorder._wake.set()
+    await until(lambda: recorder.reason)
+    assert "a defect" in recorder.reason
+    assert not recorder.recording
+    await asyncio.to_thread(recorder.stop)
+    assert not recorder.reason
 
 
 async def test_the_bound_of_all_recordings_stops_it(tmp_path: Path) -> None:

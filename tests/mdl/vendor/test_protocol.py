@@ -1,4 +1,4 @@
-"""Client messages in, the vendor's answers out: pure sessions, and whatever bytes a client may send."""
+"""Checks how the vendor's sessions answer clients, whatever bytes these may send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mdl.vendor.protocol import STATUSES, TOPICS_MAX, SplitFrame, VendorSession, Wants, status
 from tests.mdl.calm import calm
 
-KEYS = frozenset({"secret"})
+KEYS = {"secret": None, "small": frozenset({"T", "AM"})}
 
 
 def asked(session: VendorSession, action: str, params: str = "") -> list[tuple[str, str]]:
@@ -54,6 +54,19 @@ def test_each_subscription_is_confirmed_by_itself() -> None:
     assert not session.wants.has("Q", "MSFT")
     assert asked(session, "unsubscribe", "T.*") == [("success", "unsubscribed to: T.*")]
     assert not session.wants.has("T", "MSFT")
+
+
+def test_what_a_plan_does_not_include_is_not_authorized() -> None:
+    """The answer names no subscription, the connection stays, and the others are confirmed."""
+    session = VendorSession(KEYS, "stocks")
+    assert asked(session, "auth", "small") == [("auth_success", "authenticated")]
+    assert asked(session, "subscribe", "T.*,Q.*,AM.NVDA") == [
+        ("success", "subscribed to: T.*"),
+        ("error", "not authorized"),
+        ("success", "subscribed to: AM.NVDA"),
+    ]
+    assert asked(session, "subscribe", "*") == [("error", "not authorized")]
+    assert not session.wants.has("Q", "NVDA")
 
 
 def test_a_star_means_everything_of_the_market() -> None:

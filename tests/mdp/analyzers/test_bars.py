@@ -1,4 +1,4 @@
-"""Trades and aggregates in, bars out: against bars made of all trades at once, and as a reader who follows updates sees them."""
+"""Tests bars against those made of all trades at once, and as a reader who follows updates sees them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from mdc.channels import BAR_FIELDS
 from mdp.analyzers.bars import BarData, BarsAnalyzer
-from mdp.conditions import HIGH_LOW, LAST, VOLUME, rule_of
+from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME, rule_of
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, trade
 from tests.mdp.mirror import Mirror
 
@@ -24,15 +24,20 @@ def plain_bars(trades: list[Event], width_ms: int) -> dict[int, list[Any]]:
     """Return start → row of bars made of all trades at once."""
     by_start: defaultdict[int, list[Event]] = defaultdict(list)
     for event in trades:
+        if not rule(event) & ALL:
+            continue  # it repeats another trade: no bar begins with it
         by_start[event["t"] - event["t"] % width_ms].append(event)
     return {start: plain_row(start, events) for start, events in by_start.items()}
 
 
+def rule(event: Event) -> int:
+    return rule_of(event["c"]) if event["ev"] == "T" else ALL
+
+
 def plain_row(start: int, events: list[Event]) -> list[Any]:
-    rules = [rule_of(e["c"]) if e["ev"] == "T" else rule_of(None) for e in events]
-    lasts = [e for e, rule in zip(events, rules, strict=True) if rule & LAST]
-    ranged = [e["p"] for e, rule in zip(events, rules, strict=True) if rule & HIGH_LOW]
-    volume = [e for e, rule in zip(events, rules, strict=True) if rule & VOLUME]
+    lasts = [e for e in events if rule(e) & LAST]
+    ranged = [e["p"] for e in events if rule(e) & HIGH_LOW]
+    volume = [e for e in events if rule(e) & VOLUME]
     size = sum((Decimal(repr(e["s"])) for e in volume), Decimal(0))
     worth = sum((Decimal(repr(e["s"])) * Decimal(repr(e["p"])) for e in volume), Decimal(0))
     return [
@@ -87,7 +92,7 @@ def test_bars_equal_those_made_of_all_trades(seed: int) -> None:
             sym = event.get("sym") or event["pair"]
             if round_ > 60 and dice.random.random() < 0.1:
                 event["t"] -= 100_000_000
-                late += len(KINDS)
+                late += len(KINDS) * bool(rule(event) & ALL)
             else:
                 taken[sym].append(event)
             events.append(event)
@@ -108,8 +113,8 @@ def test_bars_equal_those_made_of_all_trades(seed: int) -> None:
                 assert follower.history[len(follower.history) - len(kept) :] == kept, f"seed {seed} {channel}"
         if dice.random.random() < 0.05:
             desk.hand_over()
-    assert desk.partition.counts.late == late
-    assert desk.cache.cells[b"counts"].count(b'"late":%d' % late) == 1
+    assert desk.partition.counts.discarded.get("late_bar", 0) == late
+    assert desk.cache.cells[b"counts"].count(b'"late_bar":%d' % late) == bool(late)
     assert all(len(cache.history[f"{kind}:A"]) > retained for kind, (_, retained) in KINDS.items()) or seed
     assert sum(follower.asked for follower in followers.values()) < 80 * len(followers), "updates suffice mostly"
 
@@ -172,7 +177,7 @@ def test_a_bar_that_was_missing_is_inserted() -> None:
     desk.feed(trade(p=20, t=MINUTE + 120_000), trade(p=30, t=MINUTE))
     cache = desk.flush()
     assert [row[0] for row in cache.history["bars:1m:A"]] == [MINUTE, MINUTE + 60_000, MINUTE + 120_000]
-    assert desk.partition.counts.late == 0
+    assert "late_bar" not in desk.partition.counts.discarded
 
 
 def test_a_trade_without_a_price_rule_makes_volume_only() -> None:
@@ -188,6 +193,18 @@ def test_a_trade_without_a_price_rule_makes_volume_only() -> None:
         7,
         1,
     )
+
+
+def test_the_minutes_of_extended_hours_have_bars() -> None:
+    """Form T makes them as any trade does, before the opening and after the close; a canceled option begins none."""
+    desk = Desk()
+    desk.feed(trade(p=10, t=MINUTE, c=[12]), trade(p=12, t=MINUTE + 1, c=[12, 14]), trade(p=11, t=MINUTE + 2, c=[12]))
+    desk.feed(trade("O:A", 3, t=MINUTE, c=[209]), trade("O:A", 9, t=MINUTE + 60_000, c=[201]))
+    cache = desk.flush()
+    assert [cache.data("bars:1m:A")[name] for name in ("open", "high", "low", "close", "volume", "trades")] == [
+        10, 12, 10, 11, 300, 3,
+    ]  # fmt: skip
+    assert [cache.data("bars:1m:O:A")[name] for name in ("t", "high", "trades", "i")] == [MINUTE, 3, 1, 0]
 
 
 def test_without_trades_seconds_make_minutes_and_the_vendors_minute_replaces_them() -> None:

@@ -1,4 +1,4 @@
-"""Quotes of several partitions in, the market's boards out: against one big sort."""
+"""Checks that boards merged from several partitions equal one sort of the whole market."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Depth events in, books out."""
+"""Tests that the freshest book is shown, whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from mdc.channels import BOOK_FIELDS
-from mdp import analyzer
 from mdp.analyzers.book import BookData
 from tests.mdp.feed import START_MS, Desk, Dice, book
 
@@ -93,14 +92,6 @@ def test_a_malformed_book_is_refused_and_the_last_good_one_stays(b: Any, a: Any,
     assert json.loads(letter["event"])["b"] == [list(level) for level in b]
 
 
-def test_a_time_that_cannot_be_is_refused() -> None:
-    """A book of tomorrow would win over all of today's."""
-    desk = Desk()
-    desk.feed(book(t=START_MS + 2 * 86_400_000), book())
-    assert desk.flush().data("book:A")["ts"] == START_MS
-    assert desk.partition.counts.bad == 1
-
-
 def test_a_crossed_book_has_a_negative_spread_and_half_a_book_none() -> None:
     """What the feed says is shown; what cannot be computed is unknown."""
     desk = Desk()
@@ -122,12 +113,3 @@ def test_an_emptied_cache_gets_every_book_again() -> None:
     cache = desk.flush()
     assert {doc["ch"]: doc["data"] for doc in cache.log} == {f"book:{sym}": data for sym, data in before.items()}
     assert cache.index == {"idx:book/A", "idx:book/B"}
-
-
-def test_more_symbols_than_there_is_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The map is bounded; known symbols go on."""
-    monkeypatch.setattr(analyzer, "SYMBOLS_MAX", 2)
-    desk = Desk()
-    desk.feed(book("A"), book("B"), book("C"), book("A", t=START_MS + 1))
-    assert desk.flush().channels("book").keys() == {"A", "B"}
-    assert (desk.partition.counts.bad, desk.cache.data("book:A")["ts"]) == (1, START_MS + 1)

@@ -1,4 +1,4 @@
-"""Bands and indicators in, trading states out."""
+"""Checks that the newest event decides a symbol's price bands and trading state."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Trades, quotes and aggregates in, quotes out: against a model that remembers every trade and sums with fractions."""
+"""Tests quotes against a model that remembers every trade and sums with fractions."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from mdc.channels import QUOTE_FIELDS
 from mdp.analyzers.quote import QuoteData, difference
-from mdp.conditions import HIGH_LOW, LAST, VOLUME, rule_of
+from mdp.conditions import EXTENDED, HIGH_LOW, LAST, VOLUME, rule_of
 from mdp.reference import Known
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, quote, trade
 
@@ -23,7 +23,10 @@ NOON_ET = START_MS - START_MS % DAY_MS + 17 * 3_600_000
 
 
 def plain_day(ts: int, continuous: bool) -> str:
-    return str(ts // DAY_MS) if continuous else str(datetime.fromtimestamp(ts / 1000, NEW_YORK).date())
+    if continuous:
+        return str(ts // DAY_MS)
+    moment = datetime.fromtimestamp(ts / 1000, NEW_YORK)
+    return str(moment.date() - timedelta(days=moment.hour < 4))
 
 
 class PlainQuotes:
@@ -56,12 +59,14 @@ class PlainQuotes:
     def of(self, sym: str) -> dict[str, Any]:
         trades, latest = self.trades[sym], self.quotes.get(sym, {})
         volume = [t for t in trades if self._rule(t) & VOLUME]
-        ranged = [t["p"] for t in trades if self._rule(t) & HIGH_LOW]
+        ranged = [t["p"] for t in trades if self._rule(t) & HIGH_LOW and not self._rule(t) & EXTENDED]
+        ranged = ranged or [t["p"] for t in trades if self._rule(t) & HIGH_LOW]
         lasts = [t for t in trades if self._rule(t) & LAST]
+        regular = self._regular(trades)
         size = sum((Decimal(repr(t["s"])) for t in volume), Decimal(0))
         worth = sum((Decimal(repr(t["s"])) * Decimal(repr(t["p"])) for t in volume), Decimal(0))
-        last = max(enumerate(lasts), key=lambda x: (x[1]["t"], x[0]))[1]["p"] if lasts else self.lasts.get(sym)
-        first = min(lasts, key=lambda t: t["t"])["p"] if lasts else None
+        last = self._newest(lasts) if lasts else self.lasts.get(sym)
+        first = min(regular, key=lambda t: t["t"])["p"] if regular else None
         base = self.closes.get(sym, first)
         change = None if last is None or base is None else Decimal(repr(last)) - Decimal(repr(base))
         sizes = latest["ev"] != "C" if latest else True
@@ -86,11 +91,19 @@ class PlainQuotes:
 
     def _roll(self, continuous: bool, day: str) -> None:
         for sym in [s for s, kind in self.kinds.items() if kind is continuous]:
-            last = self.of(sym)["last"]
+            last, regular = self.of(sym)["last"], self._regular(self.trades[sym])
             if last is not None:
-                self.closes[sym] = self.lasts[sym] = last
+                self.lasts[sym] = last
+            if regular:
+                self.closes[sym] = self._newest(regular)
             self.trades[sym] = []
         self.days[continuous] = day
+
+    def _regular(self, trades: list[Event]) -> list[Event]:
+        return [t for t in trades if self._rule(t) & LAST and not self._rule(t) & EXTENDED]
+
+    def _newest(self, trades: list[Event]) -> float:
+        return float(max(enumerate(trades), key=lambda x: (x[1]["t"], x[0]))[1]["p"])
 
     def _rule(self, event: Event) -> int:
         return rule_of(event["c"]) if event["ev"] == "T" else rule_of(None)
@@ -255,22 +268,114 @@ def test_an_index_has_a_value_and_no_volume() -> None:
     assert data["change"] == 1.5
 
 
-def test_an_impossible_time_is_a_bad_event_from_the_first_batch_on() -> None:
-    """A year ahead would end the day for every symbol: it is refused, kept, and its batch goes on."""
-    desk = Desk()
-    desk.feed(trade(p=10, t=START_MS + 366 * DAY_MS), trade(p=11))
-    cache = desk.flush()
-    assert cache.data("quote:A")["last"] == 11
-    assert desk.partition.counts.bad == 1
-    assert "more than a day ahead" in cache.letters[0]["reason"]
+NINE_THIRTY = NOON_ET - 150 * 60_000  # of the same day in New York
+FORM_T, FORM_T_LATE, ODD_LOT = [12], [13], [37]
 
 
-def test_symbols_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of invented symbols is refused; those known go on."""
-    monkeypatch.setattr("mdp.analyzer.SYMBOLS_MAX", 3)
+def shown(desk: Desk, *names: str, sym: str = "A") -> tuple[Any, ...]:
+    data = desk.flush().data(f"quote:{sym}")
+    return tuple(data[name] for name in names)
+
+
+def test_the_hours_before_the_opening_are_not_empty() -> None:
+    """Form T moves last, and high and low until the regular session has its own; it never gives the official open."""
+    desk, early = Desk(reference={"A": Known(9.0, None)}), NINE_THIRTY - 3_600_000
+    desk.feed(trade(p=10, t=early, c=FORM_T), trade(p=12, t=early + 1, c=FORM_T), trade(p=11, t=early + 2, c=FORM_T))
+    names = ("session", "last", "open", "high", "low", "volume", "change")
+    assert shown(desk, *names) == ("pre", 11, None, 12, 10, 300, 2)
+    desk.hand_over()
+    desk.feed(trade(p=10.5, t=NINE_THIRTY), trade(p=13, t=NINE_THIRTY - 1, c=FORM_T), trade(p=10.6, t=NINE_THIRTY + 1))
+    assert shown(desk, *names[:-1]) == ("regular", 10.6, 10.5, 10.6, 10.5, 600)
+
+
+def test_the_hours_after_the_close_leave_the_official_values() -> None:
+    """Form T moves last and volume; high, low and open stay; tomorrow's previous close is the regular session's."""
+    desk, close = Desk(), NINE_THIRTY + 390 * 60_000
+    desk.feed(trade(p=10, t=NINE_THIRTY), trade(p=11, t=close - 1))
+    desk.feed(trade(p=15, t=close + 1, c=FORM_T), trade(p=5, t=close + 2, c=FORM_T))
+    names = ("session", "last", "open", "high", "low", "volume")
+    assert shown(desk, *names) == ("post", 5, 10, 11, 10, 400)
+    desk.hand_over()
+    desk.feed(trade(p=11.5, t=close))  # the closing auction, reported behind them
+    assert shown(desk, *names) == ("post", 5, 10, 11.5, 10, 500)
+    desk.feed(quote(t=close + 17 * 3_600_000))
+    assert shown(desk, "last", "prev_close", "high") == (5, 11.5, None)
+
+
+def test_late_reports_of_extended_hours_and_odd_lots_do_not_move_last() -> None:
+    """Out of sequence `t` is the time of the report: high, low and volume count; an odd lot counts as volume alone."""
+    desk, early = Desk(), NINE_THIRTY - 3_600_000
+    desk.feed(trade(p=10, t=early, c=FORM_T), trade(p=14, t=early + 5, c=FORM_T_LATE))
+    desk.feed(trade(p=99, t=early + 6, c=FORM_T + ODD_LOT))
+    assert shown(desk, "last", "high", "low", "volume") == (10, 14, 10, 300)
+
+
+def test_aggregates_of_extended_hours_leave_the_official_values() -> None:
+    """The vendor's bars from 04:00 to 09:30 and after 16:00 move last; open, high and low are those of the regular ones."""
+    desk, close = Desk(), NINE_THIRTY + 390 * 60_000
+    desk.feed(bar("AM", NINE_THIRTY - 60_000, 10))
+    assert shown(desk, "last", "open", "high", "low") == (10, None, 11, 9)
+    desk.feed(bar("AM", NINE_THIRTY, 10.25), bar("AM", close, 20))
+    assert shown(desk, "last", "open", "high", "low") == (20, 9.75, 11.25, 9.25)
+
+
+def test_a_canceled_option_trade_is_taken_back() -> None:
+    """It counts no more, and is no new trade; one that we have not seen takes nothing back."""
+    desk, option = Desk(), "O:SPY251219C00650000"
+    desk.feed(trade(option, 2.5, 10, c=[209]), trade(option, 3, 4, START_MS + 1, [219]))
+    desk.feed(trade(option, 3, 4, START_MS + 2, [203]), trade(option, 9, 5_000, START_MS + 3, [201]))
+    assert shown(desk, "volume", "vwap", "trades", "last", sym=option) == (10, 2.5, 1, 3)
+
+
+def test_fractions_of_shares_count() -> None:
+    """The decimal beside the whole number is the size: 0.25 of a share is not none."""
     desk = Desk()
-    desk.feed(*[quote(f"S{n}") for n in range(5)], quote("S0", 5))
-    cache = desk.flush()
-    assert sorted(cache.channels("quote")) == ["S0", "S1", "S2"]
-    assert cache.data("quote:S0")["bid"] == 5
-    assert desk.partition.counts.bad == 2
+    desk.feed({**trade(p=10, s=0), "ds": "0.25"}, {**trade(p=10, s=3), "ds": "3.5"}, trade(p=10, s=1))
+    assert shown(desk, "volume", "vwap") == (4.75, 10)
+    assert [event["size"] for event in desk.cache.events("trades:A")] == [0.25, 3.5, 1]
+    desk.feed(bar("A", START_MS, 10, "B", v=7, dv="7.125", av=1_000, dav="1000.0625", a=9.5))
+    assert shown(desk, "volume", sym="B") == (1000.0625,)
+
+
+def test_a_futures_day_is_chicagos() -> None:
+    """New York's midnight is in the middle of it; at 17:00 in Chicago the next one begins."""
+    desk, evening = Desk(), START_MS + 3_600_000  # 17:13 in Chicago
+    desk.feed(trade("ESZ3", 4_500, t=evening), trade("ESZ3", 4_510, t=evening + 10 * 3_600_000))
+    assert shown(desk, "open", "last", "volume", "session", sym="ESZ3") == (4_500, 4_510, 200, "regular")
+    desk.feed(trade("ESZ3", 4_520, t=evening + 24 * 3_600_000))
+    assert shown(desk, "open", "volume", "prev_close", sym="ESZ3") == (4_520, 100, 4_510)
+
+
+def venue(x: int, bp: float, ap: float, t: int, bs: float = 1, a_s: float = 1) -> Event:
+    return {**quote("X:BTC-USD", bp, ap, t, bs, a_s, "XQ"), "x": x}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_best_of_many_venues_is_shown(seed: int) -> None:
+    """Bid and ask are the best over each venue's newest quote, those silent for five minutes left out, also after a hand-over."""
+    dice, desk = Dice(seed), Desk()
+    newest: dict[int, Event] = {}
+    now = START_MS
+    for _ in range(300):
+        now += dice.random.choice((10, 1_000, 40_000))
+        bid, ask = (dice.random.choice((0, round(dice.random.uniform(*span), 1))) for span in ((9, 10), (10, 11)))
+        event = venue(dice.random.choice((1, 1, 1, 2, 6, 23)), bid, ask, now, dice.random.randint(1, 9), 0.5)
+        newest[event["x"]] = event
+        desk.feed(event)
+        alive = [e for e in newest.values() if e["t"] >= now - 300_000]
+        bids = [(e["bp"], e["bs"]) for e in alive if e["bp"]]
+        asks = [(e["ap"], -e["as"]) for e in alive if e["ap"]]
+        found = shown(desk, "bid", "ask", sym="X:BTC-USD")
+        assert found == (max(bids)[0] if bids else None, min(asks)[0] if asks else None), f"seed {seed}"
+        if bids:
+            assert shown(desk, "bid_size", sym="X:BTC-USD") == (max(bids)[1],)
+        if dice.random.random() < 0.1:
+            desk.hand_over()
+
+
+def test_venues_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was heard first goes when there are too many."""
+    monkeypatch.setattr("mdp.bbo.VENUES_MAX", 2)
+    desk = Desk()
+    desk.feed(venue(1, 12, 13, START_MS), venue(2, 10, 11, START_MS), venue(1, 12, 13, START_MS), venue(3, 9, 20, START_MS))
+    assert shown(desk, "bid", "ask", sym="X:BTC-USD") == (12, 13)

@@ -1,4 +1,4 @@
-"""Trades in, alerts of new session highs and lows out."""
+"""Tests alerts of new session highs and lows."""
 
 from __future__ import annotations
 
@@ -66,8 +66,19 @@ def test_the_last_high_of_a_burst_is_alerted_without_another_trade() -> None:
 def test_the_first_price_and_odd_lots_alert_nothing() -> None:
     """A high needs one before it, and conditions that may move it."""
     desk = Desk()
-    desk.feed(trade(p=10), trade(p=20, c=[37]), trade(p=1, c=[12]))
+    desk.feed(trade(p=10), trade(p=20, c=[37]), trade(p=1, c=[2]))
     assert alerts(desk.flush(2_000)) == []
+
+
+def test_extended_hours_alert_until_the_regular_session_begins() -> None:
+    """The pre-market's highs are its own; the first regular trade begins anew; after the close nothing is a session's high."""
+    desk, opens, form_t = Desk(), START_MS - START_MS % DAY_MS + 14 * 3_600_000 + 1_800_000, [12]
+    desk.feed(*[trade(p=p, t=opens - 60_000, c=form_t) for p in (10, 12)])
+    desk.flush(1_000)
+    desk.feed(trade(p=8, t=opens), trade(p=9, t=opens + 1), trade(p=20, t=opens - 1, c=form_t))
+    desk.hand_over()
+    desk.feed(trade(p=30, t=opens + 7 * 3_600_000, c=form_t))
+    assert [(a["kind"], a["prev"], a["price"]) for a in alerts(desk.flush(2_000))] == [("new_high", 10, 12), ("new_high", 8, 9)]
 
 
 def test_a_new_day_begins_anew_and_yesterdays_trades_are_over() -> None:

@@ -1,4 +1,4 @@
-"""Trades in, every one of them out, in order."""
+"""Checks that every print is published once and in order."""
 
 from __future__ import annotations
 

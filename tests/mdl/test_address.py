@@ -1,0 +1,43 @@
+"""Where a URL leads, and whether what is sent there can be read on the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from mdl.address import address_of, exposed
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("ws://Some.Host", ("some.host", 80)),
+        ("wss://some.host/path", ("some.host", 443)),
+        ("http://[::1]:8181", ("::1", 8181)),
+        ("wss://socket.massive.com@evil.example", ("evil.example", 443)),
+    ],
+)
+def test_an_address_is_host_and_port(url: str, address: tuple[str, int]) -> None:
+    """With the scheme's port when none is written; what stands before an @ is no host."""
+    assert address_of(url) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "open_"),
+    [
+        ("ws://some.host", True),
+        ("http://10.0.0.1", True),
+        ("wss://some.host", False),
+        ("https://10.0.0.1", False),
+        ("ws://127.0.0.1:1", False),
+        ("ws://127.9.9.9", False),
+        ("http://[::1]", False),
+        ("ws://LOCALHOST", False),
+        ("ws://localhost.evil.example", True),
+        ("ws://127.0.0.1.evil.example", True),
+        ("ws://127.0.0.1@evil.example", True),
+        ("ws://0.0.0.0", True),
+    ],
+)
+def test_only_tls_and_loopback_hide_what_is_sent(url: str, open_: bool) -> None:
+    """Names that only look like this machine are other machines."""
+    assert exposed(url) is open_

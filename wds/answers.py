@@ -1,0 +1,116 @@
+"""Answers what a client asks for and nobody can tell at once: is a token good, which channels are there, what do they hold.
+
+Invariant: an answer is given in one turn of the loop with the state it speaks of. An answer that fails ends its client's
+connection, which reconnects, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from msgspec import UNSET, Raw
+
+from mdc.channels import kind_of
+from service.clock import Clock
+from service.tasks import Tasks
+from wds.connection import Connection
+from wds.delta import parse_fields
+from wds.hub import Hub
+from wds.keys import KeySource
+from wds.protocol import GetOutcome, error
+from wds.tokens import Claims, TokenRefused
+from wds.upstream import FAILURES, Upstream
+
+GET_BYTES_MAX = 524_288  # of one reply; the ladder would end a client that asked for more
+
+
+class Answers:
+    """The answers of one worker; those that wait for keys or the cache are `tasks`."""
+
+    def __init__(self, hub: Hub, upstream: Upstream, keys: KeySource, clock: Clock, tasks: Tasks) -> None:
+        self._hub = hub
+        self._upstream = upstream
+        self._keys = keys
+        self._clock = clock
+        self._tasks = tasks
+
+    def verify(self, connection: Connection, token: str) -> None:
+        """Judge a token now, or after fetching keys when it names one we do not know."""
+        try:
+            outcome: Claims | TokenRefused = self._keys.verify(token)
+        except TokenRefused as refused:
+            if refused.unknown_kid is not None and self._keys.fetches:
+                self._later("verify", connection, self._verify_anew(connection, token))
+                return
+            outcome = refused
+        self._judged(connection, outcome)
+
+    async def _verify_anew(self, connection: Connection, token: str) -> None:
+        try:
+            outcome: Claims | TokenRefused = await self._keys.verify_anew(token)
+        except TokenRefused as refused:
+            outcome = refused
+        self._judged(connection, outcome)
+        self._upstream.carry_out()
+
+    def _judged(self, connection: Connection, outcome: Claims | TokenRefused) -> None:
+        left_s = 0.0 if isinstance(outcome, TokenRefused) else outcome.exp_s - self._clock.wall_ns() / 1e9
+        connection.verified(outcome, left_s)
+
+    def list_kinds(self, connection: Connection, kinds: list[str]) -> None:
+        """Find the known channels for a session that expands patterns."""
+        self._later("list", connection, self._list_kinds(connection, kinds))
+
+    async def _list_kinds(self, connection: Connection, kinds: list[str]) -> None:
+        known = await self._upstream.known(kinds)
+        if connection.session is not None:
+            connection.run(connection.session.on_listed(known))
+
+    def fetch(self, connection: Connection, channels: list[str], limit: int | None) -> None:
+        """Answer a get."""
+        self._later("get", connection, self._fetch(connection, channels, limit))
+
+    async def _fetch(self, connection: Connection, channels: list[str], limit: int | None) -> None:
+        member = connection.member
+        assert member is not None
+        read = [name for name in channels if name not in member.groups or _has_history(name)]
+        found = dict(zip(read, await asyncio.gather(*(self._outcome(name, limit) for name in read)), strict=True))
+        outcomes: dict[str, GetOutcome] = {}
+        room = GET_BYTES_MAX
+        for name in channels:  # no await from here: the answer and the chain must belong together
+            outcome = self._position(connection, name, limit, found.get(name)) if room > 0 else None
+            if outcome is None:
+                outcome = GetOutcome(name, error=error("limit", "the reply is full; ask for fewer channels, or set limit"))
+            room -= len(bytes(outcome.data)) if outcome.data is not UNSET else 0
+            outcomes[name] = outcome
+        if connection.session is not None:
+            connection.run(connection.session.on_fetched(outcomes))
+
+    async def _outcome(self, channel: str, limit: int | None) -> GetOutcome:
+        try:
+            snapshot = await self._upstream.fetch(channel, limit)
+        except FAILURES:
+            return GetOutcome(channel, error=error("unavailable", "the cache cannot be read now"))
+        if snapshot is None:
+            return GetOutcome(channel, error=error("unavailable", "no data yet"))
+        return GetOutcome(channel, snapshot.epoch, snapshot.seq, snapshot.ts, Raw(snapshot.data))
+
+    def _position(self, connection: Connection, name: str, limit: int | None, read: GetOutcome | None) -> GetOutcome | None:
+        assert connection.member is not None
+        history = None
+        if read is not None and _has_history(name) and read.data is not UNSET:
+            history = parse_fields(read.data).get("history")
+        subscribed = self._hub.position(connection.member, name, limit, history)
+        if subscribed is not None:
+            return subscribed
+        return read or GetOutcome(name, error=error("unavailable", "unsubscribed meanwhile"))
+
+    def _later(self, what: str, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.start(what, work, ends=True, on_fault=lambda _: connection.cut())
+
+
+def _has_history(channel: str) -> bool:
+    kind = kind_of(channel)
+    return kind.mode == "merge" and kind.keep > 0
