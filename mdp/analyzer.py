@@ -26,8 +26,12 @@ class Analyzer:
     name = ""
     outlet: Outlet | None = None  # of those that write a channel for each symbol
     cells: tuple[str, ...] = ("",)  # a symbol's checkpoint cells: what follows `{name}:{symbol}`
+    passed: set[str]  # symbols of which a trade was passed over, until the partition has counted it
     late_bars = 0  # trades that came after their bar was past correcting, since this analyzer was made
     earlier_day = 0  # trades of a day that is over
+
+    def __init__(self) -> None:
+        self.passed = set()
 
     def on_source(self, source: str) -> None:
         """The events that come now are of this source."""

@@ -204,9 +204,10 @@ class Partition:
     @property
     def hurries(self) -> bool:
         """Whether the watched symbols may be flushed alone: not after anything that concerns more than one symbol."""
-        settled = self._settled and self._ahead is None and not self._start_over
-        passed = self._passed_over == self._passed_now()
-        return settled and passed and not any(analyzer.moved for analyzer in self._analyzers)
+        if not self._settled or self._ahead is not None or self._start_over or any(one.moved for one in self._analyzers):
+            return False
+        chosen = self._chosen()  # what was passed over of theirs is counted in a whole flush only
+        return all(analyzer.passed.isdisjoint(chosen) for analyzer in self._analyzers)
 
     @property
     def pressing(self) -> bool:
@@ -221,7 +222,7 @@ class Partition:
         assert self.hurries, "a whole flush is due"
         flush = self._begin(now_ms)
         # Who was flushed alone stays in until the next whole flush: all who are ahead stand at the same positions.
-        hurried = flush.only = self._hurried.union(self.watched, *(analyzer.urgent for analyzer in self._analyzers))
+        hurried = flush.only = self._chosen()
         for analyzer in self._analyzers:
             analyzer.collect(flush)
         if flush.empty:
@@ -230,6 +231,9 @@ class Partition:
         flush.checkpoint += (ahead.FIELD, ahead.cell(hurried, self._gaps.positions()))
         self.flush_number += 1
         return flush
+
+    def _chosen(self) -> set[str]:
+        return self._hurried.union(self.watched, *(analyzer.urgent for analyzer in self._analyzers))
 
     def _begin(self, now_ms: int) -> Flush:
         flush = Flush(self.number, self.epoch)
@@ -387,14 +391,12 @@ class Partition:
         self._restarted += symbols
 
     def _count_passed_over(self) -> None:
-        for why, found in self._passed_now().items():
+        for why, name in (("late_bar", "late_bars"), ("earlier_day", "earlier_day")):
+            found = sum(getattr(analyzer, name) for analyzer in self._analyzers)
             self._discard(why, found - self._passed_over[why])
             self._passed_over[why] = found
-
-    def _passed_now(self) -> dict[str, int]:
-        """Return how many events the analyzers have passed over since they were made, by reason."""
-        late_bars = sum(analyzer.late_bars for analyzer in self._analyzers)
-        return {"late_bar": late_bars, "earlier_day": sum(analyzer.earlier_day for analyzer in self._analyzers)}
+        for analyzer in self._analyzers:
+            analyzer.passed.clear()
 
     def _discard(self, why: str, events: int) -> None:
         if events:

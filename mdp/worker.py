@@ -79,7 +79,7 @@ class Worker:
 
     async def run(self) -> None:
         """Own, process, flush; on shutdown flush a last time and release everything."""
-        bodies = (self._beats, self._guard, self._flusher.run, self._leads, self._reports)
+        bodies = (self._beats, self._guard, self._flusher.run_watched, self._flusher.run_whole, self._leads, self._reports)
         loops = [asyncio.create_task(loop(), name=f"mdp {loop.__name__}") for loop in bodies]
         stop = asyncio.create_task(self._shutdown.wait())
         try:
@@ -260,8 +260,7 @@ class Worker:
             heard[batch.source] = clock.mono_ns()
             taken[batch.stream] = taken.get(batch.stream, 0) + 1
             if taken[batch.stream] >= early:
-                owned.due_ns = 0
-                self._flusher.now.set()  # or the queue stands still until the next flush acknowledges
+                self._flusher.press(owned)  # or the queue stands still until the next flush acknowledges
 
         queues = queues_of(partition.number)
         owned.subscription = await self._broker.subscribe(queues, on_delivery, partition.on_malformed, self._settings.prefetch)
@@ -287,8 +286,7 @@ class Worker:
                 with contextlib.suppress(BrokerUnavailable):
                     await owned.subscription.pause()
         try:
-            for _ in range(2):  # one whose answer was lost may be waiting; the second one holds the rest
-                await self._flusher.flush(leaving)
+            await self._flusher.flush(leaving)
         except CacheUnavailable as error:
             log.warning("hand_over_without_flush", error=str(error))  # the next owner gets the batches again
         for number in numbers:

@@ -90,6 +90,7 @@ class BarsAnalyzer(Analyzer):
     cells = ("", CLOSED)
 
     def __init__(self, kind: str, width_ms: int, retained: int) -> None:
+        super().__init__()
         self.name = self._kind = kind
         self._width_ms = width_ms
         self._retained = retained
@@ -115,7 +116,7 @@ class BarsAnalyzer(Analyzer):
         if start != bar.start:
             found = self._other_bar(series, start)
             if found is None:
-                self.late_bars += 1
+                self._pass(symbol)
                 return
             bar = found
         if rule & VOLUME:
@@ -245,8 +246,13 @@ class BarsAnalyzer(Analyzer):
         if series is None:
             series = self._new(symbol, start)
         bar = series.current if start == series.current.start else self._other_bar(series, start)
-        self.late_bars += bar is None
+        if bar is None:
+            self._pass(symbol)
         return bar
+
+    def _pass(self, symbol: str) -> None:
+        self.late_bars += 1
+        self.passed.add(symbol)
 
     def _new(self, symbol: str, start: int) -> Series:
         series = self._series[symbol] = Series(Bar(start), [])

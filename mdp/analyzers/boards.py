@@ -68,6 +68,7 @@ class BoardsAnalyzer(Analyzer):
     name = "boards"
 
     def __init__(self, quotes: QuoteAnalyzer, rows_max: int) -> None:
+        super().__init__()
         self._quotes = quotes
         self._rows_max = rows_max
         self._next_ms = 0

@@ -42,6 +42,7 @@ class BookAnalyzer(Analyzer):
     name = "book"
 
     def __init__(self) -> None:
+        super().__init__()
         self._books: dict[str, BookData] = {}
         self._changed: set[str] = set()
         self.outlet = self._out = Outlet("book")

@@ -38,6 +38,7 @@ class HaltsAnalyzer(Analyzer):
     name = "halts"
 
     def __init__(self) -> None:
+        super().__init__()
         self._halts: dict[str, HaltData] = {}
         self._changed: set[str] = set()
         self._turned: set[str] = set()  # halted or traded again since they were written

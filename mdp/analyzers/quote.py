@@ -72,6 +72,7 @@ class QuoteAnalyzer(Analyzer):
     name = "quote"
 
     def __init__(self, reference: Reference) -> None:
+        super().__init__()
         self.quotes: dict[str, QuoteData] = {}
         self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
         self.unranked: set[str] = set()  # symbols whose trades or totals changed; who ranks them takes them out
@@ -97,6 +98,7 @@ class QuoteAnalyzer(Analyzer):
             self._move(calendar, ts)
         elif ts < calendar.day_start_ms:
             self.earlier_day += 1
+            self.passed.add(symbol)
             return  # a correction of an earlier day; today's totals are none of its business
         totals, data = self._totals[symbol], self.quotes[symbol]
         if ts > data.ts:

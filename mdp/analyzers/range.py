@@ -54,6 +54,7 @@ class RangeAnalyzer(Analyzer):
     name = "range"
 
     def __init__(self) -> None:
+        super().__init__()
         self._extremes: dict[str, Extremes] = {}
         self._waiting: dict[tuple[str, Side], None] = {}  # an ordered set: first come, first alerted
         self._changed: set[str] = set()

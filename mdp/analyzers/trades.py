@@ -32,6 +32,7 @@ class TradesAnalyzer(Analyzer):
     name = "trades"
 
     def __init__(self) -> None:
+        super().__init__()
         self._recent: dict[str, deque[AnyTrade]] = {}
         self._fresh: dict[str, int] = {}  # symbol → how many of its newest prints are not in a flush yet
         self._overrun: dict[str, list[AnyTrade]] = {}  # more fresh prints than are kept: they are published all the same

@@ -125,6 +125,9 @@ def test_what_concerns_all_symbols_needs_a_whole_flush() -> None:
     assert not desk.partition.hurries
     desk.flush()
     desk.feed(trade("A", t=START_MS))
+    assert desk.partition.hurries  # nobody watches it
+    desk.partition.watched = frozenset({"A"})
+    assert not desk.partition.hurries
     desk.flush()
     desk.partition.rewrite(2, "e2")
     assert not desk.partition.hurries
