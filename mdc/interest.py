@@ -16,10 +16,11 @@ RENEW_S = 5.0
 KEPT_MS = 15_000  # two renewals may be lost
 WATCHED_MAX = 10_000  # of a partition; what is more is written at the slower pace
 TELL = """
-local time, ends = redis.call('TIME'), 0
-ends = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[1])
-for i = 2, #ARGV do redis.call('ZADD', KEYS[1], ends, ARGV[i]) end
+local time, fresh = redis.call('TIME'), 0
+local ends = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[1])
+for i = 2, #ARGV do fresh = fresh + redis.call('ZADD', KEYS[1], ends, ARGV[i]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
+if fresh > 0 then redis.call('INCR', KEYS[2]) end
 """
 READ = """
 local time, found = redis.call('TIME'), {}
@@ -36,6 +37,7 @@ class Interest:
     """Both ends of it: data services `tell`, processors `read`."""
 
     def __init__(self, redis: Any) -> None:
+        self._redis = redis
         self._tell = redis.register_script(TELL)
         self._read = redis.register_script(READ)
 
@@ -44,7 +46,16 @@ class Interest:
         try:
             for partition, symbols in watched.items():
                 for first in range(0, len(symbols), 1000):
-                    await self._tell(keys=[keys.watched(partition)], args=[KEPT_MS, *symbols[first : first + 1000]])
+                    await self._tell(
+                        keys=[keys.watched(partition), keys.WATCHED_NEWS], args=[KEPT_MS, *symbols[first : first + 1000]]
+                    )
+        except AWAY as error:
+            raise unavailable(error) from None
+
+    async def news(self) -> int:
+        """Return a number that changes when somebody begins to watch something.  Raises: CacheUnavailable."""
+        try:
+            return int(await self._redis.get(keys.WATCHED_NEWS) or 0)
         except AWAY as error:
             raise unavailable(error) from None
 

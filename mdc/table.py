@@ -22,6 +22,7 @@ KEYS = (
     (keys.SERVER, "string", "", "`run_id` of the server process of this life: a restart or fail-over begins a new one"),
     (keys.PARTITIONS, "string", "", "how many partitions the writers use"),
     ("watched:{partition}", "sorted set", "watched", "symbol that a data service watches → when that ends (ms)"),
+    (keys.WATCHED_NEWS, "string", "", "grows when somebody begins to watch something"),
     ("lease:partition:{partition}", "hash", "lease", "`holder`, `epoch` of who owns a partition"),
     ("fence:partition:{partition}", "string", "", "grows with every change of owner; an older number writes nothing"),
     ("mdp:workers", "sorted set", "", "worker → when its membership ends (ms)"),

@@ -30,6 +30,7 @@ from mdp.reference import Reference, read_reference
 from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
 from mdp.tenure import Tenure
+from mdp.watching import Watching
 from mdq.broker import Broker, BrokerUnavailable, Delivery
 from mdq.connect import open_broker
 from mdq.progress import EVERY_S, Progress, to_batch
@@ -64,7 +65,7 @@ class Worker:
         self._reference: Reference = read_reference(settings.reference)
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
-        self._interest = Interest(redis)
+        self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
         self._tenure = Tenure()
         self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows)
         self._epoch = ""
@@ -79,8 +80,9 @@ class Worker:
 
     async def run(self) -> None:
         """Own, process, flush; on shutdown flush a last time and release everything."""
-        bodies = (self._beats, self._guard, self._flusher.run_watched, self._flusher.run_whole, self._leads, self._reports)
-        loops = [asyncio.create_task(loop(), name=f"mdp {loop.__name__}") for loop in bodies]
+        flusher = (self._flusher.run_watched, self._flusher.run_whole, self._watching.run)
+        bodies = (self._beats, self._guard, *flusher, self._leads, self._reports)
+        loops = [asyncio.create_task(loop(), name=f"mdp {loop.__qualname__}") for loop in bodies]
         stop = asyncio.create_task(self._shutdown.wait())
         try:
             done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -149,9 +151,6 @@ class Worker:
                 break  # the leases are due; what is left follows after the next beat
         if share.surplus:
             await self._hand_over(sorted(self.owned)[-share.surplus :])
-        for number, watched in (await self._interest.read(self.owned)).items():
-            if number in self.owned:
-                self.owned[number].partition.watched = watched
         await self._tell()
 
     async def _ask(self, hears: bool) -> Share:

@@ -21,6 +21,17 @@ async def test_what_is_told_is_read_by_partition(cache: Any) -> None:
     assert 0 < await cache.pttl(keys.watched(0)) <= KEPT_MS
 
 
+async def test_news_are_what_somebody_begins_to_watch(cache: Any) -> None:
+    """Renewals are none: who looks for news reads the names only when there are new ones."""
+    interest = Interest(cache)
+    before = await interest.news()
+    await interest.tell({0: ["A"], 1: ["B"]})
+    after = await interest.news()
+    assert after > before
+    await interest.tell({0: ["A"], 1: ["B"]})
+    assert await interest.news() == after
+
+
 async def test_an_entry_ends_by_itself(cache: Any) -> None:
     """Whoever stopped saying it is not believed for longer than the last time holds."""
     interest = Interest(cache)
