@@ -141,6 +141,7 @@ class Flusher:
             owned.flush = partition.collect(self._clock.wall_ns() // 1_000_000)
             owned.positions = partition.positions()
             owned.taken.clear()
+            owned.waiting = 0
             if owned.flush is None:
                 await self._applied(owned)
             await self._send([owned])

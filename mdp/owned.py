@@ -30,7 +30,8 @@ class Owned:
     heard_ns: dict[str, int] = field(default_factory=dict)  # source → when anything of it, a mark too, arrived
     positions: list[tuple[str, str, Position]] = field(default_factory=list)  # of the flush under way
     safe: list[tuple[str, str, Position]] = field(default_factory=list)  # of the last flush that was applied
-    taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last flush was collected
+    taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last whole flush was collected
+    waiting: int = 0  # events in them
 
     @property
     def reads(self) -> bool:

@@ -48,6 +48,7 @@ BEAT_S_MAX = LEASE_MS / 3000  # an answer that takes longer is none
 GUARD_S = 0.05
 TOLD_NS = 900_000_000
 DEAF_NS = 2_000_000_000  # without RabbitMQ for so long: somebody else may hear what we do not
+PRESS_EVENTS = 1_500  # of a partition: a flush of so many is worth its cost, however soon it comes
 HEARTBEAT_S = 1  # RabbitMQ ends a consumer that is silent for as long as its leases last, and takes the next one
 
 
@@ -258,8 +259,9 @@ class Worker:
             owned.tag = delivery.tag
             heard[batch.source] = clock.mono_ns()
             taken[batch.stream] = taken.get(batch.stream, 0) + 1
-            if taken[batch.stream] >= early:
-                self._flusher.press(owned)  # or the queue stands still until the next flush acknowledges
+            owned.waiting += batch.count
+            if taken[batch.stream] >= early or owned.waiting >= PRESS_EVENTS:
+                self._flusher.press(owned)  # or the queue, or a replay, stands still until the next flush acknowledges
 
         queues = queues_of(partition.number)
         owned.subscription = await self._broker.subscribe(queues, on_delivery, partition.on_malformed, self._settings.prefetch)
