@@ -3,13 +3,14 @@
 The holder renews every third of the TTL and considers the lease lost when the last successful renewal is older than the
 TTL less a fifth, whatever Redis says or does not say: that is earlier than anybody else can get it. A short Redis restart
 goes unnoticed. A standby that saw Redis away or emptied waits one more TTL before it asks, so that the previous holder,
-who asks at once, gets it back.
+who asks at once, gets it back. Whoever is cut off from RabbitMQ does not ask, and gives the lease up after 5 s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from service.clock import Clock, SystemClock
 from service.lease import RedisLease
 from service.tasks import Tasks
 
+UNABLE_S = 5.0  # the queues' TTL: what waits for longer is worth nothing any more
 log = structlog.get_logger()
 
 
@@ -58,6 +60,10 @@ class Tenure:
         """Somebody else holds it: from now on we are a standby like any other."""
         self._renewed_s, self._ever_held = None, False
 
+    def left(self) -> None:
+        """We gave it up ourselves; if nobody else has taken it we may have it back at once."""
+        self._renewed_s = None
+
     def away(self) -> None:
         """Redis did not answer; what we hold, we hold until it runs out."""
         self._away = True
@@ -76,10 +82,19 @@ class SourceLease:
     """The shell: asks Redis on and on. `redis` is a redis.asyncio client with short timeouts.
 
     `about` says what this listener follows. A holder that follows something else is no standby's predecessor but a name
-    given twice: then `mistaken` is true and `reason` says what to do.
+    given twice: then `mistaken` is true and `reason` says what to do. `able` says whether we could publish if the lease were
+    ours: who cannot does not ask for it, and gives it up after `UNABLE_S`, so that a standby that can takes over.
     """
 
-    def __init__(self, redis: Any, source: str, about: str, ttl_ms: int, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        source: str,
+        about: str,
+        ttl_ms: int,
+        clock: Clock | None = None,
+        able: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.name = f"source:{source}"
         self.about = about
         self.reason = "another listener may hold the source; asking"
@@ -91,6 +106,8 @@ class SourceLease:
         self._tenure = Tenure(ttl_ms / 1000)
         self._clock = clock or SystemClock()
         self._every_s = ttl_ms / 3000
+        self._able = able
+        self._able_s = 0.0  # when we were able last
         self._tasks = Tasks(f"lease {self.name}")
 
     @property
@@ -116,13 +133,16 @@ class SourceLease:
         held = self.held
         self._tenure.denied()
         if held:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(self._every_s):
-                    await self._lease.release()
+            await self._release()
 
     async def ask(self) -> bool:
         """Ask once; return whether the lease is ours."""
         asked_s, renews = self._now_s(), self.held
+        if self._able():
+            self._able_s = asked_s
+        elif not renews or asked_s - self._able_s >= UNABLE_S:
+            await self._leave(renews)
+            return False
         try:
             async with asyncio.timeout(self._every_s):
                 if not renews:
@@ -138,6 +158,19 @@ class SourceLease:
             self._tenure.away()
             self.reason = f"the lease cannot be renewed: {error or type(error).__name__}"
         return self.held
+
+    async def _leave(self, held: bool) -> None:
+        """Let others have the lease: we could do nothing with it."""
+        self.reason, self.mistaken = "RabbitMQ cannot be reached from here", False
+        if held:
+            self._tenure.left()
+            log.warning("lease_given_up", lease=self.name, reason=self.reason)
+            await self._release()
+
+    async def _release(self) -> None:
+        with contextlib.suppress(Exception):  # then it runs out by itself
+            async with asyncio.timeout(self._every_s):
+                await self._lease.release()
 
     def _answer(self, granted: bool, asked_s: float, about: str) -> None:
         if granted:

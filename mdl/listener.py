@@ -151,7 +151,9 @@ class Listener:
             return None
         if self._redis is None:
             self._redis = lease_client(settings.mdc_url, settings.lease_ttl_ms)
-        return SourceLease(self._redis, settings.source, settings.about, settings.lease_ttl_ms, self.clock)
+        # A tape waits for RabbitMQ: with another tenure it would begin anew.
+        able = (lambda: True) if settings.feed == "replay" else (lambda: self.broker.ready)
+        return SourceLease(self._redis, settings.source, settings.about, settings.lease_ttl_ms, self.clock, able)
 
 
 async def run(settings: MdlSettings, shutdown: Shutdown, broker: Broker | None = None) -> None:

@@ -52,6 +52,8 @@ def broker_errors() -> Iterator[None]:
         yield
     except BrokerUnavailable:
         raise
+    except StopAsyncIteration:  # aiormq's word for a connection that ends while it is being opened
+        raise BrokerUnavailable("RabbitMQ: the connection ended while it was being opened") from None
     except (AMQPError, OSError, RuntimeError) as error:  # RuntimeError: aiormq's word for "already closed"
         raise BrokerUnavailable(f"RabbitMQ: {reason_of(error)}") from None
     except asyncio.CancelledError:

@@ -74,6 +74,28 @@ def test_a_standby_silences_nobody_and_takes_over(running: Stack) -> None:
     assert time.monotonic() - began < 2 * TAKEOVER_S
 
 
+@pytest.mark.parametrize("fault", ["cut", "hang"])
+def test_a_listener_cut_off_from_rabbitmq_lets_its_standby_speak(running: Stack, fault: str) -> None:
+    """Redis still renews its lease, but what it takes in reaches nobody: after 5 s without a broker it gives the lease up."""
+    start_workers(running, w0="")
+    with Cable(running.rabbitmq.url) as cable:
+        running.start("first", "mdl", **SIMULATOR, MDQ_URL=cable.url)
+        running.wait("events", lambda: running.counts()["events"] > RATE)
+        running.start("second", "mdl", **SIMULATOR)
+        first, second = (f"http://127.0.0.1:{running.ports[name]}/feed" for name in ("first", "second"))
+        running.wait("the standby", lambda: answers(second) and _state(second) == "standby")
+        (cable.cut if fault == "cut" else cable.hang)()
+        running.wait("the standby to take over", lambda: _state(second) == "live", 30)
+        events = running.counts()["events"]
+        running.wait("its events", lambda: running.counts()["events"] > events + 2 * RATE, 2 * TAKEOVER_S)
+        running.wait("the other to stand by", lambda: _state(first) == "standby")
+        cable.mend()
+        events = running.counts()["events"]
+        running.wait("more events", lambda: running.counts()["events"] > events + 2 * RATE)
+        assert (_state(first), _state(second)) == ("standby", "live")
+        assert sources(running)["simulator"]["state"] == "live"
+
+
 def _state(url: str) -> str:
     told = ask(url)["sources"]
     return next((str(source["state"]) for source in told.values()), "")

@@ -10,7 +10,7 @@ from typing import Any
 import fakeredis
 import pytest
 
-from mdl.lease import SourceLease, Tenure, lease_client
+from mdl.lease import UNABLE_S, SourceLease, Tenure, lease_client
 from service.clock import ManualClock
 from tests.servers import Redis
 from tests.waiting import until
@@ -114,6 +114,26 @@ async def test_a_renewed_lease_is_kept(redis: Any) -> None:
         assert lease.held
         await asyncio.sleep(0.05)
     await lease.stop()
+
+
+async def test_whoever_cannot_publish_lets_others_have_it(redis: Any) -> None:
+    """Cut off from RabbitMQ, but not from Redis: the holder keeps it for 5 s, in which the line may come back; then it asks no more."""
+    clock, cut = ManualClock(), [False]
+    holder = SourceLease(redis, "stocks", "simulator", 60_000, clock, lambda: not cut[0])
+    standby = SourceLease(redis, "stocks", "simulator", 60_000, clock)
+    assert await holder.ask()
+    cut[0] = True
+    clock.advance(int((UNABLE_S - 1) * 1e9))
+    assert await holder.ask()
+    assert not await standby.ask()
+    clock.advance(1_000_000_000)
+    assert not await holder.ask()
+    assert holder.reason == "RabbitMQ cannot be reached from here"
+    assert await standby.ask()
+    await standby.stop()
+    assert not await holder.ask()
+    cut[0] = False
+    assert await holder.ask()
 
 
 async def test_a_tenure_that_ran_out_is_followed_by_another(redis: Any) -> None:
