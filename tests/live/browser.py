@@ -39,8 +39,12 @@ def chromium() -> Iterator[Browser]:
 class Desk:
     """An open page: its counters, and everything it complained about."""
 
-    def __init__(self, browser: Browser, url: str, scheme: Any = "dark", view: tuple[int, int] = VIEW) -> None:
-        self.page: Page = browser.new_page(viewport={"width": view[0], "height": view[1]}, color_scheme=scheme)
+    def __init__(
+        self, browser: Browser, url: str, scheme: Any = "dark", view: tuple[int, int] = VIEW, script: str = "", **more: Any
+    ) -> None:
+        self.page: Page = browser.new_page(viewport={"width": view[0], "height": view[1]}, color_scheme=scheme, **more)
+        if script:
+            self.page.add_init_script(script)
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         self.page.on("console", lambda message: self._console(message.type, message.text))

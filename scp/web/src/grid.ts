@@ -6,12 +6,14 @@ import { Flashes } from "./flash.ts";
 import { count, percent, price, quantity, short, signed } from "./format.ts";
 import { ordered, type Sorting } from "./order.ts";
 import { STATES, type Field, type QuoteTable } from "./quotes.ts";
+import { join, roving } from "./roving.ts";
 
 export const ROW_PX = 24;
 const OVERSCAN = 4;
 const SORT_MS = 1500; // re-sorting faster makes rows unreadable
 const SCROLL_QUIET_MS = 400;
 const NAME_LETTERS_MAX = 21; // an option's name
+const MARGIN_PX = 8; // left and right of a row
 
 interface Column {
   key: "symbol" | Field;
@@ -48,6 +50,7 @@ interface Slot {
   place: number;
   tone: string;
   state: number;
+  chosen: boolean;
 }
 
 export class Grid {
@@ -66,7 +69,12 @@ export class Grid {
   private rebind = true;
   private selectedSymbol = "";
   private selected = -1; // its row, once it is quoted
+  private active = ""; // the id of the chosen row's element, while it is in view
   private viewRows = 0;
+  private viewPx = 0;
+  private viewWidth = 0;
+  private width = 0;
+  private scrollTop = 0; // as the scroller last said: asking it in between would force a layout
   private version = -1;
   private widths: readonly [number, number, number] = [0, 0, 0]; // of symbol, price, change
 
@@ -74,6 +82,8 @@ export class Grid {
     private readonly root: HTMLElement,
     private readonly table: QuoteTable,
     private readonly choose: (symbol: string) => void,
+    /** Called instead when somebody points at a row. */
+    private readonly open: (symbol: string) => void = choose,
   ) {
     root.setAttribute("role", "grid");
     root.setAttribute("aria-label", "Quotes");
@@ -168,22 +178,32 @@ export class Grid {
     this.widths = [symbolPx, pricePx, changePx];
     const widths = COLUMNS.map((column) => {
       const needs = column.key === "symbol" ? symbolPx : column.show === price ? pricePx : column.show === signed ? changePx : 0;
-      return Math.ceil(Math.max(column.px, needs));
+      return Math.ceil(Math.max(column.px, needs)) + (column.key === "symbol" ? MARGIN_PX : 0);
     });
     this.root.style.setProperty("--columns", widths.map((px) => `minmax(${px}px, ${px}fr)`).join(" "));
-    this.root.style.setProperty("--grid-width", `${widths.reduce((sum, px) => sum + px, 0) + 16}px`);
+    this.width = widths.reduce((sum, px) => sum + px, 0) + MARGIN_PX;
+    this.root.style.setProperty("--grid-width", `${this.width}px`);
+    this.keepSymbols();
+  }
+
+  /** Wider than its room: the symbols stay where they are when somebody scrolls to the right. Only then, each is a layer to paint. */
+  private keepSymbols(): void {
+    this.root.toggleAttribute("data-wide", this.viewWidth > 0 && this.width > this.viewWidth);
   }
 
   private bindAll(): void {
     this.rebind = false;
     this.selected = this.table.row(this.selectedSymbol);
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW_PX) - OVERSCAN);
+    const first = Math.max(0, Math.floor(this.scrollTop / ROW_PX) - OVERSCAN);
     const wanted = Math.min(this.viewRows + 2 * OVERSCAN, this.order.length);
     while (this.slots.length < wanted) this.slots.push(this.newSlot());
     for (const slot of this.slots) if (slot.row >= 0) this.slotOf[slot.row] = -1;
     // Place p always lives in slot p mod n: scrolling by one row rebinds one element, not all of them.
     const n = Math.max(1, this.slots.length);
+    const before = this.active;
+    this.active = "";
     for (let place = first; place < first + this.slots.length; place++) this.bind(this.slots[place % n]!, place % n, place);
+    if (this.active !== before) this.root.setAttribute("aria-activedescendant", this.active);
   }
 
   private bind(slot: Slot, at: number, place: number): void {
@@ -200,8 +220,9 @@ export class Grid {
     }
     if (row < 0) return;
     this.slotOf[row] = at;
-    const chosen = String(row === this.selected);
-    if (slot.element.getAttribute("aria-selected") !== chosen) slot.element.setAttribute("aria-selected", chosen);
+    const chosen = row === this.selected;
+    if (chosen !== slot.chosen) slot.element.setAttribute("aria-selected", String((slot.chosen = chosen)));
+    if (chosen) this.active = slot.element.id;
     this.fill(slot, 0);
   }
 
@@ -238,8 +259,10 @@ export class Grid {
     });
     const element = el("div", "grid-row", ...cells);
     element.setAttribute("role", "row");
+    element.setAttribute("aria-selected", "false");
+    element.id = `row-${this.slots.length}`;
     this.spacer.append(element);
-    return { element, cells, texts: cells.map((cell) => new Text(cell)), row: -1, place: -1, tone: "", state: 0 };
+    return { element, cells, texts: cells.map((cell) => new Text(cell)), row: -1, place: -1, tone: "", state: 0, chosen: false };
   }
 
   private headRow(): HTMLElement {
@@ -249,13 +272,14 @@ export class Grid {
       const button = el("button", "", column.title) as HTMLButtonElement;
       button.type = "button";
       button.title = `${column.about}: sort`;
-      button.tabIndex = -1;
+      join(row, button);
       const head = el("span", "cell", button);
       head.setAttribute("role", "columnheader");
       button.addEventListener("click", () => this.sortBy(column.key));
       this.heads.push(head);
       row.append(head);
     }
+    roving(row, true);
     this.markSorting();
     return row;
   }
@@ -264,7 +288,7 @@ export class Grid {
     const descending = this.sorting.by === by ? !this.sorting.descending : by !== "symbol";
     this.sorting = { by, descending };
     this.sortNow = true;
-    this.scroller.scrollTop = 0;
+    this.scrollTo(0);
     this.markSorting();
   }
 
@@ -277,18 +301,23 @@ export class Grid {
 
   private onScroll(): void {
     this.scrolledAt = performance.now();
+    this.scrollTop = this.scroller.scrollTop;
     this.rebind = true;
   }
 
   private resize(): void {
-    this.viewRows = Math.ceil(this.scroller.clientHeight / ROW_PX);
+    const { clientWidth, clientHeight } = this.scroller;
+    this.viewPx = clientHeight;
+    this.viewRows = Math.ceil(clientHeight / ROW_PX);
+    this.viewWidth = clientWidth;
+    this.keepSymbols();
     this.rebind = true;
   }
 
   private onClick(event: Event): void {
     const element = (event.target as HTMLElement).closest(".grid-row");
     const slot = this.slots.find((candidate) => candidate.element === element);
-    if (slot && slot.row >= 0) this.choose(this.table.symbols[slot.row]!);
+    if (slot && slot.row >= 0) this.open(this.table.symbols[slot.row]!);
   }
 
   private onKey(event: KeyboardEvent): void {
@@ -303,9 +332,15 @@ export class Grid {
 
   private reveal(place: number): void {
     const top = place * ROW_PX;
-    const shown = this.scroller.clientHeight - 2 * ROW_PX; // the header row and one more
-    if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
-    else if (top > this.scroller.scrollTop + shown) this.scroller.scrollTop = top - shown;
+    const shown = this.viewPx - 2 * ROW_PX; // the header row and one more
+    if (top < this.scrollTop) this.scrollTo(top);
+    else if (top > this.scrollTop + shown) this.scrollTo(top - shown);
+  }
+
+  private scrollTo(top: number): void {
+    this.scrollTop = top;
+    this.scroller.scrollTop = top;
+    this.rebind = true;
   }
 }
 

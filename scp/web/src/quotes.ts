@@ -10,7 +10,8 @@ export const FIELDS = [
 export type Field = (typeof FIELDS)[number];
 export type Quote = Partial<Record<Field, number | null>>;
 
-export const STATES = ["live", "stale", "closed"] as const;
+/** `waiting`: the row is not followed just now, so what it shows may be old. */
+export const STATES = ["live", "stale", "closed", "waiting"] as const;
 
 export const ROWS_MAX = 20_000; // more than any vendor lists; symbols past it are counted and not shown
 const FLASHED: readonly Field[] = ["last", "bid", "ask"];
@@ -73,7 +74,8 @@ export class QuoteTable {
   /** The stream's word on the symbol's own channel. A state that is not known counts as stale. */
   mark(symbol: string, state: string, reason: string): void {
     const row = this.row(symbol);
-    const code = state === "live" ? 0 : state === "closed" ? 2 : 1;
+    const known = (STATES as readonly string[]).indexOf(state);
+    const code = known < 0 ? 1 : known;
     if (row < 0 || (code === this.states[row] && (code === 0 || reason === this.reason(row)))) return;
     this.states[row] = code;
     if (code === 0) this.reasons.delete(row);

@@ -21,13 +21,20 @@ export class Ticket {
   private readonly flashes = new Flashes();
   private halt: HaltDocument = {};
   private symbol = "";
+  private noted = "";
 
   constructor(private readonly table: QuoteTable) {}
 
   show(symbol: string): void {
     this.symbol = symbol;
+    this.noted = "";
     this.halt = {};
     this.text("symbol").set(symbol || NONE);
+  }
+
+  /** Say something of a symbol that has no quote. */
+  note(text: string): void {
+    this.noted = text;
   }
 
   /** The halt channel's word on the shown symbol. */
@@ -43,6 +50,7 @@ export class Ticket {
     showState(this.box, STATES[this.table.states[row] ?? 0]!, this.table.reason(row));
     if (row < 0) {
       for (const [name, text] of this.texts) if (name !== "symbol") text.set(name === "change" || name.endsWith("_size") ? "" : NONE);
+      this.text("change").set(this.noted);
       return;
     }
     const { columns } = this.table;
