@@ -16,17 +16,18 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+AWAY = ("ERR_CONNECTION_REFUSED", "WebSocket connection to", "ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VIEW = (1440, 900)
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run a headless Chromium; without one the test is skipped, in CI it fails."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """Run a headless Chromium with `more` arguments; without one the test is skipped, in CI it fails."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+            browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *more])
         except Error as missing:
             absent(f"no Chromium can be started: {str(missing).splitlines()[0]}")
             raise
@@ -51,7 +52,7 @@ class Desk:
         self.page.goto(url)
 
     def _console(self, kind: str, text: str) -> None:
-        refused = "ERR_CONNECTION_REFUSED" in text or "WebSocket connection to" in text  # while a test has WDS away
+        refused = any(word in text for word in AWAY)  # while a test has WDS or the network away
         if kind in ("error", "warning") and not refused:
             self.complaints.append(f"{kind}: {text}")
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Route
 
+from scp import build
 from tests.live.browser import Desk, chromium
+from tests.live.monkey import Monkey
 from tests.local_run import LocalRun
 from wds.keys import mint_local
 
@@ -32,7 +34,7 @@ NOTES = """
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
     """Everything on free ports, with more symbols than the stream lets one page follow."""
-    with LocalRun(tmp_path_factory.mktemp("hands") / "run", FEED="simulator", SYMBOLS="300", RATE="1200") as started:
+    with LocalRun(tmp_path_factory.mktemp("hands") / "run", FEED="simulator", SYMBOLS="1000", RATE="1200") as started:
         started.says("http://127.0.0.1:")
         yield started
         started.interrupt()
@@ -328,3 +330,94 @@ def test_a_phone_has_tabs(run: LocalRun, browser: Browser) -> None:
     assert desk.page.locator(".instrument").is_visible()
     desk.close()
     assert desk.complaints == []
+
+
+# Accessibility, as axe sees it
+
+AXE = build.WEB / "node_modules" / "axe-core" / "axe.min.js"
+GRAVE = """async () => (await axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }))
+  .violations.filter(({ impact }) => impact === "critical" || impact === "serious")
+  .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 3).map(({ html }) => html.slice(0, 120)).join(" | ")}`)"""
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("view", [(1440, 900), (390, 844)])
+def test_axe_finds_nothing_grave(run: LocalRun, browser: Browser, scheme: str, view: tuple[int, int]) -> None:
+    """No critical and no serious finding: live, as a table, on every tab, with the finder open, and stale."""
+    desk = Desk(browser, page_url(run), scheme, view)
+    desk.live()
+    desk.until(lambda: desk.value("tapeline.bars > 0 && tapeline.alerts > 3"), 60, "a chart and alerts")
+    desk.page.evaluate(AXE.read_text())
+    for tab in ("quotes", "chart", "boards", "alerts") if view[0] < 760 else ("quotes",):
+        if view[0] < 760:
+            desk.page.click(f'.tabs [data-tab="{tab}"]')
+        assert desk.page.evaluate(GRAVE) == [], tab
+    if view[0] < 760:
+        desk.page.click('.tabs [data-tab="chart"]')
+    desk.page.click("#chart-as")
+    desk.page.focus("#find")
+    desk.page.keyboard.type("a")
+    desk.until(lambda: desk.page.locator("#found li").count() > 1, 5, "symbols found")
+    assert desk.page.evaluate(GRAVE) == [], "as a table, with the finder open"
+    desk.page.keyboard.press("Escape")
+    os.kill(run.pids()["wds"], signal.SIGKILL)
+    desk.until(lambda: desk.value("document.documentElement.dataset.feed") == "stale", 20, "the page to grey out")
+    assert desk.page.evaluate(GRAVE) == [], "stale"
+    desk.live(60)
+    desk.close()
+
+
+def test_targets_are_large_enough(run: LocalRun, browser: Browser) -> None:
+    """Everything that is pressed is at least 24 px high and wide, on a desk and on a phone."""
+    small = """() => [...document.querySelectorAll("button, input, a, .grid-row, [role=option]")].filter(e => e.checkVisibility())
+      .map(e => [e.id || e.className || e.textContent, e.getBoundingClientRect()]).filter(([, box]) => box.width < 24 || box.height < 24)
+      .map(([name, box]) => `${name}: ${box.width} × ${box.height}`)"""
+    for view in ((1440, 900), (390, 844)):
+        desk = Desk(browser, page_url(run), view=view)
+        desk.live()
+        desk.until(lambda desk=desk: desk.value("tapeline.alerts > 1"), 60, "an alert")
+        for tab in ("quotes", "chart", "boards", "alerts") if view[0] < 760 else ("",):
+            if tab:
+                desk.page.click(f'.tabs [data-tab="{tab}"]')
+            assert desk.page.evaluate(small) == [], tab
+        desk.close()
+
+
+# Everything together
+
+
+def test_a_monkey_finds_no_lie_and_no_leak(tmp_path: Path) -> None:
+    """Whatever is done to the page: no complaint, no frozen cell that looks live, and it does not grow.
+
+    HANDS_S is how long it plays, HANDS_SEED what it draws: `make hands` plays for ten minutes.
+    """
+    seconds, seed = float(os.environ.get("HANDS_S", "12")), int(os.environ.get("HANDS_SEED", "8"))
+    marker = f"--tapeline-hands={tmp_path.name}-{os.getpid()}"
+    with (
+        LocalRun(tmp_path / "run", FEED="simulator", SYMBOLS="300", RATE="1200", WDS_SUBS_MAX="600") as run,
+        chromium(marker) as browser,
+    ):
+        run.says("http://127.0.0.1:")
+        desk = Desk(browser, page_url(run))
+        desk.live()
+        monkey = Monkey(run, desk, marker, seed)
+        try:
+            monkey.play(seconds / 4, seldom=0)
+            monkey.agree()
+            light = monkey.weigh()
+            monkey.every_rough_one()
+            for _ in range(max(1, round(seconds / 60))):
+                monkey.play(min(60.0, seconds * 3 / 4))
+                monkey.agree()
+            heavy = monkey.weigh()
+            print(
+                f"{len(monkey.log)} things done; {light} at first, {heavy} at the end; {desk.value('tapeline.fps'):.0f} frames/s"
+            )
+            assert heavy["nodes"] < light["nodes"] * 1.3 + 500
+            assert heavy["heap"] < light["heap"] * 1.5 + 4e6
+            assert desk.complaints == []
+        except BaseException:
+            print(f"HANDS_SEED={seed} HANDS_S={seconds}: {' '.join(monkey.log)}")
+            raise
+        run.interrupt()
+        run.ends()

@@ -31,6 +31,10 @@ export class Roll<Item> {
     if (choose) {
       this.list.addEventListener("click", (event) => this.onClick(event, choose));
       roving(this.list);
+    } else {
+      root.tabIndex = 0; // nothing in it takes the focus, and keys must be able to scroll it
+      root.setAttribute("role", "group");
+      root.setAttribute("aria-label", label);
     }
   }
 
