@@ -190,7 +190,9 @@ class Session:
         names = [name for pattern in channels for name in self.expand(pattern)]
         if op == "sub":
             self.channels.update(names)
+            patterns = [name for name in channels if name.endswith(":*")]
             reply["subs"] = [{"ch": name, "hz": 4} for name in names]
+            reply["subs"] += [{"ch": name, "hz": 4, "matched": len(self.expand(name))} for name in patterns]
         snaps = [self.snap(name) for name in names if op in ("sub", "get")]
         if op == "get":
             reply["snaps"], snaps = [{k: v for k, v in snap.items() if k != "t"} for snap in snaps], []

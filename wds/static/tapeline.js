@@ -91,7 +91,7 @@ export class Tapeline {
     this.wanted.get(name).set(listener, wish);
     this.#changed(name);
     for (const [ch, copy] of isPattern(name) ? [...this.channels] : [[name, this.channels.get(name)]]) {
-      if (copy?.data !== undefined && covers(name, ch)) this.#tell(listener, wish, "snap", ch, copy);
+      if (copy?.data !== undefined && covers(name, ch)) this.#tell(listener, wish, copy, aboutOf("snap", ch, copy));
     }
     if (this.state === "closed" && !this.ended) this.connect();
     return () => this.off(name, listener);
@@ -645,24 +645,24 @@ export class Tapeline {
   }
 
   #emit(type, ch, copy, more) {
+    const about = aboutOf(type, ch, copy, more);
     const named = this.wanted.get(ch);
-    if (named) for (const [listener, wish] of named) this.#tell(listener, wish, type, ch, copy, more);
+    if (named) for (const [listener, wish] of named) this.#tell(listener, wish, copy, about);
     for (const pattern of this.patterns) {
       if (pattern === ch || !covers(pattern, ch)) continue;
-      for (const [listener, wish] of this.wanted.get(pattern)) this.#tell(listener, wish, type, ch, copy, more);
+      for (const [listener, wish] of this.wanted.get(pattern)) this.#tell(listener, wish, copy, about);
     }
   }
 
   // A listener sees the fields that it asked for, whatever others ask of the same channel; and its faults are its own.
-  #tell(listener, { fields, key }, type, ch, copy, more) {
+  #tell(listener, { fields, key }, copy, about) {
     let { data } = copy;
-    const { epoch, seq, ts, doubt } = copy;
-    const about = { type, ch, epoch, seq, ts, state: doubt ? "stale" : copy.state, reason: doubt ?? copy.reason, ...more };
     if (fields && data !== undefined && copy.fields !== key) {
-      if (type === "upd" && !fields.some((field) => field in about.changed)) return;
-      if (type === "upd") about.changed = picked(about.changed, fields);
-      if (type === "rows") about.changed = mapped(about.changed, fields);
-      if (type === "event") about.event = picked(about.event, fields);
+      const { type, changed, event } = about;
+      if (type === "upd" && !fields.some((field) => field in changed)) return;
+      if (type === "upd") about = { ...about, changed: picked(changed, fields) };
+      if (type === "rows") about = { ...about, changed: mapped(changed, fields) };
+      if (type === "event") about = { ...about, event: picked(event, fields) };
       if (Array.isArray(data)) data = data.map((one) => picked(one, fields));
       else data = data.order ? { ...data, rows: mapped(data.rows, fields) } : picked(data, fields);
     }
@@ -821,6 +821,10 @@ class Pace {
     this.tokens = Math.min(this.burst, this.tokens + (Math.max(0, now - this.at) * this.rate) / 1000);
     this.at = now;
   }
+}
+
+function aboutOf(type, ch, { epoch, seq, ts, state, reason, doubt }, more) {
+  return { type, ch, epoch, seq, ts, state: doubt ? "stale" : state, reason: doubt ?? reason, ...more };
 }
 
 function isPattern(name) {
