@@ -25,11 +25,12 @@ const STOOD_MS = 10_000; // a connection that stood so long was a good one: the 
 const FLUSH_MS = 50; // changes within so long travel in one command
 const BEAT_MS = 1_000;
 const ASLEEP_MS = 5_000; // a beat so late: the machine slept, or this process was stopped
-const LIMITS = { subs: 200, bytes: 16_384, commands_s: 20, commands_burst: 100 }; // until the server has told its own
+// Until the server has told its own: `burst` commands at once, `commands_s` more a second; a command costs 1, and 1 more for
+// every `channels_per_cost` channels in it.
+const LIMITS = { subs: 200, bytes: 16_384, commands_s: 20, burst: 100, channels: 500, channels_per_cost: 50 };
 const SHARE = 0.8; // of the announced rate: the server's clock and ours are two
 const KEPT_FREE = 5; // commands that stay possible at once, for pongs and tokens
-const CHANNELS_A_COMMAND = 50; // so many channels cost as much as one more command
-const CHANNELS_MAX = 400; // in one command
+const MENDS_MAX = 50; // channels out of step that are asked for in one command
 const QUESTIONS_MAX = 200; // gets that wait for their turn
 const TRIES_MAX = 5;
 const BAD_TOKEN = 4001;
@@ -282,7 +283,7 @@ export class Tapeline {
     }
     // Names before patterns: the server would join them with the pattern's rate and fields, and a name is the closer wish.
     const joins = [...join.values()].sort((a, b) => isPattern(a.names[0]) - isPattern(b.names[0]));
-    return chunks(leave, (name) => name.length + 3, this.#room(), this.pace.namesMost()).every((names) => this.#leave(names))
+    return chunks(leave, (name) => name.length + 3, this.#room(), this.pace.channelsMost).every((names) => this.#leave(names))
       && joins.every(({ plan, names }) => this.#join(plan, names));
   }
 
@@ -334,9 +335,10 @@ export class Tapeline {
     const rest = { hz, ...(fields ? { fields } : {}) };
     const room = this.#room() - plan.length;
     const bytesOf = (name) => name.length + 3 + (isPattern(name) ? 0 : this.#bytesOfSince(name, plan));
-    return chunks(names, bytesOf, room, this.pace.namesMost()).every((ch) => {
+    return chunks(names, bytesOf, room, this.pace.channelsMost).every((ch) => {
       const entries = new Map();
-      return this.#ask({ op: "sub", ch, ...rest, since: this.#since(ch, plan, room) }, (reply) => this.#joined(entries, plan, reply), () => {
+      const since = this.#since(ch, plan, room);
+      return this.#ask({ op: "sub", ch, ...rest, since }, (reply) => this.#joined(entries, plan, reply, since), () => {
         for (const name of ch) {
           const entry = Object.assign(this.wire.get(name) ?? { tries: 0 }, { key: plan, blocked: null });
           this.wire.set(name, entry);
@@ -347,7 +349,7 @@ export class Tapeline {
     });
   }
 
-  #joined(entries, plan, reply) {
+  #joined(entries, plan, reply, since) {
     const ours = (name) => (entries.has(name) && this.wire.get(name) === entries.get(name) && entries.get(name).key === plan ? entries.get(name) : null);
     if (!reply.ok) {
       const again = [...entries.keys()].filter(ours);
@@ -366,6 +368,8 @@ export class Tapeline {
       } else if (entry) {
         this.#outcome(outcome, entry, plan);
       }
+      // A reply about thousands of channels is cut to the patterns' own lines: what had not changed is live without a word.
+      if (outcome.matched > reply.subs.length) for (const ch of Object.keys(since)) if (this.channels.has(ch)) this.#mark(ch, "live", "");
     }
   }
 
@@ -419,7 +423,7 @@ export class Tapeline {
   }
 
   #flushMends() {
-    const names = [...this.broken].slice(0, CHANNELS_A_COMMAND);
+    const names = [...this.broken].slice(0, MENDS_MAX);
     if (names.length === 0) return true;
     return this.#ask({ op: "get", ch: names }, (reply) => {
       const failed = reply.ok ? reply.snaps.filter((snap) => snap.error).map((snap) => snap.ch) : names;
@@ -450,7 +454,7 @@ export class Tapeline {
 
   // Send one command when the pace allows it, else come back when it does. `sent` is called before anything is answered.
   #ask(command, take, sent, lost) {
-    const cost = 1 + (command.ch?.length ?? 0) / CHANNELS_A_COMMAND;
+    const cost = 1 + (command.ch?.length ?? 0) / this.limits.channels_per_cost;
     const waitMs = this.pace.wait(cost);
     if (waitMs > 0) {
       this.#soon(waitMs);
@@ -785,17 +789,13 @@ class Pace {
     this.limit(LIMITS, true);
   }
 
-  limit({ commands_s: rate, commands_burst: burst }, anew = false) {
+  limit({ commands_s: rate, burst, channels, channels_per_cost: perCost }, anew = false) {
     this.rate = rate * SHARE;
     this.burst = Math.max(1, burst * SHARE);
     this.kept = Math.min(KEPT_FREE, this.burst / 4);
+    this.channelsMost = Math.max(1, Math.min(channels * SHARE, Math.floor((this.burst / 2 - 1) * perCost)));
     this.tokens = anew ? this.burst : Math.min(this.tokens, this.burst);
     if (anew) Object.assign(this, { at: this.clock.now(), restUntil: 0 });
-  }
-
-  /** So many channels at most in one command: the server must be able to afford it. */
-  namesMost() {
-    return Math.max(1, Math.min(CHANNELS_MAX, Math.floor((this.burst / 2 - 1) * CHANNELS_A_COMMAND)));
   }
 
   /** Milliseconds until a command of this cost may be sent; 0 = now. */

@@ -200,7 +200,7 @@ export class Socket {
     this.readyState = 1;
     const { subs, commands_s, commands_burst, announces } = this.server.rules;
     this.onopen?.();
-    this.say({ t: "hello", v: 1, ping_s: 20, limits: { subs, bytes: 16384, ...(announces ? { commands_s, commands_burst } : {}) } });
+    this.say({ t: "hello", v: 1, ping_s: 20, limits: { subs, bytes: 16384, ...(announces ? { commands_s, burst: commands_burst, channels: 500, channels_per_cost: 50 } : {}) } });
   }
 
   private take(command: Command): void {
@@ -269,6 +269,7 @@ export class Socket {
       outcomes.push({ ch, hz: held.hz });
       frames.push(...this.begin(ch, since));
     }
+    if (outcomes.length > 1000) outcomes.length = 0; // as WDS does when the reply grows too large
     outcomes.push({ ch: name, hz: held.hz, matched: pattern.joined.size });
   }
 

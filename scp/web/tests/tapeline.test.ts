@@ -218,7 +218,7 @@ test("a pattern of thousands resumes whole, with frames that the server takes", 
   const all = new Widget(tape, "quote:*", 4, undefined);
   await clock.pass(2000);
   server.cut();
-  for (const ch of server.truth.keys()) server.change(ch, { last: -1 });
+  [...server.truth.keys()].forEach((ch, n) => n % 2 && server.change(ch, { last: -1 }));
   await clock.pass(5000);
   agree(server, [all], "");
   for (const { sent } of server.sockets) for (const command of sent) assert.ok(JSON.stringify(command).length <= 16_384);
