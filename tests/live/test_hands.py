@@ -21,6 +21,7 @@ from wds.keys import mint_local
 pytestmark = pytest.mark.live
 
 REST_MS_MAX = 100
+MARKER = f"--tapeline-hands={os.getpid()}"
 # Notes when each command was sent and each key came, in the page's own time.
 NOTES = """
   window.notes = { sent: [], keyAt: 0, sockets: 0 };
@@ -43,8 +44,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the whole file."""
-    with chromium() as started:
+    """One Chromium for the whole file, whose processes can be told from others."""
+    with chromium(MARKER) as started:
         yield started
 
 
@@ -386,21 +387,17 @@ def test_targets_are_large_enough(run: LocalRun, browser: Browser) -> None:
 # Everything together
 
 
-def test_a_monkey_finds_no_lie_and_no_leak(tmp_path: Path) -> None:
+def test_a_monkey_finds_no_lie_and_no_leak(tmp_path: Path, browser: Browser) -> None:
     """Whatever is done to the page: no complaint, no frozen cell that looks live, and it does not grow.
 
     HANDS_S is how long it plays, HANDS_SEED what it draws: `make hands` plays for ten minutes.
     """
-    seconds, seed = float(os.environ.get("HANDS_S", "12")), int(os.environ.get("HANDS_SEED", "8"))
-    marker = f"--tapeline-hands={tmp_path.name}-{os.getpid()}"
-    with (
-        LocalRun(tmp_path / "run", FEED="simulator", SYMBOLS="300", RATE="1200", WDS_SUBS_MAX="600") as run,
-        chromium(marker) as browser,
-    ):
+    seconds, seed = float(os.environ.get("HANDS_S", "8")), int(os.environ.get("HANDS_SEED", "8"))
+    with LocalRun(tmp_path / "run", FEED="simulator", SYMBOLS="300", RATE="1200", WDS_SUBS_MAX="600") as run:
         run.says("http://127.0.0.1:")
         desk = Desk(browser, page_url(run))
         desk.live()
-        monkey = Monkey(run, desk, marker, seed)
+        monkey = Monkey(run, desk, MARKER, seed)
         try:
             monkey.play(seconds / 4, seldom=0)
             monkey.agree()
@@ -416,6 +413,7 @@ def test_a_monkey_finds_no_lie_and_no_leak(tmp_path: Path) -> None:
             assert heavy["nodes"] < light["nodes"] * 1.3 + 500
             assert heavy["heap"] < light["heap"] * 1.5 + 4e6
             assert desk.complaints == []
+            desk.close()
         except BaseException:
             print(f"HANDS_SEED={seed} HANDS_S={seconds}: {' '.join(monkey.log)}")
             raise
