@@ -220,6 +220,7 @@ new Shortcuts({
 startTheme();
 followEverything();
 addEventListener("hashchange", selectFromAddress);
+document.addEventListener("visibilitychange", () => document.hidden || judge.shown(performance.now()));
 selectFromAddress();
 void stream.start();
 frames.start();
