@@ -115,6 +115,42 @@ def test_ten_seconds_of_wheel_cost_nothing(desk: Desk) -> None:
     assert desk.value("notes.sent.length") < 20 * seconds + 100
 
 
+# Fault 4: several listeners, one socket
+
+
+def test_overlapping_listeners_do_not_disturb_each_other(run: LocalRun, browser: Browser) -> None:
+    """A pattern and a name under it, at other rates and of other fields: each sees its own; when the name goes the pattern stays."""
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{run.port('WDS_PORT')}/static/tapeline.js")
+    listen = """async ([url, token]) => {
+      const { Tapeline } = await import("/static/tapeline.js");
+      const tape = new Tapeline(url, { token });
+      window.seen = { all: {}, one: {} };
+      window.calls = { all: 0, one: 0 };
+      const note = (who) => (data, { ch, state }) => {
+        if (ch === "board:volume" && data) seen[who] = { state, columns: [...new Set(Object.values(data.rows).flatMap(Object.keys))].sort(), calls: ++calls[who] };
+      };
+      tape.on("board:*", note("all"), { hz: 1, fields: ["last"] });
+      window.end = tape.on("board:volume", note("one"), { hz: 10, fields: ["change_pct", "volume"] });
+    }"""
+    page.evaluate(listen, [f"ws://127.0.0.1:{run.port('WDS_PORT')}", mint_local(run.dir)])
+
+    def moves(who: str) -> bool:
+        before = page.evaluate(f"calls.{who}")
+        page.wait_for_function(f"calls.{who} > {before + 1}", timeout=20_000)
+        return True
+
+    assert moves("one")
+    assert moves("all")
+    assert page.evaluate("seen.one.columns") == ["change_pct", "volume"]
+    assert page.evaluate("seen.all.columns") == ["last"]
+    page.evaluate("end()")
+    page.wait_for_timeout(300)  # what was on its way
+    assert moves("all")
+    assert page.evaluate("[seen.all.state, seen.all.columns]") == ["live", ["last"]]
+    page.close()
+
+
 # Fault 6: what passes is not final
 
 

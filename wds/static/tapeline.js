@@ -138,14 +138,13 @@ export class Tapeline {
     this.#hangUp();
     this.connectingAt = this.clock.now();
     this.#report("connecting");
-    let token;
+    const current = () => generation === this.generation && !this.ended;
     try {
-      token = await this.#token();
+      const token = await this.#token();
+      if (current()) this.#open(token);
     } catch (fault) {
-      if (generation === this.generation && !this.ended) this.#again({ code: 0, reason: `no token: ${fault.message}` });
-      return;
+      if (current()) this.#again({ code: 0, reason: `no connection: ${fault.message}` });
     }
-    if (generation === this.generation && !this.ended) this.#open(token);
   }
 
   /** Say goodbye and stay closed. */
@@ -173,7 +172,7 @@ export class Tapeline {
     const { token } = this.options;
     if (typeof token !== "function") return Promise.resolve(token);
     return new Promise((resolve, reject) => {
-      const timer = this.clock.setTimeout(() => reject(new Error("no answer")), PATIENCE_MS.token);
+      const timer = this.clock.setTimeout(() => reject(new Error("no token came")), PATIENCE_MS.token);
       const done = (settle) => (value) => { this.clock.clearTimeout(timer); settle(value); };
       Promise.resolve().then(token).then(done(resolve), done(reject));
     });
