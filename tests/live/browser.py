@@ -72,5 +72,11 @@ class Desk:
         """Wait until the page calls its numbers live and shows some."""
         self.until(lambda: self.value("tapeline.symbols > 0 && tapeline.verdict.verdict === 'live'"), seconds, "live numbers")
 
+    def tab(self, name: str) -> None:
+        """Show this part of the desk; on a wide screen all of them are shown anyway."""
+        button = self.page.locator(f'.tabs [data-tab="{name}"]')
+        if self.page.locator(".tabs").is_visible():
+            button.click()
+
     def close(self) -> None:
         self.page.close()
