@@ -16,6 +16,7 @@ import { Market } from "./market.ts";
 import { Meters } from "./meters.ts";
 import { report, type PipelineDocument, type PipelineReport } from "./pipeline.ts";
 import { FIELDS, QuoteTable } from "./quotes.ts";
+import { Rest } from "./rest.ts";
 import { Roll } from "./roll.ts";
 import { openStream } from "./connect.ts";
 import { Shortcuts } from "./shortcuts.ts";
@@ -58,12 +59,18 @@ const seen = (at: number) => {
   if (!(at <= newestAt)) newestAt = at;
 };
 
+/** The address follows when the hand rests: a browser allows only so many changes of it. */
+const address = new Rest(() => {
+  history.replaceState(null, "", `#${focus.symbol}`);
+  document.title = `${focus.symbol} · Tapeline`;
+});
+
 const select = (symbol: string) => {
+  if (symbol === focus.symbol) return;
   focus.choose(symbol);
   grid.select(symbol);
   chips.select(symbol);
-  history.replaceState(null, "", `#${symbol}`);
-  document.title = `${symbol} · Tapeline`;
+  address.touch();
 };
 
 /** Somebody pointed at this symbol to see it: on a phone its chart is shown instead of the list. */
