@@ -28,8 +28,11 @@ NOTES = """
   const send = WebSocket.prototype.send;
   WebSocket.prototype.send = function (text) { notes.sent.push([performance.now(), text]); return send.call(this, text); };
   window.WebSocket = class extends WebSocket { constructor(...given) { super(...given); notes.sockets += 1; } };
-  addEventListener("DOMContentLoaded", () => new MutationObserver(() => { notes.chosenAt = performance.now(); })
-    .observe(document.querySelector("#i-symbol"), { childList: true, characterData: true, subtree: true }));
+  addEventListener("DOMContentLoaded", () => {
+    const symbol = document.querySelector("#i-symbol");
+    const noted = new MutationObserver(() => { notes.chosenAt = performance.now(); });
+    if (symbol) noted.observe(symbol, { childList: true, characterData: true, subtree: true });
+  });
 """
 
 
@@ -171,6 +174,22 @@ def test_a_full_house_is_waited_out(tmp_path: Path, browser: Browser) -> None:
         assert desk.complaints == []
         run.interrupt()
         run.ends()
+
+
+def test_even_what_is_final_can_be_tried_again(run: LocalRun, browser: Browser) -> None:
+    """A token that stays bad after a fresh one was fetched: the page says what to do, asks no more, and has a button."""
+    bad = {"wds_url": f"ws://127.0.0.1:{run.port('WDS_PORT')}/v1/stream", "token": "no.token.at-all"}
+    desk = Desk(browser, "about:blank", script=NOTES)
+    desk.page.route("**/api/session", lambda route: route.fulfill(json=bad))
+    desk.page.goto(page_url(run))
+    desk.until(lambda: desk.texts("#feed")[0].endswith("sign in again, or reload the page"), 30, "what to do")
+    assert desk.value("notes.sockets") == 2
+    desk.page.unroute("**/api/session")
+    desk.page.click("#again")
+    desk.live()
+    assert desk.page.locator("#again").is_hidden()
+    desk.close()
+    assert desk.complaints == []
 
 
 # Fault 8: a refresh that fails, a sleep, a network that is back
