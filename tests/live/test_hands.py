@@ -247,11 +247,11 @@ def test_a_symbol_nobody_quotes_is_said_to_be_so(run: LocalRun, browser: Browser
     desk.until(lambda: desk.value("tapeline.bars > 0"), 30, "a chart")
     desk.page.evaluate("location.hash = 'NOBODY.X'")
     desk.until(lambda: "Nobody quotes NOBODY.X" in desk.texts("#chart-empty")[0], 20, "the word of it")
-    assert desk.texts("#i-change") == ["nobody quotes this symbol"]
+    desk.until(lambda: desk.texts("#i-change") == ["nobody quotes this symbol"], 5, "the ticket's word of it")
     assert desk.value("getComputedStyle(document.querySelector('#chart')).visibility") == "hidden"
     desk.page.locator(".board-row .sym").first.click()
     desk.until(lambda: desk.value("tapeline.bars > 0"), 30, "a chart")
-    assert "Nobody" not in desk.texts("#i-change")[0] + desk.texts("#chart-empty")[0]
+    desk.until(lambda: "obody" not in desk.texts("#i-change")[0] + desk.texts("#chart-empty")[0], 5, "no word of it any more")
     desk.close()
     assert desk.complaints == []
 
