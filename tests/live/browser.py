@@ -16,17 +16,18 @@ ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+AWAY = ("ERR_CONNECTION_REFUSED", "WebSocket connection to", "ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VIEW = (1440, 900)
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run a headless Chromium; without one the test is skipped, in CI it fails."""
+def chromium(*more: str) -> Iterator[Browser]:
+    """Run a headless Chromium with `more` arguments; without one the test is skipped, in CI it fails."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+            browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *more])
         except Error as missing:
             absent(f"no Chromium can be started: {str(missing).splitlines()[0]}")
             raise
@@ -39,15 +40,19 @@ def chromium() -> Iterator[Browser]:
 class Desk:
     """An open page: its counters, and everything it complained about."""
 
-    def __init__(self, browser: Browser, url: str, scheme: Any = "dark", view: tuple[int, int] = VIEW) -> None:
-        self.page: Page = browser.new_page(viewport={"width": view[0], "height": view[1]}, color_scheme=scheme)
+    def __init__(
+        self, browser: Browser, url: str, scheme: Any = "dark", view: tuple[int, int] = VIEW, script: str = "", **more: Any
+    ) -> None:
+        self.page: Page = browser.new_page(viewport={"width": view[0], "height": view[1]}, color_scheme=scheme, **more)
+        if script:
+            self.page.add_init_script(script)
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         self.page.on("console", lambda message: self._console(message.type, message.text))
         self.page.goto(url)
 
     def _console(self, kind: str, text: str) -> None:
-        refused = "ERR_CONNECTION_REFUSED" in text or "WebSocket connection to" in text  # while a test has WDS away
+        refused = any(word in text for word in AWAY)  # while a test has WDS or the network away
         if kind in ("error", "warning") and not refused:
             self.complaints.append(f"{kind}: {text}")
 
@@ -66,6 +71,12 @@ class Desk:
     def live(self, seconds: float = 30) -> None:
         """Wait until the page calls its numbers live and shows some."""
         self.until(lambda: self.value("tapeline.symbols > 0 && tapeline.verdict.verdict === 'live'"), seconds, "live numbers")
+
+    def tab(self, name: str) -> None:
+        """Show this part of the desk; on a wide screen all of them are shown anyway."""
+        button = self.page.locator(f'.tabs [data-tab="{name}"]')
+        if self.page.locator(".tabs").is_visible():
+            button.click()
 
     def close(self) -> None:
         self.page.close()

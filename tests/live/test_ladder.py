@@ -228,18 +228,26 @@ def test_the_exchanges_symbols_are_found(desk: Desk) -> None:
     desk.page.keyboard.press("Escape")
 
 
+def boxes_fit(desk: Desk, boxes: tuple[str, ...]) -> None:
+    """Nothing in these boxes is wider than they are, and they are shown."""
+    for box in boxes:
+        fits = f"(e => e.scrollWidth <= e.clientWidth + 1 && e.clientWidth > 0)(document.querySelector('{box}'))"
+        assert desk.value(fits), f"{box} at {desk.page.viewport_size}"
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_the_ladder_fits_everywhere(browser: Browser, desk: Desk, scheme: str, tmp_path: Path) -> None:
     """In both themes and on small screens nothing is wider than its box; a picture of each is kept."""
     for view in ((1440, 900), (1200, 760), (1100, 800), (390, 844)):
         other = Desk(browser, desk.page.url.partition("#")[0] + "#BTC-PERP", scheme, view)
         other.live()
+        other.tab("chart")
+        boxes_fit(other, (".ticket", ".facts"))
+        other.tab("depth")
         other.until(lambda other=other: len(rungs(other)[0]) > 5, 20, "the ladder")
         other.page.screenshot(path=str(tmp_path / f"{scheme}-{view[0]}.png"), full_page=view[0] < 1181)
         assert other.value("document.documentElement.scrollWidth <= innerWidth")
-        for box in (".ticket", ".facts", ".depth .head", ".ladder", ".middle", ".balance"):
-            fits = f"(e => e.scrollWidth <= e.clientWidth + 1 && e.clientWidth > 0)(document.querySelector('{box}'))"
-            assert other.value(fits), f"{box} at {view}"
+        boxes_fit(other, (".depth .head", ".ladder", ".middle", ".balance"))
         bids, asks = rungs(other)
         bottom = other.value("document.querySelector('#ladder').getBoundingClientRect().bottom")
         lowest = other.value("Math.max(...[...document.querySelectorAll('.rung')].map(e => e.getBoundingClientRect().bottom))")

@@ -187,17 +187,26 @@ class Session:
             self.paused = command.get("paused", self.paused)
         if op == "unsub":
             self.channels.difference_update(channels)
-        names = [name for pattern in channels for name in self.expand(pattern)]
+        asked = [name for pattern in channels for name in self.expand(pattern)]
+        names = [name for name in asked if self.exists(name)]
         if op == "sub":
             self.channels.update(names)
-            reply["subs"] = [{"ch": name, "hz": 4} for name in names]
+            patterns = [name for name in channels if name.endswith(":*")]
+            reply["subs"] = [{"ch": name, "hz": 4} for name in asked]
+            reply["subs"] += [{"ch": name, "hz": 4, "matched": len(self.expand(name))} for name in patterns]
         snaps = [self.snap(name) for name in names if op in ("sub", "get")]
         if op == "get":
             reply["snaps"], snaps = [{k: v for k, v in snap.items() if k != "t"} for snap in snaps], []
+            nothing = {"code": "unavailable", "message": "no data yet", "retry": True}
+            reply["snaps"] += [{"ch": name, "error": nothing} for name in asked if name not in names]
         await self.send([reply] if reply else [])
         for at in range(0, len(snaps), 200):
             await self.send(snaps[at : at + 200])
         await self.send([self.market.status(name) for name in names if op == "sub"])
+
+    def exists(self, channel: str) -> bool:
+        """Tell whether there is anything in a channel: of a symbol that nobody quotes there is not."""
+        return channel.startswith(("board:", "alerts:", "status:")) or channel.rpartition(":")[2] in self.market.quotes
 
     def expand(self, pattern: str) -> list[str]:
         """Return the channels of a name or `kind:*`."""

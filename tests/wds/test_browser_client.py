@@ -53,9 +53,9 @@ def test_every_scene_is_played(tmp_path: Path) -> None:
 
 
 def test_it_is_small_and_depends_on_nothing() -> None:
-    """No import, below 20 kB, one export."""
+    """No import, below 38 kB (12 compressed), one export."""
     text = SCRIPT.read_text()
     assert "\nimport " not in text
     assert "require(" not in text
-    assert len(text) < 20_000
+    assert len(text) < 38_000
     assert text.count("\nexport ") == 1

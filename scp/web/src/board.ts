@@ -4,6 +4,7 @@ import { el, Text } from "./dom.ts";
 import { Flashes } from "./flash.ts";
 import { decimalsOf, percent, price, priceDecimals, quantity, short } from "./format.ts";
 import { toneOf } from "./grid.ts";
+import { join, roving } from "./roving.ts";
 
 export interface BoardRow {
   sym?: string;
@@ -53,6 +54,7 @@ export class Board {
     this.element = el("section", "panel board", el("div", "head", heading, this.note.element), this.list, this.empty);
     this.element.dataset["board"] = name;
     this.element.setAttribute("aria-labelledby", heading.id);
+    roving(this.list);
     this.list.addEventListener("click", (event) => {
       const button = (event.target as HTMLElement).closest("button");
       const line = this.lines.find((candidate) => candidate.element.firstChild === button);
@@ -107,6 +109,7 @@ export class Board {
     const cells = ["sym", "num", "num tint", "num dim"].map((kind) => el("span", `cell ${kind}`));
     const button = el("button", "board-row", ...cells) as HTMLButtonElement;
     button.type = "button";
+    join(this.list, button);
     const element = el("li", "", button);
     this.list.append(element);
     return { element, texts: cells.map((cell) => new Text(cell)), symbol: "", tone: "" };

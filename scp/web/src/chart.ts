@@ -4,7 +4,7 @@ import {
   CandlestickSeries, createChart, HistogramSeries, type IChartApi, type ISeriesApi, type UTCTimestamp,
 } from "lightweight-charts"; // prettier-ignore
 import type { Bar, ChartStep } from "./bars.ts";
-import { clock } from "./format.ts";
+import { clock, price } from "./format.ts";
 import { colour, onTheme } from "./theme.ts";
 
 export class CandleChart {
@@ -43,13 +43,19 @@ export class CandleChart {
   precision(decimals: number): void {
     if (decimals === this.decimals) return;
     this.decimals = decimals;
-    this.candles.applyOptions({ priceFormat: { type: "price", precision: decimals, minMove: 10 ** -decimals } });
+    const formatter = (x: number) => price(x, decimals); // with separators, like everywhere else
+    this.candles.applyOptions({ priceFormat: { type: "custom", formatter, minMove: 10 ** -decimals } });
   }
 
   /** Do what the series says; "ask" and "nothing" change nothing. */
   take(step: ChartStep): void {
     if (step.do === "reset") this.reset(step.bars);
     else if (step.do === "update") for (const bar of step.bars) this.update(bar);
+  }
+
+  /** The newest `n` bars, oldest first. */
+  latest(n: number): readonly Bar[] {
+    return this.held.slice(-n);
   }
 
   clear(): void {

@@ -1,6 +1,7 @@
 // Shows a short row of buttons, each of which chooses a symbol.
 
 import { el } from "./dom.ts";
+import { join, roving } from "./roving.ts";
 
 const SHOWN_MAX = 4;
 
@@ -11,6 +12,7 @@ export class Chips {
     private readonly root: HTMLElement,
     choose: (symbol: string) => void,
   ) {
+    roving(root);
     root.addEventListener("click", (event) => {
       const symbol = (event.target as HTMLElement).dataset["symbol"];
       if (symbol) choose(symbol);
@@ -20,7 +22,8 @@ export class Chips {
   /** Show the first of `symbols`; none hides the row. */
   set(symbols: readonly string[]): void {
     this.root.hidden = symbols.length === 0;
-    this.root.replaceChildren(...symbols.slice(0, SHOWN_MAX).map((symbol) => this.chip(symbol)));
+    this.root.replaceChildren();
+    for (const symbol of symbols.slice(0, SHOWN_MAX)) this.root.append(this.chip(symbol));
   }
 
   /** Mark `symbol` as the chosen one. */
@@ -32,6 +35,7 @@ export class Chips {
   private chip(symbol: string): HTMLElement {
     const chip = el("button", "chip", symbol) as HTMLButtonElement;
     chip.type = "button";
+    join(this.root, chip);
     chip.dataset["symbol"] = symbol;
     this.mark(chip);
     return chip;

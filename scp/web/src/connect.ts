@@ -10,25 +10,49 @@ interface Session {
 }
 
 const SESSION_RETRY_MS = 2000;
+const SESSION_MS_MAX = 8000;
 const SUBSCRIPTIONS_USUAL = 200; // WDS's default, until it has told its own number
+
+/** Why the stream sends a page away, and what to do where it is for good. */
+const REASONS: Readonly<Record<number, string>> = {
+  1002: "the stream does not speak with this page: reload it",
+  1009: "the stream does not speak with this page: reload it",
+  4001: "the stream does not take this page's sign-in: sign in again, or reload the page",
+  4003: "this account may not open the stream: ask whoever runs it",
+  4008: "the sign-in came too late",
+  4010: "too many pages are open from here: close one",
+  4029: "the stream was asked too often",
+  4100: "the stream is busy",
+  4108: "this device or its network is too slow",
+  4200: "the stream restarts",
+};
 
 export function openStream(): Stream {
   return new TapelineStream();
 }
 
 class TapelineStream implements Stream {
-  subscriptionsMax = SUBSCRIPTIONS_USUAL;
   private opened = 0;
+  private starting: ReturnType<typeof setTimeout> | undefined; // the timer of the next attempt to get a session
+  private open = false;
   private tape: Tapeline | null = null;
   private fresh: Session | null = null; // fetched and not used yet
-  private tell: (connection: Connection, reason: string) => void = () => {};
+  private tell: (connection: Connection, reason: string, waitMs: number) => void = () => {};
   private readonly waiting = new Set<() => void>(); // what was subscribed before the stream's address was known
+
+  constructor() {
+    addEventListener("online", () => this.tape ?? this.retry());
+  }
 
   get reconnects(): number {
     return Math.max(0, this.opened - 1);
   }
 
-  onConnection(listener: (connection: Connection, reason: string) => void): void {
+  get subscriptionsMax(): number {
+    return this.tape?.limits.subs ?? SUBSCRIPTIONS_USUAL;
+  }
+
+  onConnection(listener: (connection: Connection, reason: string, waitMs: number) => void): void {
     this.tell = listener;
   }
 
@@ -36,17 +60,23 @@ class TapelineStream implements Stream {
     try {
       this.fresh = await session();
     } catch (fault) {
-      this.tell("connecting", `no session: ${(fault as Error).message}`);
-      setTimeout(() => void this.start(), SESSION_RETRY_MS);
+      const waitMs = SESSION_RETRY_MS * (0.5 + Math.random());
+      this.tell("connecting", `no session: ${(fault as Error).message}`, waitMs);
+      this.starting = setTimeout(() => void this.start(), waitMs);
       return;
     }
     this.tape = new Tapeline(this.fresh.wds_url, {
       token: () => this.token(),
       onState: (state) => this.changed(state),
-      WebSocket: listening((limit) => (this.subscriptionsMax = limit)),
     });
     for (const subscribe of this.waiting) subscribe();
     this.waiting.clear();
+  }
+
+  retry(): void {
+    clearTimeout(this.starting);
+    if (!this.tape) void this.start();
+    else if (!this.open) void this.tape.connect();
   }
 
   subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription {
@@ -66,11 +96,7 @@ class TapelineStream implements Stream {
         if (asking || !this.tape) return;
         asking = true;
         const done = () => (asking = false);
-        this.tape.get(channels).then((snaps) => {
-          done();
-          if (ends.length === 0) return; // closed meanwhile
-          for (const snap of snaps) if (!snap.error) listener.snapshot(snap.ch, snap.data, snap.ts);
-        }, done); // the connection is gone: the resumed one asks again
+        this.tape.get(channels).then(done, done); // the answer comes as a snapshot; a new connection brings one by itself
       },
     };
   }
@@ -87,16 +113,18 @@ class TapelineStream implements Stream {
   }
 
   private changed({ state, code, reason, inMs }: State): void {
+    this.open = state === "open";
     if (state === "open") {
       this.opened++;
-      this.tell("open", "");
+      this.tell("open", "", NaN);
     } else if (state === "closed") {
-      this.tell("refused", `the stream refused this page (${code ?? reason ?? "?"}): reload it`);
+      this.tell("refused", REASONS[code ?? 0] ?? `the stream refused this page (${code ?? reason ?? "?"})`, NaN);
     } else if (state === "waiting") {
-      const again = (inMs ?? 0) >= 1500 ? `, next try in ${Math.round((inMs ?? 0) / 1000)} s` : ", reconnecting";
-      this.tell("connecting", (this.opened ? "connection lost" : reason || "the stream does not answer") + again);
+      const why = REASONS[code ?? 0] ?? (this.opened ? "connection lost" : reason || "the stream does not answer");
+      const waitMs = inMs ?? 0;
+      this.tell("connecting", why + (waitMs >= 1500 ? `, next try in ${Math.round(waitMs / 1000)} s` : ", reconnecting"), waitMs);
     } else {
-      this.tell("connecting", this.opened ? "reconnecting" : "connecting to the stream");
+      this.tell("connecting", this.opened ? "reconnecting" : "connecting to the stream", NaN);
     }
   }
 }
@@ -109,31 +137,17 @@ function deliver(listener: Listener, data: unknown, info: Info): void {
     listener.status?.(ch, info.state, info.reason); // a channel that is followed anew may have changed its state unseen
   } else if (info.type === "event") listener.event?.(ch, info.event, ts);
   else if (info.type === "lost") listener.lost?.(ch, info.lost ?? 0);
-  else if (info.error) listener.refused?.(ch, info.error.code, info.error.message ?? "");
-  else if (info.type === "status") listener.status?.(ch, info.state, info.reason);
-  else {
+  else if (info.type === "status") {
+    if (info.error) listener.refused?.(ch, info.error.code, info.error.message ?? "");
+    listener.status?.(ch, info.state, info.reason);
+  } else {
     const { order, rows } = data as { order: string[]; rows: Record<string, unknown> };
     listener.rows?.(ch, order, rows, ts);
   }
 }
 
 async function session(): Promise<Session> {
-  const answer = await fetch("/api/session", { cache: "no-store" });
+  const answer = await fetch("/api/session", { cache: "no-store", signal: AbortSignal.timeout(SESSION_MS_MAX) });
   if (!answer.ok) throw new Error(`the control plane answered ${answer.status}`);
   return (await answer.json()) as Session;
-}
-
-/** A WebSocket that reads the limits out of the stream's greeting, which the client keeps to itself. */
-function listening(limits: (subscriptions: number) => void): typeof WebSocket {
-  return class extends WebSocket {
-    constructor(url: string | URL, protocols?: string | string[]) {
-      super(url, protocols);
-      this.addEventListener("message", (event) => limits(greeted(event.data as string)), { once: true });
-    }
-  };
-}
-
-function greeted(text: string): number {
-  const frame = JSON.parse(text) as { limits?: { subs?: number } } | { limits?: { subs?: number } }[];
-  return (Array.isArray(frame) ? frame[0] : frame)?.limits?.subs ?? SUBSCRIPTIONS_USUAL;
 }

@@ -7,7 +7,10 @@ import { byId, showState, Text } from "./dom.ts";
 import type { BookDocument } from "./depth.ts";
 import { amount, clock, decimalsOf, price } from "./format.ts";
 import type { Ladder } from "./ladder.ts";
+import { BarTable } from "./bar_table.ts";
 import type { QuoteTable } from "./quotes.ts";
+import { Rest } from "./rest.ts";
+import { radios } from "./roving.ts";
 import { Roll } from "./roll.ts";
 import type { Stream, Subscription } from "./stream.ts";
 import type { HaltDocument, Ticket } from "./ticket.ts";
@@ -26,6 +29,7 @@ const BAR_HZ = 4;
 const PRINT_HZ = 10;
 const BOOK_HZ = 10;
 const ROOM_MS = 500;
+const UNQUOTED_MS = 1500; // a symbol without a quote for so long is asked for by name
 
 export class Focus {
   symbol = "";
@@ -35,6 +39,7 @@ export class Focus {
   private readonly chartNote = new Text(byId("chart-note"));
   private readonly chartEmpty = new Text(byId("chart-empty"));
   private readonly chartBox = byId("chart-box");
+  private readonly chartElement = byId("chart");
   private readonly printsPanel = byId("prints-panel");
   private readonly printsNote = new Text(byId("prints-note"));
   private readonly switches = [...document.querySelectorAll<HTMLButtonElement>("[data-frame]")];
@@ -43,6 +48,10 @@ export class Focus {
   private rest: Subscription[] = [];
   private lastPrice = NaN;
   private sizeDecimals = 0;
+  private askAt = NaN; // when to ask whether anybody quotes the symbol at all
+  private unquoted = false;
+  private readonly hand = new Rest(() => this.follow());
+  private readonly barTable: BarTable;
 
   constructor(
     private readonly stream: Stream,
@@ -58,15 +67,21 @@ export class Focus {
     for (const button of this.switches) {
       button.addEventListener("click", () => this.setLength(button.dataset["frame"] as BarLength));
     }
+    radios(this.switches[0]!.parentElement!);
+    this.barTable = new BarTable(this.chart, () => this.table.decimals[this.table.row(this.symbol)] ?? 2);
     this.roll.waitFor("Prints appear here once a symbol is chosen");
     this.chartEmpty.set("A chart appears here once a symbol is chosen");
   }
 
-  /** Follow `symbol` instead of the one before. */
+  /** Show `symbol` instead of the one before, and follow it when the hand rests. */
   choose(symbol: string): void {
     if (symbol === this.symbol) return;
     this.symbol = symbol;
-    for (const subscription of this.rest) subscription.close();
+    for (const subscription of this.rest.splice(0)) subscription.close();
+    this.bars?.close();
+    this.bars = null;
+    this.unquoted = false;
+    this.askAt = NaN;
     this.roll.clear();
     this.roll.waitFor(`Waiting for the first print of ${symbol}`);
     this.printsNote.set(symbol);
@@ -76,30 +91,67 @@ export class Focus {
     this.prints = 0;
     this.ticket.show(symbol);
     this.ladder.show(symbol, this.books.has(symbol));
+    this.clearBars();
+    this.hand.touch();
+  }
+
+  private follow(): void {
+    const { symbol } = this;
+    for (const subscription of this.rest) subscription.close();
     this.rest = [this.followPrints(symbol), this.followHalts(symbol), this.followBook(symbol)];
     this.followBars();
+    this.askAt = performance.now() + UNQUOTED_MS;
   }
 
   setLength(length: BarLength): void {
     if (length === this.length) return;
     this.length = length;
     for (const button of this.switches) button.setAttribute("aria-checked", String(button.dataset["frame"] === length));
-    if (this.symbol) this.followBars();
+    if (!this.symbol) return;
+    this.clearBars();
+    this.hand.touch();
   }
 
   /** Paint what came; called once a frame. */
-  paint(): void {
+  paint(now: number): void {
     const row = this.table.row(this.symbol);
     if (row >= 0) this.chart.precision(this.table.decimals[row]!);
+    if (row >= 0 && this.unquoted) this.sayUnquoted(false);
+    if (row < 0 && now > this.askAt) this.askForQuote(now);
     this.roll.paint();
+    this.barTable.paint(now);
+  }
+
+  /** A link may name a symbol that nobody has ever quoted: better said than waited for. */
+  private askForQuote(now: number): void {
+    const { symbol } = this;
+    this.askAt = now + UNQUOTED_MS;
+    this.stream.get([`quote:${symbol}`]).then(
+      ([snap]) => {
+        if (symbol === this.symbol && this.table.row(symbol) < 0) this.sayUnquoted(Boolean(snap?.error));
+      },
+      () => {}, // not connected: the page says so, and asks again
+    );
+  }
+
+  private sayUnquoted(unquoted: boolean): void {
+    if (unquoted === this.unquoted) return;
+    this.unquoted = unquoted;
+    this.ticket.note(unquoted ? "nobody quotes this symbol" : "");
+    this.roll.waitFor(unquoted ? `No prints of ${this.symbol}` : `Waiting for the first print of ${this.symbol}`);
+    this.nameChart();
+  }
+
+  private clearBars(): void {
+    this.series = new BarSeries();
+    if (this.chart.bars > 0) this.chart.clear();
+    this.nameChart();
+    showState(this.chartBox, "live", "");
   }
 
   private followBars(): void {
     this.bars?.close();
-    this.series = new BarSeries();
-    this.chart.clear();
-    this.nameChart();
-    showState(this.chartBox, "live", "");
+    this.clearBars();
     const channel = `bars:${this.length}:${this.symbol}`;
     const { symbol } = this;
     this.bars = this.stream.subscribe([channel], { hz: BAR_HZ }, {
@@ -120,8 +172,11 @@ export class Focus {
     const bars = this.chart.bars;
     const length = this.length === "1s" ? "1-second" : "1-minute";
     this.chartNote.set(bars ? `${bars} ${length} bars, local time` : "");
-    this.chartEmpty.set(bars ? "" : `Waiting for the first ${length} bar of ${this.symbol}`);
-    byId("chart").setAttribute("aria-label", `Candle chart of ${this.symbol}, ${bars} ${length} bars`);
+    const waiting = this.unquoted ? `Nobody quotes ${this.symbol}: no trade of it is known` : `Waiting for the first ${length} bar of ${this.symbol}`;
+    this.chartEmpty.set(bars ? "" : waiting);
+    this.chartBox.toggleAttribute("data-empty", bars === 0);
+    const label = `Candle chart of ${this.symbol}, ${length} bars`;
+    if (this.chartElement.getAttribute("aria-label") !== label) this.chartElement.setAttribute("aria-label", label);
   }
 
   private followPrints(symbol: string): Subscription {

@@ -19,6 +19,7 @@ export class FreshnessJudge {
   private everOpen = false;
   private unheard: string | null = null; // why the stream has no word of the pipeline
   private heardAt = 0;
+  private shownAt = -Infinity; // when the page came into view again
   private report: Freshness = { verdict: "waiting", reason: "" };
 
   connected(connection: Connection, reason = ""): void {
@@ -33,6 +34,11 @@ export class FreshnessJudge {
     this.unheard = state === "live" ? null : reason || "pipeline not heard";
   }
 
+  /** The page comes into view at `now`: while it was hidden nothing was sent to it, which is nobody's fault. */
+  shown(now: number): void {
+    this.shownAt = now;
+  }
+
   /** The pipeline reported at `now` (milliseconds of the page's clock) what is to be thought of it. */
   heard(now: number, report: Freshness): void {
     this.heardAt = now;
@@ -45,7 +51,9 @@ export class FreshnessJudge {
     }
     if (this.unheard !== null) return { verdict: "stale", reason: this.unheard };
     if (this.heardAt === 0) return { verdict: "waiting", reason: "waiting for the pipeline's first report" };
-    if (now - this.heardAt > SILENCE_MS_MAX) return { verdict: "stale", reason: "pipeline silent" };
+    if (now - this.heardAt > SILENCE_MS_MAX) {
+      return { verdict: "stale", reason: now - this.shownAt > SILENCE_MS_MAX ? "pipeline silent" : "catching up" };
+    }
     return this.report;
   }
 }

@@ -6,6 +6,7 @@ import { byId, el, showState, Text } from "./dom.ts";
 import { age, amount, price, priceDecimals } from "./format.ts";
 import { toneOf } from "./grid.ts";
 import type { QuoteTable } from "./quotes.ts";
+import { radios } from "./roving.ts";
 
 const ROW_PX = 20;
 const LETTER_PX = 7.2; // a tabular digit of the 12 px font; points and commas are narrower
@@ -54,6 +55,7 @@ export class Ladder {
     for (const button of this.switches) {
       button.addEventListener("click", () => this.setMeasure(button.dataset["measure"] as Measure));
     }
+    radios(this.switches[0]!.parentElement!);
     new ResizeObserver(() => this.resize()).observe(this.table);
   }
 

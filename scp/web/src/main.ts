@@ -16,8 +16,11 @@ import { Market } from "./market.ts";
 import { Meters } from "./meters.ts";
 import { report, type PipelineDocument, type PipelineReport } from "./pipeline.ts";
 import { FIELDS, QuoteTable } from "./quotes.ts";
+import { Rest } from "./rest.ts";
 import { Roll } from "./roll.ts";
 import { openStream } from "./connect.ts";
+import { Shortcuts } from "./shortcuts.ts";
+import { Tabs } from "./tabs.ts";
 import { startTheme, switchTheme } from "./theme.ts";
 import { Ticket } from "./ticket.ts";
 
@@ -38,6 +41,7 @@ const BOARDS = [
 const METERS_MS = 250;
 const ALERTS_SHOWN_MAX = 60;
 const FIRST_BOARD_MS_MAX = 2500;
+const LONG_WAIT_MS = 1500; // a wait that is worth a button to end it
 const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalogue has it
 
 const table = new QuoteTable();
@@ -55,33 +59,47 @@ const seen = (at: number) => {
   if (!(at <= newestAt)) newestAt = at;
 };
 
+/** The address follows when the hand rests: a browser allows only so many changes of it. */
+const address = new Rest(() => {
+  history.replaceState(null, "", `#${focus.symbol}`);
+  document.title = `${focus.symbol} · Tapeline`;
+});
+
 const select = (symbol: string) => {
+  if (symbol === focus.symbol) return;
   focus.choose(symbol);
   grid.select(symbol);
   chips.select(symbol);
-  history.replaceState(null, "", `#${symbol}`);
-  document.title = `${symbol} · Tapeline`;
+  address.touch();
 };
 
+/** Somebody pointed at this symbol to see it: on a phone its chart is shown instead of the list. */
+const open = (symbol: string) => {
+  select(symbol);
+  tabs.show("chart");
+};
+
+const tabs = new Tabs();
+const again = byId("again");
 const chart = new CandleChart(byId("chart"));
 const ticket = new Ticket(table);
 const ladder = new Ladder(table, () => newestAt);
-const chips = new Chips(byId("chips"), select);
+const chips = new Chips(byId("chips"), open);
 const books = new Books(stream, (symbols) => chips.set(symbols));
 const focus = new Focus(stream, table, chart, ticket, ladder, books, () => market.narrow());
-const grid = new Grid(byId("grid"), table, select);
+const grid = new Grid(byId("grid"), table, select, open);
 const market = new Market(stream, table, seen, function* () {
   if (focus.symbol) yield focus.symbol;
   yield* grid.inView();
 });
-const finder = new Finder(table, books, select);
+const finder = new Finder(table, books, open);
 const meters = new Meters(new URLSearchParams(location.search).has("fps"));
 const quotesNote = new Text(byId("quotes-note"));
 const alertsNote = new Text(byId("alerts-note"));
 const alertsPanel = document.querySelector<HTMLElement>(".alerts")!;
-const alertRoll = new Roll<Alert>(byId("alerts"), "Range alerts", 5, ALERTS_SHOWN_MAX, alertLine, (alert) => select(alert.sym));
+const alertRoll = new Roll<Alert>(byId("alerts"), "Range alerts", 5, ALERTS_SHOWN_MAX, alertLine, (alert) => open(alert.sym), ({ ts }) => ts);
 const boards = BOARDS.map(({ name, title, measure, wait }) => {
-  const board = new Board(name, title, measure, (symbol, last) => boardDecimals(knownDecimals(symbol), last), select);
+  const board = new Board(name, title, measure, (symbol, last) => boardDecimals(knownDecimals(symbol), last), open);
   board.waitFor(wait);
   byId("boards").append(board.element);
   return board;
@@ -183,38 +201,33 @@ function selectFromAddress(): void {
   if (SYMBOL.test(asked)) select(asked);
 }
 
-function onKey(event: KeyboardEvent): void {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target instanceof HTMLInputElement) return;
-  const action = {
-    "/": () => finder.focus(),
-    "1": () => focus.setLength("1s"),
-    m: () => focus.setLength("1m"),
-    d: () => ladder.turn(),
-    t: switchTheme,
-  }[event.key.toLowerCase()];
-  if (!action) return;
-  event.preventDefault();
-  action();
-}
-
 frames.each((now) => market.paint(now));
 frames.each((now) => grid.paint(now));
 frames.each((now) => boards.forEach((board) => board.paint(now)));
 frames.each((now) => ticket.paint(now));
-frames.each(() => focus.paint());
+frames.each((now) => focus.paint(now));
 frames.each((now) => books.paint(now));
 frames.each(() => ladder.paint());
 frames.each(() => alertRoll.paint());
 frames.each(paintMeters);
 
-stream.onConnection((connection, reason) => {
+stream.onConnection((connection, reason, waitMs) => {
   judge.connected(connection, reason);
+  again.hidden = connection !== "refused" && !(waitMs >= LONG_WAIT_MS);
   connectionText = connection === "open" ? "Connected" : reason;
 });
-document.addEventListener("keydown", onKey);
+again.addEventListener("click", () => stream.retry());
+new Shortcuts({
+  "/": () => finder.focus(),
+  "1": () => focus.setLength("1s"),
+  m: () => focus.setLength("1m"),
+  d: () => ladder.turn(),
+  t: switchTheme,
+});
 startTheme();
 followEverything();
 addEventListener("hashchange", selectFromAddress);
+document.addEventListener("visibilitychange", () => document.hidden || judge.shown(performance.now()));
 selectFromAddress();
 void stream.start();
 frames.start();

@@ -3,12 +3,15 @@
 
 import type { BoardRow } from "./board.ts";
 import { FIELDS, type Quote, type QuoteTable } from "./quotes.ts";
+import { REST_MS } from "./rest.ts";
 import type { Listener, Stream, Subscription } from "./stream.ts";
 
 const PREFIX = "quote:";
 const HZ = 4;
 const KEPT_FREE = 24; // boards, alerts, status, chart, prints, halts, and their successors while one is swapped for another
-const LOOK_MS = 400; // scrolling settles faster than this
+const LOOK_MS = 40;
+const MOVING_MS_MAX = 1000; // somebody who scrolls on and on sees quotes, too
+const NOT_FOLLOWED = "not in view";
 const UNKNOWN_MS_MAX = 5000; // boards naming symbols that the pattern does not bring for so long: it is full
 
 export class Market {
@@ -18,6 +21,10 @@ export class Market {
   private readonly followed = new Map<string, Subscription>();
   private readonly listener: Listener;
   private lookedAt = 0;
+  private view = ""; // what was in view at the last look
+  private movedAt = 0;
+  private followedAt = 0;
+  private followedView = "";
   private unknownSince = 0;
 
   constructor(
@@ -44,6 +51,7 @@ export class Market {
     if (!this.everything) return;
     this.everything = false;
     this.all?.close();
+    for (const symbol of this.table.symbols) this.table.mark(symbol, "waiting", NOT_FOLLOWED);
   }
 
   /** A board's rows: what is known of symbols that are not followed, and that they exist. */
@@ -54,18 +62,30 @@ export class Market {
       if (this.everything || this.followed.has(symbol)) continue;
       const { last, change, change_pct, volume } = row;
       this.table.apply(symbol, { last: last ?? null, change: change ?? null, change_pct: change_pct ?? null, volume: volume ?? null }, now);
+      this.table.mark(symbol, "waiting", NOT_FOLLOWED);
     }
     if (!unknown) this.unknownSince = 0;
     else if (this.unknownSince === 0) this.unknownSince = now;
     else if (now - this.unknownSince > UNKNOWN_MS_MAX) this.narrow();
   }
 
-  /** Follow what is looked at now; called once a frame. */
+  /** Follow what is looked at when it has come to rest; called once a frame. */
   paint(now: number): void {
     if (this.everything || now - this.lookedAt < LOOK_MS) return;
     this.lookedAt = now;
     const room = Math.max(1, this.stream.subscriptionsMax - KEPT_FREE);
-    const wanted = new Set([...this.inView()].slice(0, room));
+    const symbols = [...this.inView()].slice(0, room).sort();
+    const view = symbols.join(" ");
+    if (view !== this.view) this.movedAt = now;
+    this.view = view;
+    if (view === this.followedView) return;
+    if (now - this.movedAt < REST_MS - LOOK_MS && now - this.followedAt < MOVING_MS_MAX) return;
+    this.followedAt = now;
+    this.followedView = view;
+    this.follow(new Set(symbols), room);
+  }
+
+  private follow(wanted: ReadonlySet<string>, room: number): void {
     const fresh = [...wanted].filter((symbol) => !this.followed.has(symbol));
     this.leave(wanted, this.followed.size + fresh.length - room);
     for (const symbol of fresh) {
@@ -79,6 +99,7 @@ export class Market {
       if (excess <= 0) return;
       if (wanted.has(symbol)) continue;
       subscription.close();
+      this.table.mark(symbol, "waiting", NOT_FOLLOWED);
       this.followed.delete(symbol);
       excess--;
     }

@@ -10,9 +10,13 @@ export const FIELDS = [
 export type Field = (typeof FIELDS)[number];
 export type Quote = Partial<Record<Field, number | null>>;
 
-export const STATES = ["live", "stale", "closed"] as const;
+/** `waiting`: the row is not followed just now, so what it shows may be old. */
+export const STATES = ["live", "stale", "closed", "waiting"] as const;
 
 export const ROWS_MAX = 20_000; // more than any vendor lists; symbols past it are counted and not shown
+/** A bit for each field, as `drain` tells what changed. */
+export const BITS = Object.fromEntries(FIELDS.map((field, at) => [field, 1 << at])) as Record<Field, number>;
+export const EVERYTHING = -1;
 const FLASHED: readonly Field[] = ["last", "bid", "ask"];
 
 export class QuoteTable {
@@ -28,6 +32,8 @@ export class QuoteTable {
   readonly movedAt: Record<string, Float64Array> = {};
   /** What the stream says of the row's channel, as an index of STATES. */
   states = new Uint8Array(64);
+  /** Counts the row's changes. */
+  revisions = new Uint32Array(64);
   updates = 0;
   refusedSymbols = 0;
   /** Raised when a symbol was added, so that lists of symbols are made again. */
@@ -36,7 +42,7 @@ export class QuoteTable {
   private readonly rows = new Map<string, number>();
   private readonly reasons = new Map<number, string>(); // of the rows that are not live
   private readonly changed: number[] = [];
-  private dirty = new Uint8Array(64);
+  private dirty = new Int32Array(64); // the bits of what changed since the last drain
 
   constructor() {
     this.columns = Object.fromEntries(FIELDS.map((field) => [field, blank(64)])) as Record<Field, Float64Array>;
@@ -63,22 +69,22 @@ export class QuoteTable {
     for (const field of FIELDS) {
       const given = quote[field];
       if (given !== undefined) this.write(row, field, given ?? NaN, whole ? 0 : now);
-      else if (whole) this.columns[field][row] = NaN;
+      else if (whole) this.write(row, field, NaN, 0);
     }
     this.learnTick(row);
-    this.touch(row);
     return row;
   }
 
   /** The stream's word on the symbol's own channel. A state that is not known counts as stale. */
   mark(symbol: string, state: string, reason: string): void {
     const row = this.row(symbol);
-    const code = state === "live" ? 0 : state === "closed" ? 2 : 1;
+    const known = (STATES as readonly string[]).indexOf(state);
+    const code = known < 0 ? 1 : known;
     if (row < 0 || (code === this.states[row] && (code === 0 || reason === this.reason(row)))) return;
     this.states[row] = code;
     if (code === 0) this.reasons.delete(row);
     else this.reasons.set(row, reason);
-    this.touch(row);
+    this.touch(row, EVERYTHING);
   }
 
   /** Why the row is not live. */
@@ -86,27 +92,30 @@ export class QuoteTable {
     return this.reasons.get(row) ?? "";
   }
 
-  /** Call `visit` for each row changed since the last time. */
-  drain(visit: (row: number) => void): void {
+  /** Call `visit` for each row changed since the last time, with the bits of its fields that did. */
+  drain(visit: (row: number, bits: number) => void): void {
     for (const row of this.changed) {
+      const bits = this.dirty[row]!;
       this.dirty[row] = 0;
-      visit(row);
+      visit(row, bits);
     }
     this.changed.length = 0;
   }
 
-  private touch(row: number): void {
-    if (this.dirty[row]) return;
-    this.dirty[row] = 1;
-    this.changed.push(row);
+  private touch(row: number, bits: number): void {
+    this.revisions[row]!++;
+    if (this.dirty[row] === 0) this.changed.push(row);
+    this.dirty[row]! |= bits;
   }
 
   private write(row: number, field: Field, value: number, now: number): void {
     const column = this.columns[field];
     const before = column[row]!;
+    if (Object.is(value, before)) return;
     column[row] = value;
+    this.touch(row, BITS[field]);
     const moves = this.direction[field];
-    if (moves !== undefined && now > 0 && value !== before && before === before && value === value) {
+    if (moves !== undefined && now > 0 && before === before && value === value) {
       moves[row] = value > before ? 1 : -1;
       this.movedAt[field]![row] = now;
     }
@@ -118,7 +127,10 @@ export class QuoteTable {
     const quoted = Math.max(decimalsOf(bid[row]!), decimalsOf(ask[row]!));
     const known = Number.isNaN(bid[row]!) && Number.isNaN(ask[row]!) ? decimalsOf(last[row]!) : quoted;
     const needs = priceDecimals(known);
-    if (needs > this.decimals[row]!) this.decimals[row] = needs;
+    if (needs > this.decimals[row]!) {
+      this.decimals[row] = needs;
+      this.touch(row, EVERYTHING);
+    }
     const { bid_size, ask_size } = this.columns;
     const sizes = Math.max(decimalsOf(bid_size[row]!), decimalsOf(ask_size[row]!));
     if (sizes > this.sizeDecimals[row]!) this.sizeDecimals[row] = sizes;
@@ -136,6 +148,7 @@ export class QuoteTable {
     this.symbols.push(symbol);
     this.rows.set(symbol, row);
     this.version++;
+    this.touch(row, EVERYTHING);
     return row;
   }
 
@@ -145,7 +158,8 @@ export class QuoteTable {
       this.direction[field] = larger(this.direction[field]!, new Int8Array(capacity));
       this.movedAt[field] = larger(this.movedAt[field]!, new Float64Array(capacity));
     }
-    this.dirty = larger(this.dirty, new Uint8Array(capacity));
+    this.dirty = larger(this.dirty, new Int32Array(capacity));
+    this.revisions = larger(this.revisions, new Uint32Array(capacity));
     this.states = larger(this.states, new Uint8Array(capacity));
     this.decimals = larger(this.decimals, new Uint8Array(capacity));
     this.sizeDecimals = larger(this.sizeDecimals, new Uint8Array(capacity));

@@ -1,6 +1,7 @@
-// Shows a list of events with the newest on top. Elements are recycled: the last one moves up and is written anew.
+// Shows a list of events in the order of their time, the newest on top. Elements are recycled: the last one moves up and is written anew.
 
 import { el, Text } from "./dom.ts";
+import { join, roving } from "./roving.ts";
 
 export interface RollLine {
   texts: readonly string[];
@@ -19,13 +20,22 @@ export class Roll<Item> {
     private readonly columns: number,
     private readonly keep: number,
     private readonly line: (item: Item) => RollLine,
-    choose?: (item: Item) => void,
+    private readonly choose?: (item: Item) => void,
+    /** When the item happened; those of equal time stand in the order in which they came. */
+    private readonly time: (item: Item) => number = () => 0,
   ) {
     this.list.setAttribute("role", "log");
     this.list.setAttribute("aria-label", label);
     this.list.setAttribute("aria-live", "off"); // hundreds a minute: reading them out would drown everything else
     root.append(this.list, this.empty);
-    if (choose) this.list.addEventListener("click", (event) => this.onClick(event, choose));
+    if (choose) {
+      this.list.addEventListener("click", (event) => this.onClick(event, choose));
+      roving(this.list);
+    } else {
+      root.tabIndex = 0; // nothing in it takes the focus, and keys must be able to scroll it
+      root.setAttribute("role", "group");
+      root.setAttribute("aria-label", label);
+    }
   }
 
   get size(): number {
@@ -58,18 +68,29 @@ export class Roll<Item> {
 
   private show(item: Item): void {
     const full = this.elements.length >= this.keep;
+    let at = this.elements.length;
+    while (at > 0 && this.time(this.elements[at - 1]!.item) > this.time(item)) at--;
+    if (full && at === 0) return; // older than everything that is shown
     const entry = full ? this.elements.shift()! : this.make(item);
+    if (full) at--;
     const { texts, tone } = this.line(item);
     entry.item = item;
     texts.forEach((text, at) => entry.texts[at]!.set(text));
     if (entry.element.dataset["tone"] !== tone) entry.element.dataset["tone"] = tone;
-    this.elements.push(entry);
-    this.list.prepend(entry.element);
+    const newer = this.elements[at]?.element;
+    this.elements.splice(at, 0, entry);
+    if (newer) newer.after(entry.element);
+    else this.list.prepend(entry.element);
   }
 
   private make(item: Item): { element: HTMLElement; texts: Text[]; item: Item } {
     const cells = Array.from({ length: this.columns }, () => el("span", "cell"));
-    return { element: el("div", "roll-row", ...cells), texts: cells.map((cell) => new Text(cell)), item };
+    const element = el(this.choose ? "button" : "div", "roll-row", ...cells);
+    if (this.choose) {
+      (element as HTMLButtonElement).type = "button";
+      join(this.list, element);
+    }
+    return { element, texts: cells.map((cell) => new Text(cell)), item };
   }
 
   private onClick(event: Event, choose: (item: Item) => void): void {

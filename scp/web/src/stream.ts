@@ -45,6 +45,9 @@ export interface Stream {
   subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription;
   /** Ask for snapshots without following; `kind:*` asks for all that exist. Rejects while there is no connection. */
   get(channels: readonly string[]): Promise<readonly Snap[]>;
-  onConnection(listener: (connection: Connection, reason: string) => void): void;
+  /** `waitMs`: how long the next attempt is away; NaN when there will be none, or it is being made. */
+  onConnection(listener: (connection: Connection, reason: string, waitMs: number) => void): void;
   start(): void | Promise<void>;
+  /** Try to connect now, whatever was decided before. */
+  retry(): void;
 }

@@ -23,8 +23,10 @@ declare module "tapeline" {
   export class Tapeline {
     constructor(
       url: string,
-      options: { token: () => Promise<string>; onState: (state: State) => void; WebSocket: typeof WebSocket },
+      options: { token: () => Promise<string>; onState: (state: State) => void },
     );
+    /** What the stream has announced. */
+    readonly limits: { readonly subs: number };
     on(
       name: string,
       listener: (data: unknown, info: Info) => void,

@@ -21,28 +21,42 @@ export class Ticket {
   private readonly flashes = new Flashes();
   private halt: HaltDocument = {};
   private symbol = "";
+  private noted = "";
+  private revision = -1; // of the row, as it was painted last
 
   constructor(private readonly table: QuoteTable) {}
 
   show(symbol: string): void {
     this.symbol = symbol;
+    this.noted = "";
+    this.revision = -1;
     this.halt = {};
     this.text("symbol").set(symbol || NONE);
+  }
+
+  /** Say something of a symbol that has no quote. */
+  note(text: string): void {
+    this.noted = text;
   }
 
   /** The halt channel's word on the shown symbol. */
   halts(document: HaltDocument): void {
     this.halt = document;
+    this.revision = -1;
   }
 
   /** Paint what changed; called once a frame. */
   paint(now: number): void {
     this.flashes.expire(now);
     const row = this.table.row(this.symbol);
+    const revision = row < 0 ? -1 : this.table.revisions[row]!;
+    if (revision === this.revision && revision >= 0) return;
+    this.revision = revision;
     this.paintHalt();
     showState(this.box, STATES[this.table.states[row] ?? 0]!, this.table.reason(row));
     if (row < 0) {
       for (const [name, text] of this.texts) if (name !== "symbol") text.set(name === "change" || name.endsWith("_size") ? "" : NONE);
+      this.text("change").set(this.noted);
       return;
     }
     const { columns } = this.table;

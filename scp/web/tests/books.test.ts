@@ -18,6 +18,7 @@ class FakeStream implements Stream {
   }
   onConnection() {}
   start() {}
+  retry() {}
 }
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));

@@ -58,6 +58,17 @@ test("live is said only while the stream is open and the pipeline speaks", () =>
   assert.equal(judge.verdict(11 + SILENCE_MS_MAX + 1).verdict, "stale");
 });
 
+test("a page that comes into view again is not live before it has heard so, and blames nobody for the pause", () => {
+  const judge = new FreshnessJudge();
+  judge.connected("open");
+  judge.heard(10, LIVE);
+  judge.shown(60_000);
+  assert.deepEqual(judge.verdict(60_001), { verdict: "stale", reason: "catching up" });
+  assert.deepEqual(judge.verdict(60_001 + SILENCE_MS_MAX), { verdict: "stale", reason: "pipeline silent" });
+  judge.heard(60_100, LIVE);
+  assert.deepEqual(judge.verdict(60_101), LIVE);
+});
+
 test("the server's word and a lost connection make numbers stale, with the reason", () => {
   const judge = new FreshnessJudge();
   judge.connected("open");

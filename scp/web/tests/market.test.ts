@@ -17,6 +17,7 @@ class FakeStream implements Stream {
   }
   onConnection() {}
   start() {}
+  retry() {}
 }
 
 function made(subscriptionsMax: number) {
@@ -64,7 +65,7 @@ test("a stale channel makes its own row stale, and what comes into view again ha
   market.narrow();
   view.push("MSFT");
   market.paint(1000);
-  assert.equal(state("AAPL"), "stale");
+  assert.equal(state("AAPL"), "waiting", "what it shows may be old by now");
   view.push("AAPL");
   market.paint(2000);
   stream.followed.get("quote:AAPL")!.status!("quote:AAPL", "live", "");
@@ -83,6 +84,26 @@ test("what left the view goes when its room is needed, and the limit is never pa
   view.splice(0, view.length, ...Array.from({ length: 50 }, (_, at) => `T${at}`));
   market.paint(9000);
   assert.equal(stream.followed.size, 10);
+});
+
+test("what only passes by is not asked for, and a hand that never rests gets its quotes every second", () => {
+  const { stream, view, market } = made(200);
+  market.narrow();
+  let asked = "";
+  for (let now = 1000; now < 1900; now += 10) {
+    view.splice(0, view.length, `S${now}`);
+    market.paint(now);
+    if (now === 1000) asked = [...stream.followed.keys()].join();
+  }
+  assert.equal([...stream.followed.keys()].join(), asked);
+  market.paint(1950);
+  market.paint(1995);
+  assert.ok(stream.followed.has("quote:S1890"), "rest");
+  for (let now = 2000; now < 4500; now += 10) {
+    view.splice(0, view.length, `T${now}`);
+    market.paint(now);
+  }
+  assert.equal([...stream.followed.keys()].filter((name) => name.startsWith("quote:T")).length, 2);
 });
 
 test("a pattern that silently got full is noticed by the boards", () => {

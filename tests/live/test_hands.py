@@ -1,0 +1,477 @@
+"""The page under real hands: keys held, wheels turned, networks lost, doors shut for a moment. A real browser on a real run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Route
+
+from scp import build
+from tests.live.browser import Desk, chromium
+from tests.live.monkey import Monkey
+from tests.local_run import LocalRun
+from wds.keys import mint_local
+
+pytestmark = pytest.mark.live
+
+REST_MS_MAX = 100
+MARKER = f"--tapeline-hands={os.getpid()}"
+# Notes when each command was sent and when a symbol was chosen last, in the page's own time.
+NOTES = """
+  window.notes = { sent: [], chosenAt: 0, sockets: 0 };
+  const send = WebSocket.prototype.send;
+  WebSocket.prototype.send = function (text) { notes.sent.push([performance.now(), text]); return send.call(this, text); };
+  window.WebSocket = class extends WebSocket { constructor(...given) { super(...given); notes.sockets += 1; } };
+  addEventListener("DOMContentLoaded", () => {
+    const symbol = document.querySelector("#i-symbol");
+    const noted = new MutationObserver(() => { notes.chosenAt = performance.now(); });
+    if (symbol) noted.observe(symbol, { childList: true, characterData: true, subtree: true });
+  });
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
+    """Everything on free ports, with more symbols than the stream lets one page follow."""
+    with LocalRun(tmp_path_factory.mktemp("hands") / "run", FEED="simulator", SYMBOLS="1000", RATE="1200") as started:
+        started.says("http://127.0.0.1:")
+        yield started
+        started.interrupt()
+        started.ends()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the whole file, whose processes can be told from others."""
+    with chromium(MARKER) as started:
+        yield started
+
+
+@pytest.fixture
+def desk(run: LocalRun, browser: Browser) -> Iterator[Desk]:
+    """A page of the test's own, open and live, that has not complained at the end."""
+    opened = Desk(browser, page_url(run), script=NOTES)
+    opened.live()
+    opened.until(lambda: opened.value("tapeline.bars > 0"), 30, "a chart")
+    yield opened
+    opened.close()
+    assert opened.complaints == []
+
+
+def page_url(run: LocalRun, symbol: str = "") -> str:
+    """Return the address of the page, with a symbol chosen."""
+    return f"http://127.0.0.1:{run.port('SCP_PORT')}/" + (f"#{symbol}" if symbol else "")
+
+
+def hold(desk: Desk, key: str, seconds: float) -> None:
+    """Hold a key down: it repeats thirty times a second."""
+    for _ in range(int(seconds * 30)):
+        desk.page.keyboard.down(key)
+        desk.page.wait_for_timeout(33)
+    desk.page.keyboard.up(key)
+
+
+def rested_ms(desk: Desk) -> float:
+    """Return how long after the last choice the chart of the chosen symbol was asked for."""
+    symbol = "document.querySelector('#i-symbol').textContent"
+    asked = f"notes.sent.findLast(([, text]) => text.includes(`:${{{symbol}}}\"`) && text.includes('bars:'))"
+    desk.until(lambda: desk.value(f"{asked} !== undefined"), 10, "the chart's channel")
+    return float(desk.value(f"{asked}[0] - notes.chosenAt"))
+
+
+def untouched(desk: Desk) -> bool:
+    """Tell whether the page still has its first connection, and calls its data live."""
+    return bool(desk.value("notes.sockets === 1 && tapeline.verdict.verdict === 'live'"))
+
+
+# Fault 1: the hand is quicker than the stream's limit
+
+
+def test_a_held_arrow_key_costs_nothing(desk: Desk) -> None:
+    """Eight seconds of repeats: the connection stays, and what is in view when the hand rests is asked for within 100 ms."""
+    desk.page.focus("#grid")
+    best = 1e9
+    for key, seconds in (("ArrowDown", 2), ("ArrowUp", 2), ("ArrowDown", 4)):
+        hold(desk, key, seconds)
+        best = min(best, rested_ms(desk))
+        assert untouched(desk), desk.value("tapeline.verdict")
+    print(f"asked {best:.0f} ms after the hand came to rest")
+    assert 0 <= best <= REST_MS_MAX
+    desk.until(lambda: desk.value("tapeline.bars > 0"), 30, "the chart where the hand came to rest")
+    assert untouched(desk)
+
+
+def test_ten_seconds_of_wheel_cost_nothing(desk: Desk) -> None:
+    """Scrolling up and down goes on with one connection; the rows in view are live when the hand rests."""
+    desk.page.mouse.move(300, 300)
+    for turn in range(200):
+        desk.page.mouse.wheel(0, 350 if turn % 40 < 20 else -350)
+        desk.page.wait_for_timeout(50)
+    assert untouched(desk)
+    live = "[...document.querySelectorAll('.grid-row:not([hidden])')].every(e => (e.dataset.state ?? 'live') === 'live')"
+    desk.until(lambda: desk.value(live), 10, "live rows in view")
+    seconds = desk.value("(notes.sent.at(-1)[0] - notes.sent[0][0]) / 1000")
+    assert desk.value("notes.sent.length") < 20 * seconds + 100
+
+
+# Fault 4: several listeners, one socket
+
+
+def test_overlapping_listeners_do_not_disturb_each_other(run: LocalRun, browser: Browser) -> None:
+    """A pattern and a name under it, at other rates and of other fields: each sees its own; when the name goes the pattern stays."""
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{run.port('WDS_PORT')}/static/tapeline.js")
+    listen = """async ([url, token]) => {
+      const { Tapeline } = await import("/static/tapeline.js");
+      const tape = new Tapeline(url, { token });
+      window.seen = { all: {}, one: {} };
+      window.calls = { all: 0, one: 0 };
+      const note = (who) => (data, { ch, state }) => {
+        if (ch === "board:volume" && data) seen[who] = { state, columns: [...new Set(Object.values(data.rows).flatMap(Object.keys))].sort(), calls: ++calls[who] };
+      };
+      tape.on("board:*", note("all"), { hz: 1, fields: ["last"] });
+      window.end = tape.on("board:volume", note("one"), { hz: 10, fields: ["change_pct", "volume"] });
+    }"""
+    page.evaluate(listen, [f"ws://127.0.0.1:{run.port('WDS_PORT')}", mint_local(run.dir)])
+
+    def moves(who: str) -> bool:
+        before = page.evaluate(f"calls.{who}")
+        page.wait_for_function(f"calls.{who} > {before + 1}", timeout=20_000)
+        return True
+
+    assert moves("one")
+    assert moves("all")
+    assert page.evaluate("seen.one.columns") == ["change_pct", "volume"]
+    assert page.evaluate("seen.all.columns") == ["last"]
+    page.evaluate("end()")
+    page.wait_for_timeout(300)  # what was on its way
+    assert moves("all")
+    assert page.evaluate("[seen.all.state, seen.all.columns]") == ["live", ["last"]]
+    page.close()
+
+
+# Fault 6: what passes is not final
+
+
+def test_a_full_house_is_waited_out(tmp_path: Path, browser: Browser) -> None:
+    """The address has too many connections: the page says so, tries again, and comes in by itself when there is room."""
+    with LocalRun(tmp_path / "run", FEED="simulator", SYMBOLS="50", RATE="200", WDS_PER_ADDRESS_MAX="1") as run:
+        run.says("http://127.0.0.1:")
+        with socket.create_connection(("127.0.0.1", run.port("WDS_PORT"))) as first:
+            upgrade = "GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            first.sendall(f"{upgrade}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+            assert b"101" in first.recv(100)
+            desk = Desk(browser, page_url(run), script=NOTES)
+            desk.until(lambda: desk.value("notes.sockets > 1"), 30, "a second attempt")
+        desk.live(60)
+        desk.close()
+        assert desk.complaints == []
+        run.interrupt()
+        run.ends()
+
+
+def test_even_what_is_final_can_be_tried_again(run: LocalRun, browser: Browser) -> None:
+    """A token that stays bad after a fresh one was fetched: the page says what to do, asks no more, and has a button."""
+    bad = {"wds_url": f"ws://127.0.0.1:{run.port('WDS_PORT')}/v1/stream", "token": "no.token.at-all"}
+    desk = Desk(browser, "about:blank", script=NOTES)
+    desk.page.route("**/api/session", lambda route: route.fulfill(json=bad))
+    desk.page.goto(page_url(run))
+    desk.until(lambda: desk.texts("#feed")[0].endswith("sign in again, or reload the page"), 30, "what to do")
+    assert desk.value("notes.sockets") == 2
+    desk.page.unroute("**/api/session")
+    desk.page.click("#again")
+    desk.live()
+    assert desk.page.locator("#again").is_hidden()
+    desk.close()
+    assert desk.complaints == []
+
+
+# Fault 8: a refresh that fails, a sleep, a network that is back
+
+
+def test_a_token_refresh_that_fails_once_costs_nothing(run: LocalRun, browser: Browser) -> None:
+    """The first token lives 62 s, so it is to be renewed at once; the first renewal fails, a later one succeeds."""
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            token = mint_local(run.dir, ttl_s=62)
+            route.fulfill(json={"wds_url": f"ws://127.0.0.1:{run.port('WDS_PORT')}/v1/stream", "token": token})
+        elif len(asked) == 2:
+            route.abort("timedout")
+        else:
+            route.continue_()
+
+    desk = Desk(browser, "about:blank", script=NOTES)
+    desk.page.route("**/api/session", answer)
+    desk.page.goto(page_url(run))
+    desk.live()
+    desk.until(lambda: desk.value("true") and len(asked) > 2, 30, "another attempt")  # a look at the page lets its requests in
+    signed = "notes.sent.filter(([, text]) => text.includes('auth')).length"
+    desk.until(lambda: desk.value(signed) == 2, 30, "the renewal")
+    assert untouched(desk)
+    desk.close()
+    assert [fault for fault in desk.complaints if "ERR_TIMED_OUT" not in fault] == []
+
+
+def test_a_page_whose_stream_is_back_reconnects_when_the_network_is(run: LocalRun, desk: Desk) -> None:
+    """However long the next wait would be: `online` tries at once."""
+    wds = run.pids()["wds"]
+    desk.page.evaluate("navigator.onLine && window.dispatchEvent(new Event('offline'))")
+    os.kill(wds, signal.SIGKILL)
+    desk.until(lambda: desk.value("tapeline.verdict.verdict") == "stale", 20, "stale")
+    desk.until(lambda: run.pids().get("wds") not in (None, wds), 30, "the next data service")
+
+    def back() -> bool:
+        desk.page.evaluate("window.dispatchEvent(new Event('online'))")
+        return bool(desk.value("tapeline.reconnects > 0"))
+
+    desk.until(back, 20, "a reconnect")
+    desk.live(30)
+
+
+# Fault 9: what the page shows
+
+
+def test_a_symbol_nobody_quotes_is_said_to_be_so(run: LocalRun, browser: Browser) -> None:
+    """The chart, the prints and the ticket say it, without the axes of another symbol; a quoted one is shown as ever."""
+    desk = Desk(browser, page_url(run))
+    desk.live()
+    desk.until(lambda: desk.value("tapeline.bars > 0"), 30, "a chart")
+    desk.page.evaluate("location.hash = 'NOBODY.X'")
+    desk.until(lambda: "Nobody quotes NOBODY.X" in desk.texts("#chart-empty")[0], 20, "the word of it")
+    desk.until(lambda: desk.texts("#i-change") == ["nobody quotes this symbol"], 5, "the ticket's word of it")
+    assert desk.value("getComputedStyle(document.querySelector('#chart')).visibility") == "hidden"
+    desk.page.locator(".board-row .sym").first.click()
+    desk.until(lambda: desk.value("tapeline.bars > 0"), 30, "a chart")
+    desk.until(lambda: "obody" not in desk.texts("#i-change")[0] + desk.texts("#chart-empty")[0], 5, "no word of it any more")
+    desk.close()
+    assert desk.complaints == []
+
+
+@pytest.mark.parametrize("view", [(1366, 620), (1920, 600), (1440, 900), (1100, 700), (800, 600)])
+def test_the_chart_is_always_high_enough(run: LocalRun, browser: Browser, view: tuple[int, int]) -> None:
+    """At least 120 px on any window; what does not fit is scrolled to."""
+    desk = Desk(browser, page_url(run), view=view)
+    desk.live()
+    assert desk.value("document.querySelector('#chart').clientHeight") >= 120
+    desk.close()
+
+
+@pytest.mark.parametrize("view", [(1200, 800), (390, 844)])
+def test_the_symbol_stays_in_view_when_the_grid_is_scrolled_sideways(
+    run: LocalRun, browser: Browser, view: tuple[int, int]
+) -> None:
+    """Its cell begins where the grid does, opaque over the others."""
+    desk = Desk(browser, page_url(run), view=view)
+    desk.live()
+    desk.page.eval_on_selector(".grid-scroll", "e => { e.scrollLeft = 200 }")
+    left = "document.querySelector('.grid-row .cell').getBoundingClientRect().left - document.querySelector('#grid').getBoundingClientRect().left"
+    desk.until(lambda: desk.value("document.querySelector('.grid-scroll').scrollLeft") > 9, 5, "the grid to scroll")
+    assert abs(desk.value(left)) < 2
+    ground = desk.value("getComputedStyle(document.querySelector('.grid-row .cell')).backgroundColor")
+    assert "0)" not in ground.replace(" ", "").replace(",0,", ",")
+    desk.close()
+
+
+def test_forced_colours_keep_the_selection_and_the_live_dot(run: LocalRun, browser: Browser) -> None:
+    """The system's colours: the chosen row and the pill's dot still differ from their neighbours."""
+    desk = Desk(browser, page_url(run), forced_colors="active")
+    desk.live()
+    desk.until(lambda: desk.page.locator('.grid-row[aria-selected="true"]').count() == 1, 20, "a chosen row")
+    ground = "s => getComputedStyle(document.querySelector(s)).backgroundColor"
+    chosen = desk.page.evaluate(ground, '.grid-row[aria-selected="true"]')
+    assert chosen != desk.page.evaluate(ground, '.grid-row[aria-selected="false"]')
+    assert desk.page.evaluate(ground, ".pill i") != desk.page.evaluate(ground, ".pill")
+    desk.close()
+
+
+def test_alerts_stand_in_the_order_of_their_time(desk: Desk) -> None:
+    """However they come: several partitions tell them."""
+    times = "[...document.querySelectorAll('.alerts .roll-row .cell:first-child')].map(e => e.textContent)"
+    desk.until(lambda: desk.value(f"{times}.length") > 12, 60, "alerts")
+    shown = desk.value(times)
+    assert shown == sorted(shown, reverse=True)
+
+
+def test_the_head_is_dimmed_with_the_rest(run: LocalRun, desk: Desk) -> None:
+    """Figures of a pipeline that is not heard do not look like those of one that is."""
+    colours = "['#m-events', '#m-lag'].map(s => getComputedStyle(document.querySelector(s)).color)"
+    lively = desk.value(colours)
+    os.kill(run.pids()["wds"], signal.SIGKILL)
+    desk.until(lambda: desk.value("document.documentElement.dataset.feed") == "stale", 20, "the page to grey out")
+    assert all(now != then for now, then in zip(desk.value(colours), lively, strict=True))
+    desk.live(60)
+
+
+# Keys and their footer
+
+
+def test_what_the_footer_says_is_so(desk: Desk) -> None:
+    """Each key that it names does what it says, and single keys can be switched off."""
+    named = desk.value("[...document.querySelectorAll('.keys kbd')].filter(e => e.offsetParent).map(e => e.textContent)")
+    assert named == ["↑", "↓", "/", "1", "M", "T"]
+    desk.page.focus("#grid")
+    chosen = desk.texts("#i-symbol")
+    desk.page.keyboard.press("ArrowDown")
+    desk.until(lambda: desk.texts("#i-symbol") != chosen, 5, "another symbol")
+    desk.page.keyboard.press("ArrowUp")
+    for key, checked in (("m", "1m"), ("1", "1s")):
+        desk.page.keyboard.press(key)
+        assert desk.texts('.chart-head [aria-checked="true"]') == [checked]
+    desk.page.keyboard.press("t")
+    assert desk.value("document.documentElement.dataset.theme") == "light"
+    desk.page.keyboard.press("t")
+    desk.page.click("#shortcuts")
+    desk.page.keyboard.press("m")
+    desk.page.keyboard.press("/")
+    assert desk.texts('.chart-head [aria-checked="true"]') == ["1s"]
+    assert desk.value("document.activeElement.id") == "shortcuts"
+    assert desk.value("[...document.querySelectorAll('.keys kbd')].filter(e => e.offsetParent).map(e => e.textContent)") == [
+        "↑",
+        "↓",
+    ]
+    desk.page.reload()
+    desk.live()
+    assert desk.page.get_attribute("#shortcuts", "aria-pressed") == "false"
+    desk.page.click("#shortcuts")
+
+
+def test_everything_can_be_reached_by_keyboard(desk: Desk) -> None:
+    """Sort headers, chips, boards, alerts and switches: one stop of Tab each, arrows within, Enter does it."""
+    desk.until(lambda: desk.page.locator(".alerts .roll-row").count() > 3, 60, "alerts")
+    desk.page.focus("#find")
+    stops = []
+    while len(stops) < 40 and "shortcuts" not in stops:
+        desk.page.keyboard.press("Tab")
+        stops.append(
+            desk.value(
+                "(e => e.closest('.grid-head, .board-list, .roll-list, .switch')?.className ?? (e.id || e.className))(document.activeElement)"
+            )
+        )
+    for stop in ("grid", "grid-head", "switch", "chart-as", "board-list", "roll-list", "shortcuts"):
+        assert stop in stops, f"{stop} is not among {stops}"
+    assert [stops.count(stop) for stop in ("grid-head", "switch", "board-list", "roll-list")] == [1, 1, 4, 1]
+    desk.page.focus(".grid-head button")
+    desk.page.keyboard.press("End")
+    desk.page.keyboard.press("Enter")
+    assert desk.page.locator(".grid-head .cell").last.get_attribute("aria-sort") == "descending"
+    desk.page.focus(".alerts .roll-row[tabindex='0']")
+    symbol = desk.value("document.activeElement.children[2].textContent")
+    desk.page.keyboard.press("Enter")
+    desk.until(lambda: desk.texts("#i-symbol")[0] in (symbol, *desk.texts(".alerts .cell:nth-child(3)")), 5, "the alert's symbol")
+    desk.page.focus("#chart-as")
+    desk.page.keyboard.press("Enter")
+    desk.until(lambda: desk.page.locator("#bar-rows tr:not([hidden])").count() > 0, 30, "the chart's table")
+    assert desk.page.locator("#chart").is_hidden()
+
+
+def test_a_phone_has_tabs(run: LocalRun, browser: Browser) -> None:
+    """Nothing is scrolled but lists; a tap on a row opens its chart."""
+    desk = Desk(browser, page_url(run), view=(390, 844), has_touch=True)
+    desk.live()
+    parts: dict[str, Any] = {"quotes": ".quotes", "chart": ".instrument", "boards": ".board", "alerts": ".alerts"}
+    for tab, part in parts.items():
+        desk.page.tap(f'.tabs [data-tab="{tab}"]')
+        assert [name for name, other in parts.items() if desk.page.locator(other).first.is_visible()] == [tab], part
+        assert desk.value("document.documentElement.scrollHeight <= innerHeight")
+    desk.page.tap('.tabs [data-tab="quotes"]')
+    desk.page.locator(".grid-row:not([hidden])").nth(3).tap()
+    assert desk.page.locator(".instrument").is_visible()
+    desk.close()
+    assert desk.complaints == []
+
+
+# Accessibility, as axe sees it
+
+AXE = build.WEB / "node_modules" / "axe-core" / "axe.min.js"
+GRAVE = """async () => (await axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }))
+  .violations.filter(({ impact }) => impact === "critical" || impact === "serious")
+  .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.slice(0, 3).map(({ html }) => html.slice(0, 120)).join(" | ")}`)"""
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("view", [(1440, 900), (390, 844)])
+def test_axe_finds_nothing_grave(run: LocalRun, browser: Browser, scheme: str, view: tuple[int, int]) -> None:
+    """No critical and no serious finding: live, as a table, on every tab, with the finder open, and stale."""
+    desk = Desk(browser, page_url(run), scheme, view)
+    desk.live()
+    desk.until(lambda: desk.value("tapeline.bars > 0 && tapeline.alerts > 3"), 60, "a chart and alerts")
+    desk.page.evaluate(AXE.read_text())
+    for tab in ("quotes", "chart", "boards", "alerts") if view[0] < 760 else ("quotes",):
+        if view[0] < 760:
+            desk.page.click(f'.tabs [data-tab="{tab}"]')
+        assert desk.page.evaluate(GRAVE) == [], tab
+    if view[0] < 760:
+        desk.page.click('.tabs [data-tab="chart"]')
+    desk.page.click("#chart-as")
+    desk.page.focus("#find")
+    desk.page.keyboard.type("a")
+    desk.until(lambda: desk.page.locator("#found li").count() > 1, 5, "symbols found")
+    assert desk.page.evaluate(GRAVE) == [], "as a table, with the finder open"
+    desk.page.keyboard.press("Escape")
+    os.kill(run.pids()["wds"], signal.SIGKILL)
+    desk.until(lambda: desk.value("document.documentElement.dataset.feed") == "stale", 20, "the page to grey out")
+    assert desk.page.evaluate(GRAVE) == [], "stale"
+    desk.live(60)
+    desk.close()
+
+
+def test_targets_are_large_enough(run: LocalRun, browser: Browser) -> None:
+    """Everything that is pressed is at least 24 px high and wide, on a desk and on a phone."""
+    small = """() => [...document.querySelectorAll("button, input, a, .grid-row, [role=option]")].filter(e => e.checkVisibility())
+      .map(e => [e.id || e.className || e.textContent, e.getBoundingClientRect()]).filter(([, box]) => box.width < 24 || box.height < 24)
+      .map(([name, box]) => `${name}: ${box.width} × ${box.height}`)"""
+    for view in ((1440, 900), (390, 844)):
+        desk = Desk(browser, page_url(run), view=view)
+        desk.live()
+        desk.until(lambda desk=desk: desk.value("tapeline.alerts > 1"), 60, "an alert")
+        for tab in ("quotes", "chart", "boards", "alerts") if view[0] < 760 else ("",):
+            if tab:
+                desk.page.click(f'.tabs [data-tab="{tab}"]')
+            assert desk.page.evaluate(small) == [], tab
+        desk.close()
+
+
+# Everything together
+
+
+def test_a_monkey_finds_no_lie_and_no_leak(tmp_path: Path, browser: Browser) -> None:
+    """Whatever is done to the page: no complaint, no frozen cell that looks live, and it does not grow.
+
+    HANDS_S is how long it plays, HANDS_SEED what it draws: `make hands` plays for ten minutes.
+    """
+    seconds, seed = float(os.environ.get("HANDS_S", "8")), int(os.environ.get("HANDS_SEED", "8"))
+    with LocalRun(tmp_path / "run", FEED="simulator", SYMBOLS="300", RATE="1200", WDS_SUBS_MAX="600") as run:
+        run.says("http://127.0.0.1:")
+        desk = Desk(browser, page_url(run))
+        desk.live()
+        monkey = Monkey(run, desk, MARKER, seed)
+        try:
+            monkey.play(seconds / 4, seldom=0)
+            monkey.agree()
+            light = monkey.weigh()
+            monkey.every_rough_one()
+            for _ in range(max(1, round(seconds / 60))):
+                monkey.play(min(60.0, seconds * 3 / 4))
+                monkey.agree()
+            heavy = monkey.weigh()
+            print(
+                f"{len(monkey.log)} things done; {light} at first, {heavy} at the end; {desk.value('tapeline.fps'):.0f} frames/s"
+            )
+            assert heavy["nodes"] < light["nodes"] * 1.3 + 500
+            assert heavy["heap"] < light["heap"] * 1.5 + 4e6
+            assert desk.complaints == []
+            desk.close()
+        except BaseException:
+            print(f"HANDS_SEED={seed} HANDS_S={seconds}: {' '.join(monkey.log)}")
+            raise
+        run.interrupt()
+        run.ends()
