@@ -22,8 +22,9 @@ from websockets.server import ServerProtocol
 from wds import meter
 from wds.framing import text_frame
 from wds.handshake import Page, client_address, decide
-from wds.hub import Hub, Member
+from wds.hub import Hub
 from wds.limits import Census
+from wds.member import Member
 from wds.outbox import Ladder, Step
 from wds.protocol import CLOSE_CODES, NO_AUTH, OVERLOAD, SLOW, SUBPROTOCOL, TOO_MANY_CONNECTIONS, SubOutcome
 from wds.session import Action, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
@@ -268,6 +269,8 @@ class Connection(asyncio.Protocol):
             for channel in action.channels:
                 hub.leave(member, channel, now_ns)
         else:
+            if self.session is not None:
+                self._run(self.session.on_tuned(action.id, hub.verdict))
             if action.hz is not None:
                 hub.retune(member, action.hz, now_ns)
             if action.paused is not None:
@@ -301,12 +304,30 @@ class Connection(asyncio.Protocol):
     # Time and the end
 
     def observe(self) -> None:
-        """Tell the hub how full the buffer is; close when the ladder says so."""
-        if self.member is None or self._closing_ns:
+        """Tell the hub how full the buffer is; hold commands back, go on with them, or close, as the ladder says.
+
+        Called in the middle of writing: what writes or ends something itself is left to the loop's next turn.
+        """
+        if self.member is None or self.session is None or self._closing_ns:
             return
         step = self._server.hub.on_buffer(self.member, self.buffered_bytes, self._server.now_ns())
-        if step is Step.CLOSE and self.session is not None:
+        if step is Step.CLOSE:
+            asyncio.get_running_loop().call_soon(self._too_slow)
+        elif step is not Step.OPEN and not self.session.held:
+            self.session.held = True
+            self._transport.pause_reading()  # what it sends waits at its end: replies nobody reads would pile up here
+        elif step is Step.OPEN and self.session.held:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _too_slow(self) -> None:
+        if self.session is not None and not self._closing_ns:
             self._run(self.session.bye(SLOW))
+
+    def _go_on(self) -> None:
+        if self.member is None or self.session is None or self._closing_ns or self.member.outbox.step is not Step.OPEN:
+            return
+        self._transport.resume_reading()
+        self.run(self.session.go_on(self._server.now_ns()))
 
     def on_time(self, now_ns: int, wall_ms: int) -> None:
         """Once a second."""
@@ -318,8 +339,8 @@ class Connection(asyncio.Protocol):
                 meter.closes.labels(str(NO_AUTH)).inc()
                 self._transport.abort()  # never finished its request
         else:
-            if self.buffered_bytes > 0:
-                self.observe()
+            if self.buffered_bytes > 0 or (self.member is not None and self.member.outbox.step is not Step.OPEN):
+                self.observe()  # also when empty: that is how a paused client is open again
             self._run(self.session.on_time(now_ns, wall_ms))
 
     def bye(self, code: int, after_ms: int) -> None:
@@ -338,9 +359,12 @@ class Connection(asyncio.Protocol):
             self._ws.send_close(code, CLOSE_CODES[code][0])
         self._retire()
         self._flush_ws()
+        if self.session is not None and self.session.held:
+            self._transport.resume_reading()  # for the answer to our goodbye
 
     def cut(self) -> None:
         """End the connection without a word."""
+        self._retire()
         self._transport.abort()
 
     def _retire(self) -> None:

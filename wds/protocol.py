@@ -157,24 +157,27 @@ class SubOutcome(Struct):
 
 
 class GetOutcome(Struct):
-    """The outcome of one channel of get: a snapshot, or an error."""
+    """The outcome of one channel of get: a snapshot, or an error. A pattern has a line only when it was cut or refused."""
 
     ch: str
     epoch: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
     ts: int | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
+    matched: int | UnsetType = UNSET
     error: Error | UnsetType = UNSET
 
 
 class Reply(Struct):
-    """The answer to the command with this `id`."""
+    """The answer to the command with this `id`. `set` hears `state` and `reason` of the pipeline as a whole."""
 
     id: Id | UnsetType
     ok: bool
     subs: list[SubOutcome] | UnsetType = UNSET
     snaps: list[GetOutcome] | UnsetType = UNSET
     expires_s: int | UnsetType = UNSET
+    state: Literal["live", "stale", "closed"] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
     error: Error | UnsetType = UNSET
 
 

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from wds.hub import Want
+from wds.freshness import Verdict
 from wds.limits import TokenBucket
+from wds.member import Want
 from wds.protocol import (
     ABUSE,
     BAD_TOKEN,
@@ -49,13 +50,14 @@ from wds.protocol import (
     split,
     tier,
 )
-from wds.subscriptions import Names, Selection, Subscriptions, expand_for_get, kinds_to_list
+from wds.subscriptions import GetPlan, Names, Selection, Subscriptions, expand_for_get, kinds_to_list
 from wds.tokens import Claims, TokenRefused
 
 SECOND_NS = 1_000_000_000
 QUEUE_MAX = 256
 EXPIRY_NOTICE_S = 60
 VIOLATIONS_FORGIVEN_S = 0.5  # a violation every two seconds is forgiven
+REPLY_BYTES_MAX = 524_288
 CHANNELS_PER_TOKEN = 50  # a command over many channels costs as much as several
 
 
@@ -116,10 +118,11 @@ class Fetch(NamedTuple):
 
 
 class Tune(NamedTuple):
-    """Change the rate of everything, or pause it."""
+    """Call `on_tuned`, then change the rate of everything, or pause it."""
 
     hz: Hz | None
     paused: bool | None
+    id: Id | UnsetType = UNSET
 
 
 class _Widen(NamedTuple):
@@ -135,7 +138,7 @@ class Session:
 
     __slots__ = (
         "_bucket", "_busy", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns", "_ping_ns", "_pinged", "_queue",
-        "_violations", "claims", "closed", "conn", "subscriptions",
+        "_violations", "claims", "closed", "conn", "held", "subscriptions",
     )  # fmt: skip
 
     def __init__(self, conn: str, limits: SessionLimits, now_ns: int) -> None:
@@ -143,6 +146,7 @@ class Session:
         self.claims: Claims | None = None
         self.subscriptions = Subscriptions(limits.subs_max)
         self.closed = False
+        self.held = False  # the client does not read: no command is begun until it does
         self._limits = limits
         self._bucket = TokenBucket(limits.commands_s, limits.commands_burst, now_ns)
         self._violations = TokenBucket(VIOLATIONS_FORGIVEN_S, limits.violations_max, now_ns)
@@ -222,9 +226,15 @@ class Session:
 
     def _pump(self) -> list[Action]:
         actions: list[Action] = []
-        while self._queue and self._busy is None and not self.closed:
+        while self._queue and self._busy is None and not self.closed and not self.held:
             actions += self._start(self._queue.pop(0))
         return actions
+
+    def go_on(self, now_ns: int) -> list[Action]:
+        """The client reads again: begin what had to wait. Its pong may still be among what it sent meanwhile."""
+        self.held = self._pinged = False
+        self._ping_ns = max(self._ping_ns, now_ns + SECOND_NS)
+        return self._pump()
 
     def _start(self, command: Command | _Widen) -> list[Action]:
         if isinstance(command, Auth):
@@ -321,7 +331,11 @@ class Session:
             if outcome.error is not UNSET:
                 self.subscriptions.release(outcome.ch)
         subs = [told[name] if known is None else known for name, known in picked.outcomes.items()]
-        return [Send(encode(Reply(id, True, subs)))]
+        reply = encode(Reply(id, True, subs))
+        if len(reply) > REPLY_BYTES_MAX:  # thousands of long names that a pattern joined: `matched` counts them
+            subs = [one for one in subs if one.error is not UNSET or one.matched is not UNSET]
+            reply = encode(Reply(id, True, subs))
+        return [Send(reply)]
 
     def _unsub(self, command: Unsub) -> list[Action]:
         subs, gone = [], []
@@ -337,7 +351,7 @@ class Session:
     def _get(self, command: Get, known: Names | None) -> list[Action]:
         assert self.claims is not None
         plan = expand_for_get(command.ch, self.claims, known, self._limits.subs_max)
-        channels = [name for name, refused in plan.items() if refused is None]
+        channels = plan.wanted[: self._limits.subs_max]
         limit = None if isinstance(command.limit, UnsetType) else command.limit
         if not channels:
             return self._got(command.id, plan, {})
@@ -348,9 +362,8 @@ class Session:
         """The snapshots asked for, by channel."""
         return self._answer(outcomes)
 
-    def _got(self, id: Id | UnsetType, plan: dict[str, Error | None], outcomes: dict[str, GetOutcome]) -> list[Action]:
-        snaps = [outcomes[name] if refused is None else GetOutcome(name, error=refused) for name, refused in plan.items()]
-        return [Send(encode(Reply(id, True, snaps=snaps)))]
+    def _got(self, id: Id | UnsetType, plan: GetPlan, outcomes: dict[str, GetOutcome]) -> list[Action]:
+        return [Send(encode(Reply(id, True, snaps=plan.outcomes(outcomes))))]
 
     def _set(self, command: Set) -> list[Action]:
         hz = None
@@ -361,7 +374,11 @@ class Session:
             self._hz = hz
             self.subscriptions.retune(hz)
         paused = None if isinstance(command.paused, UnsetType) else command.paused
-        return [Send(encode(Reply(command.id, True))), Tune(hz, paused)]
+        return [Tune(hz, paused, command.id)]
+
+    def on_tuned(self, id: Id | UnsetType, verdict: Verdict) -> list[Action]:
+        """Say in the reply to `set` whether the pipeline is live: one who comes back from a pause need not wait to hear."""
+        return [Send(encode(Reply(id, True, state=verdict.state, reason=verdict.reason or UNSET)))]
 
     # New channels under a pattern
 
@@ -405,7 +422,7 @@ class Session:
         return actions + self._ping(now_ns, wall_ms)
 
     def _ping(self, now_ns: int, wall_ms: int) -> list[Action]:
-        if now_ns < self._ping_ns:
+        if now_ns < self._ping_ns or self.held:
             return []
         if self._pinged:
             return self._close(NO_PONG)

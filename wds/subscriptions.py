@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 
 from mdc.channels import KINDS, Kind, UnknownChannel, kind_of
-from wds.hub import Want
-from wds.protocol import Error, Hz, Since, Sub, SubOutcome, error
+from wds.member import Want
+from wds.protocol import Error, GetOutcome, Hz, Since, Sub, SubOutcome, error
 from wds.tokens import Claims
 
 Names = Mapping[str, Sequence[str]]  # kind → its known channels
@@ -197,25 +197,62 @@ def _bad_fields(name: str, fields: frozenset[str] | None) -> Error | None:
     return error("bad_request", f"no such fields of {kind.name}: {', '.join(bad)[:200]}") if bad else None
 
 
-def expand_for_get(names: Sequence[str], claims: Claims, known: Names | None, most: int) -> dict[str, Error | None]:
-    """Return the channels of a get, each with why it is refused (None = read it); patterns are expanded, at most `most`."""
-    found: dict[str, Error | None] = {}
-    for name in dict.fromkeys(names):
-        if not is_pattern(name):
-            found[name] = refusal(name, claims)
-            continue
-        refused = pattern_refusal(name, claims)
+@dataclass
+class GetPlan:
+    """What a get reads: each name with why it is refused (None = read it), in order."""
+
+    names: dict[str, Error | None] = field(default_factory=dict)
+    by_pattern: dict[str, str] = field(default_factory=dict)  # names that only a pattern brought → the pattern
+    matched: dict[str, int] = field(default_factory=dict)  # pattern → how many channels it has
+
+    @property
+    def wanted(self) -> list[str]:
+        """The channels to read."""
+        return [name for name, refused in self.names.items() if refused is None]
+
+    def outcomes(self, read: Mapping[str, GetOutcome]) -> list[GetOutcome]:
+        """Return the lines of the reply. What was not read is told name by name, or as a number of the pattern's."""
+        snaps, left = [], dict.fromkeys(self.matched, 0)
+        for name, refused in self.names.items():
+            if refused is not None:
+                snaps.append(GetOutcome(name, error=refused))
+            elif name in read:
+                snaps.append(read[name])
+            elif name in self.by_pattern:
+                left[self.by_pattern[name]] += 1
+            else:
+                snaps.append(GetOutcome(name, error=FULL))
+        return snaps + [
+            GetOutcome(name, matched=self.matched[name], error=_cut(self.matched[name], n)) for name, n in left.items() if n
+        ]
+
+
+FULL = error("limit", "the reply is full")
+
+
+def _cut(matched: int, left: int) -> Error:
+    return error("limit", f"{left} of {matched} channels left out: ask for them by name, or with a limit")
+
+
+def expand_for_get(names: Sequence[str], claims: Claims, known: Names | None, most: int) -> GetPlan:
+    """Return what a get reads; patterns are expanded, to at most `most` channels in all."""
+    plan = GetPlan({name: refusal(name, claims) for name in dict.fromkeys(names) if not is_pattern(name)})
+    for pattern in dict.fromkeys(filter(is_pattern, names)):
+        refused = pattern_refusal(pattern, claims)
         if refused is None and known is None:
             refused = error("unavailable", "the channels cannot be listed now")
+        found = [] if refused else [name for name in (known or {}).get(pattern[:-2], ()) if refusal(name, claims) is None]
+        if refused is None and not found:
+            refused = error("unavailable", "no channel matches yet")
         if refused is not None:
-            found[name] = refused
+            plan.names[pattern] = refused
             continue
-        for channel in (known or {}).get(name[:-2], ()):
-            if refusal(channel, claims) is None:
-                found.setdefault(channel, None)
-    over = list(found)[most:]
-    for name in over:
-        del found[name]
-    if over:
-        found[over[0]] = error("limit", f"at most {most} channels a get; {len(over)} left out")
-    return found
+        plan.matched[pattern] = len(found)
+        for name in found:
+            if name not in plan.names:
+                plan.by_pattern[name] = pattern
+                plan.names[name] = None
+    for name in plan.wanted[most:]:
+        if name not in plan.by_pattern:
+            plan.names[name] = FULL
+    return plan
