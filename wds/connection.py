@@ -21,7 +21,7 @@ from websockets.server import ServerProtocol
 
 from wds import meter
 from wds.framing import text_frame
-from wds.handshake import Page, client_address, decide
+from wds.handshake import Page, address_key, client_address, decide
 from wds.hub import Hub
 from wds.limits import Census
 from wds.member import Member
@@ -35,6 +35,7 @@ FRAGMENTS_MAX = 64
 CLOSING_NS = 2_000_000_000  # how long the peer has to answer a close frame before the socket is cut
 NOTSENT_LOWAT_BYTES = 32_768  # what the kernel queues unsent: more would only hide from us that a client does not read
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+TRY_LATER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nConnection: close\r\nContent-Length: 10\r\n\r\ntry later\n"
 _quiet = logging.getLogger("wds.websockets")
 _quiet.setLevel(logging.CRITICAL)
 
@@ -74,7 +75,11 @@ class Host(Protocol):
 
     def now_ns(self) -> int: ...
 
-    def enter(self, connection: Connection) -> bool: ...
+    def enter(self, connection: Connection, address: str) -> str | None: ...
+
+    def arrived(self, address: str) -> None: ...
+
+    def full_house(self, user: str | None, address: str) -> None: ...
 
     def forget(self, connection: Connection) -> None: ...
 
@@ -91,8 +96,8 @@ class Connection(asyncio.Protocol):
     """One accepted socket."""
 
     __slots__ = (
-        "_address", "_closing_ns", "_counted", "_fragments", "_opened_ns", "_server", "_text", "_transport", "_user", "_ws",
-        "member", "session",
+        "_address", "_closing_ns", "_counted", "_fragments", "_opened_ns", "_peer", "_server", "_text", "_transport", "_waiting",
+        "_ws", "member", "session", "user",
     )  # fmt: skip
 
     def __init__(self, server: Host) -> None:
@@ -100,7 +105,9 @@ class Connection(asyncio.Protocol):
         self._ws = ServerProtocol(max_size=4 * server.limits.frame_bytes_max, select_subprotocol=_subprotocol, logger=_quiet)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._address = ""
-        self._user: str | None = None
+        self.user: str | None = None
+        self._peer = ""
+        self._waiting = False  # in the lobby
         self._counted = False  # in the census
         self._opened_ns = 0
         self._closing_ns = 0
@@ -115,22 +122,29 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._opened_ns = self._server.now_ns()
         peer = self._transport.get_extra_info("peername")
-        self._address = str(peer[0]) if peer else "local"
+        self._address = self._peer = str(peer[0]) if peer else "local"
         ladder = self._server.ladder
         self._transport.set_write_buffer_limits(ladder.high_bytes, ladder.low_bytes)
         sock = self._transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
-        if not self._server.enter(self):
-            self._transport.abort()
+        refused = self._server.enter(self, self._peer)
+        self._waiting = refused is None
+        if refused is not None:
+            meter.refused.labels(refused).inc()
+            self._transport.write(TRY_LATER)
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._arrive()
         self._retire()
-        if self._counted:
-            self._server.census.leave(self._address, self._user)
-            self._counted = False
         self._server.forget(self)
+
+    def _arrive(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._server.arrived(self._peer)
 
     def data_received(self, data: bytes) -> None:
         ws = self._ws
@@ -195,15 +209,17 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, address: str, token: str | None) -> None:
         server = self._server
-        self._address = address
+        self._arrive()
+        self._address = address_key(address)
         self.session = server.new_session()
         if server.draining:
             self._run(self.session.bye(OVERLOAD))
         elif server.census.full():
             meter.refused.labels("full").inc()
             self._run(self.session.bye(OVERLOAD))
-        elif not server.census.enter(address):
+        elif not server.census.enter(self._address):
             meter.refused.labels("address").inc()
+            server.full_house(None, self._address)
             self._run(self.session.bye(TOO_MANY_CONNECTIONS))
         else:
             self._counted = True
@@ -292,12 +308,13 @@ class Connection(asyncio.Protocol):
         if isinstance(outcome, TokenRefused):
             self._run(session.on_refused(outcome, now_ns))
             return
-        if self._user is None:
+        if self.user is None:
             if not server.census.know(self._address, outcome.sub):
                 meter.refused.labels("user").inc()
+                server.full_house(outcome.sub, self._address)
                 self._run(session.bye(TOO_MANY_CONNECTIONS))
                 return
-            self._user = outcome.sub
+            self.user = outcome.sub
             server.hub.add(self.member)
         self._run(session.on_verified(outcome, left_s, now_ns))
 
@@ -343,7 +360,16 @@ class Connection(asyncio.Protocol):
                 self.observe()  # also when empty: that is how a paused client is open again
             self._run(self.session.on_time(now_ns, wall_ms))
 
-    def bye(self, code: int, after_ms: int) -> None:
+    def shares(self, user: str | None, address: str) -> bool:
+        """Whether it takes a place of this user, or of this address when there is no user."""
+        return self._counted and (self.user == user if user is not None else self._address == address)
+
+    def probe(self, now_ns: int) -> None:
+        """Find out soon whether anybody is there."""
+        if self.session is not None:
+            self._run(self.session.probe(now_ns))
+
+    def bye(self, code: int, after_ms: int | None = None) -> None:
         """Send the client off for a reason of the server's."""
         if self.session is None:
             self._transport.abort()
@@ -356,7 +382,7 @@ class Connection(asyncio.Protocol):
             return
         meter.closes.labels(str(code)).inc()
         if self._ws.state is OPEN:
-            self._ws.send_close(code, CLOSE_CODES[code][0])
+            self._ws.send_close(code, CLOSE_CODES[code].means)
         self._retire()
         self._flush_ws()
         if self.session is not None and self.session.held:
@@ -376,6 +402,9 @@ class Connection(asyncio.Protocol):
             if not self.session.closed:
                 meter.closes.labels(self._ended_with()).inc()
             self.session.closed = True
+        if self._counted:  # what is closing must not stand in the way of who comes back
+            self._counted = False
+            self._server.census.leave(self._address, self.user)
         if self.member is not None:
             self._server.hub.drop(self.member, self._closing_ns)
         self._server.roster.note_patterns(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from msgspec import UNSET, UnsetType
 
@@ -18,10 +19,13 @@ from wds.member import Want
 from wds.protocol import (
     ABUSE,
     BAD_TOKEN,
+    CHANNELS_PER_COMMAND_MAX,
+    CLOSE_CODES,
     HZ_DEFAULT,
     NO_AUTH,
     NO_PONG,
     OVERLOAD,
+    RETRY,
     TOKEN_EXPIRED,
     VERSION,
     Auth,
@@ -50,12 +54,13 @@ from wds.protocol import (
     split,
     tier,
 )
-from wds.subscriptions import GetPlan, Names, Selection, Subscriptions, expand_for_get, kinds_to_list
+from wds.subscriptions import GetPlan, Names, Selection, Subscriptions, expand_for_get, is_pattern, kinds_to_list
 from wds.tokens import Claims, TokenRefused
 
 SECOND_NS = 1_000_000_000
 QUEUE_MAX = 256
 EXPIRY_NOTICE_S = 60
+PROBE_S = 2.0
 VIOLATIONS_FORGIVEN_S = 0.5  # a violation every two seconds is forgiven
 REPLY_BYTES_MAX = 524_288
 CHANNELS_PER_TOKEN = 50  # a command over many channels costs as much as several
@@ -137,8 +142,8 @@ class Session:
     """One client. Every method returns the actions to carry out, in order."""
 
     __slots__ = (
-        "_bucket", "_busy", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns", "_ping_ns", "_pinged", "_queue",
-        "_violations", "claims", "closed", "conn", "held", "subscriptions",
+        "_bucket", "_busy", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns", "_ping_ns", "_pinged", "_probe_ns",
+        "_queue", "_violations", "claims", "closed", "conn", "held", "subscriptions",
     )  # fmt: skip
 
     def __init__(self, conn: str, limits: SessionLimits, now_ns: int) -> None:
@@ -156,6 +161,7 @@ class Session:
         self._opened_ns = now_ns
         self._ping_ns = now_ns + int(limits.ping_s * SECOND_NS)
         self._pinged = False
+        self._probe_ns = 0
         self._expires_ns = 0
         self._notice_ns = 0
 
@@ -163,7 +169,15 @@ class Session:
 
     def open(self, header_token: str | None = None) -> list[Action]:
         """Greet; a token from the handshake is checked as if it had come first."""
-        limits = HelloLimits(self._limits.subs_max, self._limits.frame_bytes_max)
+        most = self._limits
+        limits = HelloLimits(
+            most.subs_max,
+            most.frame_bytes_max,
+            most.commands_s,
+            most.commands_burst,
+            CHANNELS_PER_COMMAND_MAX,
+            CHANNELS_PER_TOKEN,
+        )
         actions: list[Action] = [Send(encode(Hello(VERSION, self.conn, self._limits.ping_s, limits)))]
         if header_token is not None:
             self._queue.append(Auth(header_token))
@@ -213,14 +227,15 @@ class Session:
     def _violate(self, now_ns: int) -> list[Action]:
         return self._close(ABUSE) if self._violations.take(now_ns) else []
 
-    def _close(self, code: int, after_ms: int | UnsetType = UNSET) -> list[Action]:
+    def _close(self, code: int, after_ms: int | UnsetType | None = None, reason: str | UnsetType = UNSET) -> list[Action]:
+        """End; `after_ms` None = spread over the code's range, UNSET = the client shall not come back."""
         self.closed = True
         self._queue.clear()
-        return [Send(encode(Bye(code, after_ms))), Close(code)]
+        return [Send(encode(Bye(code, self.spread_ms(code) if after_ms is None else after_ms, reason))), Close(code)]
 
     def bye(self, code: int, after_ms: int | None = None) -> list[Action]:
         """End the session for a reason of the server's."""
-        return [] if self.closed else self._close(code, UNSET if after_ms is None else after_ms)
+        return [] if self.closed else self._close(code, after_ms)
 
     # Commands, one at a time
 
@@ -276,15 +291,20 @@ class Session:
         if isinstance(outcome, Claims) and self.claims is not None and outcome.sub != self.claims.sub:
             outcome = TokenRefused("unauthorized", "a refresh must be for the same subject")
         if isinstance(outcome, TokenRefused):
-            refusal = self._refuse(command.id, error(outcome.code, str(outcome)))
-            if self.claims is not None:
-                return refusal  # the token in force stays in force
-            return refusal + self._close(OVERLOAD if outcome.code == "unavailable" else BAD_TOKEN)
+            return self._refused(command, outcome)
         self.claims = outcome
         self._expires_ns = now_ns + int(left_s * SECOND_NS)
         self._notice_ns = self._expires_ns - EXPIRY_NOTICE_S * SECOND_NS
         reply = [] if isinstance(command.id, UnsetType) else [Send(encode(Reply(command.id, True, expires_s=int(left_s))))]
         return [*reply, *self._leave_forbidden(outcome)]
+
+    def _refused(self, command: Auth, outcome: TokenRefused) -> list[Action]:
+        code = OVERLOAD if outcome.code == "unavailable" else BAD_TOKEN
+        after_ms = self.spread_ms(code) if outcome.code in RETRY else UNSET
+        refusal = self._refuse(command.id, error(outcome.code, str(outcome), after_ms))
+        if self.claims is not None:
+            return refusal  # the token in force stays in force
+        return refusal + self._close(code, after_ms, outcome.code)
 
     def _leave_forbidden(self, claims: Claims) -> list[Action]:
         gone = self.subscriptions.forbid(claims)
@@ -316,7 +336,7 @@ class Session:
         if not picked.wants:
             return self._joined(command.id, picked, [])
         self._busy = lambda outcomes: self._joined(command.id, picked, outcomes)
-        return [Join(picked.wants)]
+        return _carry_out(picked)
 
     def on_joined(self, outcomes: list[SubOutcome]) -> tuple[list[Action], Callable[[], list[Action]]]:
         """The hub's outcomes; the reply comes before the first frames, the second part (the next commands) after them."""
@@ -329,7 +349,7 @@ class Session:
         told = {outcome.ch: outcome for outcome in outcomes}
         for outcome in outcomes:
             if outcome.error is not UNSET:
-                self.subscriptions.release(outcome.ch)
+                self.subscriptions.forget(outcome.ch)
         subs = [told[name] if known is None else known for name, known in picked.outcomes.items()]
         reply = encode(Reply(id, True, subs))
         if len(reply) > REPLY_BYTES_MAX:  # thousands of long names that a pattern joined: `matched` counts them
@@ -338,15 +358,19 @@ class Session:
         return [Send(reply)]
 
     def _unsub(self, command: Unsub) -> list[Action]:
-        subs, gone = [], []
+        subs = []
+        everything = Selection()
         for name in dict.fromkeys(command.ch):
-            released = self.subscriptions.release(name)
+            released = self.subscriptions.release(name, everything)
             if released is None:
                 subs.append(SubOutcome(name, error=error("unknown_channel", "not subscribed")))
             else:
-                subs.append(SubOutcome(name, matched=len(released) if name.endswith(":*") else UNSET))
-                gone += released
-        return [Leave(gone), Send(encode(Reply(command.id, True, subs)))]
+                subs.append(SubOutcome(name, matched=released if is_pattern(name) else UNSET))
+        reply: list[Action] = [Send(encode(Reply(command.id, True, subs)))]
+        if not everything.wants:
+            return [*_carry_out(everything), *reply]
+        self._busy = lambda outcomes: self._widened(outcomes) + reply
+        return _carry_out(everything)
 
     def _get(self, command: Get, known: Names | None) -> list[Action]:
         assert self.claims is not None
@@ -392,16 +416,15 @@ class Session:
 
     def _widen(self, command: _Widen) -> list[Action]:
         assert self.claims is not None
-        wants = self.subscriptions.widen(command.kind, command.names, self.claims)
-        if not wants:
-            return []
-        self._busy = self._widened
-        return [Join(wants)]
+        picked = self.subscriptions.widen(command.kind, command.names, self.claims)
+        if picked.wants:
+            self._busy = self._widened
+        return _carry_out(picked)
 
     def _widened(self, outcomes: list[SubOutcome]) -> list[Action]:
         for outcome in outcomes:
             if outcome.error is not UNSET:
-                self.subscriptions.release(outcome.ch)
+                self.subscriptions.forget(outcome.ch)
         return []
 
     # Time
@@ -414,8 +437,12 @@ class Session:
             late = now_ns - self._opened_ns >= self._limits.auth_s * SECOND_NS
             return self._close(NO_AUTH) if late else []
         if now_ns >= self._expires_ns:
-            return self._close(TOKEN_EXPIRED, self._spread_ms())
+            return self._close(TOKEN_EXPIRED)
         actions: list[Action] = []
+        if self._probe_ns and now_ns >= self._probe_ns:
+            self._probe_ns = 0
+            if self._pinged:
+                return self._close(NO_PONG)
         if self._notice_ns and now_ns >= self._notice_ns:
             self._notice_ns = 0
             actions.append(Send(encode(AuthExpiring(max(1, (self._expires_ns - now_ns) // SECOND_NS)))))
@@ -430,9 +457,25 @@ class Session:
         self._ping_ns = now_ns + int(self._limits.ping_s * SECOND_NS)
         return [Send(encode(Ping(wall_ms)))]
 
-    def _spread_ms(self) -> int:
-        # Tokens minted together expire together: the connection's own random name spreads the reconnects.
-        return int.from_bytes(self.conn.encode()[-2:], "big") % 1000
+    def probe(self, now_ns: int) -> list[Action]:
+        """Somebody waits for this connection's place: is anybody there? Who is has PROBE_S to say so."""
+        if self.closed or self._probe_ns:
+            return []
+        self._pinged = True
+        self._probe_ns = now_ns + int(PROBE_S * SECOND_NS)
+        return [Send(encode(Ping(0)))]
+
+    def spread_ms(self, code: int) -> int | UnsetType:
+        """Return when to come back after this code: the connection's own random name spreads those who end together."""
+        spread = CLOSE_CODES[code].spread_ms
+        if spread is None:
+            return UNSET
+        return spread[0] + crc32(self.conn.encode()) % (spread[1] - spread[0])
+
+
+def _carry_out(picked: Selection) -> list[Action]:
+    leave: list[Action] = [Leave(picked.leave)] if picked.leave else []
+    return [*leave, Join(picked.wants)] if picked.wants else leave
 
 
 def _cost(command: Command) -> float:

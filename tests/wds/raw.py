@@ -25,18 +25,21 @@ class Raw:
         self.sock = sock
         self.heard: list[dict[str, Any]] = []
         self.ended = False
+        self.first_line = ""
         self._bytes = bytearray()
         self._greeted = False
 
     @classmethod
-    async def to(cls, port: int, receive_bytes: int = 4096) -> Self:
-        """Connect and send the handshake; read nothing."""
+    async def to(cls, port: int, receive_bytes: int = 4096, address: str = "127.0.0.1", silent: bool = False) -> Self:
+        """Connect from `address` and, unless `silent`, send the handshake; read nothing."""
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         sock.setblocking(False)
+        sock.bind((address, 0))
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         raw = cls(sock)
-        await raw.write(HANDSHAKE)
+        if not silent:
+            await raw.write(HANDSHAKE)
         return raw
 
     async def write(self, data: bytes) -> None:
@@ -71,6 +74,7 @@ class Raw:
             end = buffer.find(b"\r\n\r\n")
             if end < 0:
                 return
+            self.first_line = bytes(buffer).partition(b"\r\n")[0].decode()
             del buffer[: end + 4]
             self._greeted = True
         at = 0
