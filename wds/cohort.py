@@ -1,7 +1,7 @@
-"""Finds the members that follow exactly the same groups: what a round says to one of them is, byte for byte, for all.
+"""Finds the members that follow exactly the same groups of a rate: what a round says to one of them is, byte for byte, for all.
 
-Invariant: after `settle` each member with fast groups is in the one cohort of exactly these groups. Between two settlements a
-member may only lose groups (it was demoted): then it is not ready, and `pieces.hand_over` puts its chains back.
+Invariant: after `settle(hz)` each member with fast groups of that rate is in the one cohort of exactly these groups. Between two
+settlements a member may only lose groups (it was demoted): then it is not ready, and `pieces.hand_over` puts its chains back.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from operator import attrgetter
 from typing import Protocol
 
 from wds.pieces import Part, Recipient
+from wds.protocol import Hz
 
 
 class Followed(Protocol):
     """A group as its cohorts see it."""
 
     number: int
+    hz: Hz
     cohorts: dict[Cohort, None]
 
     @property
@@ -27,17 +29,17 @@ class Followed(Protocol):
 
 
 class Follower(Recipient, Protocol):
-    """A member as its cohort sees it."""
+    """A member as its cohorts see it."""
 
     gone: bool
-    cohort: Cohort | None
+    cohorts: dict[Hz, Cohort]
 
     @property
     def following(self) -> Iterable[Followed]: ...
 
 
 class Cohort:
-    """Members of the same groups."""
+    """Members of the same groups of one rate."""
 
     __slots__ = ("groups", "members")
 
@@ -52,30 +54,34 @@ class Cohorts:
     __slots__ = ("_known", "loose")
 
     def __init__(self) -> None:
-        self.loose: dict[Follower, None] = {}  # whose groups have changed since
+        self.loose: dict[Hz, dict[Follower, None]] = defaultdict(dict)  # whose groups of a rate have changed since
         self._known: dict[tuple[Followed, ...], Cohort] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def settle(self) -> None:
+    def settle(self, hz: Hz) -> None:
         """Move every loose member to the cohort of its groups.  Cost: O(loose members and their groups)."""
-        loose = list(self.loose)
-        self.loose.clear()
+        loose = self.loose[hz]
+        if not loose:
+            return
+        self.loose[hz] = {}
         for member in loose:
-            fast = [] if member.gone else [group for group in member.following if member in group.fast]
+            fast = [] if member.gone else [group for group in member.following if group.hz == hz and member in group.fast]
             groups = tuple(sorted(fast, key=attrgetter("number")))
-            if member.cohort is None or member.cohort.groups != groups:
-                self._part(member)
-                self._join(member, groups)
+            cohort = member.cohorts.get(hz)
+            if cohort is None or cohort.groups != groups:
+                self._part(member, hz)
+                self._join(member, hz, groups)
 
-    def settle_gone(self) -> None:
-        """Forget who has ended; the others are settled when a round begins."""
-        for member in [member for member in self.loose if member.gone]:
-            del self.loose[member]
-            self._part(member)
+    def forget(self, member: Follower) -> None:
+        """The member has ended."""
+        for hz in list(member.cohorts):
+            self._part(member, hz)
+        for loose in self.loose.values():
+            loose.pop(member, None)
 
-    def _join(self, member: Follower, groups: tuple[Followed, ...]) -> None:
+    def _join(self, member: Follower, hz: Hz, groups: tuple[Followed, ...]) -> None:
         if not groups:
             return
         cohort = self._known.get(groups)
@@ -84,10 +90,10 @@ class Cohorts:
             for group in groups:
                 group.cohorts[cohort] = None
         cohort.members[member] = None
-        member.cohort = cohort
+        member.cohorts[hz] = cohort
 
-    def _part(self, member: Follower) -> None:
-        cohort, member.cohort = member.cohort, None
+    def _part(self, member: Follower, hz: Hz) -> None:
+        cohort = member.cohorts.pop(hz, None)
         if cohort is None:
             return
         del cohort.members[member]

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -27,7 +28,7 @@ from wds.limits import Census
 from wds.member import Member
 from wds.outbox import Ladder, Step
 from wds.protocol import CLOSE_CODES, NO_AUTH, OVERLOAD, SLOW, SUBPROTOCOL, TOO_MANY_CONNECTIONS, SubOutcome
-from wds.session import Action, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
+from wds.session import Action, Again, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
 from wds.settings import WdsSettings
 from wds.tokens import Claims, TokenRefused
 
@@ -38,6 +39,9 @@ TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 TRY_LATER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nConnection: close\r\nContent-Length: 10\r\n\r\ntry later\n"
 _quiet = logging.getLogger("wds.websockets")
 _quiet.setLevel(logging.CRITICAL)
+
+
+Change = Join | Leave | Tune
 
 
 class Asked(Protocol):
@@ -252,10 +256,15 @@ class Connection(asyncio.Protocol):
             self._run(session.receive(whole, self._server.now_ns(), not self._text))
 
     def _run(self, actions: list[Action]) -> None:
-        for action in actions:
+        waiting = deque(actions)
+        while waiting:
             if self._closing_ns:
                 return
-            self._carry_out(action)
+            action = waiting.popleft()
+            if isinstance(action, Again):
+                waiting += self.session.again() if self.session is not None else ()
+            else:
+                self._carry_out(action)
         self._server.roster.note_patterns(self)
 
     def run(self, actions: list[Action]) -> None:
@@ -263,7 +272,7 @@ class Connection(asyncio.Protocol):
         self._run(actions)
         self._server.settle()
 
-    def _carry_out(self, action: Action) -> None:
+    def _carry_out(self, action: Send | Close | Verify | ListKinds | Fetch | Change) -> None:
         if isinstance(action, Send):
             self._transport.write(text_frame(action.payload))
         elif isinstance(action, Close):
@@ -277,7 +286,7 @@ class Connection(asyncio.Protocol):
         elif self.member is not None:
             self._change(action, self.member, self._server.now_ns())
 
-    def _change(self, action: Join | Leave | Tune, member: Member, now_ns: int) -> None:
+    def _change(self, action: Change, member: Member, now_ns: int) -> None:
         hub = self._server.hub
         if isinstance(action, Join):
             hub.join(member, action.wants, self._joined, now_ns)

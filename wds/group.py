@@ -118,7 +118,7 @@ class Group:
         if self.fast.pop(member, None) is None:
             return False
         self._writes = None
-        member.loosen()
+        member.loosen(self.hz)
         return True
 
     def demote(self, member: Recipient) -> None:
@@ -161,7 +161,7 @@ class Group:
         del self.late[member]
         self.fast[member] = member.write
         self._writes = None
-        member.loosen()
+        member.loosen(self.hz)
 
     def _bridge(self, prev: int) -> bytes:
         if isinstance(self.state, Board):

@@ -151,7 +151,7 @@ class Hub:
         topics = self._topics
         with self._turn:
             known = [(topic, doc) for doc in docs if (topic := topics.get(doc.ch)) is not None]
-            cork = self._open_cork(len(known))
+            cork = self._open_cork("raw", len(known))
             for topic, doc in known:
                 self._apply(topic, doc, cork)
             self._flush_dirty("raw", 0, cork)
@@ -265,7 +265,7 @@ class Hub:
     def add(self, member: Member) -> None:
         """A client has proved who it is."""
         self.members[member] = None
-        member.loose = cast(dict[Member, None], self._cohorts.loose)
+        member.loose = cast(dict[Hz, dict[Member, None]], self._cohorts.loose)
         member.told = {}  # it assumes live until told otherwise
 
     def drop(self, member: Member, now_ns: int) -> None:
@@ -286,7 +286,7 @@ class Hub:
             member = self._leaving.pop()
             for channel in list(member.groups):
                 self.leave(member, channel, self._now_ns)
-        self._cohorts.settle_gone()
+            self._cohorts.forget(member)
 
     def join(self, member: Member, wants: list[Want], done: Done, now_ns: int) -> None:
         """Subscribe; `done` gets one outcome a channel, before the first frame, as soon as all are read."""
@@ -496,19 +496,19 @@ class Hub:
         dirty = self._dirty.get((hz, phase))
         if dirty:
             self._dirty[hz, phase] = {}
-            cork = self._open_cork(len(dirty)) if cork is None else cork
+            cork = self._open_cork(hz, len(dirty)) if cork is None else cork
             for group in dirty:
                 self._flush(group, cork)
         if cork is not None:
             self._write_out(cork)
 
-    def _open_cork(self, rounds: int) -> Cork | None:
+    def _open_cork(self, hz: Hz, rounds: int) -> Cork | None:
         # A write is a system call, 3 µs of the 4 that a frame costs: a client of 50 widgets gets one a tick, not 50, and in one
         # WebSocket frame: a browser spends more on the event of a message than on what is in it (4,500 messages/s took half
         # a core). Clients of the same groups share it. With a single group there is nothing to join.
         if rounds <= 1:
             return None
-        self._cohorts.settle()
+        self._cohorts.settle(hz)
         return Cork()
 
     def _write_out(self, cork: Cork) -> None:

@@ -24,7 +24,7 @@ class Want(NamedTuple):
 class Member:
     """One client as the hub knows it. `write` takes one or more whole WebSocket frames and never blocks."""
 
-    __slots__ = ("cohort", "gone", "groups", "hz", "loose", "outbox", "paused", "ready", "told", "write")
+    __slots__ = ("cohorts", "gone", "groups", "hz", "loose", "outbox", "paused", "ready", "told", "write")
 
     def __init__(self, write: Callable[[bytes], None], ladder: Ladder) -> None:
         self.write = write
@@ -35,8 +35,8 @@ class Member:
         self.hz: Hz | None = None  # the rate it is being moved to
         self.told: dict[str, Verdict] = {}  # channel → what it was told, unless that was live
         self.groups: dict[str, Group] = {}
-        self.cohort: Cohort | None = None
-        self.loose: dict[Member, None] | None = None  # where the hub notes that its cohort is another one now
+        self.cohorts: dict[Hz, Cohort] = {}
+        self.loose: dict[Hz, dict[Member, None]] | None = None  # where the hub is told that its cohort is another one now
 
     @property
     def following(self) -> Iterable[Group]:
@@ -46,7 +46,7 @@ class Member:
         """Find out anew whether it may be written to."""
         self.ready = not self.paused and not self.gone and self.outbox.step is Step.OPEN
 
-    def loosen(self) -> None:
-        """The set of its fast groups has changed."""
+    def loosen(self, hz: Hz) -> None:
+        """The set of its fast groups of this rate has changed."""
         if self.loose is not None:
-            self.loose[self] = None
+            self.loose[hz][self] = None

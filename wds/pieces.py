@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from wds.protocol import Hz
+
 FRAMES_MAX = 256  # in one array: a slow reader gets whole frames early instead of one large one late
 PIECE_BYTES = 32_768
 
@@ -28,8 +30,8 @@ class Recipient(Protocol):
     ready: bool
     write: Callable[[bytes], None]
 
-    def loosen(self) -> None:
-        """Note that the set of groups which write to it at once has changed."""
+    def loosen(self, hz: Hz) -> None:
+        """Note that the set of groups of this rate which write to it at once has changed."""
 
 
 class Chain(Protocol):

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from wds.freshness import Verdict
 from wds.limits import TokenBucket
 from wds.member import Want
+from wds.pieces import PIECE_BYTES
 from wds.protocol import (
     ABUSE,
     BAD_TOKEN,
@@ -135,7 +136,11 @@ class _Widen(NamedTuple):
     names: Sequence[str]
 
 
-Action = Send | Close | Verify | ListKinds | Join | Leave | Fetch | Tune
+class Again(NamedTuple):
+    """Call `again` when what came before is written: the client may not take the replies to all that it sent."""
+
+
+Action = Again | Send | Close | Verify | ListKinds | Join | Leave | Fetch | Tune
 
 
 class Session:
@@ -241,9 +246,18 @@ class Session:
 
     def _pump(self) -> list[Action]:
         actions: list[Action] = []
+        size = 0
         while self._queue and self._busy is None and not self.closed and not self.held:
-            actions += self._start(self._queue.pop(0))
+            if size >= PIECE_BYTES:
+                return [*actions, Again()]
+            started = self._start(self._queue.pop(0))
+            size += sum(len(action.payload) for action in started if isinstance(action, Send))
+            actions += started
         return actions
+
+    def again(self) -> list[Action]:
+        """Begin more of what waits, unless the client has stopped reading."""
+        return self._pump()
 
     def go_on(self, now_ns: int) -> list[Action]:
         """The client reads again: begin what had to wait. Its pong may still be among what it sent meanwhile."""

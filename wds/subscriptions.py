@@ -19,6 +19,9 @@ from wds.tokens import Claims
 Names = Mapping[str, Sequence[str]]  # kind → its known channels
 
 
+OVER = error("limit")  # hundreds of names beyond the cap: why was said with the first
+
+
 class Ask(NamedTuple):
     """How a channel is asked for; `fields` None = all."""
 
@@ -53,6 +56,7 @@ class Selection:
     left: dict[str, None] = field(default_factory=dict)
     joined: dict[str, Want] = field(default_factory=dict)
     outcomes: dict[str, SubOutcome | None] = field(default_factory=dict)
+    full: bool = False  # a name was refused for want of room, and it was said why
 
     @property
     def leave(self) -> list[str]:
@@ -94,7 +98,8 @@ class Subscriptions:
         if refused is None and self.named.get(name) == ask:
             refused = error("already_subscribed", "with the same rate and fields")
         if refused is None and name not in self.channels and len(self.channels) >= self._subs_max:
-            refused = error("limit", f"at most {self._subs_max} subscriptions")
+            refused = OVER if picked.full else error("limit", f"at most {self._subs_max} subscriptions")
+            picked.full = True
         if refused is not None:
             picked.outcomes[name] = SubOutcome(name, error=refused)
             return

@@ -15,7 +15,7 @@ class Member:
         self.ready = ready
         self.frames: list[Any] = []
 
-    def loosen(self) -> None:
+    def loosen(self, hz: Any) -> None:
         pass
 
     def write(self, frame: bytes) -> None:

@@ -50,7 +50,7 @@ class Member:
         self.taken.append(blob)
         self.ready = False
 
-    def loosen(self) -> None:
+    def loosen(self, hz: object) -> None:
         pass
 
 
