@@ -1,6 +1,7 @@
-"""Finds the members that follow exactly the same groups of a rate: what a round says to one of them is, byte for byte, for all.
+"""Finds the members that follow exactly the same groups of a round: what it says to one of them is, byte for byte, for all.
 
-Invariant: after `settle(hz)` each member with fast groups of that rate is in the one cohort of exactly these groups. Between two
+A round is one phase of a rate: pages that differ in a symbol still share the rounds in which that symbol is not.
+Invariant: after `settle(round)` each member with fast groups in it is in the one cohort of exactly these groups. Between two
 settlements a member may only lose groups (it was demoted): then it is not ready, and `pieces.hand_over` puts its chains back.
 """
 
@@ -14,12 +15,14 @@ from typing import Protocol
 from wds.pieces import Part, Recipient
 from wds.protocol import Hz
 
+Round = tuple[Hz, int]  # a rate and one of its phases
+
 
 class Followed(Protocol):
     """A group as its cohorts see it."""
 
     number: int
-    hz: Hz
+    round: Round
     cohorts: dict[Cohort, None]
 
     @property
@@ -32,14 +35,14 @@ class Follower(Recipient, Protocol):
     """A member as its cohorts see it."""
 
     gone: bool
-    cohorts: dict[Hz, Cohort]
+    cohorts: dict[Round, Cohort]
 
     @property
     def following(self) -> Iterable[Followed]: ...
 
 
 class Cohort:
-    """Members of the same groups of one rate."""
+    """Members of the same groups of a round."""
 
     __slots__ = ("groups", "members")
 
@@ -54,34 +57,34 @@ class Cohorts:
     __slots__ = ("_known", "loose")
 
     def __init__(self) -> None:
-        self.loose: dict[Hz, dict[Follower, None]] = defaultdict(dict)  # whose groups of a rate have changed since
+        self.loose: dict[Round, dict[Follower, None]] = defaultdict(dict)  # whose groups of a round have changed since
         self._known: dict[tuple[Followed, ...], Cohort] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def settle(self, hz: Hz) -> None:
+    def settle(self, round_: Round) -> None:
         """Move every loose member to the cohort of its groups.  Cost: O(loose members and their groups)."""
-        loose = self.loose[hz]
+        loose = self.loose[round_]
         if not loose:
             return
-        self.loose[hz] = {}
+        self.loose[round_] = {}
         for member in loose:
-            fast = [] if member.gone else [group for group in member.following if group.hz == hz and member in group.fast]
+            fast = [] if member.gone else [group for group in member.following if group.round == round_ and member in group.fast]
             groups = tuple(sorted(fast, key=attrgetter("number")))
-            cohort = member.cohorts.get(hz)
+            cohort = member.cohorts.get(round_)
             if cohort is None or cohort.groups != groups:
-                self._part(member, hz)
-                self._join(member, hz, groups)
+                self._part(member, round_)
+                self._join(member, round_, groups)
 
     def forget(self, member: Follower) -> None:
         """The member has ended."""
-        for hz in list(member.cohorts):
-            self._part(member, hz)
+        for round_ in list(member.cohorts):
+            self._part(member, round_)
         for loose in self.loose.values():
             loose.pop(member, None)
 
-    def _join(self, member: Follower, hz: Hz, groups: tuple[Followed, ...]) -> None:
+    def _join(self, member: Follower, round_: Round, groups: tuple[Followed, ...]) -> None:
         if not groups:
             return
         cohort = self._known.get(groups)
@@ -90,10 +93,10 @@ class Cohorts:
             for group in groups:
                 group.cohorts[cohort] = None
         cohort.members[member] = None
-        member.cohorts[hz] = cohort
+        member.cohorts[round_] = cohort
 
-    def _part(self, member: Follower, hz: Hz) -> None:
-        cohort = member.cohorts.pop(hz, None)
+    def _part(self, member: Follower, round_: Round) -> None:
+        cohort = member.cohorts.pop(round_, None)
         if cohort is None:
             return
         del cohort.members[member]

@@ -52,6 +52,7 @@ class Group:
         "lost",
         "number",
         "phase",
+        "round",
         "seq",
         "state",
         "ts",
@@ -64,6 +65,7 @@ class Group:
         self.channel = channel
         self.hz = hz
         self.phase = crc32(channel.name.encode()) % PHASES[hz]
+        self.round = (hz, self.phase)
         self.wanted = wanted
         self.wrap = wrap
         self.life = 0
@@ -118,7 +120,7 @@ class Group:
         if self.fast.pop(member, None) is None:
             return False
         self._writes = None
-        member.loosen(self.hz)
+        member.loosen(self.round)
         return True
 
     def demote(self, member: Recipient) -> None:
@@ -161,7 +163,7 @@ class Group:
         del self.late[member]
         self.fast[member] = member.write
         self._writes = None
-        member.loosen(self.hz)
+        member.loosen(self.round)
 
     def _bridge(self, prev: int) -> bytes:
         if isinstance(self.state, Board):

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 from mdc.channels import kind_of, split
 from mdc.documents import Doc, Snapshot
 from wds.channel import Channel, Moved
-from wds.cohort import Cohorts, Cork
+from wds.cohort import Cohorts, Cork, Round
 from wds.freshness import LIVE, PIPELINE, Freshness, Verdict
 from wds.group import NOWHERE, Group
 from wds.member import Member, Want
@@ -121,7 +121,7 @@ class Hub:
         self._freshness = freshness
         self._linger_ns = int(linger_s * SECOND_NS)
         self._topics: dict[str, _Topic] = {}
-        self._dirty: dict[tuple[Hz, int], dict[Group, None]] = {}
+        self._dirty: dict[Round, dict[Group, None]] = {}
         self._now_ns = 0
         self._tickets = 0
         self._up = True
@@ -151,7 +151,7 @@ class Hub:
         topics = self._topics
         with self._turn:
             known = [(topic, doc) for doc in docs if (topic := topics.get(doc.ch)) is not None]
-            cork = self._open_cork("raw", len(known))
+            cork = self._open_cork(("raw", 0), len(known))
             for topic, doc in known:
                 self._apply(topic, doc, cork)
             self._flush_dirty("raw", 0, cork)
@@ -173,7 +173,7 @@ class Hub:
 
     def _mark(self, topic: _Topic) -> None:
         for group in topic.groups.values():
-            self._dirty.setdefault((group.hz, group.phase), {})[group] = None
+            self._dirty.setdefault(group.round, {})[group] = None
 
     def _flush_raw(self, topic: _Topic, cork: Cork | None) -> None:
         for key, group in topic.groups.items():
@@ -265,7 +265,7 @@ class Hub:
     def add(self, member: Member) -> None:
         """A client has proved who it is."""
         self.members[member] = None
-        member.loose = cast(dict[Hz, dict[Member, None]], self._cohorts.loose)
+        member.loose = cast(dict[Round, dict[Member, None]], self._cohorts.loose)
         member.told = {}  # it assumes live until told otherwise
 
     def drop(self, member: Member, now_ns: int) -> None:
@@ -395,7 +395,7 @@ class Hub:
         topic = self._topics[group.channel.name]
         if group.empty:
             del topic.groups[(group.hz, group.wanted)]
-            self._dirty.get((group.hz, group.phase), {}).pop(group, None)
+            self._dirty.get(group.round, {}).pop(group, None)
             self._idle(topic)
         return cursor
 
@@ -496,26 +496,30 @@ class Hub:
         dirty = self._dirty.get((hz, phase))
         if dirty:
             self._dirty[hz, phase] = {}
-            cork = self._open_cork(hz, len(dirty)) if cork is None else cork
+            cork = self._open_cork((hz, phase), len(dirty)) if cork is None else cork
             for group in dirty:
                 self._flush(group, cork)
         if cork is not None:
             self._write_out(cork)
 
-    def _open_cork(self, hz: Hz, rounds: int) -> Cork | None:
+    def _open_cork(self, round_: Round, groups: int) -> Cork | None:
         # A write is a system call, 3 µs of the 4 that a frame costs: a client of 50 widgets gets one a tick, not 50, and in one
         # WebSocket frame: a browser spends more on the event of a message than on what is in it (4,500 messages/s took half
         # a core). Clients of the same groups share it. With a single group there is nothing to join.
-        if rounds <= 1:
+        if groups <= 1:
             return None
-        self._cohorts.settle(hz)
+        self._cohorts.settle(round_)
         return Cork()
 
     def _write_out(self, cork: Cork) -> None:
         for cohort, parts in cork.parts.items():
             pieces = cut(parts, self._wrap)
-            for member in list(cohort.members):
-                hand_over(member, pieces)
+            whole = pieces[0].blob if len(pieces) == 1 else None
+            for member in cohort.members:  # who is demoted by a write stays in it until the next round
+                if whole is not None and member.ready:
+                    member.write(whole)
+                else:
+                    hand_over(member, pieces)
         for group, spoke in cork.late.items():
             self.tally.conflated += group.bring_late(spoke)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from wds.cohort import Cohort
+from wds.cohort import Cohort, Round
 from wds.freshness import Verdict
 from wds.group import Group
 from wds.outbox import Ladder, Outbox, Step
@@ -35,8 +35,8 @@ class Member:
         self.hz: Hz | None = None  # the rate it is being moved to
         self.told: dict[str, Verdict] = {}  # channel → what it was told, unless that was live
         self.groups: dict[str, Group] = {}
-        self.cohorts: dict[Hz, Cohort] = {}
-        self.loose: dict[Hz, dict[Member, None]] | None = None  # where the hub is told that its cohort is another one now
+        self.cohorts: dict[Round, Cohort] = {}
+        self.loose: dict[Round, dict[Member, None]] | None = None  # where the hub is told that its cohort is another one now
 
     @property
     def following(self) -> Iterable[Group]:
@@ -46,7 +46,7 @@ class Member:
         """Find out anew whether it may be written to."""
         self.ready = not self.paused and not self.gone and self.outbox.step is Step.OPEN
 
-    def loosen(self, hz: Hz) -> None:
-        """The set of its fast groups of this rate has changed."""
+    def loosen(self, round_: Round) -> None:
+        """The set of its fast groups of this round has changed."""
         if self.loose is not None:
-            self.loose[hz][self] = None
+            self.loose[round_][self] = None

@@ -13,6 +13,7 @@ from wds.protocol import Hz
 
 FRAMES_MAX = 256  # in one array: a slow reader gets whole frames early instead of one large one late
 PIECE_BYTES = 32_768
+ARRAY = ord("[")
 
 Wrap = Callable[[bytes], bytes]
 
@@ -30,8 +31,8 @@ class Recipient(Protocol):
     ready: bool
     write: Callable[[bytes], None]
 
-    def loosen(self, hz: Hz) -> None:
-        """Note that the set of groups of this rate which write to it at once has changed."""
+    def loosen(self, round_: tuple[Hz, int]) -> None:
+        """Note that the set of groups of this round which write to it at once has changed."""
 
 
 class Chain(Protocol):
@@ -57,8 +58,10 @@ class Piece(NamedTuple):
 
 def cut(parts: Sequence[Part], wrap: Wrap) -> list[Piece]:
     """Return the parts, in order, as writes of about PIECE_BYTES at most."""
-    if len(parts) == 1:
-        return [Piece(wrap(parts[0].frame), parts)]
+    if len(parts) <= FRAMES_MAX:
+        whole = in_array([part.frame for part in parts])
+        if len(whole) <= PIECE_BYTES or len(parts) == 1:
+            return [Piece(wrap(whole), parts)]
     pieces, start, size = [], 0, 0
     for at, part in enumerate(parts):
         size += len(part.frame)
@@ -87,7 +90,7 @@ def in_array(frames: Sequence[bytes]) -> bytes:
     """
     if len(frames) == 1:
         return frames[0]
-    return b"[" + b",".join([frame[1:-1] if frame[:1] == b"[" else frame for frame in frames]) + b"]"
+    return b"[" + b",".join([frame[1:-1] if frame[0] == ARRAY else frame for frame in frames]) + b"]"
 
 
 def in_arrays(frames: Sequence[bytes]) -> Iterator[bytes]:

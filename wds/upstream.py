@@ -28,6 +28,7 @@ from wds.subscriptions import Names
 READS_AT_ONCE = 32
 BATCH = 256  # plain states in one round trip; what they cause in the hub takes about 5 ms
 BATCHES_AT_ONCE = 4
+REST_S_MIN, REST_S_MAX = 0.002, 0.01  # rounds that rest are followed by a pause, and how long it is at most
 NAMES_FRESH_NS = 1_000_000_000
 FAILURES = (CacheUnavailable, TimeoutError, OSError)
 log = structlog.get_logger()
@@ -45,6 +46,8 @@ class Upstream:
         self._reader = Reader(settings.mdc_url, self._on_docs, self._on_state, settings.mdq_partitions, on_fault=on_fault)
         self._room = asyncio.Semaphore(READS_AT_ONCE)
         self._tasks = Tasks("wds upstream", on_fault)
+        self._docs: list[Doc] = []  # not handed over yet
+        self._resting = False
         self._batches = 0
         self._waiting: deque[Request] = deque()  # reads of plain states that go out together
         self._working = False
@@ -64,6 +67,17 @@ class Upstream:
         await self._reader.close()
 
     def _on_docs(self, docs: list[Doc]) -> None:
+        # A round over 1,000 sockets takes as long however many documents it hands over: while the loop is busy with one, what
+        # comes meanwhile waits for as long as the round took, and goes out together. A loop that is idle waits for nothing.
+        self._docs += docs
+        if not self._resting:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        docs, self._docs = self._docs, []
+        self._resting = False
+        if not docs:
+            return
         began_ns = self._clock.mono_ns()
         try:
             self._hub.on_docs(docs, began_ns)
@@ -72,8 +86,19 @@ class Upstream:
             return
         self.account(began_ns)
         self.carry_out()
+        self._resting = True
+        asyncio.get_running_loop().call_soon(self._rest, began_ns)
+
+    def _rest(self, began_ns: int) -> None:
+        # Only now has the loop written what was handed to it.
+        took_s = (self._clock.mono_ns() - began_ns) / 1e9
+        if took_s < REST_S_MIN:
+            self._hand_over()
+        else:
+            asyncio.get_running_loop().call_later(min(took_s, REST_S_MAX), self._hand_over)
 
     def _on_state(self, up: bool, reason: str) -> None:
+        self._hand_over()
         self.up = up
         (log.info if up else log.warning)("cache_up" if up else "cache_down", reason=reason)
         self._hub.on_cache(up, reason, self._clock.mono_ns())

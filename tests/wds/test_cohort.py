@@ -44,8 +44,8 @@ class World:
 
     @property
     def cohorts(self) -> set[Cohort | None]:
-        self.hub._cohorts.settle("raw")
-        return {member.cohorts.get("raw") for member in self.members}
+        self.hub._cohorts.settle(("raw", 0))
+        return {member.cohorts.get(("raw", 0)) for member in self.members}
 
 
 def test_equal_sets_share_the_very_same_bytes() -> None:

@@ -15,7 +15,7 @@ class Member:
         self.ready = ready
         self.frames: list[Any] = []
 
-    def loosen(self, hz: Any) -> None:
+    def loosen(self, round_: Any) -> None:
         pass
 
     def write(self, frame: bytes) -> None:

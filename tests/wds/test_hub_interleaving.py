@@ -111,11 +111,11 @@ class Simulation:
                 client.come_back()
 
     def members_are_fast_or_late(self) -> None:
-        for hz in TIERS if self.random.random() < 0.2 else ():
-            self.hub._cohorts.settle(hz)
+        for round_ in list(self.hub._cohorts.loose) if self.random.random() < 0.2 else ():
+            self.hub._cohorts.settle(round_)
             for client in self.clients:
-                fast = [one for one in client.member.groups.values() if one.hz == hz and client.member in one.fast]
-                cohort = client.member.cohorts.get(hz)
+                fast = [one for one in client.member.groups.values() if one.round == round_ and client.member in one.fast]
+                cohort = client.member.cohorts.get(round_)
                 assert (set(cohort.groups) if cohort else set()) == set(fast)
                 assert all(cohort in group.cohorts for group in fast)
         for client in self.clients:

@@ -50,7 +50,7 @@ class Member:
         self.taken.append(blob)
         self.ready = False
 
-    def loosen(self, hz: object) -> None:
+    def loosen(self, round_: object) -> None:
         pass
 
 
