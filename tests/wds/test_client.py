@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import serve as websocket_serve
 
 from tests.waiting import until
 from tests.wds.publisher import Publisher
@@ -235,3 +236,28 @@ async def test_unavailable_keys_are_waited_for(serve: Any, publisher: Publisher,
     finally:
         plane.shutdown()
         plane.server_close()
+
+
+@pytest.mark.parametrize("handshake", [False, True])
+async def test_a_server_that_falls_silent_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch, handshake: bool) -> None:
+    """Neither the handshake nor the answer to the token is waited for without end."""
+    monkeypatch.setattr("wds.client.CONNECT_S_MAX", 0.2)
+    monkeypatch.setattr("wds.client.SIGN_IN_S_MAX", 0.2)
+    monkeypatch.setattr("wds.client.CLOSE_S_MAX", 0.2)
+    ended = asyncio.Event()
+
+    async def silent(*_: Any) -> None:
+        await ended.wait()
+
+    if handshake:
+        listening: Any = await websocket_serve(silent, "127.0.0.1", 0, close_timeout=0.2)
+        port = next(iter(listening.sockets)).getsockname()[1]
+    else:
+        listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+        port = listening.sockets[0].getsockname()[1]
+    async with asyncio.timeout(5):
+        with pytest.raises(TimeoutError):
+            async with Client(f"ws://127.0.0.1:{port}", "token"):
+                pass
+    ended.set()
+    listening.close()
