@@ -39,6 +39,7 @@ CLOSE_S_MAX = 2.0  # a server that does not answer the goodbye is left without i
 CONNECT_S_MAX = 5.0
 SIGN_IN_S_MAX = 10.0  # a token fetched, sent and judged
 PATIENCE_S = 30.0  # how long the first sign-in goes on while the server says "later"
+BACKOFF_S_MAX = 10.0  # jitter spreads 2,000 clients to 200 a second over it
 SILENCE_S = 60.0  # three missed pings: the connection is dead
 log = structlog.get_logger()
 LOST = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake)
@@ -286,7 +287,7 @@ class Client:
         """The server's word, which it has spread; each try after that waits longer."""
         if after_ms is not None and attempt == 0:
             return after_ms / 1000
-        return (after_ms or 0) / 1000 + backoff_s(attempt, random.random(), 0.5, 30.0)
+        return (after_ms or 0) / 1000 + backoff_s(attempt, random.random(), 0.5, BACKOFF_S_MAX)
 
     async def _receive(self) -> list[dict[str, Any]]:
         assert self._socket is not None
@@ -340,21 +341,23 @@ class Client:
                 raise WdsError(str(code), "the server closed the connection") from None
 
     async def _come_back(self) -> None:
-        after_ms = self._after_ms
-        for attempt in itertools.count():
+        after_ms, tries = self._after_ms, 0
+        while True:
             await self._hang_up()
-            await asyncio.sleep(self._pause_s(attempt, after_ms))
-            after_ms = None
+            await asyncio.sleep(self._pause_s(tries, after_ms))
             try:
                 await self._open()
             except WdsError as refused:
                 if not self._may_pass(refused):
                     raise
+                # A server that answers is there: how often nobody was before does not count any longer.
+                tries = tries + 1 if after_ms is not None else 0
                 after_ms = refused.after_ms
             except LOST:
-                continue
+                after_ms, tries = None, tries + 1
             except Exception:  # whoever fetches the token failed, in whatever way: it may work the next time
                 log.warning("token_not_fetched", exc_info=True)
+                after_ms, tries = None, tries + 1
             else:
                 self._start(self._resume())
                 return

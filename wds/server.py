@@ -234,7 +234,7 @@ async def run(settings: WdsSettings, shutdown: Shutdown) -> None:
     files_max = raise_files()
     server = Server(settings, files_max=files_max)
     log.info("open_files", most=files_max, sockets=server.sockets_max)
-    if server.sockets_max < settings.connections_max:
+    if server.sockets_max < 0.9 * settings.connections_max:
         log.warning("few_open_files", fix="raise the hard limit of open files (ulimit -Hn), or lower WDS_CONNECTIONS_MAX")
     port = settings.admin_port + settings.worker if settings.admin_port else 0
     admin = AdminServer("wds", settings.admin_host, port, admin_token(settings), server.ready, [_state_route(server)])
