@@ -359,8 +359,16 @@ class Client:
                 log.warning("token_not_fetched", exc_info=True)
                 after_ms, tries = None, tries + 1
             else:
-                self._start(self._resume())
+                self._start(self._resume_or_leave())
                 return
+
+    async def _resume_or_leave(self) -> None:
+        """Ask for everything again. A server that does not answer is left: what it was not asked for would stand still."""
+        try:
+            await self._resume()
+        except TimeoutError:
+            if self._socket is not None:
+                await self._socket.close()
 
     async def _resume(self) -> None:
         by_ask: dict[bytes, list[str]] = {}

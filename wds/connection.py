@@ -350,8 +350,10 @@ class Connection(asyncio.Protocol):
             self._run(self.session.bye(SLOW))
 
     def _go_on(self) -> None:
-        if self.member is None or self.session is None or self._closing_ns or self.member.outbox.step is not Step.OPEN:
+        if self.member is None or self.session is None or self._closing_ns or not self.session.held:
             return
+        if self.member.outbox.step is not Step.OPEN:
+            return  # its buffer filled again meanwhile
         self._transport.resume_reading()
         self.run(self.session.go_on(self._server.now_ns()))
 
@@ -394,7 +396,7 @@ class Connection(asyncio.Protocol):
             self._ws.send_close(code, CLOSE_CODES[code].means)
         self._retire()
         self._flush_ws()
-        if self.session is not None and self.session.held:
+        if self.session is not None and self.session.held and not self._transport.is_closing():
             self._transport.resume_reading()  # for the answer to our goodbye
 
     def cut(self) -> None:
