@@ -22,7 +22,8 @@ class Followed(Protocol):
     """A group as its cohorts see it."""
 
     number: int
-    round: Round
+    hz: Hz
+    phase: int
     cohorts: dict[Cohort, None]
 
     @property
@@ -34,7 +35,6 @@ class Followed(Protocol):
 class Follower(Recipient, Protocol):
     """A member as its cohorts see it."""
 
-    gone: bool
     cohorts: dict[Round, Cohort]
 
     @property
@@ -69,9 +69,12 @@ class Cohorts:
         if not loose:
             return
         self.loose[round_] = {}
+        hz, phase = round_
         for member in loose:
-            fast = [] if member.gone else [group for group in member.following if group.round == round_ and member in group.fast]
-            groups = tuple(sorted(fast, key=attrgetter("number")))
+            groups: tuple[Followed, ...] = ()
+            if member.ready:  # who is not has no fast groups
+                fast = [one for one in member.following if one.phase == phase and one.hz == hz and member in one.fast]
+                groups = tuple(sorted(fast, key=attrgetter("number")))
             cohort = member.cohorts.get(round_)
             if cohort is None or cohort.groups != groups:
                 self._part(member, round_)

@@ -7,6 +7,7 @@ it is told later. One client's buffer is therefore never above the ladder's mark
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from wds.protocol import Hz
@@ -14,6 +15,7 @@ from wds.protocol import Hz
 FRAMES_MAX = 256  # in one array: a slow reader gets whole frames early instead of one large one late
 PIECE_BYTES = 32_768
 ARRAY = ord("[")
+FRAME = itemgetter(0)
 
 Wrap = Callable[[bytes], bytes]
 
@@ -59,7 +61,7 @@ class Piece(NamedTuple):
 def cut(parts: Sequence[Part], wrap: Wrap) -> list[Piece]:
     """Return the parts, in order, as writes of about PIECE_BYTES at most."""
     if len(parts) <= FRAMES_MAX:
-        whole = in_array([part.frame for part in parts])
+        whole = in_array(list(map(FRAME, parts)))
         if len(whole) <= PIECE_BYTES or len(parts) == 1:
             return [Piece(wrap(whole), parts)]
     pieces, start, size = [], 0, 0
