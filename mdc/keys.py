@@ -6,6 +6,7 @@ EPOCH = "mdc:epoch"  # id of this life of the cache; gone when Redis was emptied
 SERVER = "mdc:server"  # the server process (run_id) of this life
 PARTITIONS = "mdc:partitions"  # how many partitions the writers use
 DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
+WATCHED_NEWS = "mdc:watched_news"  # grows when somebody begins to watch something
 
 
 def document(channel: str) -> str:
@@ -26,6 +27,11 @@ def index(kind: str) -> str:
 def checkpoint(partition: int) -> str:
     """Hash: what the owner of a partition needs to go on where the last one stopped."""
     return f"cp:{partition}"
+
+
+def watched(partition: int) -> str:
+    """Sorted set: symbols of a partition that somebody watches → when that ends (ms)."""
+    return f"watched:{partition}"
 
 
 def parts(what: str) -> str:

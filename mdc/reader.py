@@ -10,20 +10,23 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 import structlog
 
 from mdc import keys
-from mdc.channels import KINDS, group_of, kind_of
+from mdc.channels import KINDS, group_of, kind_of, split
 from mdc.connect import AWAY, CacheUnavailable, open_cache, unavailable
 from mdc.documents import Doc, Snapshot, decode_message, event_snapshot, state_snapshot
+from mdc.interest import RENEW_S, Interest
+from service.partition import partition_of
 from service.run import backoff_s
 from service.tasks import OnFault, Tasks
 
 CONFIRM_S_MAX = 5.0
+TELL_PAUSE_S = 0.05  # a page opens dozens of channels at once
 PARTITIONS_CHECK_S = 5.0
 log = structlog.get_logger()
 
@@ -57,11 +60,16 @@ class Reader:
         self._confirmed: dict[str, asyncio.Future[None]] = {}
         self._asked: Counter[str] = Counter()  # subscriptions sent and not confirmed yet, by group
         self._watched: Counter[str] = Counter()
+        self._interest = Interest(self._redis)
+        self._news: set[str] = set()  # channels watched since the processors were told last
+        self._tell = asyncio.Event()
+        self.renewals = 0  # how often everything that is watched was told
         self._tasks = Tasks("cache reader", on_fault)
 
     async def start(self) -> None:
         """Begin to read in the background; connects, and reconnects for ever with backoff."""
         self._tasks.start("stream", self._run())
+        self._tasks.start("interest", self._tell_interest())
 
     async def close(self) -> None:
         """Stop reading and close the connections."""
@@ -80,6 +88,8 @@ class Reader:
         group = group_of(channel, self.partitions)
         self._watched[channel] += 1
         self._groups[group] += 1
+        self._news.add(channel)
+        self._tell.set()
         if not self.up:
             return
         if self._groups[group] == 1:
@@ -152,6 +162,31 @@ class Reader:
         except AWAY as error:
             raise unavailable(error) from None
         return sorted(f"{kind}:{name.decode()}" for name in names)
+
+    async def _tell_interest(self) -> None:
+        """Tell the processors what is watched: what is new at once, everything every `RENEW_S`."""
+        loop = asyncio.get_running_loop()
+        renew_at = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(max(renew_at, loop.time() + TELL_PAUSE_S)):
+                    await self._tell.wait()
+            self._tell.clear()
+            if whole := loop.time() >= renew_at:
+                renew_at = loop.time() + RENEW_S
+            news, self._news = self._news, set()
+            with contextlib.suppress(CacheUnavailable):  # the next renewal says it again
+                await self._interest.tell(self._by_partition(self._watched if whole else news))
+                self.renewals += whole
+            await asyncio.sleep(TELL_PAUSE_S)
+
+    def _by_partition(self, channels: Iterable[str]) -> dict[int, list[str]]:
+        found: dict[int, set[str]] = {}
+        for channel in channels:
+            kind, name = split(channel)
+            if kind.per_symbol:
+                found.setdefault(partition_of(name, self.partitions), set()).add(name)
+        return {partition: list(names) for partition, names in found.items()}
 
     async def _run(self) -> None:
         attempt = 0

@@ -15,12 +15,14 @@ KEYS = (
     (keys.history("{channel}"), "list", "kind", "closed bars `[t,open,high,low,close,volume,vwap,trades]`, oldest first"),
     (keys.index("{kind}"), "set", "", "names of the channels of a kind that were ever written (wildcards)"),
     ("seq:{channel}", "string", "", "last sequence number of a channel that several partitions write (group `shared`)"),
-    ("cp:{partition}", "hash", "checkpoint", "`version life flush counts runs floor`, `position:{source}/…`, cells by symbol"),
+    ("cp:{partition}", "hash", "checkpoint", "`version life flush counts runs floor ahead`, `position:{source}/…`, cells"),
     (keys.parts("{what}"), "hash", "", "partition → its share of a board (`board:{name}`) or of the counts (`counts`)"),
     (keys.DEAD_LETTERS, "list", "", "the newest 1000 bad events, newest first"),
     (keys.EPOCH, "string", "", "id of this life of the cache: another one means that it was emptied or rolled back"),
     (keys.SERVER, "string", "", "`run_id` of the server process of this life: a restart or fail-over begins a new one"),
     (keys.PARTITIONS, "string", "", "how many partitions the writers use"),
+    ("watched:{partition}", "sorted set", "watched", "symbol that a data service watches → when that ends (ms)"),
+    (keys.WATCHED_NEWS, "string", "", "grows when somebody begins to watch something"),
     ("lease:partition:{partition}", "hash", "lease", "`holder`, `epoch` of who owns a partition"),
     ("fence:partition:{partition}", "string", "", "grows with every change of owner; an older number writes nothing"),
     ("mdp:workers", "sorted set", "", "worker → when its membership ends (ms)"),
@@ -47,7 +49,14 @@ def _fields() -> str:
 
 
 def _keys() -> str:
-    lifetimes = {"kind": "as its kind", "checkpoint": _lifetime(CHECKPOINT_MS), "lease": "2 s", "stats": "60 s", "": "none"}
+    lifetimes = {
+        "kind": "as its kind",
+        "checkpoint": _lifetime(CHECKPOINT_MS),
+        "lease": "2 s",
+        "stats": "60 s",
+        "watched": "15 s",
+        "": "none",
+    }
     return _table(("key", "type", "TTL", "what it holds"), ((f"`{k}`", t, lifetimes[ttl], what) for k, t, ttl, what in KEYS))
 
 

@@ -6,7 +6,7 @@ its partition (fence) or whose cache was emptied (epoch) writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from enum import IntEnum
 from importlib.resources import files
 from typing import Any
@@ -47,6 +47,7 @@ class Flush:
         self.partition = partition
         self.epoch = epoch
         self.sources: Mapping[str, str] = {}  # symbol → the source that its documents are made from
+        self.only: Set[str] | None = None  # the symbols that this flush is about; None = all
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}
@@ -59,6 +60,19 @@ class Flush:
         self._removed_channels: list[str] = []
         self._removed_cells: list[str] = []
         self._kept: list[str] = []
+
+    def take(self, changed: set[str]) -> list[str]:
+        """Move the symbols that this flush is about out of `changed`, and return them."""
+        taken = self.chosen(changed)
+        if self.only is None:
+            changed.clear()
+        else:
+            changed.difference_update(taken)
+        return taken
+
+    def chosen(self, symbols: Set[str]) -> list[str]:
+        """Return those of `symbols` that this flush is about."""
+        return list(symbols) if self.only is None else list(self.only & symbols)
 
     def channel_writer(self, kind: str) -> list[Any]:
         """Return the list that takes `key, document` pairs of `kind`: the hot path appends to it directly."""
@@ -110,15 +124,16 @@ class Flush:
 
     @property
     def empty(self) -> bool:
-        written = self._groups or self.checkpoint or self._shared or self._shares or self._letters or self._history
-        return not (written or self._removed or self._removed_channels or self._removed_cells or self._kept)
+        parts = (self.checkpoint, self._shared, self._shares, self._letters, self._history, *self._groups.values())
+        return not any((*parts, self._removed, self._removed_channels, self._removed_cells, self._kept))
 
     def arguments(self, fence: int, number: int) -> list[Any]:
         """Return the ARGV of scripts/flush.lua; `number` grows by one with every flush of the partition, 0 = not numbered."""
+        groups = {name: pairs for name, pairs in self._groups.items() if pairs}
         args: list[Any] = [fence, self.epoch, number, int(self.start_over), CHECKPOINT_MS]
         _add(args, (self._removed, 1), (self._removed_channels, 2), (self._removed_cells, 1), (self._kept, 1))
-        args.append(len(self._groups))
-        for name, pairs in self._groups.items():
+        args.append(len(groups))
+        for name, pairs in groups.items():
             kind = KINDS[name]
             channel = f"up:{kind.group}:{self.partition}"
             args += (channel, kind.keep if kind.mode == "event" else 0, kind.ttl_ms, len(pairs) // 2)

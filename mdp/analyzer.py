@@ -6,13 +6,15 @@ nothing had happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from mdc import keys
 from mdc.channels import KINDS
 from mdc.writer import Flush
 from mdp.events import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
+
+NONE: Set[str] = frozenset()
 
 
 class Analyzer:
@@ -24,8 +26,12 @@ class Analyzer:
     name = ""
     outlet: Outlet | None = None  # of those that write a channel for each symbol
     cells: tuple[str, ...] = ("",)  # a symbol's checkpoint cells: what follows `{name}:{symbol}`
+    passed: set[str]  # symbols of which a trade was passed over, until the partition has counted it
     late_bars = 0  # trades that came after their bar was past correcting, since this analyzer was made
     earlier_day = 0  # trades of a day that is over
+
+    def __init__(self) -> None:
+        self.passed = set()
 
     def on_source(self, source: str) -> None:
         """The events that come now are of this source."""
@@ -51,11 +57,24 @@ class Analyzer:
     def on_book(self, book: Book) -> None:
         """The best levels of a book."""
 
+    @property
+    def moved(self) -> bool:
+        """Whether something changed that concerns more than the symbol of an event: then the next flush takes all symbols."""
+        return False
+
+    @property
+    def urgent(self) -> Set[str]:
+        """Symbols of which something has happened that should be told at once, whether somebody watches them or not."""
+        return NONE
+
     def on_time(self, now_ms: int) -> None:
         """Wall-clock time passes; called before every flush."""
 
     def collect(self, flush: Flush) -> None:
-        """Put what changed since the last call into `flush`: documents, history, checkpoint cells."""
+        """Put what changed since the last call into `flush`: documents, history, checkpoint cells.
+
+        When `flush.only` names symbols it is about these alone: everything of theirs, nothing that concerns others too.
+        """
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         """Take back the checkpoint: (symbol, cell) pairs of this analyzer, all cells of a symbol in one call.

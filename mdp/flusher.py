@@ -1,13 +1,19 @@
 """Writes the partitions' changes to the cache, at a pace that adapts to their cost, and acknowledges what is safe.
 
-Invariant: a batch is acknowledged only after the flush that holds it was applied.
+Two loops: what is watched (or urgent) of all partitions leaves together every `flush_ms`; everything of a partition leaves every
+`flush_all_ms`, one partition after the other, so that none keeps the watched ones waiting for long. Each takes at most a third
+of the time: under load flushes become fewer, and more events share a document.
+
+Invariant: a batch is acknowledged only after a flush that holds all of it was applied.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import structlog
 
@@ -20,12 +26,12 @@ from mdp.status import WorkerStats
 from mdq.broker import BrokerUnavailable
 from service.clock import Clock
 
-PAUSE_S = 0.2  # after a round that the cache did not take
+PAUSE_S = 0.2  # after a flush that the cache did not take
 log = structlog.get_logger()
 
 
 class Flusher:
-    """Flushes what `partitions()` returns. `renew` is called when the cache turns out to be older than we know it."""
+    """Flushes what `partitions()` returns. `new_epoch` names a new life of the cache that turns out to be older than we know."""
 
     def __init__(
         self,
@@ -37,82 +43,132 @@ class Flusher:
         on_fault: Callable[[CacheUnavailable], None],
         new_epoch: Callable[[], str],
     ) -> None:
-        self.now = asyncio.Event()  # set it, and the next round begins at once
         self._least_s, self._most_s = settings.flush_ms / 1000, settings.flush_ms_max / 1000
+        self._all_ns, self._turns = settings.flush_all_ms * 1_000_000, settings.mdq_partitions
         self._writer = writer
         self._clock = clock
         self._stats = stats
         self._partitions = partitions
         self._on_fault = on_fault
         self._new_epoch = new_epoch
-        self._flushing = asyncio.Lock()  # an answer must settle the flush that it belongs to
+        self._due = asyncio.Event()
+        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)  # an answer must settle the flush it belongs to
 
-    async def run(self) -> None:
-        """Flush until cancelled."""
+    def press(self, owned: Owned) -> None:
+        """Flush everything of a partition as soon as possible."""
+        owned.due_ns = 0
+        self._due.set()
+
+    async def run_watched(self) -> None:
+        """Flush what is watched until cancelled."""
         pause_s = self._least_s
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self.now.wait()
-            self.now.clear()
+            await asyncio.sleep(pause_s)
             started_ns = self._clock.mono_ns()
-            try:
-                await self.flush([owned for owned in self._partitions() if not owned.refused])
-            except CacheUnavailable as error:
-                self._on_fault(error)
-                await asyncio.sleep(PAUSE_S)
+            await self._try(self.flush_watched())
             took_s = (self._clock.mono_ns() - started_ns) / 1e9
-            ROUND.observe(took_s * 1000)
-            self._stats.flush_ms = took_s * 1000
-            # Under load flush less often, so that flushing takes at most a third of the time: more events share a document.
             pause_s = min(self._most_s, max(self._least_s - took_s, 2 * took_s))
             self._stats.interval_ms = pause_s * 1000
 
+    async def run_whole(self) -> None:
+        """Flush everything, one partition after the other, until cancelled."""
+        while True:
+            owned, turns = await self._next()
+            started_ns = self._clock.mono_ns()
+            await self._try(self._flush_whole(owned))
+            took_s = (self._clock.mono_ns() - started_ns) / 1e9
+            ROUND.observe(took_s * 1000)
+            self._stats.flush_ms = took_s * 1000
+            await asyncio.sleep(min(self._most_s / turns, 2 * took_s))
+
     async def flush(self, many: list[Owned]) -> None:
-        """Flush these partitions.  Raises: CacheUnavailable."""
-        async with self._flushing:
-            await self._flush_all(many)
+        """Flush everything of these partitions.  Raises: CacheUnavailable."""
+        for owned in many:
+            await self._flush_whole(owned)
 
-    async def _flush_all(self, many: list[Owned]) -> None:
-        """Flush each on its own: the cache writes one partition while the next is collected, and none waits for the last."""
-        now_ms = self._clock.wall_ns() // 1_000_000
-        flushes: list[asyncio.Task[None]] = []
+    async def flush_watched(self) -> None:
+        """Flush what is watched of the partitions that are not being flushed.  Raises: CacheUnavailable."""
+        now_ms, sent = self._clock.wall_ns() // 1_000_000, []
+        async with contextlib.AsyncExitStack() as held:
+            for owned in self._partitions():
+                if owned.refused or owned.flush is not None or self._lock(owned).locked() or not owned.partition.pressing:
+                    continue
+                if not owned.partition.hurries:
+                    self.press(owned)
+                    continue
+                await held.enter_async_context(self._lock(owned))
+                owned.whole = False
+                owned.flush_oldest_ns, owned.partition.oldest_ns = owned.partition.oldest_ns, {}
+                owned.flush = owned.partition.collect_watched(now_ms)
+                if owned.flush is not None:
+                    sent.append(owned)
+            await self._send(sent)
+
+    def _lock(self, owned: Owned) -> asyncio.Lock:
+        return self._locks[owned.partition.number]
+
+    async def _try(self, flush: Coroutine[Any, Any, None]) -> None:
         try:
-            for owned in many:
-                flushes.append(asyncio.create_task(self._flush_one(owned, now_ms)))
-                await asyncio.sleep(0)  # its command leaves, and batches of other partitions come in between
-        finally:  # also when we are cancelled: a flush under way must be settled before anybody begins the next
-            faults = await asyncio.gather(*flushes, return_exceptions=True)
-        for fault in faults:
-            if fault is not None:
-                raise fault
+            await flush
+        except CacheUnavailable as error:
+            self._on_fault(error)
+            await asyncio.sleep(PAUSE_S)
 
-    async def _flush_one(self, owned: Owned, now_ms: int) -> None:
-        partition = owned.partition
-        if owned.flush is None:
-            owned.flush_tag, owned.flush_oldest_ns = owned.tag, partition.oldest_ns
-            owned.flush = partition.collect(now_ms)
-            partition.oldest_ns = {}
+    async def _next(self) -> tuple[Owned, int]:
+        """Wait until a partition is due; return the one that waits for longest, and how many take turns."""
+        while True:
+            mine, now_ns = [owned for owned in self._partitions() if not owned.refused], self._clock.mono_ns()
+            first = min(mine, key=_due_ns, default=None)
+            if first is not None and first.due_ns <= now_ns:
+                return first, len(mine)
+            due_s = self._least_s if first is None else (first.due_ns - now_ns) / 1e9
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(self._least_s, due_s)):
+                    await self._due.wait()
+            self._due.clear()
+
+    async def _flush_whole(self, owned: Owned) -> None:
+        async with self._lock(owned):
+            await self._send([owned])  # whose answer was lost: again, unchanged, before anything else
+            if owned.refused:
+                return
+            now_ns, partition = self._clock.mono_ns(), owned.partition
+            # Each partition has its own moment in the interval.
+            turn_ns = self._all_ns * (partition.number % self._turns) // self._turns
+            owned.due_ns = (now_ns - turn_ns) // self._all_ns * self._all_ns + self._all_ns + turn_ns
+            owned.whole, owned.flush_tag = True, owned.tag
+            owned.flush_oldest_ns, partition.oldest_ns = partition.oldest_ns, {}
+            owned.flush = partition.collect(self._clock.wall_ns() // 1_000_000)
             owned.positions = partition.positions()
             owned.taken.clear()
-        if owned.flush is None:
-            owned.safe = owned.positions
-            await self._acknowledge(owned)
+            owned.waiting = 0
+            if owned.flush is None:
+                await self._applied(owned)
+            await self._send([owned])
+
+    async def _send(self, many: list[Owned]) -> None:
+        """Send the flushes of these partitions and settle them.  Raises: CacheUnavailable (send them again, unchanged)."""
+        sent = [(owned, owned.flush) for owned in many if owned.flush is not None]
+        if not sent:
             return
-        arguments = owned.flush.arguments(partition.fence, partition.flush_number)
+        parts = [(owned.partition, flush) for owned, flush in sent]
+        flushes = [(part.number, flush.arguments(part.fence, part.flush_number)) for part, flush in parts]
         try:
-            [outcome] = await self._writer.write([(partition.number, arguments)])
+            outcomes = await self._writer.write(flushes)
         except CacheUnavailable:
-            owned.failing_ns = owned.failing_ns or self._clock.mono_ns()
+            for owned, _ in sent:
+                owned.failing_ns = owned.failing_ns or self._clock.mono_ns()
             raise
-        owned.failing_ns = 0
-        await self._settle(owned, outcome)
+        for (owned, _), outcome in zip(sent, outcomes, strict=True):
+            owned.failing_ns = 0
+            await self._settle(owned, outcome)
 
     async def _settle(self, owned: Owned, outcome: Outcome) -> None:
         if outcome is Outcome.APPLIED:
-            owned.flush, owned.safe = None, owned.positions
+            owned.flush = None
             self._measure(owned)
-            await self._acknowledge(owned)
+            if owned.whole:
+                await self._applied(owned)
             return
         owned.refused = True
         FENCED.inc()
@@ -127,8 +183,14 @@ class Flusher:
             LAG.observe(lag_ms)
             worst[source] = max(worst.get(source, 0), round(lag_ms, 1))
 
-    async def _acknowledge(self, owned: Owned) -> None:
+    async def _applied(self, owned: Owned) -> None:
+        """Everything up to the flush's positions is in the cache: acknowledge what stood for it."""
+        owned.safe = owned.positions
         if owned.flush_tag and owned.subscription is not None and owned.subscription.live:
             with contextlib.suppress(BrokerUnavailable):
                 await owned.subscription.ack(owned.flush_tag)
         owned.flush_tag = 0
+
+
+def _due_ns(owned: Owned) -> int:
+    return owned.due_ns

@@ -21,6 +21,8 @@ class Owned:
     subscription: Subscription | None = None
     tag: int = 0  # newest delivery taken
     flush: Flush | None = None  # collected, not yet applied: sent again unchanged until the cache says what became of it
+    whole: bool = False  # of the flush under way: it holds everything up to `flush_tag`, not only what is watched
+    due_ns: int = 0  # when everything is to be flushed next
     flush_tag: int = 0
     flush_oldest_ns: dict[str, int] = field(default_factory=dict)
     refused: bool = False  # a flush was refused; the next beat decides what to do
@@ -28,7 +30,8 @@ class Owned:
     heard_ns: dict[str, int] = field(default_factory=dict)  # source → when anything of it, a mark too, arrived
     positions: list[tuple[str, str, Position]] = field(default_factory=list)  # of the flush under way
     safe: list[tuple[str, str, Position]] = field(default_factory=list)  # of the last flush that was applied
-    taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last flush was collected
+    taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last whole flush was collected
+    waiting: int = 0  # events in them
 
     @property
     def reads(self) -> bool:

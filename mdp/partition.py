@@ -1,7 +1,8 @@
 """Turns the batches of one partition into flushes: analyzers, positions, losses and bad events together. Pure.
 
 Invariant: an event changes the analyzers at most once: what lies at or below the position in the checkpoint is skipped, and
-checkpoint, position and documents leave in the same flush.
+checkpoint, position and documents leave in the same flush. In between, the watched symbols may leave alone, each with all its
+cells (`collect_watched`); the positions stay, and the checkpoint says which symbols are ahead of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mdc.writer import Flush
+from mdp import ahead
+from mdp.ahead import Ahead
 from mdp.analyzer import Analyzer
 from mdp.conditions import ALL, CANCEL, VOLUME, Rules
 from mdp.events import (
@@ -109,6 +112,10 @@ class Partition:
         self.listeners: dict[str, dict[str, Any]] = {}  # the newest status event of each source
         self.listing = Listing()
         self._analyzers = analyzers
+        self.watched: frozenset[str] = frozenset()  # symbols that somebody looks at
+        self._hurried: set[str] = set()  # symbols that were flushed alone since the last whole flush
+        self._ahead: Ahead | None = None  # what our predecessor's checkpoint holds beyond its positions
+        self._settled = True  # nothing happened since the last whole flush that only a whole one can tell
         self._time_ahead_ms = time_ahead_ms
         self._gaps = GapCounter()
         self._runs = Runs()
@@ -116,7 +123,7 @@ class Partition:
         self._rules = Rules()
         self._set_aside: list[str] = []  # checkpoint cells that could not be read
         self._letters: list[bytes] = []
-        self._passed_over: dict[str, int] = {}  # by the analyzers, as far as it is in the counts
+        self._passed_over = {"late_bar": 0, "earlier_day": 0}  # by the analyzers, as far as it is in the counts
         self._restarted: list[str] = []  # symbols whose past is to be taken out of the cache
         self._heard: deque[str] = deque()  # symbols whose documents are to live on
         self._now_ms = 0
@@ -124,6 +131,7 @@ class Partition:
         self._dirty = False
         self._start_over = False
         self._handlers = self._routes()
+        self._deaf: dict[type, list[Handler] | None] = {kind: [] for kind in self._handlers}
         self._trade_handlers = [a.on_trade for a in analyzers if _overrides(a, "on_trade")]
         self._source_handlers = [a.on_source for a in analyzers if _overrides(a, "on_source")]
 
@@ -144,7 +152,7 @@ class Partition:
         elif stream == "status":
             self._take_status(batch)
         else:
-            self._take_events(batch, seen.skip)
+            self._take_events(batch, seen.skip, redelivered)
 
     def _count(self, batch: Batch, seen: Arrival, redelivered: bool) -> int:
         """Count what a batch's arrival means; return how many of its events are new."""
@@ -173,28 +181,79 @@ class Partition:
     def collect(self, now_ms: int) -> Flush | None:
         """Return everything that changed since the last call, None when nothing did. The caller must get it applied,
         unchanged, before the next call, or throw this partition away."""
-        flush = Flush(self.number, self.epoch)
-        flush.start_over, flush.sources = self._start_over, self.listing.sources
-        if moved := self.listing.take_moved():
-            for analyzer in self._analyzers:
-                if analyzer.outlet is not None:
-                    analyzer.outlet.note_moved(moved)
-        self._tell_time(now_ms)
+        flush = self._begin(now_ms)
+        flush.start_over = self._start_over
         self._forget_past(flush)
         for analyzer in self._analyzers:
             analyzer.collect(flush)
         self._count_passed_over()
+        self._catch_up(flush, now_ms)
         for letter in self._letters:
             flush.add_dead_letter(letter)
         self._letters.clear()
         if self._dirty:
             self._dirty = False
             self._checkpoint(flush)
+        self._settled = True
         if flush.empty:
             return None
         self._start_over = False
         self.flush_number += 1
         return flush
+
+    @property
+    def hurries(self) -> bool:
+        """Whether the watched symbols may be flushed alone: not after anything that concerns more than one symbol."""
+        if not self._settled or self._ahead is not None or self._start_over or any(one.moved for one in self._analyzers):
+            return False
+        chosen = self._chosen()  # what was passed over of theirs is counted in a whole flush only
+        return all(analyzer.passed.isdisjoint(chosen) for analyzer in self._analyzers)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether there are symbols that should not wait for a whole flush."""
+        return bool(self.watched) or any(analyzer.urgent for analyzer in self._analyzers)
+
+    def collect_watched(self, now_ms: int) -> Flush | None:
+        """Return what changed of the pressing symbols, None when nothing did; as `collect`, but only when `hurries`.
+
+        The batches behind it may not be acknowledged yet: for the other symbols they are not in the cache.
+        """
+        assert self.hurries, "a whole flush is due"
+        flush = self._begin(now_ms)
+        # Who was flushed alone stays in until the next whole flush: all who are ahead stand at the same positions.
+        hurried = flush.only = self._chosen()
+        for analyzer in self._analyzers:
+            analyzer.collect(flush)
+        if flush.empty:
+            return None
+        self._hurried = hurried
+        flush.checkpoint += (ahead.FIELD, ahead.cell(hurried, self._gaps.positions()))
+        self.flush_number += 1
+        return flush
+
+    def _chosen(self) -> set[str]:
+        return self._hurried.union(self.watched, *(analyzer.urgent for analyzer in self._analyzers))
+
+    def _begin(self, now_ms: int) -> Flush:
+        flush = Flush(self.number, self.epoch)
+        flush.sources = self.listing.sources
+        if moved := self.listing.take_moved():
+            for analyzer in self._analyzers:
+                if analyzer.outlet is not None:
+                    analyzer.outlet.note_moved(moved)
+        self._tell_time(now_ms)
+        return flush
+
+    def _catch_up(self, flush: Flush, now_ms: int) -> None:
+        """Say in a whole flush who is ahead of it: nobody of ours, but maybe of our predecessor's."""
+        if self._ahead is not None and not self._ahead.over(self._gaps.positions(), now_ms):
+            if self._start_over:
+                flush.checkpoint += (ahead.FIELD, self._ahead.body)
+        elif self._hurried or self._ahead is not None:
+            flush.checkpoint += (ahead.FIELD, b"")
+            self._ahead = None
+        self._hurried = set()
 
     def positions(self) -> list[tuple[str, str, Position]]:
         """Return how far each source's streams were taken in, (source, stream, position)."""
@@ -238,7 +297,9 @@ class Partition:
         return bad
 
     def _restore_own(self, key: str, value: bytes) -> None:
-        if key == "flush":
+        if key == ahead.FIELD:
+            self._ahead = Ahead(value, self._now_ms)
+        elif key == "flush":
             self.flush_number = int(value)
         elif key == "counts":
             self.counts = msgspec.json.decode(value, type=Counts)
@@ -320,6 +381,7 @@ class Partition:
 
     def _restart(self, source: str) -> None:
         """The tape of a source begins anew: so do its symbols, and its time."""
+        self._settled = False
         symbols = self.listing.of_source(source)
         self.listing.restart(source)
         for analyzer in self._analyzers:
@@ -331,15 +393,17 @@ class Partition:
     def _count_passed_over(self) -> None:
         for why, name in (("late_bar", "late_bars"), ("earlier_day", "earlier_day")):
             found = sum(getattr(analyzer, name) for analyzer in self._analyzers)
-            self._discard(why, found - self._passed_over.get(why, 0))
+            self._discard(why, found - self._passed_over[why])
             self._passed_over[why] = found
+        for analyzer in self._analyzers:
+            analyzer.passed.clear()
 
     def _discard(self, why: str, events: int) -> None:
         if events:
             self.counts.discarded[why] = self.counts.discarded.get(why, 0) + events
-            self._dirty = True
+            self._dirty, self._settled = True, False
 
-    def _take_events(self, batch: Batch, skip: int) -> None:
+    def _take_events(self, batch: Batch, skip: int, redelivered: bool) -> None:
         turn = self._runs.turn(batch.source, batch.epoch, batch.run)
         if turn is Turn.PAST:
             self._discard("earlier_run", batch.count - skip)
@@ -351,10 +415,13 @@ class Partition:
         events, bad = self._decoder.decode(batch.body, skip)
         for body, reason in bad:
             self._bad(body, reason, batch.stream)
-        self._dispatch(events, batch)
+        if self._ahead is not None:
+            had, events = self._ahead.split(events, batch, skip, redelivered)
+            self._dispatch(had, batch, self._deaf)  # the symbols are listed, and nothing else
+        self._dispatch(events, batch, self._handlers)
 
-    def _dispatch(self, events: list[Event], batch: Batch) -> None:
-        handlers, on_trade, rules = self._handlers, self._trade_handlers, self._rules
+    def _dispatch(self, events: list[Event], batch: Batch, handlers: dict[type, list[Handler] | None]) -> None:
+        on_trade, rules = self._trade_handlers, self._rules
         feed_ms = batch.feed_ns // 1_000_000
         earliest, latest = feed_ms - TIME_BEHIND_MS, feed_ms + self._time_ahead_ms
         mark, heard = self.listing.mark(batch.source, feed_ms), self.listing.marks.get

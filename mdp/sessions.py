@@ -112,6 +112,11 @@ class Calendars:
             if name.partition("|")[0] == source:
                 calendar.restart()
 
+    @property
+    def moved(self) -> bool:
+        """Whether one has moved since `cells` was called last."""
+        return any(calendar.moved for calendar in self._named.values())
+
     def cells(self) -> Iterator[tuple[str, bytes]]:
         """Yield (name, checkpoint cell) of the calendars that moved since the last call."""
         for name, calendar in self._named.items():

@@ -17,8 +17,11 @@ class MdpSettings(ComponentSettings):
     admin_port: int = Field(9102, ge=0, le=65535, validation_alias="MDP_ADMIN_PORT", description="0 = a free one")
     analyzers: str = Field(DEFAULT, validation_alias="MDP_ANALYZERS", description="comma-separated, see mdp/README.md")
     flush_ms: int = Field(50, ge=5, le=5_000, validation_alias="MDP_FLUSH_MS", description="pause between flushes at low load")
+    flush_all_ms: int = Field(
+        500, ge=5, le=2_000, validation_alias="MDP_FLUSH_ALL_MS", description="as often also what nobody watches is flushed"
+    )
     flush_ms_max: int = Field(400, ge=5, le=10_000, validation_alias="MDP_FLUSH_MS_MAX", description="the same under full load")
-    prefetch: int = Field(16, ge=1, le=10_000, validation_alias="MDP_PREFETCH", description="unacknowledged batches a queue")
+    prefetch: int = Field(64, ge=1, le=10_000, validation_alias="MDP_PREFETCH", description="unacknowledged batches a queue")
     board_rows: int = Field(500, ge=1, le=500, validation_alias="MDP_BOARD_ROWS", description="rows of a board")
     time_ahead_s: int = Field(
         60, ge=1, le=86_400, validation_alias="MDP_TIME_AHEAD_S", description="believed ahead of the feed's clock"

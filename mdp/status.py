@@ -24,7 +24,8 @@ class WorkerStats(msgspec.Struct):
     """One worker's last second.
 
     `flowing`: the partitions it reads and whose flushes the cache takes; `heard`: source → the partitions in which it was
-    heard lately; `lag_ms`: source → receive to cache, worst of the second; `flush_ms`: the last round.
+    heard lately; `lag_ms`: source → receive to cache of what is watched (of all, where
+    nobody watches), worst of the second; `flush_ms`: the last round.
     """
 
     worker: str

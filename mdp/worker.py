@@ -17,6 +17,7 @@ import structlog
 from mdc import keys
 from mdc.connect import AWAY, CacheRefused, CacheUnavailable, check_cache, open_cache, unavailable
 from mdc.documents import decode_doc
+from mdc.interest import Interest
 from mdc.writer import Writer
 from mdp import roster
 from mdp.flusher import Flusher
@@ -29,6 +30,7 @@ from mdp.reference import Reference, read_reference
 from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
 from mdp.tenure import Tenure
+from mdp.watching import Watching
 from mdq.broker import Broker, BrokerUnavailable, Delivery
 from mdq.connect import open_broker
 from mdq.progress import EVERY_S, Progress, to_batch
@@ -46,6 +48,7 @@ BEAT_S_MAX = LEASE_MS / 3000  # an answer that takes longer is none
 GUARD_S = 0.05
 TOLD_NS = 900_000_000
 DEAF_NS = 2_000_000_000  # without RabbitMQ for so long: somebody else may hear what we do not
+PRESS_EVENTS = 1_500  # of a partition: a flush of so many is worth its cost, however soon it comes
 HEARTBEAT_S = 1  # RabbitMQ ends a consumer that is silent for as long as its leases last, and takes the next one
 
 
@@ -63,6 +66,7 @@ class Worker:
         self._reference: Reference = read_reference(settings.reference)
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
+        self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
         self._tenure = Tenure()
         self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows)
         self._epoch = ""
@@ -77,8 +81,9 @@ class Worker:
 
     async def run(self) -> None:
         """Own, process, flush; on shutdown flush a last time and release everything."""
-        bodies = (self._beats, self._guard, self._flusher.run, self._leads, self._reports)
-        loops = [asyncio.create_task(loop(), name=f"mdp {loop.__name__}") for loop in bodies]
+        flusher = (self._flusher.run_watched, self._flusher.run_whole, self._watching.run)
+        bodies = (self._beats, self._guard, *flusher, self._leads, self._reports)
+        loops = [asyncio.create_task(loop(), name=f"mdp {loop.__qualname__}") for loop in bodies]
         stop = asyncio.create_task(self._shutdown.wait())
         try:
             done, _ = await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -254,8 +259,9 @@ class Worker:
             owned.tag = delivery.tag
             heard[batch.source] = clock.mono_ns()
             taken[batch.stream] = taken.get(batch.stream, 0) + 1
-            if taken[batch.stream] >= early:
-                self._flusher.now.set()  # or the queue stands still until the next flush acknowledges
+            owned.waiting += batch.count
+            if taken[batch.stream] >= early or owned.waiting >= PRESS_EVENTS:
+                self._flusher.press(owned)  # or the queue, or a replay, stands still until the next flush acknowledges
 
         queues = queues_of(partition.number)
         owned.subscription = await self._broker.subscribe(queues, on_delivery, partition.on_malformed, self._settings.prefetch)
@@ -281,8 +287,7 @@ class Worker:
                 with contextlib.suppress(BrokerUnavailable):
                     await owned.subscription.pause()
         try:
-            for _ in range(2):  # one whose answer was lost may be waiting; the second one holds the rest
-                await self._flusher.flush(leaving)
+            await self._flusher.flush(leaving)
         except CacheUnavailable as error:
             log.warning("hand_over_without_flush", error=str(error))  # the next owner gets the batches again
         for number in numbers:

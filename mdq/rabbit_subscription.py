@@ -29,6 +29,7 @@ class RabbitSubscription:
         self._on_malformed = on_malformed
         self._consumers: list[str] = []
         self._acked = 0
+        self._acking = asyncio.Lock()
 
     @property
     def live(self) -> bool:
@@ -58,11 +59,12 @@ class RabbitSubscription:
     async def ack(self, tag: int) -> None:
         if not self._live or self._channel is None:
             raise BrokerUnavailable("the subscription has ended; what it held is redelivered")
-        if tag <= self._acked:
-            return  # RabbitMQ closes the channel when a tag is acknowledged twice
-        with broker_errors():
-            await self._channel.basic_ack(tag, multiple=True, wait=False)
-        self._acked = tag
+        async with self._acking:  # else a newer one may overtake this one on its way to the socket
+            if tag <= self._acked:
+                return  # RabbitMQ closes the channel when a tag is acknowledged twice
+            with broker_errors():
+                await self._channel.basic_ack(tag, multiple=True, wait=False)
+            self._acked = tag
 
     async def pause(self) -> None:
         while self._consumers and self._live and self._channel is not None:

@@ -70,6 +70,7 @@ SHELLS: dict[str, str] = {
     "mdl/vendor/stand_in.py": "a WebSocket server",
     "mdp/flusher.py": "waits between flushes, writes them side by side",
     "mdp/ownership.py": "draws the token of a process",
+    "mdp/watching.py": "looks every 100 ms",
     "mdp/worker.py": "wires the processors",
     "mdc/connect.py": "opens Redis clients",
     "mdc/embedded.py": "a Redis server made of fakeredis",

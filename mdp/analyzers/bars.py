@@ -90,6 +90,7 @@ class BarsAnalyzer(Analyzer):
     cells = ("", CLOSED)
 
     def __init__(self, kind: str, width_ms: int, retained: int) -> None:
+        super().__init__()
         self.name = self._kind = kind
         self._width_ms = width_ms
         self._retained = retained
@@ -115,7 +116,7 @@ class BarsAnalyzer(Analyzer):
         if start != bar.start:
             found = self._other_bar(series, start)
             if found is None:
-                self.late_bars += 1
+                self._pass(symbol)
                 return
             bar = found
         if rule & VOLUME:
@@ -179,10 +180,9 @@ class BarsAnalyzer(Analyzer):
             self._announce = False
             self._out.announce()
         encode, checkpoint, kind = self._encode, flush.checkpoint, self._kind
-        for symbol in self._blank:
+        for symbol in flush.take(self._blank):
             checkpoint += (f"{kind}:{symbol}{CLOSED}", b"[]", f"{kind}:{symbol}", encode(self._to_cell(symbol)))
-        self._blank.clear()
-        for symbol in self._changed:
+        for symbol in flush.take(self._changed):
             series = self._series[symbol]
             if series.corrected or series.stored < len(series.closed):
                 self._store(flush, symbol, series)
@@ -193,7 +193,6 @@ class BarsAnalyzer(Analyzer):
             )  # fmt: skip
             write(symbol, max(bar.close_ts, bar.start), encode(data))
             checkpoint += (f"{kind}:{symbol}", encode(self._to_cell(symbol)))
-        self._changed.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         closed: dict[str, list[Bar]] = {}
@@ -247,8 +246,13 @@ class BarsAnalyzer(Analyzer):
         if series is None:
             series = self._new(symbol, start)
         bar = series.current if start == series.current.start else self._other_bar(series, start)
-        self.late_bars += bar is None
+        if bar is None:
+            self._pass(symbol)
         return bar
+
+    def _pass(self, symbol: str) -> None:
+        self.late_bars += 1
+        self.passed.add(symbol)
 
     def _new(self, symbol: str, start: int) -> Series:
         series = self._series[symbol] = Series(Bar(start), [])

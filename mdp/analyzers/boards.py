@@ -5,7 +5,6 @@ Invariant: the merged board is the true top of the market: a symbol in the marke
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -69,11 +68,14 @@ class BoardsAnalyzer(Analyzer):
     name = "boards"
 
     def __init__(self, quotes: QuoteAnalyzer, rows_max: int) -> None:
+        super().__init__()
         self._quotes = quotes
         self._rows_max = rows_max
         self._next_ms = 0
         self._now_ms = 0
         self._rounds = 0  # of the quotes that are ranked already
+        self._ranked: dict[str, dict[str, tuple[float, str]]] = {board: {} for board in RANKS}  # symbol → what it is sorted by
+        self._rows: dict[str, msgspec.Raw] = {}
         self._written: dict[str, bytes] = {}
         self._encode = msgspec.json.Encoder().encode
 
@@ -81,36 +83,55 @@ class BoardsAnalyzer(Analyzer):
         self._now_ms = now_ms
 
     def collect(self, flush: Flush) -> None:
-        if self._now_ms < self._next_ms and self._now_ms >= self._next_ms - SHARE_EVERY_MS:
+        if flush.only is not None or (self._now_ms < self._next_ms and self._now_ms >= self._next_ms - SHARE_EVERY_MS):
             return
         if self._quotes.rounds == self._rounds:
             return
         self._rounds = self._quotes.rounds
         self._next_ms = self._now_ms + SHARE_EVERY_MS
-        quotes = [(symbol, quote) for symbol, quote in self._quotes.quotes.items() if quote.last is not None]
-        rows: dict[str, bytes] = {}
+        changed = self._changed_rows()
         for board, rank in RANKS.items():
-            share = self._share(quotes, rank, rows)
-            if share != self._written.get(board):
-                self._written[board] = share
-                flush.add_share(f"board:{board}", share)
+            if self._rank(board, rank, changed) or board not in self._written:
+                share = self._share(board)
+                if share != self._written.get(board):
+                    self._written[board] = share
+                    flush.add_share(f"board:{board}", share)
 
     def rewrite(self) -> None:
         self._written.clear()
         self._next_ms = self._rounds = 0
 
-    def _share(self, quotes: Sequence[tuple[str, QuoteData]], rank: Rank, rows: dict[str, bytes]) -> bytes:
-        ranked = [(value, symbol, quote) for symbol, quote in quotes if (value := rank(quote)) is not None]
-        best = heapq.nsmallest(self._rows_max, ranked, key=_order)
-        return self._encode([(value, symbol, msgspec.Raw(self._row(symbol, quote, rows))) for value, symbol, quote in best])
+    def _changed_rows(self) -> list[tuple[str, QuoteData | None]]:
+        """Take the symbols whose totals changed, and keep their rows: most stand still between two rankings."""
+        known = self._quotes.quotes
+        changed: list[tuple[str, QuoteData | None]] = []
+        for symbol in self._quotes.unranked:
+            quote = known.get(symbol)
+            if quote is None or quote.last is None:
+                self._rows.pop(symbol, None)
+                changed.append((symbol, None))
+                continue
+            row = Row(symbol, quote.last, quote.change, quote.change_pct, quote.volume, gap_pct(quote))
+            self._rows[symbol] = msgspec.Raw(self._encode(row))
+            changed.append((symbol, quote))
+        self._quotes.unranked.clear()
+        return changed
 
-    def _row(self, symbol: str, quote: QuoteData, rows: dict[str, bytes]) -> bytes:
-        row = rows.get(symbol)
-        if row is None:
-            assert quote.last is not None, "only traded symbols are ranked"
-            made = Row(symbol, quote.last, quote.change, quote.change_pct, quote.volume, gap_pct(quote))
-            row = rows[symbol] = self._encode(made)
-        return row
+    def _rank(self, board: str, rank: Rank, changed: Sequence[tuple[str, QuoteData | None]]) -> bool:
+        """Rank the changed symbols; return whether one of them is, or was, on this board."""
+        ranked, touched = self._ranked[board], False
+        for symbol, quote in changed:
+            value = None if quote is None else rank(quote)
+            if value is not None:
+                ranked[symbol] = (-value, symbol)
+                touched = True
+            elif ranked.pop(symbol, None) is not None:
+                touched = True
+        return touched
+
+    def _share(self, board: str) -> bytes:
+        rows, best = self._rows, sorted(self._ranked[board].values())[: self._rows_max]
+        return self._encode([(-value, symbol, rows[symbol]) for value, symbol in best])
 
 
 def _order(item: tuple[float, str, object]) -> tuple[float, str]:
@@ -119,6 +140,5 @@ def _order(item: tuple[float, str, object]) -> tuple[float, str]:
 
 def merge_shares(shares: Sequence[bytes], rows_max: int) -> bytes:
     """Return the data of a board, `{"order":[…],"rows":{…}}`, from the shares of all partitions."""
-    merged = heapq.merge(*(_share.decode(share) for share in shares), key=_order)
-    best = [item for item, _ in zip(merged, range(rows_max), strict=False)]
+    best = sorted((item for share in shares for item in _share.decode(share)), key=_order)[:rows_max]
     return msgspec.json.encode({"order": [symbol for _, symbol, _ in best], "rows": {symbol: row for _, symbol, row in best}})

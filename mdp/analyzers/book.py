@@ -42,6 +42,7 @@ class BookAnalyzer(Analyzer):
     name = "book"
 
     def __init__(self) -> None:
+        super().__init__()
         self._books: dict[str, BookData] = {}
         self._changed: set[str] = set()
         self.outlet = self._out = Outlet("book")
@@ -66,12 +67,11 @@ class BookAnalyzer(Analyzer):
         if self._announce:
             self._announce = False
             self._out.announce()
-        for symbol in self._changed:
+        for symbol in flush.take(self._changed):
             data = self._books[symbol]
             body = self._encode(data)
             write(symbol, data.ts, body)
             flush.checkpoint += (f"book:{symbol}", b"[%d,%b]" % (self._out.seq(symbol), body))
-        self._changed.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:

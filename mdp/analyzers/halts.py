@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import msgspec
 
@@ -38,8 +38,10 @@ class HaltsAnalyzer(Analyzer):
     name = "halts"
 
     def __init__(self) -> None:
+        super().__init__()
         self._halts: dict[str, HaltData] = {}
         self._changed: set[str] = set()
+        self._turned: set[str] = set()  # halted or traded again since they were written
         self.outlet = self._out = Outlet("halts")
         self._announce = False
         self._encode = msgspec.json.Encoder().encode
@@ -51,11 +53,13 @@ class HaltsAnalyzer(Analyzer):
             data = self._halts[bands.symbol] = HaltData()
         if bands.ts < data.ts:
             return
-        indicators = set(bands.indicators or ())
+        indicators, before = set(bands.indicators or ()), data.state
         if indicators & HALTED:
             data.state = "halted"
         elif indicators & RESUMED:
             data.state = "trading"
+        if data.state != before:
+            self._turned.add(bands.symbol)
         data.high_band, data.low_band = bands.high or None, bands.low or None
         data.indicators, data.ts = sorted(indicators), bands.ts
         self._changed.add(bands.symbol)
@@ -67,12 +71,12 @@ class HaltsAnalyzer(Analyzer):
         if self._announce:
             self._announce = False
             self._out.announce()
-        for symbol in self._changed:
+        flush.take(self._turned)
+        for symbol in flush.take(self._changed):
             data = self._halts[symbol]
             body = self._encode(data)
             write(symbol, data.ts, body)
             flush.checkpoint += (f"halts:{symbol}", b"[%d,%b]" % (self._out.seq(symbol), body))
-        self._changed.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
@@ -90,6 +94,11 @@ class HaltsAnalyzer(Analyzer):
     def forget(self, symbol: str) -> None:
         self._halts.pop(symbol, None)
         self._changed.discard(symbol)
+        self._turned.discard(symbol)
+
+    @property
+    def urgent(self) -> Set[str]:
+        return self._turned
 
     def restart(self, symbol: str) -> None:
         if symbol in self._halts:

@@ -72,8 +72,10 @@ class QuoteAnalyzer(Analyzer):
     name = "quote"
 
     def __init__(self, reference: Reference) -> None:
+        super().__init__()
         self.quotes: dict[str, QuoteData] = {}
         self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
+        self.unranked: set[str] = set()  # symbols whose trades or totals changed; who ranks them takes them out
         self._totals: dict[str, Totals] = {}
         self._venues: dict[str, Venues] = {}
         self._reference = reference
@@ -96,6 +98,7 @@ class QuoteAnalyzer(Analyzer):
             self._move(calendar, ts)
         elif ts < calendar.day_start_ms:
             self.earlier_day += 1
+            self.passed.add(symbol)
             return  # a correction of an earlier day; today's totals are none of its business
         totals, data = self._totals[symbol], self.quotes[symbol]
         if ts > data.ts:
@@ -190,10 +193,14 @@ class QuoteAnalyzer(Analyzer):
             self._announce = False
             out.announce()
         quotes, totals, checkpoint, of = self.quotes, self._totals, flush.checkpoint, self._calendars.of
-        self.rounds += bool(self._traded)
-        for symbol in self._traded:
+        changed = flush.chosen(self._changed | self._traded)
+        flush.take(self._changed)
+        traded = flush.take(self._traded)
+        self.rounds += bool(traded)
+        self.unranked.update(traded)
+        for symbol in traded:
             self._derive(quotes[symbol], totals[symbol], symbol)
-        for symbol in self._changed | self._traded:
+        for symbol in changed:
             data = quotes[symbol]
             data.session = of[symbol].session
             body = encode(data)
@@ -202,8 +209,6 @@ class QuoteAnalyzer(Analyzer):
             checkpoint += (f"quote:{symbol}", b"[%d,%b,%b%b]" % (out.seq(symbol), body, encode(totals[symbol]), venues))
         for name, cell_body in self._calendars.cells():
             checkpoint += (f"quote:{name}", cell_body)
-        self._changed.clear()
-        self._traded.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
@@ -215,7 +220,12 @@ class QuoteAnalyzer(Analyzer):
             self._totals[symbol] = cell.totals
             if cell.venues is not None:
                 self._venues[symbol] = cell.venues
+            self.unranked.add(symbol)
             self._out.restore(symbol, cell.seq)
+
+    @property
+    def moved(self) -> bool:
+        return self._calendars.moved
 
     def resume(self, symbol: str, seq: int) -> None:
         self._out.restore(symbol, seq)
@@ -232,6 +242,7 @@ class QuoteAnalyzer(Analyzer):
             self._calendars.leave(symbol)
             self._changed.discard(symbol)
             self._traded.discard(symbol)
+            self.unranked.add(symbol)
             self.rounds += 1
 
     def restart(self, symbol: str) -> None:

@@ -5,7 +5,7 @@ Invariant: the newest high and low of a session are always alerted: what comes w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Literal
 
 import msgspec
@@ -54,6 +54,7 @@ class RangeAnalyzer(Analyzer):
     name = "range"
 
     def __init__(self) -> None:
+        super().__init__()
         self._extremes: dict[str, Extremes] = {}
         self._waiting: dict[tuple[str, Side], None] = {}  # an ordered set: first come, first alerted
         self._changed: set[str] = set()
@@ -78,11 +79,18 @@ class RangeAnalyzer(Analyzer):
     def collect(self, flush: Flush) -> None:
         if self._waiting:
             self._alert_due(flush)
-        for symbol in self._changed:
+        for symbol in flush.take(self._changed):
             flush.checkpoint += (f"range:{symbol}", self._encode(self._extremes[symbol]))
-        self._changed.clear()
         for name, cell in self._calendars.cells():
             flush.checkpoint += (f"range:{name}", cell)
+
+    @property
+    def moved(self) -> bool:
+        return self._calendars.moved
+
+    @property
+    def urgent(self) -> Set[str]:
+        return {symbol for symbol, _ in self._waiting}
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
@@ -142,6 +150,8 @@ class RangeAnalyzer(Analyzer):
     def _alert_due(self, flush: Flush) -> None:
         now_ms, room = self._now_ms, ALERTS_A_FLUSH_MAX
         for symbol, side in list(self._waiting):
+            if flush.only is not None and symbol not in flush.only:
+                continue
             extremes = self._extremes[symbol]
             alert = extremes.high_waits if side == "new_high" else extremes.low_waits
             last_ms = extremes.high_alerted_ms if side == "new_high" else extremes.low_alerted_ms

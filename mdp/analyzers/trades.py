@@ -32,6 +32,7 @@ class TradesAnalyzer(Analyzer):
     name = "trades"
 
     def __init__(self) -> None:
+        super().__init__()
         self._recent: dict[str, deque[AnyTrade]] = {}
         self._fresh: dict[str, int] = {}  # symbol → how many of its newest prints are not in a flush yet
         self._overrun: dict[str, list[AnyTrade]] = {}  # more fresh prints than are kept: they are published all the same
@@ -58,13 +59,13 @@ class TradesAnalyzer(Analyzer):
         if self._announce:
             self._announce = False
             self._out.announce()
-        for symbol, fresh in self._fresh.items():
+        for symbol in flush.chosen(self._fresh.keys()):
+            fresh = self._fresh.pop(symbol)
             recent = self._recent[symbol]
             for trade in [*self._overrun.pop(symbol, ()), *islice(recent, len(recent) - fresh, None)]:
                 data = PrintData(trade.price, trade.size, trade.ts, trade.exchange, trade.conditions, trade.id)
                 write(symbol, trade.ts, encode(data))
             flush.checkpoint += (f"trades:{symbol}", self._out.seq(symbol))
-        self._fresh.clear()
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, seq in cells:

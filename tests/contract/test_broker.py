@@ -171,6 +171,21 @@ async def test_only_one_consumer_is_active(ground: Ground) -> None:
     assert second.got == []
 
 
+async def test_acknowledgements_that_overtake_each_other_are_one(ground: Ground) -> None:
+    """Whoever acknowledges a newer delivery acknowledges the older ones: asked at once, in any order, none is told twice."""
+    broker = await ground.open()
+    reader = await Reader().read(broker)
+    for _ in range(5):
+        before = len(reader.got)
+        await publish(broker, range(before, before + 200))
+        await until(lambda before=before: len(reader.got) == before + 200)
+        tags = [delivery.tag for delivery in reader.got[before:]]
+        await asyncio.gather(*(reader.ack(tag) for tag in [*tags[::2], *reversed(tags)]))
+    await until(lambda: gone(broker))
+    assert reader.subscription is not None
+    assert reader.subscription.live
+
+
 async def test_a_standby_continues_in_order(ground: Ground) -> None:
     """When the active consumer closes, the standby gets what it held, redelivered and in order, before anything newer."""
     broker, other = await ground.open(), await ground.open()

@@ -12,8 +12,10 @@ import pytest
 
 from mdc.connect import forget_in_process
 from mdc.documents import decode_doc
+from mdc.interest import Interest
 from mdq.broker_memory import MemoryBroker
-from tests.mdp.farm import SYMBOLS, Farm, farm, memory_urls
+from service.partition import partition_of
+from tests.mdp.farm import PARTITIONS, SYMBOLS, Farm, farm, memory_urls
 from tests.mdp.feed import trade
 from tests.servers import RabbitMQ, Redis
 from tests.waiting import until
@@ -75,6 +77,27 @@ async def test_a_crashed_worker_is_replaced_within_five_seconds(stack: Stack) ->
     await made.balanced(4, seconds=5)
     assert time.monotonic() - began < 5
     await feeding
+    await made.exact()
+
+
+async def test_a_crash_between_whole_flushes_loses_and_doubles_nothing(stack: Stack) -> None:
+    """Half of the symbols are watched and ahead of the others when a worker dies: every event counts exactly once."""
+    made, _, _ = stack
+    interest = Interest(made.cache)
+    for sym in SYMBOLS[::2]:
+        await interest.tell({partition_of(sym, PARTITIONS): [sym]})
+    await made.start("first")
+    second = await made.start("second")
+    await made.balanced(2, 2)
+
+    async def ahead() -> bool:
+        await made.feed(20)
+        return any(owned.partition._hurried for owned in second.worker.owned.values())
+
+    await until(ahead, 20, what="watched symbols flushed alone")
+    await second.crash()
+    await made.feed(500)
+    await made.balanced(4, seconds=5)
     await made.exact()
 
 

@@ -12,8 +12,9 @@ FOUND_BY = {
     "leases_never_run_out": 1422,
     "one_verdict_for_all": 43,
     "unreadable_cells_are_fatal": 23,
-    "a_server_is_like_another": 7,
+    "a_server_is_like_another": 1,
     "a_holder_keeps_its_epoch": 8,
+    "nobody_is_ahead": 10,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mdc.writer import Writer
 from mdp import partition
+from mdp.ahead import Ahead
 from mdp.tenure import Tenure
 from mdq.gaps import GapCounter
 from service.lease import RedisLease
@@ -58,6 +59,11 @@ def a_holder_keeps_its_epoch() -> None:
     RedisLease.forget = lambda self: None  # type: ignore[method-assign]
 
 
+def nobody_is_ahead() -> None:
+    """What comes again after a crash is given to the watched symbols once more, although they have had it."""
+    Ahead.split = lambda self, events, *_: ([], list(events))  # type: ignore[method-assign]
+
+
 MENDS: dict[str, Callable[[], None]] = {
     made.__name__: made
     for made in (
@@ -67,6 +73,7 @@ MENDS: dict[str, Callable[[], None]] = {
         unreadable_cells_are_fatal,
         a_server_is_like_another,
         a_holder_keeps_its_epoch,
+        nobody_is_ahead,
     )
 }
 

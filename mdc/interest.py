@@ -1,0 +1,71 @@
+"""Tells the processors which symbols somebody watches, so that these reach the cache sooner than the others.
+
+Invariant: an entry ends by itself. Who watches says so again every `RENEW_S`; nobody takes an entry back, so that one data
+service that stops, or dies, never slows the clients of another. Times are Redis's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mdc import keys
+from mdc.connect import AWAY, unavailable
+
+RENEW_S = 5.0
+KEPT_MS = 15_000  # two renewals may be lost
+WATCHED_MAX = 10_000  # of a partition; what is more is written at the slower pace
+TELL = """
+local time, fresh = redis.call('TIME'), 0
+local ends = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[1])
+for i = 2, #ARGV do fresh = fresh + redis.call('ZADD', KEYS[1], ends, ARGV[i]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+if fresh > 0 then redis.call('INCR', KEYS[2]) end
+"""
+READ = """
+local time, found = redis.call('TIME'), {}
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+for i, key in ipairs(KEYS) do
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+  found[i] = redis.call('ZREVRANGE', key, 0, ARGV[1] - 1)
+end
+return found
+"""
+
+
+class Interest:
+    """Both ends of it: data services `tell`, processors `read`."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+        self._tell = redis.register_script(TELL)
+        self._read = redis.register_script(READ)
+
+    async def tell(self, watched: Mapping[int, Sequence[str]]) -> None:
+        """Say that symbols, by partition, are watched from now on for `KEPT_MS`.  Raises: CacheUnavailable."""
+        try:
+            for partition, symbols in watched.items():
+                for first in range(0, len(symbols), 1000):
+                    await self._tell(
+                        keys=[keys.watched(partition), keys.WATCHED_NEWS], args=[KEPT_MS, *symbols[first : first + 1000]]
+                    )
+        except AWAY as error:
+            raise unavailable(error) from None
+
+    async def news(self) -> int:
+        """Return a number that changes when somebody begins to watch something.  Raises: CacheUnavailable."""
+        try:
+            return int(await self._redis.get(keys.WATCHED_NEWS) or 0)
+        except AWAY as error:
+            raise unavailable(error) from None
+
+    async def read(self, partitions: Iterable[int]) -> dict[int, frozenset[str]]:
+        """Return the watched symbols of each of these partitions.  Raises: CacheUnavailable."""
+        numbers = list(partitions)
+        if not numbers:
+            return {}
+        try:
+            found = await self._read(keys=[keys.watched(number) for number in numbers], args=[WATCHED_MAX])
+        except AWAY as error:
+            raise unavailable(error) from None
+        return {number: frozenset(name.decode() for name in names) for number, names in zip(numbers, found, strict=True)}

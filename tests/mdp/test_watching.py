@@ -1,0 +1,46 @@
+"""Shows when the partitions of a worker learn what is watched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mdc.connect import open_cache
+from mdc.interest import Interest
+from mdp import roster
+from mdp.owned import Owned
+from mdp.partition import Partition
+from mdp.watching import READ_S, Watching
+from tests.mdp.farm import memory_urls
+
+
+def owned(number: int) -> Owned:
+    return Owned(Partition(number, 1, "e1", roster.build(roster.ANALYZERS, {}, 500)))
+
+
+@pytest.fixture
+async def cache() -> Any:
+    redis = open_cache(memory_urls()[1])
+    yield redis
+    await redis.aclose()
+
+
+async def test_a_partition_learns_who_is_watched(cache: Any) -> None:
+    """At the next look: news, and a partition that has just become ours; what ended, at the next reading."""
+    interest, mine = Interest(cache), [owned(0)]
+    watching = Watching(interest, lambda: mine)
+    await interest.tell({0: ["A"], 1: ["B"]})
+    await watching.look(0)
+    assert mine[0].partition.watched == {"A"}
+    mine.append(owned(1))
+    await watching.look(0.1)
+    assert mine[1].partition.watched == {"B"}
+    await interest.tell({1: ["C"]})
+    await watching.look(0.2)
+    assert mine[1].partition.watched == {"B", "C"}
+    await cache.delete("watched:0")
+    await watching.look(0.3)
+    assert mine[0].partition.watched == {"A"}
+    await watching.look(0.2 + READ_S)
+    assert mine[0].partition.watched == frozenset()
