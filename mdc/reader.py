@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -136,6 +136,21 @@ class Reader:
             return None if body is None else state_snapshot(body, closed, limit)
         except AWAY as error:
             raise unavailable(error) from None
+
+    async def snapshots(self, channels: Sequence[str]) -> dict[str, Snapshot | None]:
+        """Return what channels of plain states hold now, in one round trip; a malformed one is left out.
+
+        Plain are the kinds without events and history.  Raises: UnknownChannel, CacheUnavailable.
+        """
+        try:
+            bodies = await self._redis.mget([keys.document(channel) for channel in channels])
+        except AWAY as error:
+            raise unavailable(error) from None
+        found: dict[str, Snapshot | None] = {}
+        for channel, body in zip(channels, bodies, strict=True):
+            with contextlib.suppress(msgspec.DecodeError):
+                found[channel] = None if body is None else state_snapshot(body)
+        return found
 
     async def list_channels(self, kind: str) -> list[str]:
         """Return the channels of `kind` that hold or held something, sorted.  Raises: KeyError, CacheUnavailable."""

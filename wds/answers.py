@@ -13,17 +13,22 @@ from typing import Any
 from msgspec import UNSET, Raw
 
 from mdc.channels import kind_of
+from mdc.documents import Snapshot
 from service.clock import Clock
 from service.tasks import Tasks
 from wds.connection import Connection
 from wds.delta import parse_fields
 from wds.hub import Hub
 from wds.keys import KeySource
+from wds.member import Member
 from wds.protocol import GetOutcome, error
 from wds.tokens import Claims, TokenRefused
-from wds.upstream import FAILURES, Upstream
+from wds.upstream import FAILURES, Upstream, is_plain
 
-GET_BYTES_MAX = 524_288  # of one reply; the ladder would end a client that asked for more
+GET_BYTES_MAX = 491_520  # of one reply, about
+LINE_BYTES = 80  # of a reply around a channel's data
+READ_AT_ONCE = 128
+UNREADABLE = error("unavailable", "the cache cannot be read now")
 
 
 class Answers:
@@ -75,29 +80,46 @@ class Answers:
     async def _fetch(self, connection: Connection, channels: list[str], limit: int | None) -> None:
         member = connection.member
         assert member is not None
-        read = [name for name in channels if name not in member.groups or _has_history(name)]
-        found = dict(zip(read, await asyncio.gather(*(self._outcome(name, limit) for name in read)), strict=True))
+        found = await self._read(member, channels, limit)
         outcomes: dict[str, GetOutcome] = {}
         room = GET_BYTES_MAX
         for name in channels:  # no await from here: the answer and the chain must belong together
-            outcome = self._position(connection, name, limit, found.get(name)) if room > 0 else None
-            if outcome is None:
-                outcome = GetOutcome(name, error=error("limit", "the reply is full; ask for fewer channels, or set limit"))
-            room -= len(bytes(outcome.data)) if outcome.data is not UNSET else 0
-            outcomes[name] = outcome
+            if room <= 0 or (name not in found and name not in member.groups):
+                break  # what is left out the session says in a few bytes
+            outcomes[name] = outcome = self._position(connection, name, limit, found.get(name))
+            room -= LINE_BYTES + (len(bytes(outcome.data)) if outcome.data is not UNSET else 0)
         if connection.session is not None:
             connection.run(connection.session.on_fetched(outcomes))
 
+    async def _read(self, member: Member, channels: list[str], limit: int | None) -> dict[str, GetOutcome]:
+        """Read what the member does not follow, in order, until a reply is full."""
+        found: dict[str, GetOutcome] = {}
+        read = [name for name in channels if name not in member.groups or _has_history(name)]
+        room = GET_BYTES_MAX
+        while len(found) < len(read) and room > 0:
+            some = read[len(found) : len(found) + READ_AT_ONCE]
+            plain = await self._plain([name for name in some if limit is None and is_plain(name)]) if len(some) > 1 else {}
+            others = [name for name in some if name not in plain]
+            more = dict(zip(others, await asyncio.gather(*(self._outcome(name, limit) for name in others)), strict=True))
+            for name in some:
+                found[name] = outcome = plain[name] if name in plain else more[name]
+                room -= LINE_BYTES + (len(bytes(outcome.data)) if outcome.data is not UNSET else 0)
+        return found
+
+    async def _plain(self, channels: list[str]) -> dict[str, GetOutcome]:
+        try:
+            found = await self._upstream.fetch_plain(channels) if channels else {}
+        except FAILURES:
+            return {name: GetOutcome(name, error=UNREADABLE) for name in channels}
+        return {name: _outcome_of(name, snapshot) for name, snapshot in found.items()}
+
     async def _outcome(self, channel: str, limit: int | None) -> GetOutcome:
         try:
-            snapshot = await self._upstream.fetch(channel, limit)
+            return _outcome_of(channel, await self._upstream.fetch(channel, limit))
         except FAILURES:
-            return GetOutcome(channel, error=error("unavailable", "the cache cannot be read now"))
-        if snapshot is None:
-            return GetOutcome(channel, error=error("unavailable", "no data yet"))
-        return GetOutcome(channel, snapshot.epoch, snapshot.seq, snapshot.ts, Raw(snapshot.data))
+            return GetOutcome(channel, error=UNREADABLE)
 
-    def _position(self, connection: Connection, name: str, limit: int | None, read: GetOutcome | None) -> GetOutcome | None:
+    def _position(self, connection: Connection, name: str, limit: int | None, read: GetOutcome | None) -> GetOutcome:
         assert connection.member is not None
         history = None
         if read is not None and _has_history(name) and read.data is not UNSET:
@@ -109,6 +131,12 @@ class Answers:
 
     def _later(self, what: str, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.start(what, work, ends=True, on_fault=lambda _: connection.cut())
+
+
+def _outcome_of(channel: str, snapshot: Snapshot | None) -> GetOutcome:
+    if snapshot is None:
+        return GetOutcome(channel, error=error("unavailable", "no data yet"))
+    return GetOutcome(channel, snapshot.epoch, snapshot.seq, snapshot.ts, Raw(snapshot.data))
 
 
 def _has_history(channel: str) -> bool:

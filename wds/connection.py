@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -21,12 +22,13 @@ from websockets.server import ServerProtocol
 
 from wds import meter
 from wds.framing import text_frame
-from wds.handshake import Page, client_address, decide
-from wds.hub import Hub, Member
+from wds.handshake import Page, address_key, client_address, decide
+from wds.hub import Hub
 from wds.limits import Census
+from wds.member import Member
 from wds.outbox import Ladder, Step
 from wds.protocol import CLOSE_CODES, NO_AUTH, OVERLOAD, SLOW, SUBPROTOCOL, TOO_MANY_CONNECTIONS, SubOutcome
-from wds.session import Action, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
+from wds.session import Action, Again, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
 from wds.settings import WdsSettings
 from wds.tokens import Claims, TokenRefused
 
@@ -34,8 +36,12 @@ FRAGMENTS_MAX = 64
 CLOSING_NS = 2_000_000_000  # how long the peer has to answer a close frame before the socket is cut
 NOTSENT_LOWAT_BYTES = 32_768  # what the kernel queues unsent: more would only hide from us that a client does not read
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+TRY_LATER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nConnection: close\r\nContent-Length: 10\r\n\r\ntry later\n"
 _quiet = logging.getLogger("wds.websockets")
 _quiet.setLevel(logging.CRITICAL)
+
+
+Change = Join | Leave | Tune
 
 
 class Asked(Protocol):
@@ -73,7 +79,11 @@ class Host(Protocol):
 
     def now_ns(self) -> int: ...
 
-    def enter(self, connection: Connection) -> bool: ...
+    def enter(self, connection: Connection, address: str) -> str | None: ...
+
+    def arrived(self, address: str) -> None: ...
+
+    def full_house(self, user: str | None, address: str) -> None: ...
 
     def forget(self, connection: Connection) -> None: ...
 
@@ -90,8 +100,8 @@ class Connection(asyncio.Protocol):
     """One accepted socket."""
 
     __slots__ = (
-        "_address", "_closing_ns", "_counted", "_fragments", "_opened_ns", "_server", "_text", "_transport", "_user", "_ws",
-        "member", "session",
+        "_address", "_closing_ns", "_counted", "_fragments", "_opened_ns", "_peer", "_server", "_text", "_transport", "_waiting",
+        "_ws", "member", "session", "user",
     )  # fmt: skip
 
     def __init__(self, server: Host) -> None:
@@ -99,7 +109,9 @@ class Connection(asyncio.Protocol):
         self._ws = ServerProtocol(max_size=4 * server.limits.frame_bytes_max, select_subprotocol=_subprotocol, logger=_quiet)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._address = ""
-        self._user: str | None = None
+        self.user: str | None = None
+        self._peer = ""
+        self._waiting = False  # in the lobby
         self._counted = False  # in the census
         self._opened_ns = 0
         self._closing_ns = 0
@@ -114,22 +126,29 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._opened_ns = self._server.now_ns()
         peer = self._transport.get_extra_info("peername")
-        self._address = str(peer[0]) if peer else "local"
+        self._address = self._peer = str(peer[0]) if peer else "local"
         ladder = self._server.ladder
         self._transport.set_write_buffer_limits(ladder.high_bytes, ladder.low_bytes)
         sock = self._transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
-        if not self._server.enter(self):
-            self._transport.abort()
+        refused = self._server.enter(self, self._peer)
+        self._waiting = refused is None
+        if refused is not None:
+            meter.refused.labels(refused).inc()
+            self._transport.write(TRY_LATER)
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._arrive()
         self._retire()
-        if self._counted:
-            self._server.census.leave(self._address, self._user)
-            self._counted = False
         self._server.forget(self)
+
+    def _arrive(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._server.arrived(self._peer)
 
     def data_received(self, data: bytes) -> None:
         ws = self._ws
@@ -194,15 +213,17 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, address: str, token: str | None) -> None:
         server = self._server
-        self._address = address
+        self._arrive()
+        self._address = address_key(address)
         self.session = server.new_session()
         if server.draining:
             self._run(self.session.bye(OVERLOAD))
         elif server.census.full():
             meter.refused.labels("full").inc()
             self._run(self.session.bye(OVERLOAD))
-        elif not server.census.enter(address):
+        elif not server.census.enter(self._address):
             meter.refused.labels("address").inc()
+            server.full_house(None, self._address)
             self._run(self.session.bye(TOO_MANY_CONNECTIONS))
         else:
             self._counted = True
@@ -235,10 +256,15 @@ class Connection(asyncio.Protocol):
             self._run(session.receive(whole, self._server.now_ns(), not self._text))
 
     def _run(self, actions: list[Action]) -> None:
-        for action in actions:
+        waiting = deque(actions)
+        while waiting:
             if self._closing_ns:
                 return
-            self._carry_out(action)
+            action = waiting.popleft()
+            if isinstance(action, Again):
+                waiting += self.session.again() if self.session is not None else ()
+            else:
+                self._carry_out(action)
         self._server.roster.note_patterns(self)
 
     def run(self, actions: list[Action]) -> None:
@@ -246,7 +272,7 @@ class Connection(asyncio.Protocol):
         self._run(actions)
         self._server.settle()
 
-    def _carry_out(self, action: Action) -> None:
+    def _carry_out(self, action: Send | Close | Verify | ListKinds | Fetch | Change) -> None:
         if isinstance(action, Send):
             self._transport.write(text_frame(action.payload))
         elif isinstance(action, Close):
@@ -260,7 +286,7 @@ class Connection(asyncio.Protocol):
         elif self.member is not None:
             self._change(action, self.member, self._server.now_ns())
 
-    def _change(self, action: Join | Leave | Tune, member: Member, now_ns: int) -> None:
+    def _change(self, action: Change, member: Member, now_ns: int) -> None:
         hub = self._server.hub
         if isinstance(action, Join):
             hub.join(member, action.wants, self._joined, now_ns)
@@ -268,6 +294,8 @@ class Connection(asyncio.Protocol):
             for channel in action.channels:
                 hub.leave(member, channel, now_ns)
         else:
+            if self.session is not None:
+                self._run(self.session.on_tuned(action.id, hub.verdict))
             if action.hz is not None:
                 hub.retune(member, action.hz, now_ns)
             if action.paused is not None:
@@ -289,24 +317,45 @@ class Connection(asyncio.Protocol):
         if isinstance(outcome, TokenRefused):
             self._run(session.on_refused(outcome, now_ns))
             return
-        if self._user is None:
+        if self.user is None:
             if not server.census.know(self._address, outcome.sub):
                 meter.refused.labels("user").inc()
+                server.full_house(outcome.sub, self._address)
                 self._run(session.bye(TOO_MANY_CONNECTIONS))
                 return
-            self._user = outcome.sub
+            self.user = outcome.sub
             server.hub.add(self.member)
         self._run(session.on_verified(outcome, left_s, now_ns))
 
     # Time and the end
 
     def observe(self) -> None:
-        """Tell the hub how full the buffer is; close when the ladder says so."""
-        if self.member is None or self._closing_ns:
+        """Tell the hub how full the buffer is; hold commands back, go on with them, or close, as the ladder says.
+
+        Called in the middle of writing: what writes or ends something itself is left to the loop's next turn.
+        """
+        if self.member is None or self.session is None or self._closing_ns:
             return
         step = self._server.hub.on_buffer(self.member, self.buffered_bytes, self._server.now_ns())
-        if step is Step.CLOSE and self.session is not None:
+        if step is Step.CLOSE:
+            asyncio.get_running_loop().call_soon(self._too_slow)
+        elif step is not Step.OPEN and not self.session.held:
+            self.session.held = True
+            self._transport.pause_reading()  # what it sends waits at its end: replies nobody reads would pile up here
+        elif step is Step.OPEN and self.session.held:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _too_slow(self) -> None:
+        if self.session is not None and not self._closing_ns:
             self._run(self.session.bye(SLOW))
+
+    def _go_on(self) -> None:
+        if self.member is None or self.session is None or self._closing_ns or not self.session.held:
+            return
+        if self.member.outbox.step is not Step.OPEN:
+            return  # its buffer filled again meanwhile
+        self._transport.resume_reading()
+        self.run(self.session.go_on(self._server.now_ns()))
 
     def on_time(self, now_ns: int, wall_ms: int) -> None:
         """Once a second."""
@@ -318,11 +367,20 @@ class Connection(asyncio.Protocol):
                 meter.closes.labels(str(NO_AUTH)).inc()
                 self._transport.abort()  # never finished its request
         else:
-            if self.buffered_bytes > 0:
-                self.observe()
+            if self.buffered_bytes > 0 or (self.member is not None and self.member.outbox.step is not Step.OPEN):
+                self.observe()  # also when empty: that is how a paused client is open again
             self._run(self.session.on_time(now_ns, wall_ms))
 
-    def bye(self, code: int, after_ms: int) -> None:
+    def shares(self, user: str | None, address: str) -> bool:
+        """Whether it takes a place of this user, or of this address when there is no user."""
+        return self._counted and (self.user == user if user is not None else self._address == address)
+
+    def probe(self, now_ns: int) -> None:
+        """Find out soon whether anybody is there."""
+        if self.session is not None:
+            self._run(self.session.probe(now_ns))
+
+    def bye(self, code: int, after_ms: int | None = None) -> None:
         """Send the client off for a reason of the server's."""
         if self.session is None:
             self._transport.abort()
@@ -335,12 +393,15 @@ class Connection(asyncio.Protocol):
             return
         meter.closes.labels(str(code)).inc()
         if self._ws.state is OPEN:
-            self._ws.send_close(code, CLOSE_CODES[code][0])
+            self._ws.send_close(code, CLOSE_CODES[code].means)
         self._retire()
         self._flush_ws()
+        if self.session is not None and self.session.held and not self._transport.is_closing():
+            self._transport.resume_reading()  # for the answer to our goodbye
 
     def cut(self) -> None:
         """End the connection without a word."""
+        self._retire()
         self._transport.abort()
 
     def _retire(self) -> None:
@@ -352,6 +413,9 @@ class Connection(asyncio.Protocol):
             if not self.session.closed:
                 meter.closes.labels(self._ended_with()).inc()
             self.session.closed = True
+        if self._counted:  # what is closing must not stand in the way of who comes back
+            self._counted = False
+            self._server.census.leave(self._address, self.user)
         if self.member is not None:
             self._server.hub.drop(self.member, self._closing_ns)
         self._server.roster.note_patterns(self)

@@ -7,9 +7,9 @@ are brought to the group's position by frames of their own as soon as they can b
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -17,32 +17,14 @@ from msgspec import Raw
 
 from wds import delta
 from wds.channel import Channel, Entry
+from wds.cohort import Cohort, Cork
 from wds.delta import Board
+from wds.pieces import PIECE_BYTES, Cursor, Part, Recipient, Wrap, cut, hand_over
 from wds.protocol import PHASES, Event, Hz, Lost, Rows, Snap, Upd, encode
 
 EVENTS_PER_FRAME_MAX = 200
-Wrap = Callable[[bytes], bytes]
-Cork = defaultdict["Recipient", list[bytes]]  # frames by member, for one write a member
-
-
-class Recipient(Protocol):
-    """A client as a group sees it: whether frames may be written to it now, and the way to do so (never blocks)."""
-
-    @property
-    def ready(self) -> bool: ...
-
-    @property
-    def write(self) -> Callable[[bytes], None]: ...
-
-
-class Cursor(NamedTuple):
-    """How far a client came in a channel; life 0 = nothing yet."""
-
-    life: int
-    seq: int
-
-
 NOWHERE = Cursor(0, 0)
+_numbers = itertools.count()
 
 
 class Sent(NamedTuple):
@@ -60,6 +42,7 @@ class Group:
         "_full",
         "_writes",
         "channel",
+        "cohorts",
         "data",
         "epoch",
         "fast",
@@ -67,7 +50,9 @@ class Group:
         "late",
         "life",
         "lost",
+        "number",
         "phase",
+        "round",
         "seq",
         "state",
         "ts",
@@ -76,9 +61,11 @@ class Group:
     )
 
     def __init__(self, channel: Channel, hz: Hz, wanted: frozenset[str] | None, wrap: Wrap) -> None:
+        self.number = next(_numbers)  # an order among groups, for cohorts
         self.channel = channel
         self.hz = hz
         self.phase = crc32(channel.name.encode()) % PHASES[hz]
+        self.round = (hz, self.phase)
         self.wanted = wanted
         self.wrap = wrap
         self.life = 0
@@ -89,6 +76,7 @@ class Group:
         self.data = b""
         self.state: Board | dict[str, Raw] = {}
         self.fast: dict[Recipient, Callable[[bytes], None]] = {}
+        self.cohorts: dict[Cohort, None] = {}  # who hears of it in a round
         self.late: dict[Recipient, Cursor] = {}
         self._writes: list[Callable[[bytes], None]] | None = None
         self._full: bytes | None = None
@@ -124,16 +112,26 @@ class Group:
     def part(self, member: Recipient) -> Cursor:
         """Remove a member; return how far it came."""
         cursor = self.late.pop(member, None)
-        if cursor is None and self.fast.pop(member, None) is not None:
-            self._writes = None
+        if cursor is None and self._slow(member):
             cursor = Cursor(self.life, self.seq)
         return cursor or NOWHERE
 
+    def _slow(self, member: Recipient) -> bool:
+        if self.fast.pop(member, None) is None:
+            return False
+        self._writes = None
+        member.loosen(self.round)
+        return True
+
     def demote(self, member: Recipient) -> None:
         """Take a slow or paused member off the fast list; it keeps its place in the chain."""
-        if self.fast.pop(member, None) is not None:
-            self._writes = None
+        if self._slow(member):
             self.late[member] = Cursor(self.life, self.seq)
+
+    def rewind(self, member: Recipient, before: Cursor) -> None:
+        """Put a demoted member back to where it stood before a frame that was not written to it."""
+        if member in self.late:
+            self.late[member] = before
 
     def reset(self, member: Recipient) -> None:
         """The member was told this very position by other means (get): its chain goes on from here."""
@@ -142,27 +140,38 @@ class Group:
             self.catch_up(member)
 
     def catch_up(self, member: Recipient, history: Raw | None = None) -> list[bytes]:
-        """Return what brings a late, ready member to the group's position, and put it on the fast list."""
+        """Return what brings a late, ready member nearer to the group's position; at it, it is on the fast list.
+
+        Of many missed events only the first frame's worth comes: the caller asks again while the member takes more.
+        """
         cursor = self.late[member]
         if not member.ready or (cursor.life == self.life and cursor.seq > self.seq):
             return []  # ahead: it came from a quicker tier and waits until the group has passed it
+        if self.channel.kind.mode == "event" and cursor.life == self.life and cursor.seq < self.seq:
+            frame, _, after = next(self._events(cursor.seq))
+            if after < self.seq:
+                self.late[member] = Cursor(self.life, after)
+                return [frame]
+            self._hurry(member)
+            return [frame]
+        self._hurry(member)
+        if not self.life or cursor == (self.life, self.seq):
+            return []
+        return [self.snap(history)] if cursor.life != self.life else [self._bridge(cursor.seq)]
+
+    def _hurry(self, member: Recipient) -> None:
         del self.late[member]
         self.fast[member] = member.write
         self._writes = None
-        if not self.life or cursor == (self.life, self.seq):
-            return []
-        return [self.snap(history)] if cursor.life != self.life else self._bridge(cursor.seq)
+        member.loosen(self.round)
 
-    def _bridge(self, prev: int) -> list[bytes]:
-        mode = self.channel.kind.mode
-        if mode == "event":
-            return self._events(prev)
+    def _bridge(self, prev: int) -> bytes:
         if isinstance(self.state, Board):
             board = self.state
-            return [encode(Rows(self.channel.name, prev, self.seq, self.ts, board.rows, order=board.order))]
+            return encode(Rows(self.channel.name, prev, self.seq, self.ts, board.rows, order=board.order))
         # The client may hold a field that has vanished since: what the state lacks of the catalogue's fields comes as null.
         absent = {name: delta.NULL for name in self._fields() if name not in self.state}
-        return [encode(Upd(self.channel.name, prev, self.seq, self.ts, {**self.state, **absent}))]
+        return encode(Upd(self.channel.name, prev, self.seq, self.ts, {**self.state, **absent}))
 
     def _fields(self) -> Iterable[str]:
         return self.channel.kind.fields if self.wanted is None else self.wanted & frozenset(self.channel.kind.fields)
@@ -172,33 +181,42 @@ class Group:
     def flush(self, cork: Cork | None = None) -> Sent:
         """Bring the members from the last position to the channel's current state. Never awaits, never waits.
 
-        With a `cork` the frames of fast members are laid there, unwrapped; who gave it writes each member's all at once.
+        With a `cork` the parts are laid there; who gave it writes each cohort's all at once, then brings up who is late.
         """
-        frames = self._advance()
-        written = len(frames) * len(self.fast)
-        if frames:
-            if cork is None:
-                blob = b"".join(map(self.wrap, frames))
-                # A member whose buffer fills in this loop leaves `fast` while we go on over the old list: its cursor is
-                # already at the new position, and it does get these bytes.
-                for write in self.writes():
-                    write(blob)
-            else:
-                for member in self.fast:
-                    cork[member] += frames
-        held = self._bring_late() if self.late else 0
+        parts = self._advance()
+        written, held = len(parts) * len(self.fast), 0
+        if cork is not None:
+            if parts:
+                cork.lay(self, parts)
+            if self.late:
+                cork.late[self] = cork.late.get(self, False) or bool(parts)
+        else:
+            self._hand_out(parts)
+            held = self.bring_late(bool(parts))
         lost, self.lost = self.lost, 0
-        return Sent(written, held if frames else 0, lost)
+        return Sent(written, held, lost)
 
-    def _bring_late(self) -> int:
+    def _hand_out(self, parts: list[Part]) -> None:
+        if sum(len(part.frame) for part in parts) > PIECE_BYTES and len(parts) > 1:
+            pieces = cut(parts, self.wrap)
+            for member in list(self.fast):
+                hand_over(member, pieces)
+        elif parts:
+            blob = b"".join([self.wrap(part.frame) for part in parts])
+            # A member whose buffer fills in this loop leaves `fast` while we go on over the old list: its cursor is
+            # already at the new position, and it does get these bytes.
+            for write in self.writes():
+                write(blob)
+
+    def bring_late(self, spoke: bool) -> int:
+        """Bring up the late members that can be written to; return how many had to be passed over when we spoke."""
         held = 0
         for member in list(self.late):
-            if not member.ready:
-                held += 1
-                continue
-            for frame in self.catch_up(member):
-                member.write(self.wrap(frame))
-        return held
+            while member.ready and member in self.late and (frames := self.catch_up(member)):
+                for frame in frames:
+                    member.write(self.wrap(frame))
+            held += not member.ready
+        return held if spoke else 0
 
     def writes(self) -> list[Callable[[bytes], None]]:
         """The fast members' write functions, listed once per change of membership."""
@@ -206,55 +224,61 @@ class Group:
             self._writes = list(self.fast.values())
         return self._writes
 
-    def _advance(self) -> list[bytes]:
+    def _advance(self) -> list[Part]:
         channel = self.channel
         if not channel.warm or not channel.life or (self.life == channel.life and self.seq == channel.seq):
             return []
+        before = Cursor(self.life, self.seq)
         if self.life != channel.life:
             self._take()
-            return [self.snap(None)]
-        prev, old = self.seq, self.state
+            return [Part(self.snap(None), self, before)]
         if channel.kind.mode == "event":
             self._take()
-            return self._events(prev)
-        state = self._picked()
-        return self._rows(prev, old, state) if isinstance(state, Board) else self._update(prev, old, state)
+            return [Part(frame, self, Cursor(self.life, prev)) for frame, prev, _ in self._events(before.seq)]
+        old, state = self.state, self._picked()
+        frame = self._rows(before.seq, old, state) if isinstance(state, Board) else self._update(before.seq, old, state)
+        return [] if frame is None else [Part(frame, self, before)]
 
     def _overtaken(self) -> bool:
         # A member that saw more than the group did may have seen a value that has changed back since: only passing its
         # seq lets it hear of that.
         return any(cursor.life == self.life and cursor.seq > self.seq for cursor in self.late.values())
 
-    def _update(self, prev: int, old: Board | dict[str, Raw], new: dict[str, Raw]) -> list[bytes]:
+    def _update(self, prev: int, old: Board | dict[str, Raw], new: dict[str, Raw]) -> bytes | None:
         assert isinstance(old, dict)
         changed = delta.changed(old, new)
         if not changed and not self._overtaken():
-            return []  # the position stays too: the next change bridges from here
+            return None  # the position stays too: the next change bridges from here
         self._take()
-        return [encode(Upd(self.channel.name, prev, self.seq, self.ts, changed))]
+        return encode(Upd(self.channel.name, prev, self.seq, self.ts, changed))
 
-    def _rows(self, prev: int, old: Board | dict[str, Raw], new: Board) -> list[bytes]:
+    def _rows(self, prev: int, old: Board | dict[str, Raw], new: Board) -> bytes | None:
         assert isinstance(old, Board)
         diff = delta.row_diff(old, new)
         if diff.empty and not self._overtaken():
-            return []
+            return None
         self._take()
         gone = diff.gone or msgspec.UNSET
         order = msgspec.UNSET if diff.order is None else diff.order
-        return [encode(Rows(self.channel.name, prev, self.seq, self.ts, diff.set, gone, order))]
+        return encode(Rows(self.channel.name, prev, self.seq, self.ts, diff.set, gone, order))
 
-    def _events(self, prev: int) -> list[bytes]:
+    def _events(self, prev: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield frames of what comes after `prev`, each with the seq before and after it."""
         items: list[Event | Lost] = []
+        size, before = 0, prev
         for entry in self.channel.since(prev, self.seq):
             if entry.seq > prev + 1:
                 items.append(self._loss(entry.seq - prev - 1))
-            items.append(Event(self.channel.name, entry.seq - 1, entry.seq, entry.ts, self._event_data(entry)))
-            prev = entry.seq
+            data = self._event_data(entry)
+            items.append(Event(self.channel.name, entry.seq - 1, entry.seq, entry.ts, data))
+            size, prev = size + len(bytes(data)), entry.seq
+            if size >= PIECE_BYTES or len(items) >= EVENTS_PER_FRAME_MAX:
+                yield _one_or_all(items), before, prev
+                items, size, before = [], 0, prev
         if prev < self.seq:
             items.append(self._loss(self.seq - prev))
-        size = EVENTS_PER_FRAME_MAX
-        parts = [items[at : at + size] for at in range(0, len(items), size)]
-        return [encode(part[0] if len(part) == 1 else part) for part in parts]
+        if items:
+            yield _one_or_all(items), before, self.seq
 
     def _loss(self, n: int) -> Lost:
         self.lost += n
@@ -284,3 +308,7 @@ class Group:
         keep = self.channel.kind.keep if limit is None else min(limit, self.channel.kind.keep)
         known = [entry for entry in self.channel.log if entry.seq <= self.seq]
         return encode([self._event_data(entry) for entry in known[-keep:]])
+
+
+def _one_or_all(items: list[Any]) -> bytes:
+    return encode(items[0] if len(items) == 1 else items)

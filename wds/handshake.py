@@ -6,6 +6,7 @@ Invariant: a token in the URL is always refused (URLs end up in logs), and so is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -78,6 +79,17 @@ def client_address(peer: str, forwarded: str | None, trusted: Sequence[str]) -> 
     if forwarded and peer in trusted:
         return forwarded.rpartition(",")[2].strip()[:64] or peer
     return peer
+
+
+def address_key(address: str) -> str:
+    """Return what limits per address count: the IPv4 address, or the /64 of an IPv6 one, of which a host has all."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if ip.version == 4:
+        return str(ip)
+    return str(ip.ipv4_mapped) if ip.ipv4_mapped is not None else str(ip_network((ip.packed[:8] + bytes(8), 64)))
 
 
 def _text(status: int, text: str) -> Page:

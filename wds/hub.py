@@ -7,9 +7,10 @@ and answers with `on_snapshot` or `on_read_failed`; writing is a function given 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Literal, NamedTuple, cast
 
 import msgspec
@@ -18,14 +19,18 @@ from msgspec import UNSET, Raw, UnsetType
 from mdc.channels import kind_of, split
 from mdc.documents import Doc, Snapshot
 from wds.channel import Channel, Moved
+from wds.cohort import Cohorts, Cork, Round
 from wds.freshness import LIVE, PIPELINE, Freshness, Verdict
-from wds.group import NOWHERE, Cork, Cursor, Group, Wrap
-from wds.outbox import Ladder, Outbox, Step
-from wds.protocol import GetOutcome, Hz, Since, Status, SubOutcome, encode, error
+from wds.group import NOWHERE, Group
+from wds.member import Member, Want
+from wds.outbox import Step
+from wds.pieces import FRAMES_MAX, Cursor, Pile, Wrap, cut, hand_over
+from wds.protocol import GetOutcome, Hz, Status, SubOutcome, encode, error
 
 SECOND_NS = 1_000_000_000
 RETRY_NS = SECOND_NS
-FRAMES_MAX = 256  # in one array: a slow reader gets whole frames early instead of one large one late
+NEVER = Verdict("stale", "not told yet")  # differs from whatever is true
+SLICE = 256  # channels of one client's command that are dealt with before others have their turn: about 3 ms
 
 
 class Request(NamedTuple):
@@ -34,33 +39,6 @@ class Request(NamedTuple):
     what: Literal["open", "read", "close"]
     channel: str
     ticket: int
-
-
-class Want(NamedTuple):
-    """One channel that a client subscribes to; `fields` None = all."""
-
-    channel: str
-    hz: Hz
-    fields: frozenset[str] | None = None
-    since: Since | None = None
-
-
-class Member:
-    """One client as the hub knows it. `write` takes one or more whole WebSocket frames and never blocks."""
-
-    __slots__ = ("gone", "groups", "outbox", "paused", "told", "write")
-
-    def __init__(self, write: Callable[[bytes], None], ladder: Ladder) -> None:
-        self.write = write
-        self.outbox = Outbox(ladder)
-        self.paused = False  # by its own wish: a hidden tab
-        self.gone = False
-        self.told: dict[str, Verdict] = {}  # channel → what it was told, unless that was live
-        self.groups: dict[str, Group] = {}
-
-    @property
-    def ready(self) -> bool:
-        return not self.paused and not self.gone and self.outbox.step is Step.OPEN
 
 
 Done = Callable[[list[SubOutcome]], Callable[[], None]]  # sends the reply; what it returns is called after the first frames
@@ -74,6 +52,7 @@ class _Batch:
     wants: list[Want]
     done: Done
     missing: set[str]
+    opened: bool = False  # every channel of it was looked up
     history: dict[str, Raw | None] = field(default_factory=dict)
 
 
@@ -91,6 +70,10 @@ class _Topic:
     pinned: bool = False
     source: str = ""  # that its documents name
     verdict: Verdict = LIVE  # what its members are told
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = split(self.channel.name)[1]
 
     @property
     def used(self) -> bool:
@@ -108,23 +91,29 @@ class Tally:
     source_ts: list[int] = field(default_factory=list)  # ms; source time of each flushed group's document
 
 
-def in_arrays(frames: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield payloads that hold all frames in order: a frame alone as it is, several as JSON arrays of at most FRAMES_MAX.
+class _Turn:
+    """One call into the hub. Members that end while it goes over others are taken out when it is over."""
 
-    A frame that is an array already (events of one tick) joins with what is in it: an array holds objects, never arrays.
-    """
-    for start in range(0, len(frames), FRAMES_MAX):
-        some = frames[start : start + FRAMES_MAX]
-        if len(some) == 1:
-            yield some[0]
-        else:
-            yield b"[" + b",".join([frame[1:-1] if frame[:1] == b"[" else frame for frame in some]) + b"]"
+    __slots__ = ("_hub", "depth")
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self.depth -= 1
+        if not self.depth:
+            self._hub.bury()
 
 
 class Hub:
     """All channels and members of one worker."""
 
-    def __init__(self, wrap: Wrap, freshness: Freshness, linger_s: float = 10.0) -> None:
+    def __init__(self, wrap: Wrap, freshness: Freshness, linger_s: float = 10.0, slice_: int = SLICE) -> None:
+        self.chores: deque[Iterator[None]] = deque()  # what was too much for one turn; the shell calls `work`
         self.requests: list[Request] = []
         self.members: dict[Member, None] = {}
         self.tally = Tally()
@@ -132,11 +121,15 @@ class Hub:
         self._freshness = freshness
         self._linger_ns = int(linger_s * SECOND_NS)
         self._topics: dict[str, _Topic] = {}
-        self._dirty: dict[tuple[Hz, int], dict[Group, None]] = {}
+        self._dirty: dict[Round, dict[Group, None]] = {}
         self._now_ns = 0
         self._tickets = 0
         self._up = True
         self._judged = freshness.version
+        self._slice = slice_
+        self._turn = _Turn(self)
+        self._leaving: list[Member] = []
+        self._cohorts = Cohorts()
 
     @property
     def verdict(self) -> Verdict:
@@ -156,11 +149,12 @@ class Hub:
         """Take documents in upstream order; raw groups are flushed at once, the others at their tick."""
         self._now_ns = now_ns
         topics = self._topics
-        known = [(topic, doc) for doc in docs if (topic := topics.get(doc.ch)) is not None]
-        cork = self._open_cork(len(known))
-        for topic, doc in known:
-            self._apply(topic, doc, cork)
-        self._flush_dirty("raw", 0, cork)
+        with self._turn:
+            known = [(topic, doc) for doc in docs if (topic := topics.get(doc.ch)) is not None]
+            cork = self._open_cork(("raw", 0), len(known))
+            for topic, doc in known:
+                self._apply(topic, doc, cork)
+            self._flush_dirty("raw", 0, cork)
 
     def _apply(self, topic: _Topic, doc: Doc, cork: Cork | None) -> None:
         moved = topic.channel.apply(doc)
@@ -179,7 +173,7 @@ class Hub:
 
     def _mark(self, topic: _Topic) -> None:
         for group in topic.groups.values():
-            self._dirty.setdefault((group.hz, group.phase), {})[group] = None
+            self._dirty.setdefault(group.round, {})[group] = None
 
     def _flush_raw(self, topic: _Topic, cork: Cork | None) -> None:
         for key, group in topic.groups.items():
@@ -197,17 +191,19 @@ class Hub:
             self._read(topic)
             return
         topic.source = snapshot.src if snapshot is not None else topic.source
-        self._judge([topic])
-        self._resolve(topic)
-        self._mark(topic)
-        self._flush_dirty("raw", 0)
+        with self._turn:
+            self._judge([topic])
+            self._resolve(topic)
+            self._mark(topic)
+            self._flush_dirty("raw", 0)
 
     def on_read_failed(self, channel: str, ticket: int, now_ns: int) -> None:
         """The snapshot could not be read: who waits is let in without it, the read is tried again."""
         topic = self._asked(channel, ticket, now_ns)
         if topic is not None:
             topic.retry_ns = now_ns + RETRY_NS
-            self._resolve(topic)
+            with self._turn:
+                self._resolve(topic)
 
     def _asked(self, channel: str, ticket: int, now_ns: int) -> _Topic | None:
         self._now_ns = now_ns
@@ -222,7 +218,8 @@ class Hub:
         """The cache went away or came back; back, everything watched is read anew."""
         self._now_ns = now_ns
         self._freshness.on_cache(up, reason, now_ns)
-        self._judge_all()
+        with self._turn:
+            self._judge_all()
         self._up = up
         if up:
             for topic in self._topics.values():
@@ -234,13 +231,28 @@ class Hub:
     def tick(self, hz: Hz, phase: int, now_ns: int) -> None:
         """Flush what changed in one phase of a tier.  Cost: O(changed groups and their members)."""
         self._now_ns = now_ns
-        self._flush_dirty(hz, phase)
+        with self._turn:
+            self._flush_dirty(hz, phase)
+
+    def work(self, now_ns: int) -> bool:
+        """Go on with one slice of what was too much for one turn; return whether more is left."""
+        self._now_ns = now_ns
+        if self.chores:
+            self._start(self.chores.popleft())
+        return bool(self.chores)
+
+    def _start(self, chore: Iterator[None]) -> None:
+        with self._turn:
+            for _ in chore:
+                self.chores.append(chore)
+                return
 
     def on_time(self, now_ns: int) -> None:
         """Once a second: judge freshness, try failed reads again, let go of channels nobody uses."""
         self._now_ns = now_ns
         self._freshness.on_time(now_ns)
-        self._judge_all()
+        with self._turn:
+            self._judge_all()
         for topic in list(self._topics.values()):
             if self._up and topic.retry_ns and now_ns >= topic.retry_ns and not topic.reading:
                 self._read(topic)
@@ -253,27 +265,48 @@ class Hub:
     def add(self, member: Member) -> None:
         """A client has proved who it is."""
         self.members[member] = None
+        member.loose = cast(dict[Round, dict[Member, None]], self._cohorts.loose)
         member.told = {}  # it assumes live until told otherwise
 
     def drop(self, member: Member, now_ns: int) -> None:
-        """A client is gone."""
+        """A client is gone. Within a loop over members it is only marked; it is taken out when the loop is over."""
         self._now_ns = now_ns
         member.gone = True
+        member.judge()
         self.members.pop(member, None)
-        for channel in list(member.groups):
-            self.leave(member, channel, now_ns)
+        self._leaving.append(member)
+        if not self._turn.depth:
+            self.bury()
+
+    def bury(self) -> None:
+        """Take out who has ended."""
+        if not self._leaving:
+            return
+        while self._leaving:
+            member = self._leaving.pop()
+            for channel in list(member.groups):
+                self.leave(member, channel, self._now_ns)
+            self._cohorts.forget(member)
 
     def join(self, member: Member, wants: list[Want], done: Done, now_ns: int) -> None:
         """Subscribe; `done` gets one outcome a channel, before the first frame, as soon as all are read."""
         self._now_ns = now_ns
-        batch = _Batch(member, wants, done, set())
-        for want in wants:
+        self._start(self._open(_Batch(member, wants, done, set())))
+
+    def _open(self, batch: _Batch) -> Iterator[None]:
+        for at, want in enumerate(batch.wants, 1):
+            if batch.member.gone:
+                return self._forgo(batch)
             topic = self._topic(want.channel)
             if self._must_read(topic, want):
                 batch.missing.add(want.channel)
                 topic.batches.append(batch)
+            if at % self._slice == 0:
+                yield
+        batch.opened = True
         if not batch.missing:
-            self._complete(batch)
+            yield from self._complete(batch)
+        return None
 
     def _must_read(self, topic: _Topic, want: Want) -> bool:
         channel = topic.channel
@@ -292,23 +325,32 @@ class Hub:
             batch.history[topic.channel.name] = topic.channel.history
             if batch.member.gone:
                 self._forgo(batch)
-            elif not batch.missing:
-                self._complete(batch)
+            elif batch.opened and not batch.missing:
+                self._start(self._complete(batch))
         topic.channel.history = None
 
     def _forgo(self, batch: _Batch) -> None:
         for want in batch.wants:
             self._idle(self._topics.get(want.channel))
 
-    def _complete(self, batch: _Batch) -> None:
+    def _complete(self, batch: _Batch) -> Iterator[None]:
         member = batch.member
-        plans = [(want, self._plan(member, want)) for want in batch.wants]
-        after = batch.done([outcome for _, (outcome, _) in plans])
-        for want, (outcome, cursor) in plans:
+        plans = []
+        for at, want in enumerate(batch.wants, 1):
+            plans.append((want, *self._plan(member, want)))
+            if at % self._slice == 0:
+                yield
+        after = batch.done([outcome for _, outcome, _ in plans])
+        pile = Pile(member, self._wrap)
+        for at, (want, outcome, cursor) in enumerate(plans, 1):
             if outcome.error is UNSET and not member.gone:
-                self._enter(member, want, cursor, batch.history.get(want.channel))
+                self._enter(member, want, cursor, batch.history.get(want.channel), pile)
             else:
                 self._idle(self._topics.get(want.channel))
+            if at % self._slice == 0:
+                self._written(pile)
+                yield
+        self._written(pile)
         after()
 
     def _plan(self, member: Member, want: Want) -> tuple[SubOutcome, Cursor]:
@@ -322,14 +364,14 @@ class Hub:
             cursor = Cursor(channel.life, want.since.seq) if recovered else NOWHERE
         return SubOutcome(want.channel, want.hz, recovered), cursor
 
-    def _enter(self, member: Member, want: Want, cursor: Cursor, history: Raw | None) -> None:
+    def _enter(self, member: Member, want: Want, cursor: Cursor, history: Raw | None, pile: Pile) -> None:
         topic = self._topic(want.channel)
         group = self._group(topic, want.hz, want.fields)
         member.groups[want.channel] = group
-        self._bring(member, group, group.join(member, cursor, history))
+        self._bring(pile, member, group, group.join(member, cursor, history))
         if topic.verdict != LIVE and member.ready:  # one who cannot be told now is told when released
             member.told[want.channel] = topic.verdict
-            self._write(member, [encode(Status(want.channel, *topic.verdict))])
+            pile.add([encode(Status(want.channel, *topic.verdict))])
 
     def _group(self, topic: _Topic, hz: Hz, fields: frozenset[str] | None) -> Group:
         group = topic.groups.get((hz, fields))
@@ -353,27 +395,39 @@ class Hub:
         topic = self._topics[group.channel.name]
         if group.empty:
             del topic.groups[(group.hz, group.wanted)]
-            self._dirty.get((group.hz, group.phase), {}).pop(group, None)
+            self._dirty.get(group.round, {}).pop(group, None)
             self._idle(topic)
         return cursor
 
     def retune(self, member: Member, hz: Hz, now_ns: int) -> None:
         """Move every subscription of a member to another tier; its chains go on unbroken."""
         self._now_ns = now_ns
-        for name, old in list(member.groups.items()):
-            if old.hz == hz:
-                continue
-            topic = self._topics[name]
-            group = self._group(topic, hz, old.wanted)
-            cursor = self._part(member, old)
-            member.groups[name] = group
-            self._bring(member, group, group.join(member, cursor))
+        member.hz = hz
+        self._start(self._retune(member, hz, list(member.groups.items())))
+
+    def _retune(self, member: Member, hz: Hz, subscribed: list[tuple[str, Group]]) -> Iterator[None]:
+        pile = Pile(member, self._wrap)
+        for at, (name, old) in enumerate(subscribed, 1):
+            if member.gone or member.hz != hz:
+                break  # another rate was asked for meanwhile
+            if member.groups.get(name) is old and old.hz != hz:
+                group = self._group(self._topics[name], hz, old.wanted)
+                cursor = self._part(member, old)
+                member.groups[name] = group
+                self._bring(pile, member, group, group.join(member, cursor))
+            if at % self._slice == 0:
+                self._written(pile)
+                yield
+        self._written(pile)
 
     def pause(self, member: Member, paused: bool, now_ns: int) -> None:
-        """Hold everything back, or bring the member up to date and go on."""
+        """Hold everything back, or bring the member up to date and go on; then what is not live is told anew."""
         self._now_ns = now_ns
-        was = member.ready
+        was, back = member.ready, member.paused and not paused
         member.paused = paused
+        member.judge()
+        if back:
+            member.told = {name: NEVER for name in member.groups if self._topics[name].verdict != LIVE or name in member.told}
         self._readiness(member, was)
 
     def on_buffer(self, member: Member, buffered_bytes: int, now_ns: int) -> Step:
@@ -381,6 +435,7 @@ class Hub:
         self._now_ns = now_ns
         was = member.ready
         step = member.outbox.observe(buffered_bytes, now_ns)
+        member.judge()
         self._readiness(member, was)
         return step
 
@@ -389,15 +444,18 @@ class Hub:
             for group in member.groups.values():
                 group.demote(member)
         elif not was and member.ready:
-            self._release(member)
+            with self._turn:
+                self._release(member)
 
     def _release(self, member: Member) -> None:
         self._tell(member, [name for name in member.groups if member.told.get(name, LIVE) != self._topics[name].verdict])
+        pile = Pile(member, self._wrap)
         for group in list(member.groups.values()):
             if not member.ready:
-                return  # the buffer filled again; the rest keeps its place
+                break  # the buffer filled again; the rest keeps its place
             if member in group.late:
-                self._bring(member, group, group.catch_up(member))
+                self._bring(pile, member, group, group.catch_up(member))
+        self._written(pile)
 
     def position(self, member: Member, channel: str, limit: int | None, history: Raw | None = None) -> GetOutcome | None:
         """Return where the member's subscription stands, as a get answers it; None when it is not subscribed.
@@ -438,17 +496,32 @@ class Hub:
         dirty = self._dirty.get((hz, phase))
         if dirty:
             self._dirty[hz, phase] = {}
-            cork = self._open_cork(len(dirty)) if cork is None else cork
+            cork = self._open_cork((hz, phase), len(dirty)) if cork is None else cork
             for group in dirty:
                 self._flush(group, cork)
-        for member, frames in (cork or {}).items():
-            member.write(b"".join(self._wrap(part) for part in in_arrays(frames)))
+        if cork is not None:
+            self._write_out(cork)
 
-    def _open_cork(self, rounds: int) -> Cork | None:
+    def _open_cork(self, round_: Round, groups: int) -> Cork | None:
         # A write is a system call, 3 µs of the 4 that a frame costs: a client of 50 widgets gets one a tick, not 50, and in one
         # WebSocket frame: a browser spends more on the event of a message than on what is in it (4,500 messages/s took half
-        # a core). With a single group there is nothing to join, and writing straight through saves the detour.
-        return defaultdict(list) if rounds > 1 else None
+        # a core). Clients of the same groups share it. With a single group there is nothing to join.
+        if groups <= 1:
+            return None
+        self._cohorts.settle(round_)
+        return Cork()
+
+    def _write_out(self, cork: Cork) -> None:
+        for cohort, parts in cork.parts.items():
+            pieces = cut(parts, self._wrap)
+            whole = pieces[0].blob if len(pieces) == 1 else None
+            for member in cohort.members:  # who is demoted by a write stays in it until the next round
+                if whole is not None and member.ready:
+                    member.write(whole)
+                else:
+                    hand_over(member, pieces)
+        for group, spoke in cork.late.items():
+            self.tally.conflated += group.bring_late(spoke)
 
     def _flush(self, group: Group, cork: Cork | None = None) -> None:
         tally = self.tally
@@ -463,15 +536,17 @@ class Hub:
         if sent.frames:
             tally.source_ts.append(group.ts)
 
-    def _bring(self, member: Member, group: Group, frames: list[bytes]) -> None:
-        self._write(member, frames)
+    def _bring(self, pile: Pile, member: Member, group: Group, frames: list[bytes]) -> None:
+        while frames:
+            pile.add(frames)
+            frames = group.catch_up(member) if member.ready and member in group.late else []
         self.tally.lost += group.lost
         group.lost = 0
 
-    def _write(self, member: Member, frames: list[bytes]) -> None:
-        for frame in frames:
-            member.write(self._wrap(frame))
-        self.tally.frames += len(frames)
+    def _written(self, pile: Pile) -> None:
+        pile.flush()
+        self.tally.frames += pile.written
+        pile.written = 0
 
     # Freshness
 
@@ -479,7 +554,7 @@ class Hub:
         channel = topic.channel
         if channel.life and not channel.warm and self._up:
             return Verdict("stale", "being read again from the cache")
-        return self._freshness.of(channel.kind, split(channel.name)[1], topic.source)
+        return self._freshness.of(channel.kind, topic.name, topic.source)
 
     def _judge_all(self) -> None:
         if self._judged != self._freshness.version:
@@ -502,13 +577,17 @@ class Hub:
                 self._tell(member, names)
 
     def _tell(self, member: Member, names: Sequence[str]) -> None:
-        statuses = []
-        for name in names:
-            verdict = self._topics[name].verdict
-            if verdict == LIVE:
-                member.told.pop(name, None)
-            else:
-                member.told[name] = verdict
-            statuses.append(Status(name, verdict.state, verdict.reason))
-        if statuses:
-            self._write(member, [encode(statuses)])
+        """Tell it in pieces; one whose buffer fills meanwhile hears the rest when it is released."""
+        for at in range(0, len(names), FRAMES_MAX):
+            if not member.ready:
+                return
+            statuses = []
+            for name in names[at : at + FRAMES_MAX]:
+                verdict = self._topics[name].verdict
+                if verdict == LIVE:
+                    member.told.pop(name, None)
+                else:
+                    member.told[name] = verdict
+                statuses.append(Status(name, verdict.state, verdict.reason))
+            self.tally.frames += 1
+            member.write(self._wrap(encode(statuses)))

@@ -1,7 +1,7 @@
 """Loads the machine's own signing key, fetches the control plane's JWKS, and verifies tokens by both.
 
-Invariant: keys that were once fetched stay in force while the control plane is away; it is asked again at most every
-`RETRY_S` seconds, whatever tokens with unknown keys arrive.
+Invariant: keys that were once fetched stay in force while the control plane is away; it is asked at most once in `FETCH_PAUSE_S`
+seconds, and for the same unknown key in `MISSED_S`, whatever tokens arrive. A key that is seconds old is found by that.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ KEY_FILE = "wds.key"
 FETCH_TIMEOUT_S = 3.0
 JWKS_BYTES_MAX = 65_536
 RETRY_S = 10.0
+FETCH_PAUSE_S = 1.0
+MISSED_S = 3.0
+MISSED_MAX = 256  # unknown keys that are remembered
 log = structlog.get_logger()
 
 
@@ -61,6 +64,7 @@ class KeySource:
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
+        self._missed: dict[str, float] = {}  # unknown key → when it was last looked for
         self.reachable = True
 
     def verify(self, token: str) -> Claims:
@@ -91,7 +95,19 @@ class KeySource:
 
     async def verify_anew(self, token: str) -> Claims:
         """Verify after a refresh.  Raises: TokenRefused, `unavailable` when the control plane did not answer."""
-        if self.may_refresh or self._fetching is not None:
+        try:
+            return self.verify(token)
+        except TokenRefused as refused:
+            if refused.unknown_kid is None:
+                raise
+            kid = refused.unknown_kid
+        now = time.monotonic()
+        if now - self._missed.get(kid, float("-inf")) >= MISSED_S:
+            if len(self._missed) >= MISSED_MAX:
+                self._missed.clear()
+            self._missed[kid] = now
+            await self.refresh()
+        elif self._fetching is not None:
             await self.refresh()
         try:
             return self.verify(token)
@@ -102,6 +118,7 @@ class KeySource:
 
     async def _fetch(self) -> None:
         assert self._url is not None
+        await asyncio.sleep(max(0.0, self._tried_at + FETCH_PAUSE_S - time.monotonic()))
         self._tried_at = time.monotonic()
         try:
             body = await asyncio.to_thread(_get, self._url)

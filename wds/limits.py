@@ -72,6 +72,25 @@ class Census:
             _less(self._users, user)
 
 
+class Lobby:
+    """Counts sockets that have not finished their request, by address."""
+
+    def __init__(self, per_address_max: int) -> None:
+        self._per_address_max = per_address_max
+        self._addresses: Counter[str] = Counter()
+
+    def enter(self, address: str) -> bool:
+        """Count a new socket; return False (and do not count it) when the address has too many."""
+        if self._addresses[address] >= self._per_address_max:
+            return False
+        self._addresses[address] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """Uncount a socket that `enter` counted."""
+        _less(self._addresses, address)
+
+
 def _less(counter: Counter[str], key: str) -> None:
     counter[key] -= 1
     if counter[key] <= 0:

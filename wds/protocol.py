@@ -5,7 +5,7 @@ This file is the contract; `asyncapi.yaml` and `schema.json` are generated from 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -28,6 +28,7 @@ Code = Literal[
     "bad_request",
     "unauthorized",
     "token_expired",
+    "unknown_key",
     "forbidden",
     "unknown_channel",
     "already_subscribed",
@@ -37,7 +38,7 @@ Code = Literal[
     "unavailable",
     "internal",
 ]
-RETRY: frozenset[Code] = frozenset({"rate_limited", "unavailable", "internal", "token_expired"})
+RETRY: frozenset[Code] = frozenset({"rate_limited", "unavailable", "internal", "token_expired", "unknown_key"})
 
 BAD_TOKEN = 4001
 FORBIDDEN = 4003
@@ -50,22 +51,37 @@ NO_PONG = 4112
 DRAINING = 4200
 TOKEN_EXPIRED = 4201
 
-CLOSE_CODES: dict[int, tuple[str, str]] = {
-    BAD_TOKEN: ("bad token", "do not reconnect with this token"),
-    FORBIDDEN: ("forbidden", "do not reconnect"),
-    NO_AUTH: ("no auth in time", "do not reconnect; send auth first"),
-    TOO_MANY_CONNECTIONS: ("too many connections", "do not reconnect; close another one first"),
-    ABUSE: ("abuse", "do not reconnect; mend the client"),
-    OVERLOAD: ("overload", "back off, then reconnect"),
-    SLOW: ("slow client", "back off, then reconnect; ask for less"),
-    NO_PONG: ("no pong", "back off, then reconnect"),
-    DRAINING: ("draining", "reconnect after after_ms and resume"),
-    TOKEN_EXPIRED: ("token expired", "reconnect after after_ms with a fresh token"),
+
+class CloseCode(NamedTuple):
+    """What a close code means and what a client does. `spread_ms` = the range of `after_ms`; None = it does not come back."""
+
+    means: str
+    client: str
+    spread_ms: tuple[int, int] | None
+
+
+CLOSE_CODES: dict[int, CloseCode] = {
+    BAD_TOKEN: CloseCode(
+        "bad token",
+        "with after_ms (expired, or of a key not known here yet): reconnect with a fresh token; without: never",
+        (500, 3000),
+    ),
+    FORBIDDEN: CloseCode("forbidden", "never reconnect", None),
+    NO_AUTH: CloseCode("no auth in time", "reconnect after after_ms; have the token before", (500, 3000)),
+    TOO_MANY_CONNECTIONS: CloseCode("too many connections", "reconnect after after_ms", (2000, 6000)),
+    ABUSE: CloseCode("abuse", "reconnect after after_ms; keep to the limits in hello", (5000, 15_000)),
+    OVERLOAD: CloseCode("overload", "reconnect after after_ms", (1000, 6000)),
+    SLOW: CloseCode("slow client", "reconnect after after_ms; ask for less", (1000, 4000)),
+    NO_PONG: CloseCode("no pong", "reconnect after after_ms", (200, 2000)),
+    DRAINING: CloseCode("draining", "reconnect after after_ms and resume", (200, 5000)),
+    TOKEN_EXPIRED: CloseCode("token expired", "reconnect after after_ms with a fresh token", (0, 1000)),
 }
+FINAL = frozenset({1002, 1009, BAD_TOKEN, FORBIDDEN})  # never reconnect, unless the bye before gave `after_ms`
 STANDARD_CLOSE_CODES: dict[int, str] = {
     1000: "the client said goodbye",
-    1002: "not WebSocket",
-    1009: "a frame beyond four times the limit",
+    1002: "not WebSocket; never reconnect",
+    1006: "the connection broke without a word; back off, then reconnect",
+    1009: "a frame beyond four times the limit; never reconnect",
 }
 
 Id = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
@@ -157,32 +173,42 @@ class SubOutcome(Struct):
 
 
 class GetOutcome(Struct):
-    """The outcome of one channel of get: a snapshot, or an error."""
+    """The outcome of one channel of get: a snapshot, or an error. A pattern has a line only when it was cut or refused."""
 
     ch: str
     epoch: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
     ts: int | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
+    matched: int | UnsetType = UNSET
     error: Error | UnsetType = UNSET
 
 
 class Reply(Struct):
-    """The answer to the command with this `id`."""
+    """The answer to the command with this `id`. `set` hears `state` and `reason` of the pipeline as a whole."""
 
     id: Id | UnsetType
     ok: bool
     subs: list[SubOutcome] | UnsetType = UNSET
     snaps: list[GetOutcome] | UnsetType = UNSET
     expires_s: int | UnsetType = UNSET
+    state: Literal["live", "stale", "closed"] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
     error: Error | UnsetType = UNSET
 
 
 class HelloLimits(Struct):
-    """The limits a client should respect."""
+    """The limits a client should respect. A command costs 1, and 1 more for every `channels_per_cost` channels in it.
+
+    `burst` may be spent at once, `commands_s` come back a second.
+    """
 
     subs: int
     bytes: int
+    commands_s: float
+    burst: int
+    channels: int  # in one command
+    channels_per_cost: int
 
 
 class Hello(Struct, tag_field="t", tag="hello"):
@@ -264,10 +290,11 @@ class Ping(Struct, tag_field="t", tag="ping"):
 
 
 class Bye(Struct, tag_field="t", tag="bye"):
-    """The server closes with `code`; reconnect after `after_ms` when given."""
+    """The server closes with `code`; reconnect after `after_ms` when given, and not at all when not."""
 
     code: int
     after_ms: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
 
 
 Push = Hello | Snap | Upd | Rows | Event | Lost | Status | AuthExpiring | Ping | Bye

@@ -75,9 +75,14 @@ def asyncapi() -> dict[str, Any]:
                 "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "EdDSA JWT: iss, aud=wds, sub, exp, jti, ch (globs)"}
             },
         },
-        "x-close-codes": {code: {"means": means, "client": act} for code, (means, act) in protocol.CLOSE_CODES.items()},
+        "x-close-codes": {code: _close_code(said) for code, said in protocol.CLOSE_CODES.items()},
         "x-standard-close-codes": dict(protocol.STANDARD_CLOSE_CODES),
     }  # fmt: skip
+
+
+def _close_code(said: protocol.CloseCode) -> dict[str, Any]:
+    spread = {} if said.spread_ms is None else {"after_ms": list(said.spread_ms)}
+    return {"means": said.means, "client": said.client, "retry": said.spread_ms is not None, **spread}
 
 
 def _operation(action: str, kinds: tuple[Any, ...], summary: str) -> dict[str, Any]:

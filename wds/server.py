@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
+import resource
 import secrets
 from pathlib import Path
 from typing import Any
@@ -22,33 +22,35 @@ from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import admin_token
 from service.tasks import TaskEnded, Tasks
-from wds import meter
 from wds.answers import Answers
 from wds.connection import Connection
 from wds.framing import text_frame
 from wds.freshness import PIPELINE, Freshness
+from wds.handshake import address_key
 from wds.hub import Hub
 from wds.keys import KeySource, local_key
-from wds.limits import Census
+from wds.limits import Census, Lobby
 from wds.outbox import Ladder
 from wds.protocol import DRAINING
 from wds.roster import Roster
 from wds.session import Session, SessionLimits
 from wds.settings import WdsSettings
-from wds.timers import Timers
+from wds.timers import Timers, sparing_others
 from wds.tokens import KeyRing
 from wds.upstream import Upstream
 
 CLOSING_S = 2.5
-RECONNECT_SPREAD_MS = 5000
+PROBE_NS = 2_000_000_000  # between two looks at whether the connections of a user or an address still answer
+PROBED_MAX = 1000
+FILES_KEPT = 64  # of the process's open files: the cache, the admin port, logs
 SCRIPT = Path(__file__).parent / "static" / "tapeline.js"
 log = structlog.get_logger()
 
 
 class Server:
-    """One worker."""
+    """One worker. `files_max` = how many files the process may open; 0 = not to be thought of."""
 
-    def __init__(self, settings: WdsSettings, clock: Clock | None = None) -> None:
+    def __init__(self, settings: WdsSettings, clock: Clock | None = None, files_max: int = 0) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.port = settings.port
@@ -65,6 +67,11 @@ class Server:
         self.upstream = Upstream(self.hub, settings, self.clock, self._fail)
         self.keys = _keys(settings)
         self.roster = Roster()
+        self.sockets_max = settings.connections_max + 1000
+        if files_max:
+            self.sockets_max = max(1, min(self.sockets_max, files_max - FILES_KEPT))
+        self.lobby = Lobby(min(settings.handshakes_max, max(1, self.sockets_max // 4)))
+        self._probed: dict[str, int] = {}  # user or address → when its connections were last asked
         self.answers = Answers(self.hub, self.upstream, self.keys, self.clock, self.tasks)
         self._timers = Timers(self.hub, self.upstream, self.roster, self.census, self.keys, self.clock, self.tasks)
         self._listening: asyncio.Server | None = None
@@ -96,7 +103,8 @@ class Server:
         log.info("draining", connections=len(everybody))
         pause_s = min(self.settings.drain_s, len(everybody) / 400) / max(1, len(everybody))
         for at, connection in enumerate(everybody):
-            connection.bye(DRAINING, random.randint(200, RECONNECT_SPREAD_MS))
+            with sparing_others(connection):
+                connection.bye(DRAINING)
             if at % 20 == 19:
                 await asyncio.sleep(20 * pause_s)
         if self.roster:
@@ -124,13 +132,33 @@ class Server:
 
     # Connections
 
-    def enter(self, connection: Connection) -> bool:
-        """Look after a new socket; False when there are far too many even to refuse politely."""
-        if len(self.roster) > self.settings.connections_max + 1000:
-            meter.refused.labels("flood").inc()
-            return False
+    def enter(self, connection: Connection, address: str) -> str | None:
+        """Look after a new socket; return why not when there is no room for it, not even to hear what it wants."""
+        if len(self.roster) >= self.sockets_max:
+            return "files"
+        if address not in self.settings.trusted_proxies and not self.lobby.enter(address_key(address)):
+            return "handshakes"
         self.roster.enter(connection)
-        return True
+        return None
+
+    def arrived(self, address: str) -> None:
+        """A socket has finished its request, or ended."""
+        if address not in self.settings.trusted_proxies:
+            self.lobby.leave(address_key(address))
+
+    def full_house(self, user: str | None, address: str) -> None:
+        """Somebody is refused: ask those in its way whether they are still there. Who is not makes room in two seconds."""
+        now_ns = self.now_ns()
+        key = f"user {user}" if user is not None else f"address {address}"
+        if now_ns < self._probed.get(key, 0) + PROBE_NS:
+            return
+        if len(self._probed) >= PROBED_MAX:
+            self._probed.clear()
+        self._probed[key] = now_ns
+        for connection in self.roster:
+            if connection.shares(user, address):
+                with sparing_others(connection):
+                    connection.probe(now_ns)
 
     def forget(self, connection: Connection) -> None:
         """The socket is gone."""
@@ -192,9 +220,22 @@ def _state_route(server: Server) -> Any:
     return state
 
 
+def raise_files() -> int:
+    """Raise the soft limit of open files to the hard one; return how many there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 async def run(settings: WdsSettings, shutdown: Shutdown) -> None:
     """Serve until asked to stop, then drain."""
-    server = Server(settings)
+    files_max = raise_files()
+    server = Server(settings, files_max=files_max)
+    log.info("open_files", most=files_max, sockets=server.sockets_max)
+    if server.sockets_max < 0.9 * settings.connections_max:
+        log.warning("few_open_files", fix="raise the hard limit of open files (ulimit -Hn), or lower WDS_CONNECTIONS_MAX")
     port = settings.admin_port + settings.worker if settings.admin_port else 0
     admin = AdminServer("wds", settings.admin_host, port, admin_token(settings), server.ready, [_state_route(server)])
     await admin.start()

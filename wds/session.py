@@ -9,18 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from msgspec import UNSET, UnsetType
 
-from wds.hub import Want
+from wds.freshness import Verdict
 from wds.limits import TokenBucket
+from wds.member import Want
+from wds.pieces import PIECE_BYTES
 from wds.protocol import (
     ABUSE,
     BAD_TOKEN,
+    CHANNELS_PER_COMMAND_MAX,
+    CLOSE_CODES,
     HZ_DEFAULT,
     NO_AUTH,
     NO_PONG,
     OVERLOAD,
+    RETRY,
     TOKEN_EXPIRED,
     VERSION,
     Auth,
@@ -49,13 +55,15 @@ from wds.protocol import (
     split,
     tier,
 )
-from wds.subscriptions import Names, Selection, Subscriptions, expand_for_get, kinds_to_list
+from wds.subscriptions import GetPlan, Names, Selection, Subscriptions, expand_for_get, is_pattern, kinds_to_list
 from wds.tokens import Claims, TokenRefused
 
 SECOND_NS = 1_000_000_000
 QUEUE_MAX = 256
 EXPIRY_NOTICE_S = 60
+PROBE_S = 2.0
 VIOLATIONS_FORGIVEN_S = 0.5  # a violation every two seconds is forgiven
+REPLY_BYTES_MAX = 524_288
 CHANNELS_PER_TOKEN = 50  # a command over many channels costs as much as several
 
 
@@ -116,10 +124,11 @@ class Fetch(NamedTuple):
 
 
 class Tune(NamedTuple):
-    """Change the rate of everything, or pause it."""
+    """Call `on_tuned`, then change the rate of everything, or pause it."""
 
     hz: Hz | None
     paused: bool | None
+    id: Id | UnsetType = UNSET
 
 
 class _Widen(NamedTuple):
@@ -127,15 +136,19 @@ class _Widen(NamedTuple):
     names: Sequence[str]
 
 
-Action = Send | Close | Verify | ListKinds | Join | Leave | Fetch | Tune
+class Again(NamedTuple):
+    """Call `again` when what came before is written: the client may not take the replies to all that it sent."""
+
+
+Action = Again | Send | Close | Verify | ListKinds | Join | Leave | Fetch | Tune
 
 
 class Session:
     """One client. Every method returns the actions to carry out, in order."""
 
     __slots__ = (
-        "_bucket", "_busy", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns", "_ping_ns", "_pinged", "_queue",
-        "_violations", "claims", "closed", "conn", "subscriptions",
+        "_bucket", "_busy", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns", "_ping_ns", "_pinged", "_probe_ns",
+        "_queue", "_violations", "claims", "closed", "conn", "held", "subscriptions",
     )  # fmt: skip
 
     def __init__(self, conn: str, limits: SessionLimits, now_ns: int) -> None:
@@ -143,6 +156,7 @@ class Session:
         self.claims: Claims | None = None
         self.subscriptions = Subscriptions(limits.subs_max)
         self.closed = False
+        self.held = False  # the client does not read: no command is begun until it does
         self._limits = limits
         self._bucket = TokenBucket(limits.commands_s, limits.commands_burst, now_ns)
         self._violations = TokenBucket(VIOLATIONS_FORGIVEN_S, limits.violations_max, now_ns)
@@ -152,6 +166,7 @@ class Session:
         self._opened_ns = now_ns
         self._ping_ns = now_ns + int(limits.ping_s * SECOND_NS)
         self._pinged = False
+        self._probe_ns = 0
         self._expires_ns = 0
         self._notice_ns = 0
 
@@ -159,7 +174,15 @@ class Session:
 
     def open(self, header_token: str | None = None) -> list[Action]:
         """Greet; a token from the handshake is checked as if it had come first."""
-        limits = HelloLimits(self._limits.subs_max, self._limits.frame_bytes_max)
+        most = self._limits
+        limits = HelloLimits(
+            most.subs_max,
+            most.frame_bytes_max,
+            most.commands_s,
+            most.commands_burst,
+            CHANNELS_PER_COMMAND_MAX,
+            CHANNELS_PER_TOKEN,
+        )
         actions: list[Action] = [Send(encode(Hello(VERSION, self.conn, self._limits.ping_s, limits)))]
         if header_token is not None:
             self._queue.append(Auth(header_token))
@@ -209,22 +232,38 @@ class Session:
     def _violate(self, now_ns: int) -> list[Action]:
         return self._close(ABUSE) if self._violations.take(now_ns) else []
 
-    def _close(self, code: int, after_ms: int | UnsetType = UNSET) -> list[Action]:
+    def _close(self, code: int, after_ms: int | UnsetType | None = None, reason: str | UnsetType = UNSET) -> list[Action]:
+        """End; `after_ms` None = spread over the code's range, UNSET = the client shall not come back."""
         self.closed = True
         self._queue.clear()
-        return [Send(encode(Bye(code, after_ms))), Close(code)]
+        return [Send(encode(Bye(code, self.spread_ms(code) if after_ms is None else after_ms, reason))), Close(code)]
 
     def bye(self, code: int, after_ms: int | None = None) -> list[Action]:
         """End the session for a reason of the server's."""
-        return [] if self.closed else self._close(code, UNSET if after_ms is None else after_ms)
+        return [] if self.closed else self._close(code, after_ms)
 
     # Commands, one at a time
 
     def _pump(self) -> list[Action]:
         actions: list[Action] = []
-        while self._queue and self._busy is None and not self.closed:
-            actions += self._start(self._queue.pop(0))
+        size = 0
+        while self._queue and self._busy is None and not self.closed and not self.held:
+            if size >= PIECE_BYTES:
+                return [*actions, Again()]
+            started = self._start(self._queue.pop(0))
+            size += sum(len(action.payload) for action in started if isinstance(action, Send))
+            actions += started
         return actions
+
+    def again(self) -> list[Action]:
+        """Begin more of what waits, unless the client has stopped reading."""
+        return self._pump()
+
+    def go_on(self, now_ns: int) -> list[Action]:
+        """The client reads again: begin what had to wait. Its pong may still be among what it sent meanwhile."""
+        self.held = self._pinged = False
+        self._ping_ns = max(self._ping_ns, now_ns + SECOND_NS)
+        return self._pump()
 
     def _start(self, command: Command | _Widen) -> list[Action]:
         if isinstance(command, Auth):
@@ -266,15 +305,20 @@ class Session:
         if isinstance(outcome, Claims) and self.claims is not None and outcome.sub != self.claims.sub:
             outcome = TokenRefused("unauthorized", "a refresh must be for the same subject")
         if isinstance(outcome, TokenRefused):
-            refusal = self._refuse(command.id, error(outcome.code, str(outcome)))
-            if self.claims is not None:
-                return refusal  # the token in force stays in force
-            return refusal + self._close(OVERLOAD if outcome.code == "unavailable" else BAD_TOKEN)
+            return self._refused(command, outcome)
         self.claims = outcome
         self._expires_ns = now_ns + int(left_s * SECOND_NS)
         self._notice_ns = self._expires_ns - EXPIRY_NOTICE_S * SECOND_NS
         reply = [] if isinstance(command.id, UnsetType) else [Send(encode(Reply(command.id, True, expires_s=int(left_s))))]
         return [*reply, *self._leave_forbidden(outcome)]
+
+    def _refused(self, command: Auth, outcome: TokenRefused) -> list[Action]:
+        code = OVERLOAD if outcome.code == "unavailable" else BAD_TOKEN
+        after_ms = self.spread_ms(code) if outcome.code in RETRY else UNSET
+        refusal = self._refuse(command.id, error(outcome.code, str(outcome), after_ms))
+        if self.claims is not None:
+            return refusal  # the token in force stays in force
+        return refusal + self._close(code, after_ms, outcome.code)
 
     def _leave_forbidden(self, claims: Claims) -> list[Action]:
         gone = self.subscriptions.forbid(claims)
@@ -306,7 +350,7 @@ class Session:
         if not picked.wants:
             return self._joined(command.id, picked, [])
         self._busy = lambda outcomes: self._joined(command.id, picked, outcomes)
-        return [Join(picked.wants)]
+        return _carry_out(picked)
 
     def on_joined(self, outcomes: list[SubOutcome]) -> tuple[list[Action], Callable[[], list[Action]]]:
         """The hub's outcomes; the reply comes before the first frames, the second part (the next commands) after them."""
@@ -319,25 +363,33 @@ class Session:
         told = {outcome.ch: outcome for outcome in outcomes}
         for outcome in outcomes:
             if outcome.error is not UNSET:
-                self.subscriptions.release(outcome.ch)
+                self.subscriptions.forget(outcome.ch)
         subs = [told[name] if known is None else known for name, known in picked.outcomes.items()]
-        return [Send(encode(Reply(id, True, subs)))]
+        reply = encode(Reply(id, True, subs))
+        if len(reply) > REPLY_BYTES_MAX:  # thousands of long names that a pattern joined: `matched` counts them
+            subs = [one for one in subs if one.error is not UNSET or one.matched is not UNSET]
+            reply = encode(Reply(id, True, subs))
+        return [Send(reply)]
 
     def _unsub(self, command: Unsub) -> list[Action]:
-        subs, gone = [], []
+        subs = []
+        everything = Selection()
         for name in dict.fromkeys(command.ch):
-            released = self.subscriptions.release(name)
+            released = self.subscriptions.release(name, everything)
             if released is None:
                 subs.append(SubOutcome(name, error=error("unknown_channel", "not subscribed")))
             else:
-                subs.append(SubOutcome(name, matched=len(released) if name.endswith(":*") else UNSET))
-                gone += released
-        return [Leave(gone), Send(encode(Reply(command.id, True, subs)))]
+                subs.append(SubOutcome(name, matched=released if is_pattern(name) else UNSET))
+        reply: list[Action] = [Send(encode(Reply(command.id, True, subs)))]
+        if not everything.wants:
+            return [*_carry_out(everything), *reply]
+        self._busy = lambda outcomes: self._widened(outcomes) + reply
+        return _carry_out(everything)
 
     def _get(self, command: Get, known: Names | None) -> list[Action]:
         assert self.claims is not None
         plan = expand_for_get(command.ch, self.claims, known, self._limits.subs_max)
-        channels = [name for name, refused in plan.items() if refused is None]
+        channels = plan.wanted[: self._limits.subs_max]
         limit = None if isinstance(command.limit, UnsetType) else command.limit
         if not channels:
             return self._got(command.id, plan, {})
@@ -348,9 +400,8 @@ class Session:
         """The snapshots asked for, by channel."""
         return self._answer(outcomes)
 
-    def _got(self, id: Id | UnsetType, plan: dict[str, Error | None], outcomes: dict[str, GetOutcome]) -> list[Action]:
-        snaps = [outcomes[name] if refused is None else GetOutcome(name, error=refused) for name, refused in plan.items()]
-        return [Send(encode(Reply(id, True, snaps=snaps)))]
+    def _got(self, id: Id | UnsetType, plan: GetPlan, outcomes: dict[str, GetOutcome]) -> list[Action]:
+        return [Send(encode(Reply(id, True, snaps=plan.outcomes(outcomes))))]
 
     def _set(self, command: Set) -> list[Action]:
         hz = None
@@ -361,7 +412,11 @@ class Session:
             self._hz = hz
             self.subscriptions.retune(hz)
         paused = None if isinstance(command.paused, UnsetType) else command.paused
-        return [Send(encode(Reply(command.id, True))), Tune(hz, paused)]
+        return [Tune(hz, paused, command.id)]
+
+    def on_tuned(self, id: Id | UnsetType, verdict: Verdict) -> list[Action]:
+        """Say in the reply to `set` whether the pipeline is live: one who comes back from a pause need not wait to hear."""
+        return [Send(encode(Reply(id, True, state=verdict.state, reason=verdict.reason or UNSET)))]
 
     # New channels under a pattern
 
@@ -375,16 +430,15 @@ class Session:
 
     def _widen(self, command: _Widen) -> list[Action]:
         assert self.claims is not None
-        wants = self.subscriptions.widen(command.kind, command.names, self.claims)
-        if not wants:
-            return []
-        self._busy = self._widened
-        return [Join(wants)]
+        picked = self.subscriptions.widen(command.kind, command.names, self.claims)
+        if picked.wants:
+            self._busy = self._widened
+        return _carry_out(picked)
 
     def _widened(self, outcomes: list[SubOutcome]) -> list[Action]:
         for outcome in outcomes:
             if outcome.error is not UNSET:
-                self.subscriptions.release(outcome.ch)
+                self.subscriptions.forget(outcome.ch)
         return []
 
     # Time
@@ -397,15 +451,19 @@ class Session:
             late = now_ns - self._opened_ns >= self._limits.auth_s * SECOND_NS
             return self._close(NO_AUTH) if late else []
         if now_ns >= self._expires_ns:
-            return self._close(TOKEN_EXPIRED, self._spread_ms())
+            return self._close(TOKEN_EXPIRED)
         actions: list[Action] = []
+        if self._probe_ns and now_ns >= self._probe_ns:
+            self._probe_ns = 0
+            if self._pinged:
+                return self._close(NO_PONG)
         if self._notice_ns and now_ns >= self._notice_ns:
             self._notice_ns = 0
             actions.append(Send(encode(AuthExpiring(max(1, (self._expires_ns - now_ns) // SECOND_NS)))))
         return actions + self._ping(now_ns, wall_ms)
 
     def _ping(self, now_ns: int, wall_ms: int) -> list[Action]:
-        if now_ns < self._ping_ns:
+        if now_ns < self._ping_ns or self.held:
             return []
         if self._pinged:
             return self._close(NO_PONG)
@@ -413,9 +471,25 @@ class Session:
         self._ping_ns = now_ns + int(self._limits.ping_s * SECOND_NS)
         return [Send(encode(Ping(wall_ms)))]
 
-    def _spread_ms(self) -> int:
-        # Tokens minted together expire together: the connection's own random name spreads the reconnects.
-        return int.from_bytes(self.conn.encode()[-2:], "big") % 1000
+    def probe(self, now_ns: int) -> list[Action]:
+        """Somebody waits for this connection's place: is anybody there? Who is has PROBE_S to say so."""
+        if self.closed or self._probe_ns:
+            return []
+        self._pinged = True
+        self._probe_ns = now_ns + int(PROBE_S * SECOND_NS)
+        return [Send(encode(Ping(0)))]
+
+    def spread_ms(self, code: int) -> int | UnsetType:
+        """Return when to come back after this code: the connection's own random name spreads those who end together."""
+        spread = CLOSE_CODES[code].spread_ms
+        if spread is None:
+            return UNSET
+        return spread[0] + crc32(self.conn.encode()) % (spread[1] - spread[0])
+
+
+def _carry_out(picked: Selection) -> list[Action]:
+    leave: list[Action] = [Leave(picked.leave)] if picked.leave else []
+    return [*leave, Join(picked.wants)] if picked.wants else leave
 
 
 def _cost(command: Command) -> float:

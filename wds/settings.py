@@ -43,9 +43,12 @@ class WdsSettings(ComponentSettings):
     violations_max: int = Field(50, ge=1, validation_alias="WDS_VIOLATIONS_MAX", description="bad frames before close 4029")
     connections_max: int = Field(20_000, ge=1, validation_alias="WDS_CONNECTIONS_MAX", description="connections a worker")
     per_user_max: int = Field(20, ge=1, validation_alias="WDS_PER_USER_MAX", description="connections a token subject")
-    per_address_max: int = Field(100, ge=1, validation_alias="WDS_PER_ADDRESS_MAX", description="connections an address")
+    per_address_max: int = Field(2500, ge=1, validation_alias="WDS_PER_ADDRESS_MAX", description="connections an address")
     unauthenticated_max: int = Field(
-        20, ge=1, validation_alias="WDS_UNAUTHENTICATED_MAX", description="connections an address before their token"
+        200, ge=1, validation_alias="WDS_UNAUTHENTICATED_MAX", description="connections an address before their token"
+    )
+    handshakes_max: int = Field(
+        256, ge=1, validation_alias="WDS_HANDSHAKES_MAX", description="sockets an address (IPv6: /64) before their request"
     )
     auth_s: float = Field(5.0, gt=0, validation_alias="WDS_AUTH_S", description="seconds to present a token")
     ping_s: float = Field(20.0, gt=0, validation_alias="WDS_PING_S", description="seconds between pings, and to answer one")

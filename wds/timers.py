@@ -6,11 +6,16 @@ Invariant: the timers run as long as the worker does; one that ends, ends the wo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import Iterator
+
+import structlog
 
 from service.clock import Clock
 from service.tasks import Tasks
 from wds import meter
+from wds.connection import Connection
 from wds.hub import Hub
 from wds.keys import KeySource
 from wds.limits import Census
@@ -18,6 +23,18 @@ from wds.outbox import Step
 from wds.protocol import PERIOD_S, PHASES, Hz
 from wds.roster import SLOTS, Roster
 from wds.upstream import Upstream
+
+log = structlog.get_logger()
+
+
+@contextlib.contextmanager
+def sparing_others(connection: Connection) -> Iterator[None]:
+    """What breaks for one connection ends that connection, and the loop over all goes on."""
+    try:
+        yield
+    except Exception:
+        log.exception("connection_failed")
+        connection.cut()
 
 
 class Timers:
@@ -57,7 +74,8 @@ class Timers:
             await asyncio.sleep(1 / SLOTS)
             now_ns, wall_ms = self._clock.mono_ns(), self._clock.wall_ns() // 1_000_000
             for connection in self._roster.slot(slot):
-                connection.on_time(now_ns, wall_ms)
+                with sparing_others(connection):
+                    connection.on_time(now_ns, wall_ms)
             self._upstream.carry_out()
 
     async def _housekeeping(self) -> None:
@@ -78,7 +96,8 @@ class Timers:
         for kind, names in (known or {}).items():
             for connection in list(self._roster.patterned):
                 if connection.session is not None:
-                    connection.run(connection.session.on_known(kind, names))
+                    with sparing_others(connection):
+                        connection.run(connection.session.on_known(kind, names))
 
     def gauge(self) -> None:
         """Bring the metrics up to date."""

@@ -25,7 +25,7 @@ GLOB_CHARS_MAX = 96
 LEEWAY_S = 5
 REQUIRED = ["iss", "aud", "sub", "exp", "jti"]
 
-Refusal = Literal["unauthorized", "token_expired", "unavailable"]
+Refusal = Literal["unauthorized", "token_expired", "unknown_key", "unavailable"]
 
 
 class TokenRefused(Exception):
@@ -102,7 +102,7 @@ class KeyRing:
         kid = str(header.get("kid", ""))[:128]
         key = self._local.get(kid) or self._remote.get(kid)
         if key is None:
-            raise TokenRefused("unauthorized", "signed by an unknown key", unknown_kid=kid)
+            raise TokenRefused("unknown_key", "signed by an unknown key", unknown_kid=kid)
         return key
 
 

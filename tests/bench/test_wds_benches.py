@@ -16,6 +16,21 @@ ROOT = Path(__file__).resolve().parent.parent.parent
     ("name", "figures"),
     [
         ("fanout", {"frames_per_s", "cpu_per_frame", "p50_ms", "p99_ms", "p99_with_stalled_ms", "p99_stalled_ratio"}),
+        (
+            "pages",
+            {
+                f"{kind}_{figure}"
+                for kind in ("shared", "unshared")
+                for figure in (
+                    "frames_per_s",
+                    "updates_taken_per_s",
+                    "cpu_per_client_s",
+                    "cpu_per_update",
+                    "cpu_per_frame",
+                    "p99_age_ms",
+                )
+            },
+        ),
         ("memory", {"bytes_per_idle_connection", "bytes_per_subscribed_connection"}),
     ],
 )

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import os
+import random
 import resource
 import socket
 import subprocess
@@ -23,6 +24,7 @@ import uvloop
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHANNEL = "quote:BENCH"
+BOARDS = ("volume", "gainers", "losers", "gappers")
 MANY = 1_000_000
 
 
@@ -94,7 +96,12 @@ async def _serve(**settings: Any) -> None:
         publisher = _Publisher(worker)
         while line := await commands.readline():
             command = json.loads(line)
-            if "publish" in command:
+            if "fill" in command:
+                await publisher.fill(command["fill"])
+                say(filled=command["fill"])
+            elif "pages" in command:
+                say(**await publisher.pages(command["pages"], command["seconds"], command["universe"]))
+            elif "publish" in command:
                 say(**await publisher.publish(command["publish"], command["seconds"], command["burst"]))
             else:
                 say(rss_bytes=_rss_bytes(), connections=worker.census.connections)
@@ -105,6 +112,7 @@ class _Publisher:
     def __init__(self, worker: Any) -> None:
         self._worker = worker
         self._seq = 0
+        self._dice = random.Random(7)
 
     async def publish(self, docs_s: float, seconds: float, burst: int) -> dict[str, Any]:
         """Publish at an even rate, `burst` documents a message; return what the worker's loop spent on it."""
@@ -121,6 +129,55 @@ class _Publisher:
             await asyncio.sleep(max(0.0, pause_s))
         took_s = loop.time() - began
         return {"docs": sent, "seconds": took_s, "hand_over_s": busy_s, "cpu_s": time.process_time() - cpu}
+
+    async def fill(self, universe: int) -> None:
+        """Put every channel of the page into the cache."""
+        from mdc import keys
+        from mdc.connect import open_cache
+
+        cache = open_cache("memory://bench", "bench")
+        for doc in [*(self._quote(n) for n in range(universe)), *(self._board(name) for name in BOARDS)]:
+            await cache.set(keys.document(doc["ch"]), json.dumps(doc))
+        await cache.aclose()
+
+    async def pages(self, updates_s: float, seconds: float, universe: int) -> dict[str, Any]:
+        """Publish quotes of random symbols in batches of 10 ms, and each board once a second; making them is not counted."""
+        from mdc.documents import decode_message
+
+        loop = asyncio.get_running_loop()
+        began, cpu = loop.time(), time.process_time()
+        sent, boards_at, made_s = 0, 0.0, 0.0
+        while loop.time() - began < seconds:
+            entered = time.process_time()
+            burst = max(1, int(updates_s * 0.01))
+            docs = [self._quote(self._dice.randrange(universe)) for _ in range(burst)]
+            if loop.time() >= boards_at:
+                boards_at = loop.time() + 1.0
+                docs += [self._board(name) for name in BOARDS]
+            body = json.dumps(docs, separators=(",", ":")).encode()
+            made_s += time.process_time() - entered
+            self._worker.upstream._on_docs(decode_message(body))
+            sent += burst
+            await asyncio.sleep(max(0.0, began + sent / updates_s - loop.time()))
+        took_s = loop.time() - began
+        return {"docs": sent, "seconds": took_s, "cpu_s": time.process_time() - cpu - made_s}
+
+    def _quote(self, n: int) -> dict[str, Any]:
+        self._seq += 1
+        price = round(100 + self._dice.random() * 10, 2)
+        state = {
+            "last": price, "bid": time.monotonic_ns(), "ask": price + 0.01, "bid_size": self._dice.randrange(900), "ask_size": 300,
+            "open": 100.0, "high": 111.0, "low": 99.0, "volume": self._seq, "vwap": 104.5, "trades": self._seq,
+            "prev_close": 99.5, "change": 1.25, "change_pct": 1.2, "session": "regular", "ts": 1_700_000_000_000,
+        }  # fmt: skip
+        return {"ch": f"quote:S{n:04d}", "epoch": "b", "seq": self._seq, "ts": time.time_ns() // 1_000_000, "data": state}
+
+    def _board(self, name: str) -> dict[str, Any]:
+        self._seq += 1
+        order = [f"S{self._dice.randrange(2500):04d}" for _ in range(50)]
+        rows = {sym: {"sym": sym, "last": self._dice.random(), "volume": self._seq} for sym in order}
+        state = {"order": list(rows), "rows": rows}
+        return {"ch": f"board:{name}", "epoch": "b", "seq": self._seq, "ts": time.time_ns() // 1_000_000, "data": state}
 
     def _message(self, burst: int) -> Any:
         from mdc.documents import decode_message
@@ -167,6 +224,33 @@ async def _crowd(port: int, token: str, clients: int, subscribe: bool) -> None:
             say(**count.end())
 
 
+def pages(given: str) -> None:
+    """Connect pages when told {"connect": true}; then as the crowd."""
+    uvloop.run(_pages(**json.loads(given)))
+
+
+async def _pages(port: int, token: str, clients: int, quotes: int, universe: int, kind: str) -> None:
+    dice, count = random.Random(3), _Count()
+    commands = await _commands()
+    await commands.readline()
+    same = dice.sample(range(universe), quotes)
+    for at in range(0, clients, 20):
+        wanted = []
+        for _ in range(min(20, clients - at)):
+            own = same if kind == "shared" else dice.sample(range(universe), quotes)
+            focus = dice.choice(own)
+            names = [f"quote:S{n:04d}" for n in own if n != focus] + [f"board:{name}" for name in BOARDS]
+            wanted.append([{"op": "sub", "ch": names, "hz": 4}, {"op": "sub", "ch": [f"quote:S{focus:04d}"], "hz": "raw"}])
+        await asyncio.gather(*(_Reader.connect(port, token, count, True, subs) for subs in wanted))
+    say(ready=clients)
+    while line := await commands.readline():
+        if "start" in json.loads(line):
+            count.begin()
+            say(started=True)
+        else:
+            say(**count.end())
+
+
 class _Count:
     def __init__(self) -> None:
         self.frames = 0
@@ -192,18 +276,21 @@ class _Count:
 class _Reader(asyncio.Protocol):
     """One client: a handshake, two commands, then counting."""
 
-    def __init__(self, token: str, count: _Count, subscribe: bool) -> None:
+    def __init__(self, token: str, count: _Count, subscribe: bool, subs: list[dict[str, Any]] | None = None) -> None:
         self._token = token
         self._count = count
         self._subscribe = subscribe
+        self._subs = subs or [{"op": "sub", "ch": [CHANNEL], "hz": "raw"}]
         self._transport: asyncio.Transport
         self._stalled = False
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def connect(cls, port: int, token: str, count: _Count, subscribe: bool) -> _Reader:
+    async def connect(
+        cls, port: int, token: str, count: _Count, subscribe: bool, subs: list[dict[str, Any]] | None = None
+    ) -> _Reader:
         loop = asyncio.get_running_loop()
-        _, reader = await loop.create_connection(lambda: cls(token, count, subscribe), "127.0.0.1", port)
+        _, reader = await loop.create_connection(lambda: cls(token, count, subscribe, subs), "127.0.0.1", port)
         await reader.ready
         return reader
 
@@ -221,7 +308,8 @@ class _Reader(asyncio.Protocol):
         elif b" 101 " in data[:20]:
             self._send({"id": 1, "op": "auth", "token": self._token})
             if self._subscribe:
-                self._send({"id": 2, "op": "sub", "ch": [CHANNEL], "hz": "raw"})
+                for number, sub in enumerate(self._subs, 2):
+                    self._send({"id": number, **sub})
         elif b'"subs"' in data or (not self._subscribe and b'"ok":true' in data):
             self.ready.set_result(None)
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wds.freshness import LIVE
 from wds.protocol import CLOSE_CODES, Code, GetOutcome, SubOutcome
-from wds.session import Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
+from wds.session import Again, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
 from wds.tokens import Claims, KeyRing, TokenRefused
 
 CODES = set(get_args(Code))
-ACTIONS = (Send, Close, Verify, ListKinds, Join, Leave, Fetch, Tune)
+ACTIONS = (Again, Send, Close, Verify, ListKinds, Join, Leave, Fetch, Tune)
 CHANNELS = st.sampled_from([
     "quote:A", "quote:*", "board:*", "board:gainers", "trades:A", "bars:1m:A", "bars:1m:*", "status:pipeline", "*", ":", "ch:quote:A",
     "quote:\u0000", "nope:*", "x" * 96, "admin:x",
@@ -83,6 +84,10 @@ class World:
             return [*reply, *then()]
         if isinstance(action, Fetch):
             return session.on_fetched({name: GetOutcome(name, "e", 1, 1) for name in action.channels})
+        if isinstance(action, Tune):
+            return session.on_tuned(action.id, LIVE)
+        if isinstance(action, Again):
+            return session.again()
         return []
 
     def check(self, frame: Any) -> None:

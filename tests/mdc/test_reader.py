@@ -96,6 +96,23 @@ async def test_watch_then_snapshot_has_no_gap_and_no_repeat(cache: Any, cache_ur
                 assert [d["n"] for d in json.loads(snapshot.data)] == list(range(first, known + 1)), (seed, channel)
 
 
+async def test_many_plain_states_are_read_at_once(cache: Any, cache_url: str) -> None:
+    """In one round trip, the same as one by one; what holds nothing is None, what is malformed is left out."""
+    source = await open_source(cache)
+    flush = source.flush()
+    names = [f"quote:S{n}" for n in range(300)]
+    for name in names:
+        source.add(flush, name, {"n": name})
+    assert await source.send(flush) is Outcome.APPLIED
+    await cache.set(keys.document("quote:BAD"), b"{")
+    async with reading(cache_url) as (made, _):
+        found = await made.snapshots([*names, "quote:NONE", "quote:BAD"])
+        assert list(found) == [*names, "quote:NONE"]
+        assert found["quote:NONE"] is None
+        assert found["quote:S7"] == await made.snapshot("quote:S7")
+        assert json.loads(found["quote:S299"].data) == {"n": "quote:S299"}  # type: ignore[union-attr]
+
+
 async def test_a_group_that_is_left_and_joined_again_is_heard(cache: Any, cache_url: str) -> None:
     """Unwatching and watching again without a pause leaves the channel watched, and `watch` returns only when it is."""
     source = await open_source(cache, 3)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.wds.replica import Replica
-from wds.hub import Hub, Member, Want
+from wds.hub import Hub
+from wds.member import Member, Want
 from wds.outbox import Ladder
 from wds.protocol import Since
 

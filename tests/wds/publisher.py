@@ -42,6 +42,18 @@ class Publisher:
         await self._redis.publish(group_of(channel, self._partitions), b"[" + b",".join(bodies) + b"]")
         return self.seq[channel]
 
+    async def store(self, channels: list[str], state: Any) -> None:
+        """Write the first document of many state channels at once, without an update message."""
+        for at in range(0, len(channels), 1000):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for channel in channels[at : at + 1000]:
+                    kind, name = split(channel)
+                    self.seq[channel] = 1
+                    body = {"ch": channel, "epoch": self.epoch, "seq": 1, "ts": int(time.time() * 1000), "data": state}
+                    pipe.set(keys.document(channel), json.dumps(body, separators=(",", ":")).encode())
+                    pipe.sadd(keys.index(kind.name), name)
+                await pipe.execute()
+
     async def close_bar(self, channel: str, *bars: list[Any]) -> None:
         assert kind_of(channel).keep
         await self._redis.rpush(keys.history(channel), *(json.dumps(bar, separators=(",", ":")).encode() for bar in bars))

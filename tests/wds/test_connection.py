@@ -25,15 +25,20 @@ Token = Callable[..., str]
 
 
 async def test_a_bad_first_token_ends_with_4001(wds: Server, tmp_path: Path) -> None:
-    """Garbage, a foreign key and an expired token are refused with their error, then 4001."""
+    """Refused with their error, then 4001: an unknown key and an expired token pass and say when to come back, others do not."""
     foreign = mint(Ed25519PrivateKey.generate(), "x", ["*"], 60, time.time(), "j")
     expired = mint(local_key(tmp_path), "x", ["*"], 10, time.time() - 60, "j")
-    for token, code in (("garbage", "unauthorized"), (foreign, "unauthorized"), (expired, "token_expired")):
+    forged = mint(local_key(tmp_path), "x", ["*"], 60, time.time(), "j")[:-8] + "AAAAAAAA"
+    for token, code, passes in (
+        ("garbage", "unauthorized", False), (forged, "unauthorized", False),
+        (foreign, "unknown_key", True), (expired, "token_expired", True),
+    ):  # fmt: skip
         talk = await Talk.to(wds.port)
         reply = await talk.ask(op="auth", token=token)
-        assert reply["error"]["code"] == code
+        assert (reply["error"]["code"], reply["error"]["retry"]) == (code, passes)
         assert await talk.closed() == 4001
-        assert talk.all(t="bye")[0]["code"] == 4001
+        bye = talk.all(t="bye")[0]
+        assert (bye["code"], bye["reason"], "after_ms" in bye) == (4001, code, passes)
 
 
 async def test_commands_before_auth_are_unauthorized(wds: Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from tests.wds.replica import Replica
 from tests.wds.upstream import Cache, Wire
+from wds import pieces
 from wds.freshness import Freshness
-from wds.hub import Hub, Member, Want
+from wds.hub import Hub
+from wds.member import Member, Want
 from wds.outbox import Ladder
 from wds.protocol import PHASES, TIERS, Since
 
@@ -23,13 +25,45 @@ CHANNELS = (QUOTE, BARS, BOARD, TRADES)
 LADDER = Ladder(high_bytes=100, low_bytes=10, max_bytes=10_000, pause_s=1e6, close_s=2e6)
 
 
-class Client:
-    """A member with its replica; it remembers where it stood so that it can resume."""
+@pytest.fixture(scope="module", autouse=True)
+def small_pieces() -> Iterator[None]:
+    """Let every round be cut: the bounds of the real one are never reached with four channels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "FRAMES_MAX", 2)
+        patch.setattr(pieces, "PIECE_BYTES", 150)
+        yield
 
-    def __init__(self) -> None:
+
+class Client:
+    """A member with its replica; it remembers where it stood so that it can resume.
+
+    In the middle of a write its buffer may fill, or it may end: as a transport does that calls back at once.
+    """
+
+    def __init__(self, hub: Hub, dice: random.Random) -> None:
         self.replica = Replica()
-        self.member = Member(self.replica.take, LADDER)
+        self.hub = hub
+        self.dice = dice
+        self.fills = dice.choice((0, 0, 0.1, 0.5))
+        self.ends = dice.choice((0, 0, 0.02))
+        self.member = Member(self.take, LADDER)
         self.joining: set[str] = set()
+
+    def take(self, payload: bytes) -> None:
+        assert not self.member.gone or self.hub._turn.depth, "written to after its end"
+        self.replica.take(payload)
+        dice = self.dice.random()
+        if dice < self.ends:
+            self.hub.drop(self.member, self.hub._now_ns)
+        elif dice < self.ends + self.fills:
+            self.hub.on_buffer(self.member, 500, self.hub._now_ns)
+
+    def come_back(self) -> None:
+        """Connect anew, with the copies of before."""
+        self.member = Member(self.take, LADDER)
+        self.joining.clear()
+        self.replica.status.clear()
+        self.hub.add(self.member)
 
     def done(self, outcomes: list[Any]) -> Any:
         for outcome in outcomes:
@@ -45,9 +79,9 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.cache = Cache()
-        self.hub = Hub(lambda payload: payload + b"\n", Freshness(5, 0), linger_s=0.5)
+        self.hub = Hub(lambda payload: payload + b"\n", Freshness(5, 0), linger_s=0.5, slice_=self.random.choice((1, 2, 256)))
         self.wire = Wire(self.cache, self.hub)
-        self.clients = [Client() for _ in range(3)]
+        self.clients = [Client(self.hub, self.random) for _ in range(3)]
         self.channels = self.random.sample(CHANNELS, self.random.randint(1, 4))
         self.tiers = self.random.sample(TIERS, self.random.randint(1, 5))
         for client in self.clients:
@@ -55,6 +89,7 @@ class Simulation:
         moves = (
             self.publish, self.publish, self.deliver, self.lose, self.carry_out, self.read, self.answer, self.outage, self.come_back,
             self.tick, self.time, self.subscribe, self.unsubscribe, self.retune, self.hide, self.stall, self.ask, self.settle,
+            self.work, self.work, self.reconnect,
         )  # fmt: skip
         self.moves: list[Callable[[], None]] = list(moves)
         self.weights = [self.random.choice((0, 1, 1, 3, 8)) for _ in moves]
@@ -63,11 +98,28 @@ class Simulation:
     def run(self, steps: int) -> None:
         for move in self.random.choices(self.moves, self.weights, k=steps):
             move()
+            assert self.hub._turn.depth == 0
             self.members_are_fast_or_late()
         self.settle()
 
-    def members_are_fast_or_late(self) -> None:
+    def work(self) -> None:
+        self.hub.work(self.wire.now_ns)
+
+    def reconnect(self) -> None:
         for client in self.clients:
+            if client.member.gone:
+                client.come_back()
+
+    def members_are_fast_or_late(self) -> None:
+        for round_ in list(self.hub._cohorts.loose) if self.random.random() < 0.2 else ():
+            self.hub._cohorts.settle(round_)
+            for client in self.clients:
+                fast = [one for one in client.member.groups.values() if one.round == round_ and client.member in one.fast]
+                cohort = client.member.cohorts.get(round_)
+                assert (set(cohort.groups) if cohort else set()) == set(fast)
+                assert all(cohort in group.cohorts for group in fast)
+        for client in self.clients:
+            assert not (client.member.gone and client.member.groups)
             for group in client.member.groups.values():
                 assert (client.member in group.fast) != (client.member in group.late)
 
@@ -133,6 +185,8 @@ class Simulation:
 
     def subscribe(self) -> None:
         client = self.random.choice(self.clients)
+        if client.member.gone:
+            return
         wants = []
         for channel in self.random.sample(self.channels, self.random.randint(1, len(self.channels))):
             if channel in client.member.groups or channel in client.joining:
@@ -161,6 +215,8 @@ class Simulation:
 
     def ask(self) -> None:
         client, channel = self.random.choice(self.clients), self.random.choice(self.channels)
+        if self.hub.chores:
+            return  # a session has one command at a time
         outcome = self.hub.position(client.member, channel, None)
         if outcome is not None and not outcome.error:
             snap = {"t": "snap", "ch": channel, "epoch": outcome.epoch, "seq": outcome.seq}
@@ -168,7 +224,10 @@ class Simulation:
 
     def settle(self) -> None:
         """Everything arrives, everybody reads: now all must be equal."""
+        for client in self.clients:
+            client.fills = client.ends = 0
         self.wire.settle()
+        self.reconnect()
         for client in self.clients:
             self.hub.on_buffer(client.member, 0, self.wire.now_ns)
             self.hub.pause(client.member, False, self.wire.now_ns)
@@ -177,6 +236,7 @@ class Simulation:
                 self.hub.tick(hz, phase, self.wire.now_ns)
         self.wire.settle()
         for client in self.clients:
+            client.fills, client.ends = self.random.choice((0, 0, 0.1, 0.5)), self.random.choice((0, 0, 0.02))
             assert not client.joining
             for channel in client.member.groups:
                 self._same(client.replica, channel)

@@ -76,8 +76,21 @@ async def test_unknown_keys_are_fetched_but_not_for_every_token(plane: ControlPl
     for _ in range(5):
         with pytest.raises(TokenRefused) as refused:
             await source.verify_anew(foreign)
-        assert refused.value.code == "unauthorized"
-    assert plane.asked == 1
+        assert refused.value.code == "unknown_key"
+    assert plane.asked == 2, "one for each unknown key"
+
+
+async def test_a_key_rotated_a_moment_ago_is_fetched(plane: ControlPlane) -> None:
+    """Keys that were fetched just now do not stand in the way of a newer one; strangers' keys cost one fetch a second at most."""
+    source = KeySource(KeyRing(), plane.url, 300)
+    assert (await source.verify_anew(plane.token())).sub == "u"
+    plane.key = Ed25519PrivateKey.generate()
+    assert (await source.verify_anew(plane.token())).sub == "u"
+    asked, began = plane.asked, time.monotonic()
+    for _ in range(3):
+        with pytest.raises(TokenRefused):
+            await source.verify_anew(mint(Ed25519PrivateKey.generate(), "x", ["*"], 60, time.time(), "j"))
+    assert plane.asked - asked <= 1 + (time.monotonic() - began)
 
 
 async def test_known_keys_outlive_the_control_plane(plane: ControlPlane) -> None:

@@ -43,7 +43,7 @@ def _references(node: Any) -> list[str]:
 @pytest.mark.parametrize(
     "frame",
     [
-        Hello(1, "c", 20, HelloLimits(200, 16384)),
+        Hello(1, "c", 20, HelloLimits(200, 16384, 20, 100, 500, 50)),
         Snap("quote:A", "e", 1, 2, Raw(b"{}")),
         Upd("quote:A", 1, 2, 3, {"last": Raw(b"1")}),
         Rows("board:volume", 1, 2, 3, {}, ["X"], ["A"]),

@@ -44,7 +44,9 @@ async def test_hello_tells_version_and_limits(wds: Server) -> None:
     talk = await Talk.to(wds.port)
     hello = await talk.find(t="hello")
     assert hello["v"] == 1
-    assert hello["limits"] == {"subs": 200, "bytes": 16384}
+    assert hello["limits"] == {
+        "subs": 200, "bytes": 16384, "commands_s": 20, "burst": 100, "channels": 500, "channels_per_cost": 50,
+    }  # fmt: skip
     assert hello["ping_s"] == 20
     await talk.close()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from wds.freshness import LIVE
 from wds.protocol import GetOutcome, SubOutcome
 from wds.session import Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
 from wds.tokens import Claims, TokenRefused
@@ -46,7 +47,8 @@ def test_commands_wait_for_the_one_before() -> None:
     assert kinds(actions) == [Send, Join]
     reply, then = session.on_joined([SubOutcome("quote:A", 4)])
     assert said(reply) == [{"id": 2, "ok": True, "subs": [{"ch": "quote:A", "hz": 4}]}]
-    assert kinds(then()) == [Send, Tune]
+    assert kinds(then()) == [Tune]
+    assert said(session.on_tuned(3, LIVE)) == [{"id": 3, "ok": True, "state": "live"}]
 
 
 def test_patterns_are_listed_before_they_expand() -> None:
@@ -89,7 +91,7 @@ def test_get_answers_each_channel_in_order() -> None:
 def test_set_changes_the_default_rate() -> None:
     """hz applies to what is subscribed and to later subs without one; an unknown tier is refused."""
     session = known()
-    assert send(session, {"op": "set", "hz": "0.2", "paused": True})[1] == Tune(0.2, True)
+    assert send(session, {"op": "set", "hz": "0.2", "paused": True}) == [Tune(0.2, True)]
     assert send(session, {"op": "sub", "ch": ["quote:A"]})[0].wants[0].hz == 0.2
     session.on_joined([SubOutcome("quote:A", 0.2)])
     assert said(send(session, {"id": 9, "op": "set", "hz": 7}))[0]["error"]["code"] == "bad_request"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wds.protocol import Sub
+from wds.protocol import GetOutcome, Sub
 from wds.subscriptions import Subscriptions, expand_for_get, pattern_refusal, refusal
 from wds.tokens import Claims
 
@@ -49,5 +49,9 @@ def test_a_get_is_capped() -> None:
     """More channels than the cap are left out, and that is said once."""
     names = tuple(f"quote:S{n}" for n in range(10))
     plan = expand_for_get(["quote:*"], claims("*"), {"quote": names}, 4)
-    assert [name for name, refused in plan.items() if refused is None] == list(names[:4])
-    assert [refused.code for refused in plan.values() if refused] == ["limit"]
+    assert plan.wanted[:4] == list(names[:4])
+    read = {name: GetOutcome(name) for name in names[:4]}
+    (*_, last) = plan.outcomes(read)
+    assert (len(plan.outcomes(read)), last.ch, last.matched) == (5, "quote:*", 10)
+    assert last.error
+    assert (last.error.code, last.error.message.split()[0]) == ("limit", "6")

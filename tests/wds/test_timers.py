@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
+from tests.wds.raw import connection_of
+from tests.wds.talk import Talk
 from wds.server import Server
 
 
@@ -16,3 +19,18 @@ async def test_a_broken_invariant_ends_the_worker(wds: Server, monkeypatch: pyte
         fault = await wds.failed
     assert "the task wds timer of" in str(fault)
     assert isinstance(fault.__cause__, ZeroDivisionError)
+
+
+async def test_a_broken_connection_does_not_end_the_round(
+    wds: Server, token: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails for one connection ends that one; the next ones are looked after, and the worker goes on."""
+    unlucky, other = await Talk.to(wds.port, token()), await Talk.to(wds.port, token())
+    await unlucky.find(t="hello")
+    broken = connection_of(wds, unlucky.all(t="hello")[0]["conn"])
+    monkeypatch.setattr(broken, "session", None)
+    monkeypatch.setattr(broken, "_opened_ns", "never")  # its next look fails
+    assert await unlucky.closed() == 1006
+    assert (await other.ask(op="sub", ch=["quote:B"]))["ok"]
+    assert not wds.failed.done()
+    await other.close()

@@ -117,7 +117,8 @@ class Wire:
             self.mend()
         for _ in range(10_000):
             self.carry_out()
-            if not (self.flying or self.asked or self.answers):
+            more = self.hub.work(self.now_ns)
+            if not (self.flying or self.asked or self.answers or more or self.hub.requests):
                 return
             self.deliver(1000)
             self.read_one()
