@@ -45,6 +45,7 @@ def test_the_place_of_a_broker_has_no_secrets(url: str, shown: str) -> None:
         ChannelInvalidStateError("closed"),
         RuntimeError("closed"),
         TimeoutError(),
+        StopAsyncIteration(),
         asyncio.CancelledError(),
     ],
 )
