@@ -3,7 +3,7 @@
 The holder renews every third of the TTL and considers the lease lost when the last successful renewal is older than the
 TTL less a fifth, whatever Redis says or does not say: that is earlier than anybody else can get it. A short Redis restart
 goes unnoticed. A standby that saw Redis away or emptied waits one more TTL before it asks, so that the previous holder,
-who asks at once, gets it back. Whoever is cut off from RabbitMQ does not ask, and gives the lease up after 5 s.
+who asks at once, gets it back. Whoever is cut off from RabbitMQ does not ask; a holder leaves after 5 s to a standby that is not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from service.lease import RedisLease
 from service.tasks import Tasks
 
 UNABLE_S = 5.0  # the queues' TTL: what waits for longer is worth nothing any more
+DEAF = "RabbitMQ cannot be reached from here"
 log = structlog.get_logger()
 
 
@@ -83,7 +84,7 @@ class SourceLease:
 
     `about` says what this listener follows. A holder that follows something else is no standby's predecessor but a name
     given twice: then `mistaken` is true and `reason` says what to do. `able` says whether we could publish if the lease were
-    ours: who cannot does not ask for it, and gives it up after `UNABLE_S`, so that a standby that can takes over.
+    ours: who cannot does not ask for it, and gives it up after `UNABLE_S` if a standby waits that can.
     """
 
     def __init__(
@@ -107,6 +108,8 @@ class SourceLease:
         self._clock = clock or SystemClock()
         self._every_s = ttl_ms / 3000
         self._able = able
+        self._waits = f"lease:{self.name}:waits"  # while a standby that could publish asks
+        self._ttl_ms = ttl_ms
         self._able_s = 0.0  # when we were able last
         self._tasks = Tasks(f"lease {self.name}")
 
@@ -138,13 +141,17 @@ class SourceLease:
     async def ask(self) -> bool:
         """Ask once; return whether the lease is ours."""
         asked_s, renews = self._now_s(), self.held
-        if self._able():
+        able = self._able()
+        if able:
             self._able_s = asked_s
-        elif not renews or asked_s - self._able_s >= UNABLE_S:
-            await self._leave(renews)
+        elif not renews:
+            self.reason, self.mistaken = DEAF, False
             return False
         try:
             async with asyncio.timeout(self._every_s):
+                if asked_s - self._able_s >= UNABLE_S and await self._redis.exists(self._waits):
+                    await self._leave()
+                    return False
                 if not renews:
                     self._lease.forget()
                     fence = await self._redis.get(f"fence:{self.name}")
@@ -153,19 +160,21 @@ class SourceLease:
                     granted = await self._lease.hold()
                     if renews and not self.held:
                         return False  # too late: that tenure is over, the next question begins another
-                    self._answer(granted, asked_s, "" if granted else await self._lease.holder_about())
+                    about = "" if granted else await self._lease.holder_about()
+                    if not granted and about in ("", self.about):
+                        await self._redis.set(self._waits, 1, px=self._ttl_ms)
+                    self._answer(granted, asked_s, about)
         except Exception as error:  # redis-py raises its own tree besides OSError; all of it means: no answer
             self._tenure.away()
             self.reason = f"the lease cannot be renewed: {error or type(error).__name__}"
         return self.held
 
-    async def _leave(self, held: bool) -> None:
-        """Let others have the lease: we could do nothing with it."""
-        self.reason, self.mistaken = "RabbitMQ cannot be reached from here", False
-        if held:
-            self._tenure.left()
-            log.warning("lease_given_up", lease=self.name, reason=self.reason)
-            await self._release()
+    async def _leave(self) -> None:
+        """Let the standby have the lease: we can do nothing with it."""
+        self._tenure.left()
+        self.reason, self.mistaken = DEAF, False
+        log.warning("lease_given_up", lease=self.name, reason=self.reason)
+        await self._lease.release()
 
     async def _release(self) -> None:
         with contextlib.suppress(Exception):  # then it runs out by itself

@@ -123,10 +123,9 @@ async def test_whoever_cannot_publish_lets_others_have_it(redis: Any) -> None:
     standby = SourceLease(redis, "stocks", "simulator", 60_000, clock)
     assert await holder.ask()
     cut[0] = True
-    clock.advance(int((UNABLE_S - 1) * 1e9))
-    assert await holder.ask()
+    clock.advance(int(UNABLE_S * 1e9))
+    assert await holder.ask()  # nobody else could do better
     assert not await standby.ask()
-    clock.advance(1_000_000_000)
     assert not await holder.ask()
     assert holder.reason == "RabbitMQ cannot be reached from here"
     assert await standby.ask()
