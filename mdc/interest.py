@@ -23,13 +23,10 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1])
 if fresh > 0 then redis.call('INCR', KEYS[2]) end
 """
 READ = """
-local time, found = redis.call('TIME'), {}
+local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-for i, key in ipairs(KEYS) do
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-  found[i] = redis.call('ZREVRANGE', key, 0, ARGV[1] - 1)
-end
-return found
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+return redis.call('ZREVRANGE', KEYS[1], 0, ARGV[1] - 1)
 """
 
 
@@ -61,11 +58,11 @@ class Interest:
 
     async def read(self, partitions: Iterable[int]) -> dict[int, frozenset[str]]:
         """Return the watched symbols of each of these partitions.  Raises: CacheUnavailable."""
-        numbers = list(partitions)
-        if not numbers:
-            return {}
+        found: dict[int, frozenset[str]] = {}
         try:
-            found = await self._read(keys=[keys.watched(number) for number in numbers], args=[WATCHED_MAX])
+            for number in partitions:  # one by one: thousands of names must not hold anybody up for long
+                names = await self._read(keys=[keys.watched(number)], args=[WATCHED_MAX])
+                found[number] = frozenset(name.decode() for name in names)
         except AWAY as error:
             raise unavailable(error) from None
-        return {number: frozenset(name.decode() for name in names) for number, names in zip(numbers, found, strict=True)}
+        return found

@@ -11,7 +11,7 @@ from mdc.interest import Interest
 from mdp.owned import Owned
 
 LOOK_S = 0.1  # who opens a symbol gets what is in the cache at once, and after so long what is new, too
-READ_S = 5.0  # entries end without a word
+READ_S = 5.0  # entries end without a word, and a symbol may have been watched before it was traded
 
 
 class Watching:
@@ -37,5 +37,7 @@ class Watching:
         if not mine or (known == self._known and now_s < self._due_s):
             return
         for number, watched in (await self._interest.read(mine)).items():
-            mine[number].partition.watched = watched
+            partition = mine[number].partition
+            # Names that nobody trades would be written with every flush, and anybody may ask for thousands of them.
+            partition.watched = watched & partition.listing.marks.keys()
         self._known, self._due_s = known, now_s + READ_S

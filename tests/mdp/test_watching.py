@@ -9,14 +9,18 @@ import pytest
 from mdc.connect import open_cache
 from mdc.interest import Interest
 from mdp import roster
+from mdp.listing import Mark
 from mdp.owned import Owned
 from mdp.partition import Partition
 from mdp.watching import READ_S, Watching
 from tests.mdp.farm import memory_urls
 
 
-def owned(number: int) -> Owned:
-    return Owned(Partition(number, 1, "e1", roster.build(roster.ANALYZERS, {}, 500)))
+def owned(number: int, *traded: str) -> Owned:
+    made = Owned(Partition(number, 1, "e1", roster.build(roster.ANALYZERS, {}, 500)))
+    for symbol in traded:
+        made.partition.listing.note(symbol, Mark("s", 1))
+    return made
 
 
 @pytest.fixture
@@ -28,12 +32,12 @@ async def cache() -> Any:
 
 async def test_a_partition_learns_who_is_watched(cache: Any) -> None:
     """At the next look: news, and a partition that has just become ours; what ended, at the next reading."""
-    interest, mine = Interest(cache), [owned(0)]
+    interest, mine = Interest(cache), [owned(0, "A")]
     watching = Watching(interest, lambda: mine)
     await interest.tell({0: ["A"], 1: ["B"]})
     await watching.look(0)
     assert mine[0].partition.watched == {"A"}
-    mine.append(owned(1))
+    mine.append(owned(1, "B", "C"))
     await watching.look(0.1)
     assert mine[1].partition.watched == {"B"}
     await interest.tell({1: ["C"]})
@@ -44,3 +48,15 @@ async def test_a_partition_learns_who_is_watched(cache: Any) -> None:
     assert mine[0].partition.watched == {"A"}
     await watching.look(0.2 + READ_S)
     assert mine[0].partition.watched == frozenset()
+
+
+async def test_names_that_nobody_trades_cost_nothing(cache: Any) -> None:
+    """However many are asked for; one that is traded later is known at the next reading."""
+    interest, mine = Interest(cache), [owned(0, "A")]
+    watching = Watching(interest, lambda: mine)
+    await interest.tell({0: ["A", *(f"NOBODY{n}" for n in range(9_000))]})
+    await watching.look(0)
+    assert mine[0].partition.watched == {"A"}
+    mine[0].partition.listing.note("NOBODY7", Mark("s", 2))
+    await watching.look(READ_S)
+    assert mine[0].partition.watched == {"A", "NOBODY7"}
