@@ -22,10 +22,11 @@ WholeSize = Annotated[int, Meta(ge=0, lt=10**15)]
 PartSize = Annotated[float, Meta(ge=0, lt=1e15)]
 Size = WholeSize | PartSize
 Ms = Annotated[int, Meta(ge=0, lt=10**14)]
-Symbol = Annotated[str, Meta(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/^+-]*\Z")]
+Symbol = Annotated[str, Meta(min_length=1, max_length=48)]  # and SYMBOL, looked at once a symbol: it is half of decoding
 Codes = Annotated[list[int], Meta(max_length=64)]
 TradeId = Annotated[str, Meta(max_length=128)]
 Fraction = Annotated[str, Meta(pattern=r"^[0-9]{1,15}(\.[0-9]{1,12})?\Z")]  # a size as a decimal
+SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/^+-]*")
 BAR_MS_MAX = 86_400_000
 LEVELS_MAX = 20  # of a side of a book
 LevelSize = Annotated[int, Meta(gt=0, lt=10**15)] | Annotated[float, Meta(gt=0, lt=1e15)]  # a level of nothing is no level

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from mdp.events import BadEvent
+from mdp.events import SYMBOL, BadEvent
 
 MINUTE_MS = 60_000
 DAY_MINUTES = 1_440
@@ -53,8 +53,10 @@ class Listing:
         return newest if newest is not None and minute <= newest.minute else Mark(source, minute)
 
     def note(self, symbol: str, mark: Mark) -> None:
-        """Something came of a symbol.  Raises: BadEvent when it is a new one and there is no room."""
+        """Something came of a symbol.  Raises: BadEvent when it is a new one that cannot be a symbol, or has no room."""
         before = self.marks.pop(symbol, None)
+        if before is None and not SYMBOL.fullmatch(symbol):
+            raise BadEvent(f"no symbol has the name {symbol!r}: letters, digits and ._:/^+- only, a letter or digit first")
         if before is None and len(self.marks) >= SYMBOLS_MAX + SURPLUS_MAX:
             raise BadEvent(f"more than {SYMBOLS_MAX} symbols in one partition", "no_room")
         self.marks[symbol] = mark

@@ -132,3 +132,15 @@ def test_a_restarted_tape_is_heard_by_its_new_clock() -> None:
     assert listing.leave() == []
     hear(listing, 1, "A", "C")
     assert list(dict(listing.cells())["A"].split()) == [b"1", b"s"]
+
+
+@pytest.mark.parametrize("name", ["A\n", 'A"', "-A", " A", "A B", "Ä", "A\x00", "../A", "*", "{A}"])
+def test_a_name_that_no_symbol_has_is_refused_every_time(name: str) -> None:
+    """It would become part of a key, of a channel and of JSON: nothing remembers it."""
+    listing = Listing()
+    for _ in range(2):
+        with pytest.raises(BadEvent, match="no symbol has the name"):
+            hear(listing, 1, name)
+    assert not listing.marks
+    hear(listing, 1, "BRK.B", "O:SPY251219C00650000", "C:EUR/USD", "I:SPX", "X^A", "A+", "A_B", "BTC-PERP", "7203.T")
+    assert len(listing.marks) == 9

@@ -141,6 +141,17 @@ def test_bad_events_are_kept_and_their_batch_goes_on() -> None:
     assert all(letter["reason"] and "T" in letter["event"] for letter in cache.letters)
 
 
+@pytest.mark.parametrize("event", [trade('A"'), quote('A"'), book('A"'), bar("AM", START_MS, 5, 'A"')], ids=lambda event: event["ev"])
+def test_a_name_that_no_symbol_has_is_a_dead_letter(event: Event) -> None:
+    """It gets no channel and no cell, whatever kind of event it comes in; its neighbours are taken."""
+    desk = Desk()
+    desk.deliver(batch([trade("B"), event, trade("C")], "trades", 0))
+    cache = desk.flush()
+    assert (counts(desk).bad, counts(desk).discarded) == (1, {"bad": 1})
+    assert set(desk.partition.listing.marks) == {"B", "C"}
+    assert not [key for key in cache.versions() if '"' in str(key)]
+
+
 def test_a_defect_of_an_analyzer_costs_one_event() -> None:
     """An exception that nobody foresaw is told as a bad event; the batch and the partition go on."""
 
