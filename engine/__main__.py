@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from engine.book import Book
-from engine.workload import FIX, Message, digest, parse, run
+from engine.core.book import Book
+from engine.core.workload import FIX, Message, digest, parse, run
 from service import logs
 from service.errors import OperatorError
 from service.run import GC_THRESHOLD, fail
@@ -69,7 +69,7 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _bots(_: argparse.Namespace) -> None:
-    from engine import bots
+    from engine.bots import runner as bots
 
     settings = load(bots.BotsSettings)
     logs.setup("bots", settings.log_level, settings.log_format)
@@ -77,7 +77,7 @@ def _bots(_: argparse.Namespace) -> None:
 
 
 def _oms(_: argparse.Namespace) -> None:
-    from engine import oms
+    from engine.oms import consumer as oms
 
     settings = load(oms.OmsSettings)
     logs.setup("oms", settings.log_level, settings.log_format)
@@ -85,7 +85,7 @@ def _oms(_: argparse.Namespace) -> None:
 
 
 def _risk(_: argparse.Namespace) -> None:
-    from engine import risk_service
+    from engine.risk import service as risk_service
 
     settings = load(risk_service.RiskSettings)
     logs.setup("risk", settings.log_level, settings.log_format)
@@ -94,7 +94,7 @@ def _risk(_: argparse.Namespace) -> None:
 
 def _import_stream(arguments: argparse.Namespace) -> None:
     from engine.settings import EngineSettings
-    from engine.stream_recovery import import_from
+    from engine.streams.restore import import_from
 
     settings = load(EngineSettings)
     if not settings.streams_url:

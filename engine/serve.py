@@ -15,19 +15,19 @@ from typing import Any
 
 import structlog
 
-from engine.commands import Tick
-from engine.gateway import Gateway
-from engine.journal import Journal, open_journal, probe
-from engine.message_log import MessageLog
-from engine.orders_queue import OrdersQueue
-from engine.recovery import ALL, Recovered, recover
-from engine.risk import RiskChecker
-from engine.sequencer import EngineBusy, EngineUnavailable, Sequencer
+from engine.core.commands import Tick
+from engine.core.state import State
+from engine.gateway.app import Gateway
+from engine.journal.journal import Journal, open_journal, probe
+from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
+from engine.orders.consumer import OrdersQueue
+from engine.recovery.replay import ALL, Recovered, recover
+from engine.recovery.snapshotter import SnapshotterProcess, Task
+from engine.risk.checker import RiskChecker
 from engine.settings import EngineSettings
-from engine.snapshotter import SnapshotterProcess, Task
-from engine.state import State
-from engine.store_watch import StoreWatch
-from engine.streams import Limits, Source, StreamSink
+from engine.stores.message_log import MessageLog
+from engine.stores.watch import StoreWatch
+from engine.streams.sink import Limits, Source, StreamSink
 from service import logs
 from service.admin import AdminServer
 from service.errors import OperatorError

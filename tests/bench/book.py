@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from engine.__main__ import measure, read
-from engine.workload import CANCEL, NEW, Message, parse
+from engine.core.workload import CANCEL, NEW, Message, parse
 from service.run import GC_THRESHOLD
 from tests.tapes import tape
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import uvloop
 
-from engine.commands import CreateInstrument, CreateStore, Deposit, Instrument
-from engine.gateway import Gateway
-from engine.journal import open_journal
-from engine.message_log import MessageLog
-from engine.sequencer import Sequencer
-from engine.state import State
+from engine.core.commands import CreateInstrument, CreateStore, Deposit, Instrument
+from engine.core.state import State
+from engine.gateway.app import Gateway
+from engine.journal.journal import open_journal
+from engine.journal.sequencer import Sequencer
+from engine.stores.message_log import MessageLog
 from tests.stack import ROOT
 
 CONNECTIONS = 16

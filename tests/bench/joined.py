@@ -24,13 +24,13 @@ from typing import Any
 import uvloop
 import websockets
 
-from engine.bot_market import commands
-from engine.commands import CreateStore
-from engine.gateway import Gateway
-from engine.journal import open_journal
-from engine.message_log import MessageLog
-from engine.sequencer import Sequencer
-from engine.state import State
+from engine.bots.order_flow import commands
+from engine.core.commands import CreateStore
+from engine.core.state import State
+from engine.gateway.app import Gateway
+from engine.journal.journal import open_journal
+from engine.journal.sequencer import Sequencer
+from engine.stores.message_log import MessageLog
 from tests.stack import ROOT
 
 MESSAGES, ROUNDS, SEED = 60_000, 4, 7

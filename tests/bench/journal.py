@@ -21,12 +21,12 @@ from time import perf_counter
 
 import uvloop
 
-from engine.bot_market import commands
-from engine.commands import Command, CreateStore
-from engine.journal import START, open_journal
-from engine.sequencer import Outcome, Sequencer
-from engine.snapshotter import SnapshotterProcess, Task
-from engine.state import State
+from engine.bots.order_flow import commands
+from engine.core.commands import Command, CreateStore
+from engine.core.state import State
+from engine.journal.journal import START, open_journal
+from engine.journal.sequencer import Outcome, Sequencer
+from engine.recovery.snapshotter import SnapshotterProcess, Task
 from service.run import GC_THRESHOLD
 
 COUNT, TINY_COUNT = 400_000, 3_000

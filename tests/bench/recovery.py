@@ -17,14 +17,14 @@ import time
 from itertools import chain
 from pathlib import Path
 
-from engine.bot_market import commands
-from engine.commands import Command, CreateStore
-from engine.events import encode
-from engine.exchange import Exchange
-from engine.journal import open_journal
-from engine.recovery import recover
-from engine.snapshot import snapshot
-from engine.snapshot_files import FileSnapshotStore
+from engine.bots.order_flow import commands
+from engine.core.commands import Command, CreateStore
+from engine.core.events import encode
+from engine.core.exchange import Exchange
+from engine.journal.journal import open_journal
+from engine.recovery.replay import recover
+from engine.recovery.snapshot import snapshot
+from engine.recovery.snapshot_files import FileSnapshotStore
 from service.run import GC_THRESHOLD
 
 BEFORE, AFTER = 20_000, 1_000_000

@@ -10,12 +10,13 @@ from typing import Any, Literal, Union
 import msgspec
 import pytest
 
-from engine import commands as cm
-from engine import messages, wire
-from engine.book import BUY, SELL
-from engine.commands import Command, Instrument
-from engine.exchange import Exchange
-from engine.messages import SIDES
+from engine.core import commands as cm
+from engine.core.book import BUY, SELL
+from engine.core.commands import Command, Instrument
+from engine.core.exchange import Exchange
+from engine.gateway import bodies as wire
+from engine.stores import messages
+from engine.stores.messages import SIDES
 from mdl.feeds import exchange_market as feed
 
 NOW_NS = 1_795_227_409_123_000_000

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from engine import commands as cm
-from engine.book import BUY, SELL
-from engine.events import encode
-from engine.exchange import Exchange
-from engine.journal import Record, open_journal, read
-from tests.engine.test_accounts import random_command
+from engine.core import commands as cm
+from engine.core.book import BUY, SELL
+from engine.core.events import encode
+from engine.core.exchange import Exchange
+from engine.journal.journal import Record, open_journal, read
+from tests.engine.core.test_accounts import random_command
 
 # Listed neither by name nor by age of anything else: the order in which markets are walked must survive, too.
 MARKETS = ("B", "exchange", "a/b.c~", "A")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from engine.events import OrderAccepted, decode
-from engine.journal import HEADER, PREFACE, read, segments
+from engine.core.events import OrderAccepted, decode
+from engine.journal.journal import HEADER, PREFACE, read, segments
 from tests.engine_process import EngineProcess
 from tests.waiting import until
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import events as ev
-from engine import journal
-from engine.bot_traders import LEVELS, ORDERS_MAX
+from engine.bots.traders import LEVELS, ORDERS_MAX
+from engine.core import events as ev
+from engine.journal import journal
 from tests.live.test_oms import START_S_MAX, Floor, floor_in
 from tests.waiting import until
 

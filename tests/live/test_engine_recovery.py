@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from engine import bot_market
-from engine.commands import Command, CreateStore
-from engine.journal import open_journal, read
-from engine.recovered_book import recover_order_book_from_snapshot
-from engine.recovery import Recovered, recover
-from engine.sequencer import Sequencer
-from engine.snapshot import stored_book
-from engine.snapshot_files import FileSnapshotStore
-from engine.snapshotter import SnapshotterProcess, Task
-from engine.stream_recovery import Imported, import_from
-from engine.streams import Source, StreamSink
+from engine.bots import order_flow as bot_market
+from engine.core.commands import Command, CreateStore
+from engine.journal.journal import open_journal, read
+from engine.journal.sequencer import Sequencer
+from engine.recovery.recovered_book import recover_order_book_from_snapshot
+from engine.recovery.replay import Recovered, recover
+from engine.recovery.snapshot import stored_book
+from engine.recovery.snapshot_files import FileSnapshotStore
+from engine.recovery.snapshotter import SnapshotterProcess, Task
+from engine.streams.restore import Imported, import_from
+from engine.streams.sink import Source, StreamSink
 from tests.servers import Redis
 from tests.waiting import until
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.streams import Limits
-from tests.engine.stream_rig import DurableRedis, Market, assert_complete, caught_up, running
+from engine.streams.sink import Limits
+from tests.engine.streams.rig import DurableRedis, Market, assert_complete, caught_up, running
 from tests.servers import ServerMissing
 from tests.tapes import absent
 from tests.waiting import until

@@ -20,8 +20,8 @@ from typing import Any
 import httpx
 import pytest
 
-from engine import journal
-from tests.engine.oms_ground import expected, last_index, query, sqlite_url, stored
+from engine.journal import journal
+from tests.engine.oms.ground import expected, last_index, query, sqlite_url, stored
 from tests.engine_process import EngineProcess
 from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent

@@ -1,0 +1,94 @@
+"""A sequencer and its messages in, the exchange's HTTP and WebSocket application out: orders, books, accounts, message stores.
+
+Everything that changes something is a command: it is answered when the journal has it. Handlers run on the sequencer's loop
+and read its state between two groups; nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import uvicorn
+from litestar import Litestar
+
+from engine.gateway import docs as gateway_docs
+from engine.gateway import orders as gateway_orders
+from engine.gateway import stores as gateway_stores
+from engine.gateway import views as gateway_admin
+from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal, require_token
+from engine.journal.sequencer import Sequencer
+from engine.risk.checker import RiskChecker
+from engine.stores.message_log import MessageLog
+from service.admin import bind
+from service.clock import Clock, SystemClock
+
+PING_S, PONG_S = 20.0, 300.0  # a consumer that works off what it was sent answers late; one that is gone never does
+KEEP_ALIVE_S = 75
+
+
+def app(
+    sequencer: Sequencer, messages: MessageLog, api_token: str = "", clock: Clock | None = None, risk: RiskChecker | None = None
+) -> Litestar:
+    """Return the application. `messages` is fed by the sequencer; with `api_token` every request and WebSocket needs it.
+
+    With `risk` every order is asked about before it goes to the engine.
+    """
+    clock = clock or SystemClock()
+    orders = gateway_orders.OrderDesk(sequencer, risk)
+    counter = gateway_admin.Counter(sequencer, messages, orders, clock)
+    stores = gateway_stores.StoreDesk(sequencer, messages, orders, clock)
+    return Litestar(
+        [*gateway_orders.routes(orders), *gateway_admin.routes(counter), *gateway_stores.routes(stores)],
+        guards=[*([require_token(api_token)] if api_token else []), require_journal(sequencer)],
+        exception_handlers={Exception: problem_of},
+        request_max_body_size=BODY_BYTES_MAX,
+        openapi_config=gateway_docs.config(bool(api_token)),
+        plugins=[gateway_docs.PriceSchema()],
+        logging_config=None,
+    )
+
+
+class Gateway:
+    """The application on its port. Port 0 takes a free one; `.port` tells which."""
+
+    def __init__(
+        self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, api_token: str = "", clock: Clock | None = None,
+        risk: RiskChecker | None = None,
+    ) -> None:  # fmt: skip
+        self.host = host
+        self.port = port
+        self._server = uvicorn.Server(config(app(sequencer, messages, api_token, clock, risk)))
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen.  Raises: OperatorError when the port is taken."""
+        sock = bind(self.host, self.port, "ENGINE_PORT")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections have it from here, whatever the loop does
+        self.port = sock.getsockname()[1]
+        self._task = asyncio.create_task(self._server._serve(sockets=[sock]))  # serve() would take the signals over
+
+    async def stop(self) -> None:
+        """Take no more connections, answer what was asked, send every consumer a close frame (1012)."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def config(application: Litestar) -> uvicorn.Config:
+    """Return how the application is served. Nothing is compressed: frames go out as they are."""
+    return uvicorn.Config(
+        application,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=BODY_BYTES_MAX,
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PONG_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=2,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+    )
