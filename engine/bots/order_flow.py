@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from engine.core.book import BUY, SELL, TRADE, Book
+from engine.core.book import TRADE, Book
 from engine.core.commands import (
+    BUY,
+    SELL,
     AmendOrder,
     CancelOrder,
     Command,

@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from engine.bots.traders import Outcome, Quote, Reply
-from engine.core.accounts import PPM
 from engine.core.commands import (
+    SIDE_NAMES,
+    SIDES,
     AmendOrder,
     CancelAllAfter,
     CancelOrder,
@@ -18,7 +19,7 @@ from engine.core.commands import (
     PlaceOrder,
     SetMark,
 )
-from engine.stores.messages import SIDES
+from engine.core.units import PPM
 
 NS_PER_MS = 1_000_000
 OPEN = ("New", "PartiallyFilled")
@@ -72,7 +73,7 @@ def request_of(command: Command, tick_sizes: Mapping[str, str], symbol: str = ""
 
 def _place(order: PlaceOrder, tick_size: str) -> Request:
     body: dict[str, Any] = {
-        "account": order.account, "symbol": order.symbol, "clOrdID": order.cl_ord_id, "side": SIDES[order.side],
+        "account": order.account, "symbol": order.symbol, "clOrdID": order.cl_ord_id, "side": SIDE_NAMES[order.side],
         "orderQty": order.size_lots, "timeInForce": order.time_in_force.value, "postOnly": order.post_only,
         "reduceOnly": order.reduce_only, "displayQty": order.display_lots,
     }  # fmt: skip
@@ -105,7 +106,7 @@ def sight_of(account: Mapping[str, Any], symbol: str, tick_size: str) -> Sight:
     orders = {}
     for order in account["openOrders"]:
         at = order["price"] if order["stopPx"] is None else order["stopPx"]
-        orders[order["clOrdID"]] = Quote(SIDES.index(order["side"]), ticks_of(tick_size, at), order["orderQty"])
+        orders[order["clOrdID"]] = Quote(SIDES[order["side"]], ticks_of(tick_size, at), order["orderQty"])
     position = sum(held["qty"] for held in account["positions"] if held["symbol"] == symbol)
     return Sight(orders, position, account["available"])
 

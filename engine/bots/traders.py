@@ -14,8 +14,9 @@ from random import Random
 from typing import NamedTuple
 
 from engine.bots.order_flow import Walk
-from engine.core.book import BUY, SELL
 from engine.core.commands import (
+    BUY,
+    SELL,
     AmendOrder,
     CancelAllAfter,
     CancelOrder,

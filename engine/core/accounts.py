@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.core.book import BUY
-from engine.core.commands import FEES, INSURANCE, Instrument
-
-PPM = 1_000_000
+from engine.core.commands import BUY, FEES, INSURANCE, Instrument
+from engine.core.units import PPM
 
 
 @dataclass(slots=True)

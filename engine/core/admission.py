@@ -6,8 +6,7 @@ Cheap questions come first, so that a bad order costs little; margin comes last.
 from __future__ import annotations
 
 from engine.core.accounts import Contract
-from engine.core.book import BUY, SELL
-from engine.core.commands import INSURANCE, AmendOrder, Instrument, PlaceOrder, TimeInForce
+from engine.core.commands import BUY, INSURANCE, SELL, AmendOrder, Instrument, PlaceOrder, TimeInForce
 from engine.core.events import RejectReason
 from engine.core.matching import in_band, reducible_lots
 from engine.core.state import ORDERS_MAX, Order, State

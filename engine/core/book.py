@@ -12,7 +12,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-BUY, SELL = 0, 1
 ACCEPTED, TRADE, CANCELED, MODIFIED, CANCEL_REJECTED, MODIFY_REJECTED = range(6)
 
 # (type, sequence, …): ACCEPTED and MODIFIED side, id, price, quantity; TRADE price, quantity, maker, taker;

@@ -10,6 +10,9 @@ from enum import StrEnum
 
 import msgspec
 
+BUY, SELL = 0, 1
+SIDE_NAMES = ("Buy", "Sell")  # by number, as people and messages write them
+SIDES = {name: number for number, name in enumerate(SIDE_NAMES)}
 INSURANCE, FEES = 0, -1  # accounts of the house; customers' are above zero
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from engine.core import commands as cm
 from engine.core import events as ev
-from engine.core.accounts import PPM
 from engine.core.admission import MONEY_UNITS_MAX, refuse_amend, refuse_instrument, refuse_order
-from engine.core.book import BUY, SELL
+from engine.core.commands import BUY, SELL
 from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.liquidation import Liquidation
 from engine.core.matching import Matching
 from engine.core.state import Order, State
+from engine.core.units import PPM
 from engine.stores.messages import MessageBuilder
 
 DAY_NS = 86_400 * 10**9

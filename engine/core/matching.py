@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from engine.core.accounts import PPM, Contract, fee_units
-from engine.core.book import BUY
-from engine.core.commands import SelfTrade, TimeInForce
+from engine.core.accounts import Contract, fee_units
+from engine.core.commands import BUY, SelfTrade, TimeInForce
 from engine.core.events import CancelReason, Event, OrderCanceled, OrderRested, Traded
 from engine.core.state import Order, State
+from engine.core.units import PPM
 
 
 class Matching:

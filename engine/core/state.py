@@ -15,8 +15,8 @@ import msgspec
 
 from engine.core import events as ev
 from engine.core.accounts import Account, Ledger
-from engine.core.book import BUY, Book
-from engine.core.commands import FEES, INSURANCE, PlaceOrder
+from engine.core.book import Book
+from engine.core.commands import BUY, FEES, INSURANCE, PlaceOrder
 
 CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
 ORDERS_MAX = 1_000  # open ones by account

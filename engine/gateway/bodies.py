@@ -11,7 +11,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from engine.core.units import WHOLE_MAX, Body, Symbol
+from engine.core.units import WHOLE_MAX
+from engine.gateway.order_bodies import Body, Symbol
 
 PROBLEM = "application/problem+json"
 

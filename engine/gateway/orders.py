@@ -15,18 +15,30 @@ from litestar.params import Body, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from engine.core import events as ev
-from engine.core import units as conversion
-from engine.core.commands import AmendOrder, CancelAll, CancelAllAfter, CancelOrder, Command, KillSwitch, PlaceOrder, Tick
+from engine.core import units
+from engine.core.admission import CLIENT_ID_LENGTH_MAX
+from engine.core.commands import (
+    SIDE_NAMES,
+    AmendOrder,
+    CancelAll,
+    CancelAllAfter,
+    CancelOrder,
+    Command,
+    KillSwitch,
+    PlaceOrder,
+    Tick,
+)
 from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.state import Order, State
-from engine.core.units import CLIENT_ID_LENGTH_MAX, SYMBOL_LENGTH_MAX, WHOLE_MAX, AmendBody, Misaligned, PlaceBody
+from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
+from engine.gateway.order_bodies import SYMBOL_LENGTH_MAX, AmendBody, PlaceBody, amend_of, place_of
 from engine.gateway.problems import Refused, StrictBody, problems, rejected
 from engine.journal.journal import Record
 from engine.journal.sequencer import Outcome, Sequencer
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import Verdict
-from engine.stores.messages import SIDES, ord_type
+from engine.stores.messages import ord_type
 
 AccountQuery = Annotated[
     int, QueryParameter(name="account", ge=-1, le=WHOLE_MAX, description="account number", examples=[Example(value=1)])
@@ -79,7 +91,7 @@ class OrderDesk:
         """Enter an order.  Raises: Refused."""
         contract = self.state.ledger.contracts.get(body.symbol)
         try:
-            command = conversion.place_of(body, contract.instrument if contract else None)
+            command = place_of(body, contract.instrument if contract else None)
         except Misaligned as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
@@ -95,7 +107,7 @@ class OrderDesk:
         """Change an open order.  Raises: Refused."""
         order = await self._find(body.account, body.cl_ord_id)
         try:
-            command = conversion.amend_of(body, self.state.ledger.contracts[order.terms.symbol].instrument)
+            command = amend_of(body, self.state.ledger.contracts[order.terms.symbol].instrument)
         except Misaligned as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
@@ -184,11 +196,11 @@ class OrderDesk:
         terms = order.terms
         instrument = self.state.ledger.contracts[terms.symbol].instrument
         left = order.size_lots - filled
-        over, under = conversion.scale(instrument.tick_size)
+        over, under = units.scale(instrument.tick_size)
         price, stop = order.price_ticks, order.stop_ticks
         return OrderView(
             message_index=index, order_id=str(order.order_id), cl_ord_id=terms.cl_ord_id, account=terms.account,
-            symbol=terms.symbol, side=SIDES[terms.side], ord_type=ord_type(terms), time_in_force=terms.time_in_force.value,
+            symbol=terms.symbol, side=SIDE_NAMES[terms.side], ord_type=ord_type(terms), time_in_force=terms.time_in_force.value,
             price=None if price is None else price * over / under, stop_px=None if stop is None else stop * over / under,
             ord_status="Canceled" if reason else ("PartiallyFilled" if left else "Filled") if filled else "New",
             order_qty=order.size_lots, leaves_qty=0 if reason else left, cum_qty=filled, cum_cost=cost,
@@ -253,7 +265,7 @@ def _bulk_routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
     async def cancel_all_after(account: AccountQuery, timeout_millis: TimeoutQuery) -> TimerView:
         outcome = await desk.carry_out(CancelAllAfter(account, timeout_millis * 1_000_000))
         deadline = next(event.deadline_ns for event in reversed(outcome.events) if isinstance(event, ev.TimerSet))
-        return TimerView(outcome.index, account, conversion.iso(deadline) if deadline else None)
+        return TimerView(outcome.index, account, units.iso(deadline) if deadline else None)
 
     @put("/KillSwitch", responses=problems(404), tags=["orders"], summary="Stop an account's trading, or let it go on")
     async def kill_switch(account: AccountQuery, on: OnQuery) -> KillSwitchView:

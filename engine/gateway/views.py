@@ -13,11 +13,13 @@ from litestar.types import ControllerRouterHandler
 from msgspec.structs import replace
 
 from engine.core import events as ev
-from engine.core import units as conversion
-from engine.core.accounts import PPM, Account, Contract
+from engine.core import units
+from engine.core.accounts import Account, Contract
 from engine.core.admission import MONEY_UNITS_MAX
-from engine.core.book import BUY, SELL, Book
+from engine.core.book import Book
 from engine.core.commands import (
+    BUY,
+    SELL,
     CheckLiveness,
     CreateInstrument,
     Deposit,
@@ -30,7 +32,7 @@ from engine.core.commands import (
 )  # fmt: skip
 from engine.core.events import RejectReason
 from engine.core.state import State
-from engine.core.units import SYMBOL_LENGTH_MAX, WHOLE_MAX, Misaligned
+from engine.core.units import PPM, WHOLE_MAX, Misaligned
 from engine.gateway.bodies import (
     AccountSummary,
     AccountView,
@@ -46,6 +48,7 @@ from engine.gateway.bodies import (
     PositionView,
     TransferView,
 )  # fmt: skip
+from engine.gateway.order_bodies import SYMBOL_LENGTH_MAX
 from engine.gateway.orders import OrderDesk, SymbolQuery
 from engine.gateway.problems import Refused, StrictBody, problems, rejected
 from engine.journal.sequencer import Sequencer
@@ -125,10 +128,10 @@ class Counter:
         """Return the best levels.  Raises: Refused. Cost: O(levels × their orders)."""
         contract = self.contract(symbol)
         market, instrument = self.state.markets[symbol], contract.instrument
-        last = conversion.price(instrument, market.last_ticks) if market.last_ticks else None
-        at = conversion.iso(self._log.time_ns or self._clock.wall_ns())
+        last = units.price(instrument, market.last_ticks) if market.last_ticks else None
+        at = units.iso(self._log.time_ns or self._clock.wall_ns())
         bids, asks = (_levels(market.book, side, depth, instrument) for side in (BUY, SELL))
-        return BookView(symbol, self.index, at, bids, asks, last, conversion.price(instrument, contract.mark_ticks))
+        return BookView(symbol, self.index, at, bids, asks, last, units.price(instrument, contract.mark_ticks))
 
     def account(self, number: int) -> AccountView:
         """Return an account with its positions and open orders.  Raises: Refused."""
@@ -140,7 +143,7 @@ class Counter:
         return AccountView(
             account=number, balance=summary.balance, equity=summary.equity, initial_margin=summary.initial_margin,
             maintenance_margin=summary.maintenance_margin, available=summary.available, kill_switch=summary.kill_switch,
-            message_index=self.index, deadline=conversion.iso(account.deadline_ns) if account.deadline_ns else None,
+            message_index=self.index, deadline=units.iso(account.deadline_ns) if account.deadline_ns else None,
             positions=self._positions(account), open_orders=shown,
         )  # fmt: skip
 
@@ -167,7 +170,7 @@ class Counter:
         found = []
         for symbol, position in sorted(account.positions.items()):
             contract = self.state.ledger.contracts[symbol]
-            mark, profit = conversion.price(contract.instrument, contract.mark_ticks), contract.value_units(position.lots)
+            mark, profit = units.price(contract.instrument, contract.mark_ticks), contract.value_units(position.lots)
             found.append(PositionView(symbol, position.lots, position.cost_units, mark, profit - position.cost_units))
         return found
 
@@ -175,7 +178,7 @@ class Counter:
 def _levels(book: Book, side: int, depth: int, instrument: Instrument) -> list[LevelView]:
     levels = book.levels(side)
     return [
-        LevelView(conversion.price(instrument, level.price), sum(level.values()), len(level))
+        LevelView(units.price(instrument, level.price), sum(level.values()), len(level))
         for level in (islice(levels, depth) if depth else levels)
     ]
 
@@ -187,37 +190,37 @@ def instrument_view(contract: Contract) -> InstrumentView:
         symbol=one.symbol, tick_size=one.tick_size, lot_size=one.lot_size, lot_tick_units=one.lot_tick_units,
         maker_fee=one.maker_fee_ppm / PPM, taker_fee=one.taker_fee_ppm / PPM, initial_margin=one.initial_margin_ppm / PPM,
         maintenance_margin=one.maintenance_margin_ppm / PPM, liquidation_fee=one.liquidation_fee_ppm / PPM,
-        price_band=one.band_ppm / PPM, order_qty_max=one.size_lots_max, price_max=conversion.price(one, one.price_ticks_max),
-        mark_price=conversion.price(one, contract.mark_ticks),
+        price_band=one.band_ppm / PPM, order_qty_max=one.size_lots_max, price_max=units.price(one, one.price_ticks_max),
+        mark_price=units.price(one, contract.mark_ticks),
     )  # fmt: skip
 
 
 def creation_of(body: InstrumentBody) -> CreateInstrument:
     """Return the command that lists a contract.  Raises: ValueError, Misaligned."""
-    tick, lot = conversion.scale(body.tick_size), conversion.scale(body.lot_size)
-    units = body.lot_tick_units
-    if units is None:
-        units, rest = divmod(tick[0] * lot[0] * PPM, tick[1] * lot[1])
-        if rest or not 0 < units <= WHOLE_MAX:
+    tick, lot = units.scale(body.tick_size), units.scale(body.lot_size)
+    lot_units = body.lot_tick_units
+    if lot_units is None:
+        lot_units, rest = divmod(tick[0] * lot[0] * PPM, tick[1] * lot[1])
+        if rest or not 0 < lot_units <= WHOLE_MAX:
             raise ValueError("one lot times one tick is no whole number of money units; give lotTickUnits, or other sizes")
-    most = min(PRICE_TICKS_MAX, MONEY_UNITS_MAX // (units * body.order_qty_max))
+    most = min(PRICE_TICKS_MAX, MONEY_UNITS_MAX // (lot_units * body.order_qty_max))
     draft = Instrument(
-        symbol=body.symbol, lot_tick_units=units, maker_fee_ppm=_ppm("makerFee", body.maker_fee),
+        symbol=body.symbol, lot_tick_units=lot_units, maker_fee_ppm=_ppm("makerFee", body.maker_fee),
         taker_fee_ppm=_ppm("takerFee", body.taker_fee), initial_margin_ppm=_ppm("initialMargin", body.initial_margin),
         maintenance_margin_ppm=_ppm("maintenanceMargin", body.maintenance_margin),
         liquidation_fee_ppm=_ppm("liquidationFee", body.liquidation_fee), band_ppm=_ppm("priceBand", body.price_band),
         size_lots_max=body.order_qty_max, price_ticks_max=max(1, most), tick_size=body.tick_size, lot_size=body.lot_size,
     )  # fmt: skip
     if body.price_max is not None:
-        draft = replace(draft, price_ticks_max=conversion.ticks(draft, body.price_max, "priceMax"))
-    return CreateInstrument(draft, conversion.ticks(draft, body.mark_price, "markPrice"))
+        draft = replace(draft, price_ticks_max=units.ticks(draft, body.price_max, "priceMax"))
+    return CreateInstrument(draft, units.ticks(draft, body.mark_price, "markPrice"))
 
 
 def _ppm(field: str, rate: Decimal) -> int:
     """Return a rate as parts per million.  Raises: ValueError between two of them."""
     if not rate.is_finite() or (rate and not -RATE_DIGITS <= rate.adjusted() < RATE_DIGITS):
         raise ValueError(f"{field} must be a fraction, like 0.0005")
-    if len(rate.as_tuple().digits) > conversion.DIGITS_MAX:
+    if len(rate.as_tuple().digits) > units.DIGITS_MAX:
         raise ValueError(f"{field} has too many digits")
     if not rate:
         return 0
@@ -297,12 +300,12 @@ def _feed_routes(counter: Counter) -> list[ControllerRouterHandler]:
     async def mark_price(symbol: SymbolQuery, price: PriceQuery) -> MarkView:
         instrument = counter.contract(symbol).instrument
         try:
-            ticks = conversion.ticks(instrument, price)
+            ticks = units.ticks(instrument, price)
         except ValueError as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         outcome = await counter.desk.carry_out(SetMark(symbol, ticks))
         pending = any(isinstance(event, ev.MarkSet) and event.pending for event in outcome.events)
-        return MarkView(outcome.index, symbol, conversion.price(instrument, ticks), pending)
+        return MarkView(outcome.index, symbol, units.price(instrument, ticks), pending)
 
     @put("/Funding", responses=problems(404, 422), tags=["market"], summary="Charge funding")
     async def funding(symbol: SymbolQuery, rate: RateQuery) -> FundingView:

@@ -13,23 +13,11 @@ from typing import Any, Literal
 import msgspec
 
 from engine.core import events as ev
-from engine.core.commands import AmendOrder, CancelAll, CancelOrder, Command, Instrument, PlaceOrder
+from engine.core.commands import SIDE_NAMES, AmendOrder, CancelAll, CancelOrder, Command, Instrument, PlaceOrder
 from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.state import Order, State
-from engine.core.units import (
-    SIDES,
-    AccountNumber,
-    AmendBody,
-    Body,
-    ClientId,
-    PlaceBody,
-    Symbol,
-    Whole,
-    amend_of,
-    place_of,
-    price,
-    time_ns,
-)
+from engine.core.units import price, time_ns
+from engine.gateway.order_bodies import AccountNumber, AmendBody, Body, ClientId, PlaceBody, Symbol, Whole, amend_of, place_of
 
 BODY_BYTES_MAX = 16 * 1024
 DETAIL_LENGTH_MAX = 500
@@ -38,7 +26,6 @@ ATTEMPTS, REASON, DETAIL, AT = "x-attempts", "x-reason", "x-detail", "x-at"
 
 Reason = Literal["Malformed", "Expired", "Poisoned", "RiskRejected", "Overflow", "Rejected"]
 REASON_OF_DEATH: dict[str, Reason] = {"expired": "Expired", "maxlen": "Overflow", "rejected": "Rejected"}  # RabbitMQ's x-death
-SIDE_NAMES = {number: name for name, number in SIDES.items()}
 
 
 class PlaceMessage(PlaceBody, frozen=True, kw_only=True, tag_field="type", tag="place"):

@@ -11,9 +11,8 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from engine.core.commands import Command
+from engine.core.commands import SIDES, Command
 from engine.core.state import State
-from engine.core.units import SIDES
 from engine.orders import message as om
 from engine.orders.delivery import Held
 from engine.risk.checker import RiskChecker

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from engine.core import events as ev
-from engine.core.book import BUY, SELL
+from engine.core.commands import BUY, SELL
 from engine.core.state import State
 from engine.journal.journal import Record
 from engine.recovery.snapshot import MS_NS, open_orders, restore_markets, stored_book, stored_market

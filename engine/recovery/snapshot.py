@@ -9,11 +9,10 @@ from msgspec.structs import replace
 
 from engine.core import events as ev
 from engine.core.accounts import Account
-from engine.core.book import BUY, SELL
-from engine.core.commands import Instrument, PlaceOrder, TimeInForce
+from engine.core.commands import BUY, SELL, Instrument, PlaceOrder, TimeInForce
 from engine.core.state import Market, Order, State
 from engine.recovery.snapshot_format import (
-    SIDES,
+    STORED_SIDES,
     Generation,
     Kind,
     Life,
@@ -149,7 +148,7 @@ def _stored_order(order: Order, accepted_ms: Mapping[int, int]) -> StoredOrder:
     terms = order.terms
     kind: Kind = "limit" if order.stop_ticks is None else "stop" if order.price_ticks is None else "stop_limit"
     return StoredOrder(
-        order_id=str(order.order_id), user_id=str(terms.account), market=terms.symbol, side=SIDES[terms.side], type=kind,
+        order_id=str(order.order_id), user_id=str(terms.account), market=terms.symbol, side=STORED_SIDES[terms.side], type=kind,
         qty_lots=order.size_lots, remaining_qty_lots=order.leaves_lots, price_ticks=order.price_ticks,
         status="PARTIALLY_FILLED" if order.filled_lots else "OPEN", time_in_force=cast(Life, terms.time_in_force.name),
         reduce_only=terms.reduce_only, post_only=terms.post_only, created_at=accepted_ms.get(order.order_id, 0),
@@ -203,7 +202,7 @@ def _terms_of(stored: StoredOrder) -> PlaceOrder:
     """Return the terms that a stored order shows, for one that was not stored by us."""
     life = TimeInForce[stored.time_in_force]
     return PlaceOrder(
-        int(stored.user_id), stored.market, stored.order_id, SIDES.index(stored.side), stored.qty_lots, stored.price_ticks,
+        int(stored.user_id), stored.market, stored.order_id, STORED_SIDES.index(stored.side), stored.qty_lots, stored.price_ticks,
         stored.stop_ticks, life, stored.post_only, stored.reduce_only,
         expire_ns=stored.expire_ns if life is TimeInForce.GTD else 0,
     )  # fmt: skip

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from engine.core.book import BUY, SELL
-from engine.core.commands import Instrument, PlaceOrder
+from engine.core.commands import BUY, SELL, SIDE_NAMES, Instrument, PlaceOrder
 from engine.core.state import Store
 from service.errors import OperatorError
 
 FORMAT = 1
-SIDES: tuple[Literal["buy", "sell"], Literal["buy", "sell"]] = ("buy", "sell")
+StoredSide = Literal["buy", "sell"]
+STORED_SIDES = cast(tuple[StoredSide, StoredSide], tuple(name.lower() for name in SIDE_NAMES))
 
 Life = Literal["GTC", "DAY", "GTD", "IOC", "FOK"]
 Kind = Literal["limit", "market", "stop", "stop_limit"]
@@ -47,7 +47,7 @@ class StoredOrder(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc
     order_id: str
     user_id: str
     market: str
-    side: Literal["buy", "sell"]
+    side: StoredSide
     type: Kind
     qty_lots: int
     remaining_qty_lots: int
@@ -206,7 +206,7 @@ def check(stored: StoredSnapshot) -> None:
     ensure(all(above.price_ticks > below.price_ticks for above, below in pairwise(bids)), "bids do not fall")
     ensure(all(below.price_ticks < above.price_ticks for below, above in pairwise(asks)), "asks do not rise")
     ensure(not bids or not asks or bids[0].price_ticks < asks[0].price_ticks, "the book is crossed")
-    for side, levels in zip(SIDES, (bids, asks), strict=True):
+    for side, levels in zip(STORED_SIDES, (bids, asks), strict=True):
         for level in levels:
             ensure(bool(level.orders), f"level {level.price_ticks} is empty")
             total = sum(order.remaining_qty_lots for order in level.orders)
@@ -228,7 +228,7 @@ def _check_order(order: StoredOrder, market: str) -> None:
         ensure(0 < order.shown_qty_lots <= order.remaining_qty_lots, f"{name} shows {order.shown_qty_lots} lots")
     if (terms := order.terms) is not None:
         told = (order.user_id, order.market, order.side, order.time_in_force, order.reduce_only, order.post_only)
-        side = SIDES[terms.side] if terms.side in (BUY, SELL) else ""
+        side = STORED_SIDES[terms.side] if terms.side in (BUY, SELL) else ""
         agreed = (str(terms.account), terms.symbol, side, terms.time_in_force.name, terms.reduce_only, terms.post_only)
         ensure(told == agreed, f"{name} differs from its terms")
 

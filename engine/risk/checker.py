@@ -17,8 +17,7 @@ import msgspec
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from engine.core.commands import Command
-from engine.core.units import SIDES
+from engine.core.commands import SIDES, Command
 from engine.journal.sequencer import Outcome, Sequencer
 from engine.risk.rules import (
     QUEUE_ARGUMENTS,

@@ -10,17 +10,14 @@ from typing import Final
 
 import msgspec
 
-from engine.core.book import BUY, SELL
-from engine.core.commands import AmendOrder, Command, PlaceOrder
+from engine.core.commands import BUY, SELL, SIDE_NAMES, AmendOrder, Command, PlaceOrder
 from engine.core.state import Order, State
-from engine.core.units import SIDES
+from engine.core.units import PPM
 
 REQUESTS: Final = "risk-requests"
 RESPONSES: Final = "risk-responses"
 WAITING_MAX = 10_000  # questions, and answers that nobody fetches: the oldest go
 QUEUE_ARGUMENTS: dict[str, int | str] = {"x-queue-type": "classic", "x-max-length": WAITING_MAX, "x-overflow": "drop-head"}
-SIDE_NAMES = {number: name for name, number in SIDES.items()}
-PPM = 1_000_000
 
 TIMEOUT: Final = "risk_check_timeout"
 UNAVAILABLE: Final = "risk_unavailable"
@@ -99,7 +96,7 @@ def question(state: State, command: Command, ways: Ways | None = None) -> tuple[
 
 def _of_place(command: PlaceOrder) -> RiskOrder:
     lots = 0 if command.reduce_only else command.size_lots
-    name = SIDE_NAMES.get(command.side, "")
+    name = SIDE_NAMES[command.side] if command.side in (BUY, SELL) else ""
     return RiskOrder(command.account, command.symbol, name, lots, command.price_ticks, command.cl_ord_id)
 
 

@@ -13,12 +13,9 @@ from typing import Any
 import msgspec
 
 from engine.core import events as ev
-from engine.core.accounts import PPM
-from engine.core.commands import INSURANCE, Command, Instrument, PlaceOrder
+from engine.core.commands import BUY, INSURANCE, SELL, SIDE_NAMES, Command, Instrument, PlaceOrder
 from engine.core.state import Order, State
-from engine.core.units import iso, scale
-
-SIDES = ("Buy", "Sell")
+from engine.core.units import PPM, iso, scale
 
 
 class Execution(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):
@@ -179,7 +176,7 @@ class MessageBuilder:
         found = []
         for symbol, side, ticks in self._touched:
             qty = self._state.markets[symbol].book.shown(side, ticks)
-            found.append(BookUpdate(symbol=symbol, side=SIDES[side], price=self._price(symbol, ticks), qty=qty))
+            found.append(BookUpdate(symbol=symbol, side=SIDE_NAMES[side], price=self._price(symbol, ticks), qty=qty))
         return found
 
     def _price(self, symbol: str, ticks: int) -> float:
@@ -216,7 +213,7 @@ class MessageBuilder:
         left = order.size_lots - filled
         return Execution(
             order_id=str(order.order_id), cl_ord_id=terms.cl_ord_id, account=terms.account, symbol=symbol,
-            side=SIDES[terms.side], ord_type=ord_type(terms), time_in_force=terms.time_in_force.value,
+            side=SIDE_NAMES[terms.side], ord_type=ord_type(terms), time_in_force=terms.time_in_force.value,
             price=None if order.price_ticks is None else self._price(symbol, order.price_ticks),
             stop_px=None if order.stop_ticks is None else self._price(symbol, order.stop_ticks),
             display_qty=terms.display_lots, order_qty=order.size_lots, leaves_qty=left if leaves is None else leaves,
@@ -238,7 +235,7 @@ class MessageBuilder:
         order = Order(self._index, terms, terms.size_lots, None, None, 0)
         if terms.symbol in self._state.markets:
             order.price_ticks, order.stop_ticks = terms.price_ticks, terms.stop_ticks
-        if terms.side not in (0, 1):
+        if terms.side not in (BUY, SELL):
             return  # what has no side is no order that anyone could store
         execution = self._of_order(order, "Rejected", "Rejected", 0)
         execution.ord_rej_reason = event.reason.value
@@ -366,7 +363,7 @@ class MessageBuilder:
         """Return an execution that has no order: signed lots that a position gained, or that funding was paid for."""
         exec_id, price, size = self._next_id(), self._price(symbol, ticks), abs(lots)
         return Execution(
-            order_id=exec_id, cl_ord_id="", account=account, symbol=symbol, side=SIDES[0 if lots > 0 else 1],
+            order_id=exec_id, cl_ord_id="", account=account, symbol=symbol, side=SIDE_NAMES[BUY if lots > 0 else SELL],
             ord_type="Market", time_in_force="ImmediateOrCancel", price=None, order_qty=size, leaves_qty=0, ord_status="Filled",
             cum_qty=size, cum_cost=abs(value), avg_px=price, timestamp=self._time, exec_type=exec_type, exec_id=exec_id,
             last_qty=size, exec_cost=abs(value), last_px=price, commission=rate_ppm / PPM, exec_comm=fee,

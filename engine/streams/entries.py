@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.core.commands import Instrument
+from engine.core.commands import SIDE_NAMES, Instrument
 from engine.core.events import Traded, decode
 from engine.core.units import iso
 from engine.journal.journal import Record, chained
-from engine.stores.messages import SIDES
 from service.errors import OperatorError
 
 EVENTS_STREAM, TRADES_STREAM = "engine_events", "events_stream"
@@ -303,7 +302,7 @@ class Entries:
         return Trade(
             trade_id=str(event.trade_id), symbol=event.symbol, price=event.price_ticks * ratio[0] / ratio[1],
             price_ticks=event.price_ticks, size=event.size_lots, size_lots=event.size_lots, taker_order_id=str(event.taker_id),
-            maker_order_id=str(event.maker_id), taker_side=SIDES[event.taker_side], timestamp=self._stamp[1],
+            maker_order_id=str(event.maker_id), taker_side=SIDE_NAMES[event.taker_side], timestamp=self._stamp[1],
             message_index=index,
         )  # fmt: skip
 

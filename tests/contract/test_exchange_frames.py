@@ -11,12 +11,10 @@ import msgspec
 import pytest
 
 from engine.core import commands as cm
-from engine.core.book import BUY, SELL
-from engine.core.commands import Command, Instrument
+from engine.core.commands import BUY, SELL, SIDES, Command, Instrument
 from engine.core.exchange import Exchange
 from engine.gateway import bodies as wire
 from engine.stores import messages
-from engine.stores.messages import SIDES
 from mdl.feeds import exchange_market as feed
 
 NOW_NS = 1_795_227_409_123_000_000

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from engine.core import commands as cm
-from engine.core.book import BUY, SELL
+from engine.core.commands import BUY, SELL
 from engine.core.events import encode
 from engine.core.exchange import Exchange
 from engine.journal.journal import Record, open_journal, read

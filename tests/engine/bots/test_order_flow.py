@@ -10,7 +10,7 @@ import pytest
 from engine.bots import order_flow as bm
 from engine.core import commands as cm
 from engine.core import events as ev
-from engine.core.book import BUY, SELL
+from engine.core.commands import BUY, SELL
 from engine.core.exchange import Exchange
 
 REJECTED = (ev.OrderRejected, ev.CancelRejected, ev.CommandRejected)

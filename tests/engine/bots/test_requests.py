@@ -12,8 +12,8 @@ from engine.bots.order_flow import BTC, ETH, LISTED
 from engine.bots.requests import Request, listing_of, price, reply_of, request_of, sight_of, ticks_of
 from engine.bots.traders import Outcome, Quote, Reply
 from engine.core import commands as cm
-from engine.core.units import AmendBody, PlaceBody, amend_of, place_of
 from engine.gateway.bodies import InstrumentBody
+from engine.gateway.order_bodies import AmendBody, PlaceBody, amend_of, place_of
 from engine.gateway.views import creation_of
 from tests.engine.bots.test_traders import Ring
 

@@ -13,7 +13,7 @@ from engine.bots import traders as bt
 from engine.bots.traders import Ask, Director, Look, Outcome, Quote, Reply
 from engine.core import commands as cm
 from engine.core import events as ev
-from engine.core.book import BUY, SELL
+from engine.core.commands import BUY, SELL
 from engine.core.exchange import Exchange
 
 FIRST_ACCOUNT = 1001

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.core.book import ACCEPTED, BUY, CANCEL_REJECTED, CANCELED, MODIFIED, MODIFY_REJECTED, TRADE, Report
+from engine.core.book import ACCEPTED, CANCEL_REJECTED, CANCELED, MODIFIED, MODIFY_REJECTED, TRADE, Report
+from engine.core.commands import BUY
 
 
 @dataclass

@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from engine.core.book import BUY
-from engine.core.commands import PlaceOrder, SelfTrade, TimeInForce
+from engine.core.commands import BUY, PlaceOrder, SelfTrade, TimeInForce
 
 Log = list[tuple[object, ...]]
 

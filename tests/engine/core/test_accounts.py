@@ -9,8 +9,7 @@ import pytest
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.accounts import fee_units
-from engine.core.book import BUY, SELL
-from engine.core.commands import FEES, INSURANCE, PlaceOrder, SelfTrade, TimeInForce
+from engine.core.commands import BUY, FEES, INSURANCE, SELL, PlaceOrder, SelfTrade, TimeInForce
 from engine.core.events import CancelReason, MoveReason
 from engine.core.exchange import Exchange
 from engine.core.liquidation import Liquidation

@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from engine.core.book import ACCEPTED, BUY, CANCEL_REJECTED, CANCELED, MODIFIED, MODIFY_REJECTED, SELL, TRADE, Book, Report
+from engine.core.book import ACCEPTED, CANCEL_REJECTED, CANCELED, MODIFIED, MODIFY_REJECTED, TRADE, Book, Report
+from engine.core.commands import BUY, SELL
 from tests.engine.core.plain_book import PlainBook
 
 AnyBook = Book | PlainBook

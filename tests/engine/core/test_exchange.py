@@ -7,8 +7,7 @@ import pytest
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.admission import CLIENT_ID_LENGTH_MAX, MONEY_UNITS_MAX
-from engine.core.book import BUY, SELL
-from engine.core.commands import AmendOrder, PlaceOrder, SelfTrade, TimeInForce
+from engine.core.commands import BUY, SELL, AmendOrder, PlaceOrder, SelfTrade, TimeInForce
 from engine.core.events import CancelReason, RejectReason
 from engine.core.exchange import DAY_NS, Exchange
 from engine.core.state import ORDERS_MAX, State

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from engine.core import events as ev
-from engine.core.book import BUY, SELL
 from engine.core.commands import (
+    BUY,
+    SELL,
     AmendOrder,
     CancelOrder,
     Command,

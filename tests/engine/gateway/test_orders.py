@@ -13,8 +13,8 @@ import pytest
 from engine.core import events as ev
 from engine.core.commands import CreateInstrument, Deposit, Instrument
 from engine.core.state import Order, State
-from engine.core.units import AmendBody, PlaceBody
 from engine.gateway.bodies import OrderView
+from engine.gateway.order_bodies import AmendBody, PlaceBody
 from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import Refused
 from engine.journal import journal

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from engine.core import commands as cm
-from engine.core.book import BUY, SELL
+from engine.core.commands import BUY, SELL
 from engine.core.exchange import Exchange
 from engine.core.state import State
 from engine.journal.journal import START

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from engine.core import commands as cm
-from engine.core.book import BUY, SELL
-from engine.core.commands import FEES
+from engine.core.commands import BUY, FEES, SELL, SIDE_NAMES
 from engine.core.exchange import Exchange
-from engine.stores.messages import SIDES
 from tests.engine.core.test_accounts import random_command
 from tests.engine.core.test_exchange import Desk, X
 
@@ -87,7 +85,7 @@ def test_a_consumer_of_frames_has_the_books_of_the_exchange(seed: int) -> None:
     for order_id, order in state.orders.items():
         assert consumer.filled[str(order_id)] == (order.filled_lots, order.cost_units)
     shown = {
-        (symbol, SIDES[side], level.price * 5 / 100): sum(level.values())
+        (symbol, SIDE_NAMES[side], level.price * 5 / 100): sum(level.values())
         for symbol, market in state.markets.items()
         for side in (BUY, SELL)
         for level in market.book.levels(side)
