@@ -25,6 +25,7 @@ from engine.recovery.replay import ALL, Recovered, recover
 from engine.recovery.snapshotter import SnapshotterProcess, Task
 from engine.risk.checker import RiskChecker
 from engine.settings import EngineSettings
+from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
 from engine.streams.sink import Limits, Source, StreamSink
@@ -71,7 +72,7 @@ class Engine:
         recovered, journal = await self._recover_or_say_why()
         # 2. The sequencer, the only writer.
         self.sequencer = Sequencer(
-            recovered.state, journal, self._rebuild, queue_max=settings.queue_max, group_max=settings.group_max,
+            recovered.state, journal, self._rebuild, MessageBuilder, queue_max=settings.queue_max, group_max=settings.group_max,
             time_ns=recovered.time_ns,
         )  # fmt: skip
         self._stack.push_async_callback(self.sequencer.close)

@@ -81,14 +81,14 @@ class Ledger:
 
     def exchange(self, symbol: str, buyer: int, seller: int, lots: int, value_units: int) -> None:
         """Move `lots` from seller to buyer for `value_units`; both realise profit where they close. Lots may be negative."""
-        self._fill(symbol, buyer, lots, value_units)
-        self._fill(symbol, seller, -lots, -value_units)
+        self.fill(symbol, buyer, lots, value_units)
+        self.fill(symbol, seller, -lots, -value_units)
 
     def _credit(self, account: Account, amount_units: int) -> None:
         account.balance_units += amount_units
         self._money_units += amount_units
 
-    def _fill(self, symbol: str, number: int, lots: int, value_units: int) -> None:
+    def fill(self, symbol: str, number: int, lots: int, value_units: int) -> None:
         """Add signed lots that cost `value_units` (signed alike) to a position.
 
         Worked example: long 4 that cost 400, −6 for −660. 4 of the 6 close: −440 of the value, so 40 are realised; the other

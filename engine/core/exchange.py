@@ -1,4 +1,4 @@
-"""Sequenced commands in, events out: the whole exchange without I/O, clock or dice.
+"""Decides what a sequenced command does: the whole exchange without I/O, clock or dice.
 
 `decide` applies each event while it makes it; applying the same events to an empty State gives the same digest. After every
 command: nothing is due any more (stops, liquidations), no book is crossed, and the money adds up.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop
-from typing import Any
+from typing import Any, Protocol
 
 from engine.core import commands as cm
 from engine.core import events as ev
@@ -19,7 +19,6 @@ from engine.core.liquidation import Liquidation
 from engine.core.matching import Matching
 from engine.core.state import Order, State
 from engine.core.units import PPM
-from engine.stores.messages import MessageBuilder
 
 DAY_NS = 86_400 * 10**9
 TIMEOUT_NS_MAX = DAY_NS
@@ -29,14 +28,30 @@ STORES_MAX = 64
 AGE_MS_MAX = 10 * 365 * 86_400_000
 
 
-class Exchange:
-    """The state and the rules that change it."""
+class Messages(Protocol):
+    """Makes the message of one command after the other: `begin`, `apply` for each event, `finish`."""
 
-    def __init__(self, state: State | None = None) -> None:
+    def begin(self, index: int, time_ns: int, command: cm.Command) -> None:
+        """Start a command's message."""
+
+    def apply(self, event: Event) -> None:
+        """Apply an event to the state and note what consumers are told of it."""
+
+    def finish(self) -> bytes:
+        """Return the message, empty when the command has nothing for consumers."""
+
+
+BuildMessages = Callable[[State], Messages]
+
+
+class Exchange:
+    """The state and the rules that change it; `messages` makes what consumers are told, from the state it is given."""
+
+    def __init__(self, messages: BuildMessages, state: State | None = None) -> None:
         self.state = state or State()
         self.message = b""  # of the last command: its frame for consumers, made while there is a store
         self._events: list[Event] = []
-        self._builder = MessageBuilder(self.state)
+        self._builder = messages(self.state)
         self._apply: Callable[[Event], None] = self.state.apply
         self._matching = Matching(self.state, self._emit)
         self._liquidation = Liquidation(self.state, self._emit)

@@ -38,7 +38,7 @@ from engine.journal.journal import Record
 from engine.journal.sequencer import Outcome, Sequencer
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import Verdict
-from engine.stores.messages import ord_type
+from engine.stores.message_builder import ord_type
 
 AccountQuery = Annotated[
     int, QueryParameter(name="account", ge=-1, le=WHOLE_MAX, description="account number", examples=[Example(value=1)])

@@ -19,7 +19,7 @@ import structlog
 
 from engine.core.commands import Command
 from engine.core.events import Event, encode
-from engine.core.exchange import Exchange
+from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
 from engine.journal.journal import Journal, JournalRefused, Record
 from service import metrics
@@ -60,10 +60,11 @@ class Sequencer:
     """Gives every command its index and time. `rebuild` recovers state and journal from the disk; it runs in a thread."""
 
     def __init__(
-        self, state: State, journal: Journal, rebuild: Rebuild, clock: Clock | None = None, queue_max: int = QUEUE_MAX,
-        group_max: int = GROUP_MAX, time_ns: int = 0,
+        self, state: State, journal: Journal, rebuild: Rebuild, messages: BuildMessages, clock: Clock | None = None,
+        queue_max: int = QUEUE_MAX, group_max: int = GROUP_MAX, time_ns: int = 0,
     ) -> None:  # fmt: skip
-        self._exchange = Exchange(state)
+        self._messages = messages
+        self._exchange = Exchange(messages, state)
         self._journal = journal
         self._rebuild = rebuild
         self._clock = clock or SystemClock()
@@ -220,7 +221,7 @@ class Sequencer:
                 if self._fatal is not None and not self._fatal.done():
                     self._fatal.set_exception(error)
                 return
-            self._exchange, self._journal = Exchange(state), journal
+            self._exchange, self._journal = Exchange(self._messages, state), journal
             self._index = max(journal.last_index, self._index)  # an index that was given is not given again
             self.refusal = ""
             log.info("engine_resumed", index=self._index)

@@ -109,7 +109,7 @@ def _restore_account(state: State, stored: StoredAccount) -> None:
     number = stored.account
     state.ledger.deposit(number, stored.balance_units)
     for symbol, (lots, cost_units) in stored.positions.items():
-        state.ledger._fill(symbol, number, lots, cost_units)  # the first fill of a position is the position
+        state.ledger.fill(symbol, number, lots, cost_units)  # the first fill of a position is the position
     account = state.ledger.accounts[number]
     account.client_ids.update(stored.client_ids)
     account.deadline_ns, account.killed = stored.deadline_ns, stored.killed

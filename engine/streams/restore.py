@@ -27,9 +27,9 @@ from engine.journal.journal import (
 from engine.recovery.replay import IMPORTING, NotOneHistory
 from engine.recovery.snapshot import Restored
 from engine.recovery.snapshot_files import FileSnapshotStore
+from engine.streams.entries import EVENTS_STREAM
 from service.errors import OperatorError
 
-STREAM = "engine_events"
 PAGE = 1_000  # entries a round trip
 TIMEOUT_S = 30
 
@@ -70,7 +70,7 @@ def import_from(url: str, journal_folder: Path, snapshot_folder: Path, from_snap
 
 
 def import_stream(
-    client: redis.Redis, journal_folder: Path, snapshot_folder: Path, from_snapshot: bool = False, stream: str = STREAM,
+    client: redis.Redis, journal_folder: Path, snapshot_folder: Path, from_snapshot: bool = False, stream: str = EVENTS_STREAM,
     segment_bytes_max: int = SEGMENT_BYTES_MAX,
 ) -> Imported:  # fmt: skip
     """Make a journal of all that the stream has, ready for `recover`. An import that was interrupted is begun again.
@@ -105,12 +105,12 @@ def import_stream(
     return imported
 
 
-def records(client: redis.Redis, after_index: int = -1, stream: str = STREAM) -> Iterator[Record]:
+def records(client: redis.Redis, after_index: int = -1, stream: str = EVENTS_STREAM) -> Iterator[Record]:
     """Yield the stream's records above an index, oldest first.  Raises: StreamBroken, redis.RedisError."""
     return (entry.record for entry in entries(client, stream, after_index))
 
 
-def entries(client: redis.Redis, stream: str = STREAM, after_index: int = -1) -> Iterator[Entry]:
+def entries(client: redis.Redis, stream: str = EVENTS_STREAM, after_index: int = -1) -> Iterator[Entry]:
     """Yield the stream's entries above an index, each seen to follow the one before.  Raises: StreamBroken, redis.RedisError."""
     start, chain = f"({after_index}-0" if after_index >= 0 else "-", b""
     while page := _page(client, stream, start):

@@ -25,6 +25,7 @@ from engine.core.state import State
 from engine.gateway.app import Gateway
 from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from tests.stack import ROOT
 
@@ -71,7 +72,7 @@ async def measure(name: str, connections: int, seconds: float) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         journal = open_journal(path)
-        sequencer = Sequencer(State(), journal, lambda: (State(), open_journal(path)))
+        sequencer = Sequencer(State(), journal, lambda: (State(), open_journal(path)), MessageBuilder)
         messages = MessageLog(path)
         messages.restore([], 0, 0)
         sequencer.on_commit(messages.on_commit)

@@ -30,6 +30,7 @@ from engine.core.state import State
 from engine.gateway.app import Gateway
 from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from tests.stack import ROOT
 
@@ -59,7 +60,7 @@ def main() -> None:
 async def measure(folder: Path, messages: int, rounds: int) -> None:
     """Make the messages, then serve them; one JSON line a figure."""
     state, journal = State(), open_journal(folder)
-    sequencer = Sequencer(state, journal, lambda: (state, journal), queue_max=2 * messages + 1_000)
+    sequencer = Sequencer(state, journal, lambda: (state, journal), MessageBuilder, queue_max=2 * messages + 1_000)
     await sequencer.submit(CreateStore("bench"))
     listed = list(islice(commands(SEED, 2 * messages + 1_000), 2 * messages + 1_000))
     digest = hashlib.sha256()

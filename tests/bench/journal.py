@@ -27,6 +27,7 @@ from engine.core.state import State
 from engine.journal.journal import START, open_journal
 from engine.journal.sequencer import Outcome, Sequencer
 from engine.recovery.snapshotter import SnapshotterProcess, Task
+from engine.stores.message_builder import MessageBuilder
 from service.run import GC_THRESHOLD
 
 COUNT, TINY_COUNT = 400_000, 3_000
@@ -72,7 +73,7 @@ async def measure(listed: list[Command], name: str) -> dict[str, float | str]:
     """Run all commands through a fresh sequencer; return the figures and the state's hash."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
-        sequencer = Sequencer(State(), open_journal(journal), lambda: (State(), open_journal(journal)))
+        sequencer = Sequencer(State(), open_journal(journal), lambda: (State(), open_journal(journal)), MessageBuilder)
         if name == "store":
             await sequencer.submit(CreateStore("bench"))
         snapshots = None

@@ -25,6 +25,7 @@ from engine.journal.journal import open_journal
 from engine.recovery.replay import recover
 from engine.recovery.snapshot import snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore
+from engine.stores.message_builder import MessageBuilder
 from service.run import GC_THRESHOLD
 
 BEFORE, AFTER = 20_000, 1_000_000
@@ -58,7 +59,7 @@ def main(tiny: bool) -> int:
 
 def write(folder: Path, first: list[Command], before: int, after: int) -> str:
     """Let the market live through `before` commands, take a snapshot, then `after` more; return the state's digest."""
-    exchange, journal = Exchange(), open_journal(folder / "journal")
+    exchange, journal = Exchange(MessageBuilder), open_journal(folder / "journal")
     for index, command in enumerate(chain(first, commands(SEED, before + after)), 1):
         if events := exchange.decide(index, index * STEP_NS, command):
             journal.append(index, index * STEP_NS, encode(events), exchange.message)

@@ -13,6 +13,7 @@ from engine.core.commands import BUY, SELL
 from engine.core.events import encode
 from engine.core.exchange import Exchange
 from engine.journal.journal import Record, open_journal, read
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.test_accounts import random_command
 
 # Listed neither by name nor by age of anything else: the order in which markets are walked must survive, too.
@@ -105,7 +106,7 @@ def answers(exchange: Exchange, commands: Life) -> Iterator[tuple[int, int, byte
 
 def journaled(folder: Path, commands: Life, exchange: Exchange | None = None, segment_bytes_max: int = 20_000) -> Exchange:
     """Let an exchange live and write what it does behind what the folder has; return it."""
-    exchange = exchange or Exchange()
+    exchange = exchange or Exchange(MessageBuilder)
     journal = open_journal(folder, segment_bytes_max)
     for number, answer in enumerate(answers(exchange, commands)):
         journal.append(*answer)

@@ -18,6 +18,7 @@ from engine.recovery.replay import Recovered, recover
 from engine.recovery.snapshot import stored_book
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.recovery.snapshotter import SnapshotterProcess, Task
+from engine.stores.message_builder import MessageBuilder
 from engine.streams.restore import Imported, import_from
 from engine.streams.sink import Source, StreamSink
 from tests.servers import Redis
@@ -33,7 +34,9 @@ class Engine:
     """Sequencer, snapshots and stream of one journal; `recovered` is where it began."""
 
     def __init__(self, journal: Path, snapshots: Path, url: str, recovered: Recovered) -> None:
-        self.sequencer = Sequencer(recovered.state, open_journal(journal), lambda: (recovered.state, open_journal(journal)))
+        self.sequencer = Sequencer(
+            recovered.state, open_journal(journal), lambda: (recovered.state, open_journal(journal)), MessageBuilder
+        )
         task = Task(str(journal), str(snapshots), 50)
         self.snapshotter = SnapshotterProcess(task, recovered.last_index, recovered.chain, recovered.snapshot_index)
         contracts = recovered.state.ledger.contracts

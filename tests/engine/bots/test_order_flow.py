@@ -12,6 +12,7 @@ from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.commands import BUY, SELL
 from engine.core.exchange import Exchange
+from engine.stores.message_builder import MessageBuilder
 
 REJECTED = (ev.OrderRejected, ev.CancelRejected, ev.CommandRejected)
 COUNT = 20_000
@@ -38,7 +39,7 @@ def test_a_stream_has_as_many_commands_as_asked_for(count: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_exchange_does_what_it_is_asked(seed: int) -> None:
     """The stream knows the book: next to nothing is refused, there are trades, and orders stay bounded."""
-    exchange, rejected, trades, most = Exchange(), 0, 0, 0
+    exchange, rejected, trades, most = Exchange(MessageBuilder), 0, 0, 0
     for index, command in enumerate(bm.commands(seed, COUNT), 1):
         events = exchange.decide(index, index * 1_000_000, command)
         rejected += sum(isinstance(event, REJECTED) for event in events)

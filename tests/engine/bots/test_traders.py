@@ -15,6 +15,7 @@ from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.commands import BUY, SELL
 from engine.core.exchange import Exchange
+from engine.stores.message_builder import MessageBuilder
 
 FIRST_ACCOUNT = 1001
 STEP_NS = 20_000_000  # 50 commands a second
@@ -25,7 +26,7 @@ class Ring:
     """The real exchange and a director, one command after the other. `fault` may turn a reply into another one."""
 
     def __init__(self, seed: int, fault: Callable[[Ask], Outcome | None] = lambda ask: None) -> None:
-        self.exchange, self.index, self.now_ns = Exchange(), 0, NOW_NS
+        self.exchange, self.index, self.now_ns = Exchange(MessageBuilder), 0, NOW_NS
         self.commands: list[cm.Command] = []
         self.refusals: Counter[str] = Counter()
         self.events: Counter[str] = Counter()

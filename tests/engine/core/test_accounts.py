@@ -14,6 +14,7 @@ from engine.core.events import CancelReason, MoveReason
 from engine.core.exchange import Exchange
 from engine.core.liquidation import Liquidation
 from engine.core.state import State
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.test_exchange import Desk, X
 
 
@@ -191,7 +192,7 @@ def random_command(dice: random.Random, index: int) -> cm.Command:
 @pytest.mark.parametrize("seed", range(12))
 def test_money_is_conserved_whatever_happens(seed: int) -> None:
     """1,500 commands: after each the books add up, nothing is due, no book is crossed; the events rebuild the state."""
-    dice, exchange, follower = random.Random(seed), Exchange(), State()
+    dice, exchange, follower = random.Random(seed), Exchange(MessageBuilder), State()
     liquidation = Liquidation(exchange.state, exchange.state.apply)
     kinds: set[str] = set()
     for index in range(1, 1_500):

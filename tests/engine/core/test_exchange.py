@@ -11,6 +11,7 @@ from engine.core.commands import BUY, SELL, AmendOrder, PlaceOrder, SelfTrade, T
 from engine.core.events import CancelReason, RejectReason
 from engine.core.exchange import DAY_NS, Exchange
 from engine.core.state import ORDERS_MAX, State
+from engine.stores.message_builder import MessageBuilder
 
 X = "XPERP"
 
@@ -19,7 +20,7 @@ class Desk:
     """An exchange with one contract and rich accounts 1 to 3; keeps every event."""
 
     def __init__(self, **terms: int) -> None:
-        self.exchange, self.index, self.now_ns = Exchange(), 0, 0
+        self.exchange, self.index, self.now_ns = Exchange(MessageBuilder), 0, 0
         self.events: list[ev.Event] = []
         self.do(cm.CreateInstrument(cm.Instrument(X, **terms), 100))
         for account in (1, 2, 3):
@@ -123,7 +124,7 @@ def test_a_client_id_is_used_once() -> None:
     for event in desk.events:
         state.apply(event)
     assert state.digest() == desk.exchange.state.digest()
-    (again,) = Exchange(state).decide(99, 0, GOOD)
+    (again,) = Exchange(MessageBuilder, state).decide(99, 0, GOOD)
     assert isinstance(again, ev.OrderRejected)
     assert again.reason == RejectReason.DUPLICATE_CL_ORD_ID
     assert isinstance(desk.place(2, BUY, 5, 100, name="new")[0], ev.OrderAccepted)

@@ -27,6 +27,7 @@ from engine.core.commands import (
 )
 from engine.core.exchange import Exchange
 from engine.core.state import Order, State
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.plain_exchange import Log, PlainExchange
 
 X = "XPERP"
@@ -63,7 +64,7 @@ class Twins:
     """The exchange, its plain twin, and a follower that knows the events only, as JSON."""
 
     def __init__(self) -> None:
-        self.exchange, self.follower = Exchange(), State()
+        self.exchange, self.follower = Exchange(MessageBuilder), State()
         self.plain = PlainExchange(taker_fee_ppm=70_000, maker_fee_ppm=-30_000)
         self.index = 0
         self.decide(CreateInstrument(Instrument(X, taker_fee_ppm=70_000, maker_fee_ppm=-30_000), 100))

@@ -16,6 +16,7 @@ from engine.gateway.app import Gateway
 from engine.journal import journal
 from engine.journal.journal import Journal, open_journal
 from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
 from service.clock import Clock, SystemClock
@@ -41,7 +42,7 @@ class Ground:
 
     def __init__(self, folder: Path, token: str = "", clock: Clock | None = None, frames_max: int = 65_536) -> None:
         state, opened = rebuild(folder)
-        self.sequencer = Sequencer(state, opened, lambda: rebuild(folder), clock)
+        self.sequencer = Sequencer(state, opened, lambda: rebuild(folder), MessageBuilder, clock)
         self.messages = MessageLog(folder, frames_max=frames_max)
         self.messages.restore(list(state.stores.values()), self.sequencer.committed_index, self.sequencer.last_message_index)
         self.sequencer.on_commit(self.messages.on_commit)

@@ -19,6 +19,7 @@ from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import Refused
 from engine.journal import journal
 from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.gateway.ground import rebuild
 
 X = Instrument("X", 500, -100, 500, tick_size="0.5", size_lots_max=1_000, price_ticks_max=1_000)
@@ -27,7 +28,7 @@ X = Instrument("X", 500, -100, 500, tick_size="0.5", size_lots_max=1_000, price_
 async def trading(folder: Path) -> tuple[Sequencer, OrderDesk]:
     """Return an exchange with one contract and three accounts."""
     state, opened = rebuild(folder)
-    sequencer = Sequencer(state, opened, lambda: rebuild(folder))
+    sequencer = Sequencer(state, opened, lambda: rebuild(folder), MessageBuilder)
     await sequencer.submit(CreateInstrument(X, 200))
     for account in (1, 2, 3):
         await sequencer.submit(Deposit(account, 10**9))

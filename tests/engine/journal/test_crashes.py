@@ -24,6 +24,7 @@ from engine.core import events as ev
 from engine.journal import journal as journal_module
 from engine.journal.journal import open_journal, read, segments
 from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import MessageBuilder
 from service.clock import ManualClock
 from tests.engine.journal.test_sequencer import rebuilt
 
@@ -93,7 +94,7 @@ def live(folder: Path, listed: list[cm.Command], disk: MortalDisk | None, dice: 
     async def body() -> None:
         state, journal = rebuilt(folder, probing=False)
         journal._segment_bytes_max = SEGMENT_BYTES_MAX
-        sequencer = Sequencer(state, journal, lambda: rebuilt(folder), ManualClock())
+        sequencer = Sequencer(state, journal, lambda: rebuilt(folder), MessageBuilder, ManualClock())
         at = max(journal.last_index, 0)
         while at < len(listed):
             size = dice.randint(1, 6)

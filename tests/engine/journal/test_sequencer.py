@@ -15,6 +15,7 @@ from engine.core.events import OrderAccepted, decode
 from engine.core.state import State
 from engine.journal.journal import Journal, Record, open_journal, probe, read
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
+from engine.stores.message_builder import MessageBuilder
 from service.clock import ManualClock
 from tests.waiting import until
 
@@ -35,7 +36,7 @@ def rebuilt(folder: Path, probing: bool = True) -> tuple[State, Journal]:
 
 def started(folder: Path, **more: int) -> Sequencer:
     """Return a sequencer on a folder."""
-    return Sequencer(*rebuilt(folder), lambda: rebuilt(folder), ManualClock(), **more)
+    return Sequencer(*rebuilt(folder), lambda: rebuilt(folder), MessageBuilder, ManualClock(), **more)
 
 
 async def opened(folder: Path, **more: int) -> Sequencer:

@@ -19,6 +19,7 @@ from litestar.params import FromQuery
 
 from engine.core import commands as cm
 from engine.core.exchange import Exchange
+from engine.stores.message_builder import MessageBuilder
 from service.admin import bind
 from tests.engine.core.test_accounts import random_command
 
@@ -29,7 +30,7 @@ FIRST = 2  # index of the first command that a store of `frames` keeps; its firs
 
 def frames(seed: int, count: int) -> list[bytes]:
     """Return the messages of `count` random commands, liquidations and refusals among them."""
-    dice, exchange, found = random.Random(seed), Exchange(), []
+    dice, exchange, found = random.Random(seed), Exchange(MessageBuilder), []
     exchange.decide(1, NOW_NS, cm.CreateStore("oms"))
     for index in range(FIRST, count):
         command = random_command(dice, index)

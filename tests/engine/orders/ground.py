@@ -24,6 +24,7 @@ from engine.orders.consumer import OrdersQueue
 from engine.orders.topology import DEAD, DEAD_EXCHANGE, ORDERS, QUEUES
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import REQUESTS, RESPONSES
+from engine.stores.message_builder import MessageBuilder
 
 SYMBOL = "BTC-PERP"
 RICH, POOR = 1, 2  # accounts
@@ -44,7 +45,7 @@ def rebuilt(folder: Path) -> tuple[State, Journal]:
 async def exchange(folder: Path, crowd: bool = False, **more: Any) -> Sequencer:
     """Return a sequencer on a folder, with a contract, a rich account and a poor one when the folder is new."""
     folder.mkdir(exist_ok=True)  # noqa: ASYNC240  (a test may wait for the disk)
-    sequencer = Sequencer(*rebuilt(folder), lambda: rebuilt(folder), **more)
+    sequencer = Sequencer(*rebuilt(folder), lambda: rebuilt(folder), MessageBuilder, **more)
     if SYMBOL not in sequencer.state.markets:
         instrument = cm.Instrument(SYMBOL, tick_size="0.5", size_lots_max=10**6, price_ticks_max=10**6)
         for command in (cm.CreateInstrument(instrument, 100), cm.Deposit(RICH, 10**12), cm.Deposit(POOR, 1)):

@@ -29,6 +29,7 @@ from engine.orders.message import (
     repeated_answer,
     waits_for_order,
 )
+from engine.stores.message_builder import MessageBuilder
 
 ORDER = {"account": 1, "symbol": "X", "clOrdID": "a", "side": "Buy", "orderQty": 3, "price": 40}
 SECOND = 10**9
@@ -38,7 +39,7 @@ class Floor:
     """An exchange with one contract (tick 0.5, one lot and tick = 2 units) and two accounts; commands are numbered from 1."""
 
     def __init__(self) -> None:
-        self.exchange = Exchange()
+        self.exchange = Exchange(MessageBuilder)
         self.index = 0
         instrument = cm.Instrument("X", lot_tick_units=2, tick_size="0.5")
         for command in (cm.CreateInstrument(instrument, 100), cm.Deposit(1, 10**9), cm.Deposit(2, 10**9)):

@@ -16,6 +16,7 @@ from engine.orders.message import Refused, command_of
 from engine.orders.risk_ahead import RiskAhead
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import AccountView, RiskOrder, Verdict, Ways
+from engine.stores.message_builder import MessageBuilder
 
 
 class Desk:
@@ -38,7 +39,7 @@ class Desk:
 @pytest.fixture
 def state() -> Any:
     """A contract and two accounts, one with an open order to buy 5."""
-    exchange = Exchange()
+    exchange = Exchange(MessageBuilder)
     commands = [cm.CreateInstrument(cm.Instrument("X"), 100), cm.Deposit(1, 10**6), cm.Deposit(2, 10**6)]
     for index, command in enumerate([*commands, cm.PlaceOrder(1, "X", "open", 0, 5, 90)], 1):
         exchange.decide(index, index, command)

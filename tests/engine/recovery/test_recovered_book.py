@@ -17,6 +17,7 @@ from engine.recovery.recovered_book import RecoveredBook, create_stored_snapshot
 from engine.recovery.snapshot import stored_book, stored_market
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.recovery.snapshot_format import SnapshotInvalid, StoredSnapshot
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.lives import MARKETS, answers, life
 
 X = "BTC-PERP"
@@ -26,7 +27,7 @@ OPENED = (cm.CreateInstrument(cm.Instrument(X), 100), cm.Deposit(1, 10**9), cm.D
 @pytest.mark.parametrize("seed", range(8))
 def test_the_book_goes_on_from_anywhere_as_the_exchange_does(seed: int) -> None:
     """Events of all markets, all kinds; as events, and as records of which some are in the snapshot already."""
-    commands, exchange = life(seed), Exchange()
+    commands, exchange = life(seed), Exchange(MessageBuilder)
     taken: list[tuple[int, StoredSnapshot]] = []
     records: list[Record] = []
     for index, time_ns, command in commands:
@@ -52,7 +53,7 @@ def test_the_book_goes_on_from_anywhere_as_the_exchange_does(seed: int) -> None:
 
 def desk(*commands: cm.Command) -> tuple[Exchange, list[ev.Event]]:
     """Return an exchange after some commands, and the events of the last one."""
-    exchange, events = Exchange(), list[ev.Event]()
+    exchange, events = Exchange(MessageBuilder), list[ev.Event]()
     for index, command in enumerate((*OPENED, *commands), 1):
         events = exchange.decide(index, index, command)
     return exchange, events

@@ -16,6 +16,7 @@ from engine.recovery import replay as recovery
 from engine.recovery.replay import IMPORTING, Follower, NotOneHistory, RecordUnknown, Recovered, recover, replay
 from engine.recovery.snapshot import restore, snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.lives import STEP_NS, answers, journaled, life, records
 
 COUNT = 600
@@ -48,14 +49,14 @@ def snapshots(tmp_path: Path) -> Path:
 def test_recovery_gives_the_last_state_from_any_snapshot(tmp_path: Path, seed: int) -> None:
     """Eight restarts with a snapshot before each: the same digest, and a journal that goes on byte for byte."""
     commands, folder, snapshots = life(seed, COUNT), tmp_path / "journal", tmp_path / "snapshots"
-    whole = Exchange()
+    whole = Exchange(MessageBuilder)
     expected = list(answers(whole, commands))
     dice, done = random.Random(seed), 0
     for stop in [*sorted(dice.sample(range(1, COUNT), 8)), COUNT]:
         recovered = recover(folder, snapshots)
         assert recovered.last_index <= done
         assert recovered.replayed < 200, "no snapshot was used"
-        journaled(folder, commands[done:stop], Exchange(recovered.state))
+        journaled(folder, commands[done:stop], Exchange(MessageBuilder, recovered.state))
         snapshotted(folder, snapshots, dice.randint(done, stop))
         done = stop
     last = recover(folder, snapshots)
@@ -222,9 +223,9 @@ def test_the_same_function_replays_records_from_anywhere(journal: Path) -> None:
 def test_a_follower_goes_as_far_as_it_is_told(tmp_path: Path, snapshots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Step by step through a growing journal: the state of every index asked for, and what it knows of open orders."""
     monkeypatch.setattr(recovery, "SPARE", 0)
-    folder, commands, exchange = tmp_path / "journal", life(5, COUNT), Exchange()
+    folder, commands, exchange = tmp_path / "journal", life(5, COUNT), Exchange(MessageBuilder)
     journaled(folder, commands[:10], exchange)
-    follower, twin, told = Follower(folder, snapshots), Exchange(), 0
+    follower, twin, told = Follower(folder, snapshots), Exchange(MessageBuilder), 0
     for done in range(10, COUNT, 37):
         journaled(folder, commands[done : done + 37], exchange)
         for until in (done - 5, done + 20):

@@ -13,6 +13,7 @@ from engine.core.events import decode, encode
 from engine.core.exchange import Exchange
 from engine.core.state import CLIENT_IDS_MAX, State
 from engine.journal.journal import open_journal, read
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.test_accounts import random_command
 from tests.engine.core.test_exchange import GOOD, Desk
 
@@ -31,7 +32,7 @@ def commands(seed: int) -> list[tuple[int, cm.Command]]:
 @pytest.mark.parametrize("seed", range(6))
 def test_after_a_restart_the_journal_goes_on_byte_for_byte(tmp_path: Path, seed: int) -> None:
     """Eight restarts, the last group lost each time and sent again: the journal equals that of an uninterrupted run."""
-    whole, lives = Exchange(), commands(seed)
+    whole, lives = Exchange(MessageBuilder), commands(seed)
     expected = [(i, i, encode(events)) for i, command in lives if (events := whole.decide(i, i, command))]
     dice, folder = random.Random(seed), tmp_path / "journal"
     for stop in [*sorted(dice.sample(range(COUNT), 8)), COUNT]:
@@ -39,7 +40,7 @@ def test_after_a_restart_the_journal_goes_on_byte_for_byte(tmp_path: Path, seed:
         for record in read(folder):
             for event in decode(record.payload):
                 state.apply(event)
-        exchange = Exchange(state)
+        exchange = Exchange(MessageBuilder, state)
         for index, command in lives[journal.last_index + 1 : stop]:
             if events := exchange.decide(index, index, command):
                 journal.append(index, index, encode(events))

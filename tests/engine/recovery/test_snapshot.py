@@ -26,6 +26,7 @@ from engine.recovery.snapshot_format import (
     encode,
     sealed,
 )
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.lives import Life, answers, life
 from tests.engine.recovery import test_restarts as test_replay
 
@@ -66,8 +67,8 @@ def there_and_back(generation: Generation) -> Restored:
 @pytest.mark.parametrize("commands", [*(life(seed) for seed in range(6)), *(plain_life(seed) for seed in range(3))])
 def test_a_restored_exchange_is_the_same_and_goes_on_the_same(commands: Life) -> None:
     """Ten points of a life: equal to the last entry and its place, then the same events and messages, byte for byte."""
-    expected = list(answers(Exchange(), commands))
-    dice, exchange, done = random.Random(commands[-1][0]), Exchange(), 0
+    expected = list(answers(Exchange(MessageBuilder), commands))
+    dice, exchange, done = random.Random(commands[-1][0]), Exchange(MessageBuilder), 0
     for stop in [*sorted(dice.sample(range(len(commands)), 10)), len(commands)]:
         list(answers(exchange, commands[done:stop]))
         done = stop
@@ -76,7 +77,7 @@ def test_a_restored_exchange_is_the_same_and_goes_on_the_same(commands: Life) ->
         assert state.digest() == exchange.state.digest()
         assert everything(state) == everything(exchange.state)
         rest = [answer for answer in expected if stop == 0 or answer[0] > commands[stop - 1][0]]
-        assert list(answers(Exchange(state), commands[stop:])) == rest
+        assert list(answers(Exchange(MessageBuilder, state), commands[stop:])) == rest
 
 
 def test_an_empty_exchange_has_a_snapshot_too() -> None:
@@ -87,7 +88,7 @@ def test_an_empty_exchange_has_a_snapshot_too() -> None:
 
 def grown(seed: int = 1, count: int = 600) -> Generation:
     """Return the snapshot at the end of a life."""
-    exchange = Exchange()
+    exchange = Exchange(MessageBuilder)
     list(answers(exchange, life(seed, count)))
     open_ms = {order_id: 1_700_000_000_000 + order_id for order_id in exchange.state.orders}
     return snapshot(exchange.state, count, CHAIN, 1_700_000_000_123_456_789, 0, open_ms)
@@ -240,7 +241,7 @@ def test_a_field_that_nobody_knows_is_refused() -> None:
 
 def test_a_snapshot_does_not_change_with_the_state() -> None:
     """What was taken is what is written, though stores go on."""
-    exchange = Exchange()
+    exchange = Exchange(MessageBuilder)
     list(answers(exchange, life(1, 200)))
     taken = snapshot(exchange.state, 200, CHAIN, 0)
     before = encode(taken.exchange)

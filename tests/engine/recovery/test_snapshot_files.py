@@ -15,6 +15,7 @@ from engine.core.exchange import Exchange
 from engine.recovery.snapshot import snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore, file_name
 from engine.recovery.snapshot_format import Generation, SnapshotTooNew, encode
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.lives import MARKETS, answers, life
 
 INDICES = (100, 200, 300, 400, 500)
@@ -24,7 +25,7 @@ CALLS = ("open", "write", "fsync", "close", "replace", "link", "unlink")  # what
 @cache
 def generations() -> tuple[Generation, ...]:
     """Return snapshots along a life."""
-    exchange, commands, made = Exchange(), life(1), []
+    exchange, commands, made = Exchange(MessageBuilder), life(1), []
     for index in INDICES:
         list(answers(exchange, commands[index - 100 : index]))
         made.append(snapshot(exchange.state, index, index.to_bytes(16, "big"), index * 1_000_000))
@@ -183,7 +184,7 @@ def test_a_market_written_by_itself_spoils_no_generation(tmp_path: Path) -> None
 
 
 def other_content() -> Any:
-    exchange = Exchange()
+    exchange = Exchange(MessageBuilder)
     list(answers(exchange, life(1, 300)))
     return snapshot(exchange.state, 300, bytes(16), 5_000_000_000).markets[0]
 

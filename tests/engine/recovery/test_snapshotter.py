@@ -20,6 +20,7 @@ from engine.journal.journal import START, Record, segments
 from engine.recovery.replay import ALL, recover
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.recovery.snapshotter import SnapshotterProcess, Task
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.lives import journaled, life, records
 from tests.waiting import until, until_sync
 
@@ -112,7 +113,9 @@ async def test_a_group_that_was_taken_back_makes_a_new_child(tmp_path: Path) -> 
     folder, exchange = tmp_path / "journal", journaled(tmp_path / "journal", COMMANDS[:200], segment_bytes_max=1 << 20)
     (path,) = segments(folder)
     size, at = path.stat().st_size, records(folder)[-1]
-    journaled(folder, COMMANDS[200:260], segment_bytes_max=1 << 20, exchange=Exchange(recover(folder, folder).state))
+    journaled(
+        folder, COMMANDS[200:260], segment_bytes_max=1 << 20, exchange=Exchange(MessageBuilder, recover(folder, folder).state)
+    )
     async with running(SnapshotterProcess(task_of(tmp_path), at.command_index, at.chain)) as process:
         await until(lambda: process.newest_index == at.command_index, SECONDS)
         os.truncate(path, size)  # the disk had refused it

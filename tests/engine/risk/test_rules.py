@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.core import commands as cm
 from engine.core.exchange import Exchange
 from engine.risk.rules import AccountView, Limits, RiskOrder, RiskRequest, account_view, assess, question
+from engine.stores.message_builder import MessageBuilder
 
 VIEW = AccountView(
     position_lots=0, buy_lots=0, sell_lots=0, mark_ticks=100, lot_tick_units=2, equity_units=10**6, gross_units=0
@@ -81,7 +82,7 @@ def test_a_smaller_order_is_never_refused_where_a_larger_one_is_not(
 @pytest.fixture
 def floor() -> Exchange:
     """Return an exchange where account 1 is long 4 lots and bids for 3 more, and account 2 is on the other side."""
-    exchange, commands = Exchange(), []
+    exchange, commands = Exchange(MessageBuilder), []
     commands += [cm.CreateInstrument(cm.Instrument("X", lot_tick_units=2), 100), cm.Deposit(1, 10**6), cm.Deposit(2, 10**6)]
     commands += [
         cm.PlaceOrder(2, "X", "s", 1, 4, 100),

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from engine.core.commands import CheckLiveness, ConfigureStore, CreateStore, DeleteStore, PurgeStore, Resume, Suspend
 from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
 from service.clock import ManualClock
@@ -23,7 +24,7 @@ class Rig:
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
         state, journal = rebuild(folder)
-        self.sequencer = Sequencer(state, journal, lambda: rebuild(folder), self.clock)
+        self.sequencer = Sequencer(state, journal, lambda: rebuild(folder), MessageBuilder, self.clock)
         self.messages = MessageLog(folder)
         self.messages.restore(list(state.stores.values()), self.sequencer.committed_index, self.sequencer.last_message_index)
         self.sequencer.on_commit(self.messages.on_commit)

@@ -19,6 +19,7 @@ from engine.core.events import Traded, decode
 from engine.core.state import State
 from engine.journal.journal import START, Record, begin_journal, open_journal, read, segments
 from engine.journal.sequencer import EngineUnavailable, Sequencer
+from engine.stores.message_builder import MessageBuilder
 from engine.streams.entries import EVENTS_STREAM, TRADES_STREAM
 from engine.streams.sink import Limits, Source, StreamSink
 from tests.servers import Process, Redis
@@ -44,7 +45,7 @@ class Market:
         self.oldest_snapshot = -1
         self._flow: Iterator[Command] = chain([CreateStore("all")], bm.commands(seed, count))
         state, journal = self._rebuild()
-        self.sequencer = Sequencer(state, journal, self._rebuild, group_max=64)
+        self.sequencer = Sequencer(state, journal, self._rebuild, MessageBuilder, group_max=64)
 
     def _rebuild(self) -> tuple[State, Any]:
         journal, state = open_journal(self.folder, segment_bytes_max=400_000), State()
@@ -71,7 +72,7 @@ class Market:
     def restart(self) -> None:
         """Start the engine again on its journal."""
         self.sequencer._journal.close()
-        self.sequencer = Sequencer(*self._rebuild(), self._rebuild, group_max=64)
+        self.sequencer = Sequencer(*self._rebuild(), self._rebuild, MessageBuilder, group_max=64)
 
 
 @contextlib.asynccontextmanager

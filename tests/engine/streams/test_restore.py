@@ -15,8 +15,10 @@ from engine.journal.journal import START, Record, open_journal
 from engine.recovery.recovered_book import recover_order_book_from_snapshot
 from engine.recovery.replay import IMPORTING, NotOneHistory, recover
 from engine.recovery.snapshot_files import FileSnapshotStore
+from engine.stores.message_builder import MessageBuilder
 from engine.streams import restore as stream_recovery
-from engine.streams.restore import PAGE, STREAM, Imported, StreamBroken, import_from, import_stream
+from engine.streams.entries import EVENTS_STREAM
+from engine.streams.restore import PAGE, Imported, StreamBroken, import_from, import_stream
 from engine.streams.restore import records as streamed
 from service.errors import OperatorError
 from tests.engine.lives import MARKETS, journaled, life, records
@@ -47,7 +49,7 @@ def add(client: redis.Redis, record: Record, before: bytes, **other: Any) -> Non
         "prev": before.hex(),
     }  # fmt: skip
     name = other.pop("name", f"{record.command_index}-0")
-    client.xadd(STREAM, {key: value for key, value in (fields | other).items() if value is not None}, id=name)
+    client.xadd(EVENTS_STREAM, {key: value for key, value in (fields | other).items() if value is not None}, id=name)
 
 
 def fill(client: redis.Redis, journal: Path, after_index: int = -1, until_index: int = 1 << 62) -> None:
@@ -148,7 +150,7 @@ def test_what_is_broken_before_the_snapshot_can_be_left_out(client: redis.Redis,
     """Beginning at the snapshot, only what comes after it is read."""
     at = snapshotted(journal, tmp_path / "snapshots", 300)
     fill(client, journal)
-    client.xdel(STREAM, f"{records(journal)[100].command_index}-0")
+    client.xdel(EVENTS_STREAM, f"{records(journal)[100].command_index}-0")
     with pytest.raises(StreamBroken):
         imported(client, tmp_path / "copy", tmp_path / "snapshots")
     imported(client, tmp_path / "copy", tmp_path / "snapshots", from_snapshot=True)
@@ -161,7 +163,7 @@ def test_a_missing_entry_halts_with_the_index_after_it(client: redis.Redis, tmp_
     """Nothing of the stream is left in the folder: a part must not pass for the whole."""
     fill(client, journal)
     gone, after = records(journal)[250:252]
-    client.xdel(STREAM, f"{gone.command_index}-0")
+    client.xdel(EVENTS_STREAM, f"{gone.command_index}-0")
     with pytest.raises(StreamBroken, match=f"at index {after.command_index}: what comes before it is missing") as broken:
         imported(client, tmp_path / "copy", tmp_path / "none")
     assert broken.value.index == after.command_index
@@ -223,8 +225,8 @@ def test_the_engine_goes_on_with_an_imported_journal(client: redis.Redis, mdc_ur
     fill(client, journal)
     import_from(mdc_url, tmp_path / "copy", tmp_path / "none")
     found = recover(tmp_path / "copy", tmp_path / "none")
-    journaled(tmp_path / "copy", commands[COUNT:], Exchange(found.state))
-    journaled(journal, commands[COUNT:], Exchange(recover(journal, tmp_path / "none").state))
+    journaled(tmp_path / "copy", commands[COUNT:], Exchange(MessageBuilder, found.state))
+    journaled(journal, commands[COUNT:], Exchange(MessageBuilder, recover(journal, tmp_path / "none").state))
     assert records(tmp_path / "copy") == records(journal)
 
 

@@ -11,6 +11,7 @@ import pytest
 from engine.core import commands as cm
 from engine.core.commands import BUY, FEES, SELL, SIDE_NAMES
 from engine.core.exchange import Exchange
+from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.test_accounts import random_command
 from tests.engine.core.test_exchange import Desk, X
 
@@ -63,7 +64,7 @@ class Consumer:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_consumer_of_frames_has_the_books_of_the_exchange(seed: int) -> None:
     """1,200 random commands: balances, open orders, fills, levels and ids; and messages change nothing."""
-    dice, exchange, silent, consumer = random.Random(seed), Exchange(), Exchange(), Consumer()
+    dice, exchange, silent, consumer = random.Random(seed), Exchange(MessageBuilder), Exchange(MessageBuilder), Consumer()
     exchange.decide(1, NOW_NS, cm.CreateStore("consumer"))
     for index in range(2, 1_200):
         command = random_command(dice, index)
