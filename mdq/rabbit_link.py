@@ -49,8 +49,9 @@ log = structlog.get_logger()
 class Wire:
     """One connection from its opening to its loss."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, connection: AbstractConnection, setting: str) -> None:
         self._connection = connection
+        self._setting = setting
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # the reason
         self.ready = False
         connection.close_callbacks.add(lambda _, error: self.lose(reason_of(error)))
@@ -81,7 +82,7 @@ class Wire:
                     if what in bound:
                         await in_time(declared.bind(exchange, what))
             except AMQPError as error:
-                if refusal := _refusal(error, what):
+                if refusal := _refusal(error, what, self._setting):
                     raise refusal from None
                 raise
             finally:
@@ -131,12 +132,16 @@ def survive_bad_properties() -> None:
 
 
 class RabbitLink:
-    """Keeps a connection open and `serve(wire)` running on it. `serve` returns only when it is asked to end."""
+    """Keeps a connection open and `serve(wire)` running on it. `serve` returns only when it is asked to end.
 
-    def __init__(self, url: str, name: str, serve: Serve) -> None:
+    `name` is what the broker shows; `setting` is the setting that holds the URL, for the words of a fault.
+    """
+
+    def __init__(self, url: str, name: str, serve: Serve, setting: str = "MDQ_URL") -> None:
         self._url = URL(url).update_query({"heartbeat": HEARTBEAT_S, "name": name, **URL(url).query})
         self._name = name
         self._serve = serve
+        self._setting = setting
         self._wire: Wire | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._fault = "not connected yet"
@@ -198,9 +203,9 @@ class RabbitLink:
 
     async def _open(self) -> Wire:
         try:
-            return Wire(await connect(self._url))
+            return Wire(await connect(self._url), self._setting)
         except OperatorError as refusal:
-            fix = refusal.fix.replace("MDQ_URL", "ENGINE_ORDERS_URL")
+            fix = refusal.fix.replace("MDQ_URL", self._setting)
             raise OperatorError(refusal.what, fix, refusal.exit_code) from None
 
     async def _serve_until_lost(self, wire: Wire) -> str | None:
@@ -259,11 +264,11 @@ def text(value: str | bytes | None) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
 
 
-def _refusal(error: AMQPError, what: str) -> OperatorError | None:
+def _refusal(error: AMQPError, what: str, setting: str) -> OperatorError | None:
     if isinstance(error, ChannelPreconditionFailed):
-        fix = f"Delete it (rabbitmqctl delete_queue {what}) or use a vhost of its own in ENGINE_ORDERS_URL"
+        fix = f"Delete it (rabbitmqctl delete_queue {what}) or use a vhost of its own in {setting}"
         return OperatorError(f"{what} exists with other arguments ({reason_of(error)})", fix, DEPENDENCY)
     if isinstance(error, ChannelAccessRefused):
-        fix = r"Give the user configure, write and read permission on ^(engine\.orders|risk-).* (rabbitmqctl set_permissions)"
+        fix = f"Give the user of {setting} configure, write and read permission on {what} (rabbitmqctl set_permissions)"
         return OperatorError(f"RabbitMQ refused to declare {what}: {reason_of(error)}", fix, DEPENDENCY)
     return None

@@ -20,7 +20,7 @@ import structlog
 from pydantic import Field, SecretStr, field_validator
 
 from engine.bots.connections import Connections
-from engine.bots.order_flow import FAIR_TICKS, LISTED
+from engine.bots.market import FAIR_TICKS, LISTED
 from engine.bots.requests import NS_PER_MS, Request, listing_of, reply_of, request_of, sight_of, ticks_of
 from engine.bots.traders import Ask, Director, Look, Outcome, Reply, Trader
 from engine.core.commands import CancelAllAfter, Command

@@ -13,7 +13,7 @@ from enum import Enum
 from random import Random
 from typing import NamedTuple
 
-from engine.bots.order_flow import Walk
+from engine.bots.market import Walk
 from engine.core.commands import (
     BUY,
     SELL,

@@ -34,7 +34,6 @@ from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
 from engine.gateway.order_bodies import SYMBOL_LENGTH_MAX, AmendBody, PlaceBody, amend_of, place_of
 from engine.gateway.problems import Refused, StrictBody, problems, rejected
-from engine.journal.journal import Record
 from engine.journal.sequencer import Outcome, Sequencer
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import Verdict
@@ -77,11 +76,6 @@ class OrderDesk:
     def __init__(self, sequencer: Sequencer, risk: RiskChecker | None = None) -> None:
         self._sequencer = sequencer
         self._risk = risk
-        self._group: Sequence[Record] = ()
-        sequencer.on_commit(self._note)
-
-    def _note(self, records: Sequence[Record]) -> None:
-        self._group = records
 
     @property
     def state(self) -> State:
@@ -151,7 +145,7 @@ class OrderDesk:
         """Send a command, after the risk service approved it where there is one.  Raises: Refused."""
         if self._risk is None:
             return await self._sequencer.submit(command)
-        done = await self._risk.submit(self._sequencer, command)
+        done = await self._risk.submit(command, self.state, self._sequencer.submit)
         if isinstance(done, Verdict):
             raise Refused(422, "RiskRejected", f"{done.reason} (request {done.request_id})")
         return done
@@ -160,7 +154,7 @@ class OrderDesk:
         outcome = await self._submit(command)
         before = Order(order.order_id, order.terms, order.size_lots, order.price_ticks, order.stop_ticks, 0)
         before.filled_lots, before.cost_units = order.filled_lots, order.cost_units
-        for events in (outcome.events, *self._later(outcome)):
+        for events in (outcome.events, *outcome.later()):
             for event in events:
                 if isinstance(event, ev.Traded) and order.order_id in (event.taker_id, event.maker_id):
                     before.filled_lots -= event.size_lots
@@ -169,10 +163,6 @@ class OrderDesk:
             if isinstance(event, ev.CancelRejected):
                 raise rejected(event.reason)
         return self._view(before, outcome.index, outcome.events)
-
-    def _later(self, outcome: Outcome) -> Iterable[Sequence[Event]]:
-        """Yield what the commands behind this one did in the same group."""
-        return (ev.decode(record.payload) for record in self._group if record.command_index > outcome.index)
 
     def _units_of(self, order: Order) -> int:
         return self.state.ledger.contracts[order.terms.symbol].instrument.lot_tick_units

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import structlog
@@ -34,14 +34,24 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 log = structlog.get_logger()
 Rebuild = Callable[[], tuple[State, Journal]]
 Listener = Callable[[Sequence[Record]], None]
+Group = list[tuple[int, list[Event]]]  # index and events of each command that one write of the journal has
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What a command did; the journal has it."""
+    """What a command did; the journal has it. `group` is that of all commands written with it, in sequence."""
 
     index: int
     time_ns: int
     events: list[Event]
+    group: Group
+
+    def later(self) -> Iterator[list[Event]]:
+        """Yield what the commands behind this one did in the same group.
+
+        Like `Sequencer.state`, to be read before the next await: a group is emptied when the next one is decided, so that an
+        outcome that is kept for long keeps no others.
+        """
+        return (events for index, events in self.group if index > self.index)
 
 
 class EngineBusy(Exception):
@@ -72,6 +82,7 @@ class Sequencer:
         self._group_max = group_max
         self._queue: deque[tuple[Command, asyncio.Future[Outcome]]] = deque()
         self._listeners: list[Listener] = []
+        self._group: Group = []  # the last one written
         self._scheduled = False
         self._resuming: asyncio.Task[None] | None = None
         self._closed = False
@@ -162,14 +173,19 @@ class Sequencer:
     def _commit_group(self) -> None:
         queue, exchange, append = self._queue, self._exchange, self._journal.append
         self._time_ns = time_ns = self.now_ns()
+        self._group.clear()
+        done: Group = []
+        self._group = done
         group: list[tuple[asyncio.Future[Outcome], Outcome]] = []
         records: list[Record] = []
         try:
             for _ in range(min(len(queue), self._group_max)):
                 command, future = queue.popleft()
                 self._index = index = self._index + 1
-                group.append((future, Outcome(index, time_ns, exchange.decide(index, time_ns, command))))
-                if events := group[-1][1].events:
+                events = exchange.decide(index, time_ns, command)
+                done.append((index, events))
+                group.append((future, Outcome(index, time_ns, events, done)))
+                if events:
                     records.append(append(index, time_ns, encode(events), exchange.message))
             began_ns = self._clock.mono_ns()
             self._journal.commit()

@@ -16,6 +16,7 @@ from pamqp.commands import Basic
 
 from engine.orders.message import Answer
 from engine.orders.topology import QUEUES
+from engine.risk.rules import URL_SETTING
 from mdq.rabbit_link import RabbitLink, Wire, answer, text
 from service import metrics
 
@@ -29,7 +30,7 @@ class Answers:
     """Sends from `start` to `close`; `post` never waits."""
 
     def __init__(self, url: str) -> None:
-        self._link = RabbitLink(url, "tapeline-engine-answers", self._serve)
+        self._link = RabbitLink(url, "tapeline-engine-answers", self._serve, URL_SETTING)
         self._waiting: deque[tuple[Basic.Properties, Answer]] = deque(maxlen=WAITING_MAX)
         self._wake, self._idle = asyncio.Event(), asyncio.Event()
         self._idle.set()

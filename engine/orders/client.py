@@ -19,6 +19,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from engine.orders.topology import BOUND, DEAD_EXCHANGE, ORDERS, QUEUES
+from engine.risk.rules import URL_SETTING
 from mdq.broker import BrokerUnavailable
 from mdq.rabbit_calls import broker_errors, in_time
 from mdq.rabbit_link import RabbitLink, Wire, publish, text
@@ -35,7 +36,7 @@ class OrdersClient:
     """Sends order messages; `async with` connects and disconnects."""
 
     def __init__(self, url: str, name: str = "tapeline-orders-client", clock: Clock | None = None) -> None:
-        self._link = RabbitLink(url, name, self._serve)
+        self._link = RabbitLink(url, name, self._serve, URL_SETTING)
         self._clock = clock or SystemClock()
         self._channel: aiormq.Channel | None = None
         self._open = asyncio.Event()

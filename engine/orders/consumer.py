@@ -32,6 +32,7 @@ from engine.orders.delivery import Held, Key, Settled, hold
 from engine.orders.risk_ahead import RiskAhead
 from engine.orders.topology import BOUND, DEAD, DEAD_EXCHANGE, EXPIRED, ORDERS, PREFETCH, QUEUES, RETRY
 from engine.risk.checker import RiskChecker
+from engine.risk.rules import URL_SETTING
 from mdq.broker import BrokerUnavailable
 from mdq.rabbit_calls import broker_errors, in_time
 from mdq.rabbit_link import RabbitLink, Wire, publish
@@ -64,7 +65,7 @@ class OrdersQueue:
         prefetch: int = PREFETCH,
         clock: Clock | None = None,
     ) -> None:
-        self._link = RabbitLink(url, "tapeline-engine-orders", self._serve)
+        self._link = RabbitLink(url, "tapeline-engine-orders", self._serve, URL_SETTING)
         self._answers = Answers(url)
         self._sequencer = sequencer
         self._risk = RiskAhead(risk, self._woken)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 from uuid import uuid4
 
 import aiormq
@@ -18,13 +20,14 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from engine.core.commands import SIDES, Command
-from engine.journal.sequencer import Outcome, Sequencer
+from engine.core.state import State
 from engine.risk.rules import (
     QUEUE_ARGUMENTS,
     REQUESTS,
     RESPONSES,
     TIMEOUT,
     UNAVAILABLE,
+    URL_SETTING,
     AccountView,
     RiskOrder,
     RiskRequest,
@@ -42,6 +45,7 @@ from service.clock import Clock, SystemClock
 TIMEOUT_S = 5.0
 PENDING_MAX = 10_000  # questions without an answer; more are refused at once
 
+Done = TypeVar("Done")
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Verdict)
 
@@ -53,7 +57,7 @@ class RiskChecker:
         self, url: str, timeout_s: float = TIMEOUT_S, breaker: Breaker | None = None, responses: str = RESPONSES,
         clock: Clock | None = None,
     ) -> None:  # fmt: skip
-        self._link = RabbitLink(url, "tapeline-engine-risk", self._serve)
+        self._link = RabbitLink(url, "tapeline-engine-risk", self._serve, URL_SETTING)
         self._timeout_s = timeout_s
         self._breaker = breaker or Breaker()
         self._responses = responses
@@ -119,20 +123,20 @@ class RiskChecker:
         self._answer_ms.observe((self._now_s() - began_s) * 1e3)
         return self._ended("approved" if verdict.approved else "refused", verdict)
 
-    async def submit(self, sequencer: Sequencer, command: Command) -> Outcome | Verdict:
-        """Return what an approved command did, or the verdict that refused it. What takes no risk is not asked about.
+    async def submit(self, command: Command, state: State, submit: Callable[[Command], Awaitable[Done]]) -> Done | Verdict:
+        """Return what `submit` returns for an approved command, or the verdict that refused it.
 
-        Raises: EngineBusy, EngineUnavailable.
+        What takes no risk is not asked about.  Raises: whatever `submit` raises.
         """
-        asked = question(sequencer.state, command, self.ways)
+        asked = question(state, command, self.ways)
         if asked is None:
-            return await sequencer.submit(command)
+            return await submit(command)
         order = asked[0]
         way = order.account, order.symbol, SIDES.get(order.side, 0)
         self.ways[way] = self.ways.get(way, 0) + order.lots
         try:
             verdict = await self.check(*asked)
-            return await sequencer.submit(command) if verdict.approved else verdict
+            return await submit(command) if verdict.approved else verdict
         finally:
             self.ways[way] -= order.lots
             if not self.ways[way]:

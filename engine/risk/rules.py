@@ -14,6 +14,7 @@ from engine.core.commands import BUY, SELL, SIDE_NAMES, AmendOrder, Command, Pla
 from engine.core.state import Order, State
 from engine.core.units import PPM
 
+URL_SETTING: Final = "ENGINE_ORDERS_URL"  # names the broker that orders and risk share
 REQUESTS: Final = "risk-requests"
 RESPONSES: Final = "risk-responses"
 WAITING_MAX = 10_000  # questions, and answers that nobody fetches: the oldest go

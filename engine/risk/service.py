@@ -14,7 +14,7 @@ import structlog
 from aiormq.abc import DeliveredMessage
 from pydantic import Field, field_validator
 
-from engine.risk.rules import QUEUE_ARGUMENTS, REQUESTS, Limits, RiskRequest, Verdict, assess
+from engine.risk.rules import QUEUE_ARGUMENTS, REQUESTS, URL_SETTING, Limits, RiskRequest, Verdict, assess
 from mdq.rabbit_calls import broker_errors, in_time
 from mdq.rabbit_link import RabbitLink, Wire, answer, text
 from service import logs, metrics
@@ -32,9 +32,7 @@ _DECODER = msgspec.json.Decoder(RiskRequest)
 class RiskSettings(ComponentSettings):
     """What `python -m engine risk` reads."""
 
-    url: str = Field(
-        "amqp://guest:guest@127.0.0.1:5672/", validation_alias="ENGINE_ORDERS_URL", description="RabbitMQ of the engine"
-    )
+    url: str = Field("amqp://guest:guest@127.0.0.1:5672/", validation_alias=URL_SETTING, description="RabbitMQ of the engine")
     admin_port: int = Field(9106, ge=0, le=65535, validation_alias="RISK_ADMIN_PORT", description="0 = a free one")
     position_lots_max: int = Field(0, ge=0, validation_alias="RISK_POSITION_LOTS_MAX", description="of one contract; 0 = any")
     notional_units_max: int = Field(0, ge=0, validation_alias="RISK_NOTIONAL_UNITS_MAX", description="of one account; 0 = any")
@@ -54,7 +52,7 @@ class RiskService:
     """Answers by `limits`, which may be changed while it runs."""
 
     def __init__(self, url: str, limits: Limits) -> None:
-        self._link = RabbitLink(url, "tapeline-risk", self._serve)
+        self._link = RabbitLink(url, "tapeline-risk", self._serve, URL_SETTING)
         self.limits = limits
         self._answered = metrics.counter("risk", "answers", "Questions by the answer", ["reason"])
 

@@ -24,7 +24,6 @@ from typing import Any
 import uvloop
 import websockets
 
-from engine.bots.order_flow import commands
 from engine.core.commands import CreateStore
 from engine.core.state import State
 from engine.gateway.app import Gateway
@@ -32,6 +31,7 @@ from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
+from tests.engine.order_flow import commands
 from tests.stack import ROOT
 
 MESSAGES, ROUNDS, SEED = 60_000, 4, 7

@@ -21,7 +21,6 @@ from time import perf_counter
 
 import uvloop
 
-from engine.bots.order_flow import commands
 from engine.core.commands import Command, CreateStore
 from engine.core.state import State
 from engine.journal.journal import START, open_journal
@@ -29,6 +28,7 @@ from engine.journal.sequencer import Outcome, Sequencer
 from engine.recovery.snapshotter import SnapshotterProcess, Task
 from engine.stores.message_builder import MessageBuilder
 from service.run import GC_THRESHOLD
+from tests.engine.order_flow import commands
 
 COUNT, TINY_COUNT = 400_000, 3_000
 WINDOW = 256

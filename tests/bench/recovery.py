@@ -17,7 +17,6 @@ import time
 from itertools import chain
 from pathlib import Path
 
-from engine.bots.order_flow import commands
 from engine.core.commands import Command, CreateStore
 from engine.core.events import encode
 from engine.core.exchange import Exchange
@@ -27,6 +26,7 @@ from engine.recovery.snapshot import snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.stores.message_builder import MessageBuilder
 from service.run import GC_THRESHOLD
+from tests.engine.order_flow import commands
 
 BEFORE, AFTER = 20_000, 1_000_000
 TINY = 2_000

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.bots import order_flow as bot_market
 from engine.core.commands import Command, CreateStore
 from engine.journal.journal import open_journal, read
 from engine.journal.sequencer import Sequencer
@@ -21,6 +20,7 @@ from engine.recovery.snapshotter import SnapshotterProcess, Task
 from engine.stores.message_builder import MessageBuilder
 from engine.streams.restore import Imported, import_from
 from engine.streams.sink import Source, StreamSink
+from tests.engine import order_flow
 from tests.servers import Redis
 from tests.waiting import until
 
@@ -79,7 +79,7 @@ async def running(journal: Path, snapshots: Path, url: str, snapshotting: bool =
 async def test_a_lost_disk_comes_back_from_snapshot_and_stream(tmp_path: Path) -> None:
     """Snapshot and journal, snapshot and stream: one state, the same books, and the engine goes on from the second."""
     journal, snapshots, copy = tmp_path / "journal", tmp_path / "snapshots", tmp_path / "copy"
-    flow = iter([CreateStore("all"), *bot_market.commands(SEED, BEFORE + 2 * AFTER)])
+    flow = iter([CreateStore("all"), *order_flow.commands(SEED, BEFORE + 2 * AFTER)])
     with Redis() as cache:
         async with running(journal, snapshots, cache.url) as engine:
             await engine.trade(next(flow) for _ in range(BEFORE))
@@ -118,7 +118,7 @@ async def test_a_lost_disk_comes_back_from_snapshot_and_stream(tmp_path: Path) -
 async def test_a_trimmed_stream_and_its_snapshots_are_enough(tmp_path: Path) -> None:
     """The sink keeps what comes after the oldest snapshot, and the import asks for no more."""
     journal, snapshots, copy = tmp_path / "journal", tmp_path / "snapshots", tmp_path / "copy"
-    flow = iter([CreateStore("all"), *bot_market.commands(SEED, 40_000)])
+    flow = iter([CreateStore("all"), *order_flow.commands(SEED, 40_000)])
     with Redis() as cache:
         async with running(journal, snapshots, cache.url) as engine:
             for _ in range(6):

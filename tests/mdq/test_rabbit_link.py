@@ -91,15 +91,15 @@ async def test_publishing_to_a_queue_that_is_not_there_is_said(rabbitmq_url: str
 
 @pytest.mark.live
 async def test_a_missing_vhost_is_a_fault_with_its_mending(rabbitmq_server: RabbitMQ) -> None:
-    """In the words of the engine's own setting."""
+    """In the words of the setting that holds the URL."""
 
     async def serve(wire: Wire) -> None:
         raise AssertionError("there is nothing to serve")
 
-    link = RabbitLink(rabbitmq_server.url_of(vhost="nowhere"), "test", serve)
+    link = RabbitLink(rabbitmq_server.url_of(vhost="nowhere"), "test", serve, "SOME_URL")
     link.start()
     await until(lambda: "refused the vhost" in link.fault, 10)
-    assert "ENGINE_ORDERS_URL" in link.fault
+    assert "SOME_URL" in link.fault
     assert not link.ready
     await link.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.bots.order_flow import BTC, ETH, LISTED
+from engine.bots.market import BTC, ETH, LISTED
 from engine.bots.requests import Request, listing_of, price, reply_of, request_of, sight_of, ticks_of
 from engine.bots.traders import Outcome, Quote, Reply
 from engine.core import commands as cm

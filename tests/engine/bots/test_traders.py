@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.bots import order_flow as bm
 from engine.bots import traders as bt
+from engine.bots.market import FAIR_TICKS, LISTED
 from engine.bots.traders import Ask, Director, Look, Outcome, Quote, Reply
 from engine.core import commands as cm
 from engine.core import events as ev
@@ -32,9 +32,9 @@ class Ring:
         self.events: Counter[str] = Counter()
         self.most: Counter[int] = Counter()
         self._fault = fault
-        for instrument in bm.LISTED:
-            self.do(cm.CreateInstrument(instrument, bm.FAIR_TICKS[instrument.symbol]))
-        self.director = Director(seed, f"{seed}-{self.index}", bm.FAIR_TICKS, FIRST_ACCOUNT, self.now_ns)
+        for instrument in LISTED:
+            self.do(cm.CreateInstrument(instrument, FAIR_TICKS[instrument.symbol]))
+        self.director = Director(seed, f"{seed}-{self.index}", FAIR_TICKS, FIRST_ACCOUNT, self.now_ns)
         for trader in self.director.traders:
             self.do(cm.Deposit(trader.account, 5 * 10**12))
         self.commands.clear()
@@ -143,7 +143,7 @@ def test_client_ids_are_never_used_twice() -> None:
     """Not by two runs of one seed either: the run's name is in them."""
     names = []
     for run in ("7-100", "7-2000"):
-        director = Director(7, run, bm.FAIR_TICKS, FIRST_ACCOUNT, NOW_NS)
+        director = Director(7, run, FAIR_TICKS, FIRST_ACCOUNT, NOW_NS)
         for turn in range(500):
             ask = director.next(NOW_NS + turn * STEP_NS)
             if ask is not None and isinstance(ask.command, cm.PlaceOrder):
@@ -160,7 +160,7 @@ def test_client_ids_are_never_used_twice() -> None:
 
 def test_a_position_beyond_the_limit_is_reduced() -> None:
     """With reduce-only market orders, so that a bot cannot run into liquidation."""
-    director = Director(7, "7-1", bm.FAIR_TICKS, FIRST_ACCOUNT, NOW_NS)
+    director = Director(7, "7-1", FAIR_TICKS, FIRST_ACCOUNT, NOW_NS)
     trader = director.traders[0]
     director.on_look(trader, {}, bt.POSITION_LOTS_MAX + 10_000)
     command = trader.next(180_000)
@@ -170,7 +170,7 @@ def test_a_position_beyond_the_limit_is_reduced() -> None:
 
 def test_a_busy_bot_is_not_asked() -> None:
     """One command under way a bot; when all are busy there is nothing to do."""
-    director = Director(7, "7-1", bm.FAIR_TICKS, FIRST_ACCOUNT, NOW_NS)
+    director = Director(7, "7-1", FAIR_TICKS, FIRST_ACCOUNT, NOW_NS)
     asked = []
     while (ask := director.next(NOW_NS)) is not None:
         asked.append(ask)
@@ -181,7 +181,7 @@ def test_a_busy_bot_is_not_asked() -> None:
 
 def test_the_fair_price_does_not_catch_up_after_a_pause() -> None:
     """An hour without a word is a few steps, not 36,000."""
-    director = Director(7, "7-1", bm.FAIR_TICKS, FIRST_ACCOUNT, NOW_NS)
+    director = Director(7, "7-1", FAIR_TICKS, FIRST_ACCOUNT, NOW_NS)
     before = director.walks["BTC-PERP"].ticks
     director.next(NOW_NS + 3_600 * 10**9)
     assert abs(director.walks["BTC-PERP"].ticks - before) < 60

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from engine.bots.order_flow import commands
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.journal import journal as journal_module
@@ -27,6 +26,7 @@ from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from service.clock import ManualClock
 from tests.engine.journal.test_sequencer import rebuilt
+from tests.engine.order_flow import commands
 
 CRASHES = 1_050
 COUNT = 7_000

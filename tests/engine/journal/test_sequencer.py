@@ -68,6 +68,17 @@ async def test_answers_come_in_order_when_the_journal_has_them(tmp_path: Path) -
     await sequencer.close()
 
 
+async def test_an_outcome_knows_what_the_rest_of_its_group_did(tmp_path: Path) -> None:
+    """Until the next group is decided: then it lets go of the others, however long somebody keeps it."""
+    sequencer = await opened(tmp_path)
+    first, second, third = await asyncio.gather(*[sequencer.submit(order(name)) for name in "abc"])
+    assert list(first.later()) == [second.events, third.events]
+    assert list(third.later()) == []
+    await sequencer.submit(order("d"))
+    assert list(first.later()) == []
+    await sequencer.close()
+
+
 async def test_a_group_has_a_most_and_the_rest_goes_on_in_the_next_turn(tmp_path: Path) -> None:
     """Ten at a time, nothing lost between the turns."""
     sequencer = await opened(tmp_path, group_max=10)

@@ -335,7 +335,7 @@ async def test_the_service_as_a_process(url: str, tmp_path: Path) -> None:
     """Settings from the environment, health and metrics on its admin port, an end on SIGTERM."""
     port = free_port()
     settings = {"ENGINE_ORDERS_URL": url, "RISK_POSITION_LOTS_MAX": "5", "RISK_ADMIN_PORT": str(port), "RUN_DIR": str(tmp_path)}
-    code = "from engine.risk_service import RiskSettings, run; from service.run import main; from service.settings import load; "
+    code = "from engine.risk.service import RiskSettings, run; from service.run import main; from service.settings import load; "
     code += "main('risk', lambda shutdown: run(load(RiskSettings), shutdown))"
     with (tmp_path / "risk.log").open("wb") as out:
         argv, environment = [sys.executable, "-c", code], {**os.environ, **settings}

@@ -13,7 +13,6 @@ from typing import Any
 
 import redis
 
-from engine.bots import order_flow as bm
 from engine.core.commands import Command, CreateStore, Instrument
 from engine.core.events import Traded, decode
 from engine.core.state import State
@@ -22,6 +21,7 @@ from engine.journal.sequencer import EngineUnavailable, Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.streams.entries import EVENTS_STREAM, TRADES_STREAM
 from engine.streams.sink import Limits, Source, StreamSink
+from tests.engine import order_flow as bm
 from tests.servers import Process, Redis
 from tests.waiting import until
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.bots.order_flow import BTC, ETH
+from engine.bots.market import BTC, ETH
 from engine.core.events import LivenessChecked, Traded, encode
 from engine.journal.journal import START, Record, open_journal, read
 from engine.streams.entries import (

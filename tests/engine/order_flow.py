@@ -1,4 +1,4 @@
-"""A seed in, the order flow of a plausible market out: `commands` is an endless, repeatable stream for benchmarks and tests.
+"""Makes the order flow of a plausible market from a seed: an endless, repeatable stream of commands for benchmarks and tests.
 
 The same seed gives the same commands on every machine. The stream follows its own book, so that nearly every cancel and amend
 finds its order: what the exchange refuses is a fault of one of the two.
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
+from engine.bots.market import FAIR_TICKS, LISTED, Walk
 from engine.core.book import TRADE, Book
 from engine.core.commands import (
     BUY,
@@ -26,60 +27,12 @@ from engine.core.commands import (
     TimeInForce,
 )
 
-# A tick of 0.5 and a lot of 0.001 (0.05 and 0.01): one lot moves by 0.0005 a tick, which is 500 units of money.
-BTC = Instrument(
-    "BTC-PERP",
-    500,
-    100,
-    500,
-    band_ppm=100_000,
-    size_lots_max=500_000,
-    price_ticks_max=4_000_000,
-    tick_size="0.5",
-    lot_size="0.001",
-)
-ETH = Instrument(
-    "ETH-PERP",
-    500,
-    100,
-    500,
-    band_ppm=100_000,
-    size_lots_max=500_000,
-    price_ticks_max=4_000_000,
-    tick_size="0.05",
-    lot_size="0.01",
-)
-FAIR_TICKS = {BTC.symbol: 180_000, ETH.symbol: 80_000}  # where the walks begin: 90,000 and 4,000
-LISTED = (BTC, ETH)
-
 ACCOUNTS = 100
 MAKERS = 80  # accounts 1 to 80 quote, 81 to 100 take: nobody meets itself
 MONEY_UNITS = 10**14  # of each account: 100 million, so that margin never decides
 OPEN_MIN, OPEN_MAX = 300, 1_000  # open orders of a symbol, after the first few hundred commands
 MARK_EVERY, FUND_EVERY = 500, 20_000  # commands
 PLACE, CANCEL, AMEND = 0.45, 0.40, 0.05  # shares; the rest takes
-
-
-class Walk:
-    """A fair price in ticks: small steps, drawn back to where it began so that no price limit is ever met."""
-
-    def __init__(self, dice: Random, start_ticks: int, step_ticks: float) -> None:
-        self._dice = dice
-        self._start = start_ticks
-        self._step = step_ticks
-        self._price = float(start_ticks)
-
-    @property
-    def ticks(self) -> int:
-        return round(self._price)
-
-    def step(self) -> int:
-        """Walk one step; return the new price."""
-        home = self._start - self._price
-        self._price += self._dice.gauss(0.0, self._step) + home * 1e-5
-        nearest, farthest = self._start * 0.5, self._start * 1.5
-        self._price = min(max(self._price, nearest), farthest)
-        return self.ticks
 
 
 @dataclass(slots=True)

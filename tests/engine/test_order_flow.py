@@ -7,12 +7,12 @@ from itertools import islice
 
 import pytest
 
-from engine.bots import order_flow as bm
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.commands import BUY, SELL
 from engine.core.exchange import Exchange
 from engine.stores.message_builder import MessageBuilder
+from tests.engine import order_flow as bm
 
 REJECTED = (ev.OrderRejected, ev.CancelRejected, ev.CommandRejected)
 COUNT = 20_000
