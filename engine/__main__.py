@@ -24,7 +24,7 @@ from statistics import median
 from time import perf_counter
 
 from engine.core.book import Book
-from engine.core.workload import FIX, Message, digest, parse, run
+from engine.core.workload import FIX, BookMessage, digest, parse, run
 from service import logs
 from service.errors import OperatorError
 from service.run import GC_THRESHOLD, fail
@@ -123,7 +123,7 @@ def read(path: Path) -> bytes:
         raise OperatorError(f"Cannot read {path}: {error}", FIX) from None
 
 
-def measure(messages: list[Message], runs: int = RUNS) -> dict[str, str | int]:
+def measure(messages: list[BookMessage], runs: int = RUNS) -> dict[str, str | int]:
     """Return the hash, the number of messages and the median rate of some runs. Raises: OperatorError."""
     elapsed_s = []
     for _ in range(runs):

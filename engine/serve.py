@@ -17,7 +17,7 @@ import structlog
 
 from engine.core.commands import Tick
 from engine.core.state import State
-from engine.gateway.app import Gateway
+from engine.gateway.app import GatewayServer
 from engine.journal.journal import Journal, open_journal, probe
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
 from engine.orders.consumer import OrdersQueue
@@ -28,7 +28,7 @@ from engine.settings import EngineSettings
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
-from engine.streams.sink import Limits, Source, StreamSink
+from engine.streams.sink import SinkLimits, Source, StreamSink
 from service import logs
 from service.admin import AdminServer
 from service.errors import OperatorError
@@ -90,7 +90,7 @@ class Engine:
         # 5. Those who send commands.
         token = settings.api_token.get_secret_value() if settings.api_token else ""
         self._start_risk()
-        self.gateway = Gateway(self.sequencer, self.log, settings.host, settings.port, token, risk=self._risk)
+        self.gateway = GatewayServer(self.sequencer, self.log, settings.host, settings.port, token, risk=self._risk)
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
         self._start_orders()
@@ -129,7 +129,7 @@ class Engine:
                 self._journal_folder, lambda: self.sequencer.committed_index, self._oldest_needed,
                 lambda symbol: self.sequencer.state.ledger.contracts[symbol].instrument,
             )  # fmt: skip
-            limits = Limits(trades_max=self._settings.streams_trades_max)
+            limits = SinkLimits(trades_max=self._settings.streams_trades_max)
             self._sink = StreamSink(self._settings.streams_url, source, limits)
             self.sequencer.on_commit(self._sink.offer)
             self._task(self._sink.run())

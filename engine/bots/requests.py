@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from engine.bots.traders import Outcome, Quote, Reply
+from engine.bots.traders import Fate, Quote, Reply
 from engine.core.commands import (
     SIDE_NAMES,
     SIDES,
@@ -95,10 +95,10 @@ def _amend(amend: AmendOrder, tick_size: str) -> Request:
 def reply_of(status: int, body: Mapping[str, Any]) -> Reply:
     """Return what an answer means for the command; 5xx leaves it open, but for a full queue, which took nothing."""
     if 200 <= status < 300:
-        return Reply(Outcome.DONE, "", int(body.get("leavesQty", 0)) if body.get("ordStatus") in OPEN else 0)
+        return Reply(Fate.DONE, "", int(body.get("leavesQty", 0)) if body.get("ordStatus") in OPEN else 0)
     code = str(body.get("code", status))
     lost = status >= 500 and code != "EngineBusy"
-    return Reply(Outcome.LOST if lost else Outcome.REFUSED, code)
+    return Reply(Fate.LOST if lost else Fate.REFUSED, code)
 
 
 def sight_of(account: Mapping[str, Any], symbol: str, tick_size: str) -> Sight:

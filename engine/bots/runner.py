@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr, field_validator
 from engine.bots.connections import Connections
 from engine.bots.market import FAIR_TICKS, LISTED
 from engine.bots.requests import NS_PER_MS, Request, listing_of, reply_of, request_of, sight_of, ticks_of
-from engine.bots.traders import Ask, Director, Look, Outcome, Reply, Trader
+from engine.bots.traders import Ask, Director, Fate, Look, Reply, Trader
 from engine.core.commands import CancelAllAfter, Command
 from service import metrics
 from service.admin import AdminServer
@@ -76,7 +76,7 @@ class EngineAway(Exception):
     """The gateway did not answer, or not now."""
 
 
-class Gateway:
+class GatewayClient:
     """The exchange's gateway as the bots use it."""
 
     def __init__(self, settings: BotsSettings) -> None:
@@ -120,7 +120,7 @@ class Bots:
         self.fault = "not connected"
         self._settings = settings
         self._shutdown = shutdown
-        self._gateway = Gateway(settings)
+        self._gateway = GatewayClient(settings)
         self._tick_sizes: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused = False  # the engine is away, busy or suspended
@@ -231,7 +231,7 @@ class Bots:
     async def _send(self, director: Director, ask: Ask) -> None:
         """Send a command and let its bot hear what became of it."""
         assert isinstance(ask.command, Command)
-        began_s, reply = time.monotonic(), Reply(Outcome.LOST)
+        began_s, reply = time.monotonic(), Reply(Fate.LOST)
         COMMANDS.labels(type(ask.command).__name__).inc()
         try:
             request = request_of(ask.command, self._tick_sizes, ask.trader.symbol if ask.trader else "")
@@ -242,18 +242,18 @@ class Bots:
         except EngineAway as error:
             self._away(str(error))
         finally:
-            if reply.outcome is Outcome.LOST:
+            if reply.fate is Fate.LOST:
                 LOST.inc()
             director.on_reply(ask, reply)
 
     def _heed(self, command: Command, reply: Reply) -> None:
         if reply.code in UNKNOWN_CODES:
             self._forgotten = True
-        elif reply.code in PAUSE_CODES or reply.outcome is Outcome.LOST:
+        elif reply.code in PAUSE_CODES or reply.fate is Fate.LOST:
             self._away(reply.code)
         else:
             self.fault = ""
-        if reply.outcome is Outcome.REFUSED:
+        if reply.fate is Fate.REFUSED:
             REFUSED.labels(reply.code).inc()
             log.debug("bots_refused", code=reply.code, command=str(command))
 

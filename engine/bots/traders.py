@@ -38,7 +38,7 @@ DEAD_NS = 30_000_000_000  # the exchange's timer goes off after so long, and is 
 LOOK_EVERY = 6  # commands of a bot between two looks at its account: orders are filled without a word
 
 
-class Outcome(Enum):
+class Fate(Enum):
     """What became of a command. LOST: nobody knows."""
 
     DONE = "done"
@@ -49,7 +49,7 @@ class Outcome(Enum):
 class Reply(NamedTuple):
     """The exchange's answer; `code` is that of a refusal, `open_lots` what is left open after placing or amending."""
 
-    outcome: Outcome
+    fate: Fate
     code: str = ""
     open_lots: int = 0
 
@@ -107,9 +107,9 @@ class Trader:
 
     def on_reply(self, command: Command | Look, reply: Reply) -> None:
         """Hear what became of a command. What got lost may be open."""
-        if reply.outcome is Outcome.LOST or not isinstance(command, PlaceOrder | AmendOrder | CancelOrder):
+        if reply.fate is Fate.LOST or not isinstance(command, PlaceOrder | AmendOrder | CancelOrder):
             return
-        name, done = command.cl_ord_id, reply.outcome is Outcome.DONE
+        name, done = command.cl_ord_id, reply.fate is Fate.DONE
         placed_or_amended = not isinstance(command, CancelOrder)
         if done and placed_or_amended and reply.open_lots:
             quote = self.orders.get(name)

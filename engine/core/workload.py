@@ -19,10 +19,10 @@ RECORD = struct.Struct("<BB?xIQQq8x")  # type, side, ioc, quantity, sequence, or
 NEW, CANCEL, MODIFY = 0, 1, 2
 FIX = "Give a file of the format in engine/README.md, plain or gzip"
 
-Message = tuple[int, int, bool, int, int, int, int]  # as RECORD
+BookMessage = tuple[int, int, bool, int, int, int, int]  # as RECORD
 
 
-def parse(content: bytes) -> list[Message]:
+def parse(content: bytes) -> list[BookMessage]:
     """Return the messages of a workload file's content (already unzipped). Raises: OperatorError. Cost: O(messages)."""
     if len(content) < HEADER.size:
         raise OperatorError(f"The workload has {len(content)} bytes, its header alone {HEADER.size}", FIX)
@@ -34,12 +34,12 @@ def parse(content: bytes) -> list[Message]:
     if len(content) != HEADER.size + count * RECORD.size:
         whole = HEADER.size + count * RECORD.size
         raise OperatorError(f"The workload announces {count} messages, {whole} bytes, and has {len(content)}", FIX)
-    messages: list[Message] = list(RECORD.iter_unpack(content[HEADER.size :]))
+    messages: list[BookMessage] = list(RECORD.iter_unpack(content[HEADER.size :]))
     _check(messages)
     return messages
 
 
-def _check(messages: list[Message]) -> None:
+def _check(messages: list[BookMessage]) -> None:
     """Refuse what the book's contract excludes, with the number of the record."""
     for number, (kind, side, _, size, _, _, _) in enumerate(messages):
         if kind not in (NEW, CANCEL, MODIFY):
@@ -50,7 +50,7 @@ def _check(messages: list[Message]) -> None:
             raise OperatorError(f"Record {number} has quantity 0", FIX)
 
 
-def run(messages: list[Message], book: Book) -> None:
+def run(messages: list[BookMessage], book: Book) -> None:
     """Give the book every message, one call each; the reports are then in `book.reports`.
 
     Raises: OperatorError when an order comes under the id of one that rests.

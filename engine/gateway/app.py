@@ -49,7 +49,7 @@ def app(
     )
 
 
-class Gateway:
+class GatewayServer:
     """The application on its port. Port 0 takes a free one; `.port` tells which."""
 
     def __init__(

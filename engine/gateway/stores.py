@@ -29,7 +29,7 @@ from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import Refused, problems, rejected
 from engine.journal.journal import JournalDamaged
 from engine.journal.sequencer import Sequencer
-from engine.stores.message_log import Gap, MessageLog, Reader, StoreGone
+from engine.stores.message_log import MessageLog, Purged, Reader, StoreGone
 from engine.stores.rules import PREFIX, age_ms, first_item, gap, start, store_of
 from engine.stores.watch import holdings
 from service.clock import Clock
@@ -227,7 +227,7 @@ async def _pump(socket: WebSocket[Any, Any, Any], reader: Reader) -> tuple[int, 
                 await send({"type": "websocket.send", "bytes": None, "text": frame.data.decode()})
                 if at % TURN_FRAMES == 0:
                     await asyncio.sleep(0)  # sending never waits while the socket takes everything; others want to be served
-    except Gap as error:
+    except Purged as error:
         return GONE, gap(reader.store_id, reader.seen, error.purged_index)
     except StoreGone:
         return UNKNOWN, f"The message store {reader.store_id!r} was deleted."

@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from engine.oms import database as oms_database
 from engine.oms.database import Database, DatabaseUnavailable
-from engine.oms.tables import Changes, Frame, Gap, NotAMessage, Position, decode
+from engine.oms.tables import Changes, Gap, NotAMessage, Progress, StoredMessage, decode
 from service import metrics
 from service.admin import AdminServer
 from service.clock import SystemClock
@@ -84,7 +84,7 @@ class OmsSettings(ComponentSettings):
         return {"Authorization": f"Bearer {self.api_token.get_secret_value()}"} if self.api_token else {}
 
 
-class EngineUnavailable(Exception):
+class GatewayUnavailable(Exception):
     """The engine is away, busy or restarting: waiting mends it."""
 
 
@@ -93,7 +93,7 @@ class Stopped(Exception):
 
 
 class Stores:
-    """The engine's message-store calls. Each raises EngineUnavailable, or OperatorError for a refusal."""
+    """The engine's message-store calls. Each raises GatewayUnavailable, or OperatorError for a refusal."""
 
     def __init__(self, settings: OmsSettings) -> None:
         self.name = settings.store.strip('"')
@@ -122,9 +122,9 @@ class Stores:
         try:
             answer = await self._http.request(method, path, params=parameters)
         except httpx.HTTPError as error:
-            raise EngineUnavailable(f"{type(error).__name__} {error}".strip()) from None
+            raise GatewayUnavailable(f"{type(error).__name__} {error}".strip()) from None
         if answer.status_code >= 500 or answer.status_code == 429:
-            raise EngineUnavailable(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+            raise GatewayUnavailable(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         if answer.status_code in (401, 403):
             raise _no_token(answer.status_code)
         if answer.is_error:
@@ -145,7 +145,7 @@ class Oms:
         self._database = database
         self._shutdown = shutdown
         self._stores = Stores(settings)
-        self._position: Position | None = None
+        self._progress: Progress | None = None
         self._purged_index = 0
         self._clock = SystemClock()
 
@@ -172,7 +172,7 @@ class Oms:
     async def _follow(self) -> None:
         attempt = 0
         while not self._shutdown.asked:
-            before = self._position
+            before = self._progress
             try:
                 await self._session()
             except InvalidStatus as refusal:
@@ -180,11 +180,11 @@ class Oms:
                 if status in (400, 401, 403, 422):
                     raise _refused(status, refusal.response.body) from None
                 self._disconnected(f"the gateway answers {status}")
-            except (EngineUnavailable, ConnectionClosed, InvalidHandshake, OSError) as error:
+            except (GatewayUnavailable, ConnectionClosed, InvalidHandshake, OSError) as error:
                 if self._shutdown.asked:
                     return
                 self._disconnected(f"{type(error).__name__} {error}".strip())
-            attempt = 0 if self._position != before else attempt + 1
+            attempt = 0 if self._progress != before else attempt + 1
             await self._shutdown.sleep(backoff_s(attempt, random.random()))
 
     def _disconnected(self, why: str) -> None:
@@ -193,8 +193,8 @@ class Oms:
 
     async def _session(self) -> None:
         """Follow the store over one connection."""
-        position = self._position = await self._stand()
-        query = urlencode({"storeId": self._stores.parameter, "lastSeen": position.last_index})
+        progress = self._progress = await self._stand()
+        query = urlencode({"storeId": self._stores.parameter, "lastSeen": progress.last_index})
         url = f"ws{self._settings.engine_url.removeprefix('http')}/joined?{query}"
         async with connect(
             url,
@@ -205,8 +205,8 @@ class Oms:
             compression=None,
         ) as socket:
             self.faults["engine"] = ""
-            log.info("oms_joined", store=self._stores.name, last_index=position.last_index)
-            queue: asyncio.Queue[Frame | None] = asyncio.Queue(QUEUE_FRAMES)
+            log.info("oms_joined", store=self._stores.name, last_index=progress.last_index)
+            queue: asyncio.Queue[StoredMessage | None] = asyncio.Queue(QUEUE_FRAMES)
             reading = asyncio.create_task(_read(socket, queue))
             closing = asyncio.create_task(self._close_on_stop(socket))
             try:
@@ -222,21 +222,21 @@ class Oms:
         await self._shutdown.wait()
         await socket.close()
 
-    async def _stand(self) -> Position:
+    async def _stand(self) -> Progress:
         """Return where the database stands; begin a new one where our store begins."""
         name = self._stores.name
-        position = await self._retried(lambda: self._database.position(name))
+        progress = await self._retried(lambda: self._database.progress(name))
         begins = await self._stores.find()
-        if position is None:
+        if progress is None:
             after = await self._stores.create() if begins is None else begins
             await self._retried(lambda: self._database.begin(name, after + 1))
             log.info("oms_begins", store=name, after_index=after)
-            return Position(after + 1, after)
+            return Progress(after + 1, after)
         if begins is None:
-            raise Gap(f"the engine has no such store any more, and the database follows it since message {position.first_index}")
-        return position
+            raise Gap(f"the engine has no such store any more, and the database follows it since message {progress.first_index}")
+        return progress
 
-    async def _batch(self, queue: asyncio.Queue[Frame | None]) -> list[Frame]:
+    async def _batch(self, queue: asyncio.Queue[StoredMessage | None]) -> list[StoredMessage]:
         """Return what has been received, at least one message; nothing when the connection has ended."""
         frame = await queue.get()
         batch = [] if frame is None else [frame]
@@ -248,20 +248,20 @@ class Oms:
             batch.append(frame)
         return batch
 
-    async def _store(self, frames: list[Frame]) -> None:
+    async def _store(self, frames: list[StoredMessage]) -> None:
         """Commit messages, however long the database is away.  Raises: Gap, after what is before it; Stopped."""
         attempt = 0
         while True:
-            assert self._position is not None, "a session begins with a position"
-            changes, gap = _collect(self._position, frames)
+            assert self._progress is not None, "a session begins where the database stands"
+            changes, gap = _collect(self._progress, frames)
             if not changes.messages or await self._written(changes):
                 break
             # The answer may have been lost, or another writer was here: only the database knows where it stands.
             await self._pause(attempt)
-            self._position = await self._retried(lambda: self._database.position(self._stores.name))
+            self._progress = await self._retried(lambda: self._database.progress(self._stores.name))
             attempt += 1
         if changes.messages:
-            self._position = Position(changes.first_index, changes.last_index)
+            self._progress = Progress(changes.first_index, changes.last_index)
             self._count(changes)
         if gap is not None:
             raise gap
@@ -316,24 +316,24 @@ class Oms:
 
     async def _purge(self) -> None:
         """Purge up to what is committed; a purge that fails is made up for by the next one."""
-        position = self._position
-        if position is None or position.last_index < max(position.first_index, self._purged_index + 1):
+        progress = self._progress
+        if progress is None or progress.last_index < max(progress.first_index, self._purged_index + 1):
             return
         try:
-            await self._stores.purge(position.last_index)
-        except EngineUnavailable as error:
-            log.warning("oms_purge_failed", index=position.last_index, error=str(error))
+            await self._stores.purge(progress.last_index)
+        except GatewayUnavailable as error:
+            log.warning("oms_purge_failed", index=progress.last_index, error=str(error))
         except OperatorError as error:  # a store that is gone ends the next session, with what to do
-            log.error("oms_purge_refused", index=position.last_index, error=str(error))
+            log.error("oms_purge_refused", index=progress.last_index, error=str(error))
         else:
-            self._purged_index = position.last_index
-            PURGED.set(position.last_index)
+            self._purged_index = progress.last_index
+            PURGED.set(progress.last_index)
 
 
-async def _read(socket: ClientConnection, queue: asyncio.Queue[Frame | None]) -> None:
+async def _read(socket: ClientConnection, queue: asyncio.Queue[StoredMessage | None]) -> None:
     """Put frames into the queue, and None when there are no more.
 
-    Raises: Gap, NotAMessage, ConnectionClosed, EngineUnavailable.
+    Raises: Gap, NotAMessage, ConnectionClosed, GatewayUnavailable.
     """
     try:
         while True:
@@ -342,7 +342,7 @@ async def _read(socket: ClientConnection, queue: asyncio.Queue[Frame | None]) ->
                 await queue.put(decode(frame))
             except Gap as word:
                 if await _close_code(socket) in TRY_AGAIN:
-                    raise EngineUnavailable(str(word)) from None
+                    raise GatewayUnavailable(str(word)) from None
                 raise
     except Exception:  # not when we are cancelled: nobody makes room in the queue then
         await queue.put(None)
@@ -357,9 +357,9 @@ async def _close_code(socket: ClientConnection) -> int | None:
     return socket.close_code
 
 
-def _collect(position: Position, frames: list[Frame]) -> tuple[Changes, Gap | None]:
+def _collect(progress: Progress, frames: list[StoredMessage]) -> tuple[Changes, Gap | None]:
     """Return the rows of messages, up to a gap."""
-    changes = Changes(position)
+    changes = Changes(progress)
     try:
         for frame in frames:
             changes.add(frame)

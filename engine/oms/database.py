@@ -1,6 +1,6 @@
 """Changes in, committed rows out: SQLite in a thread of its own, or PostgreSQL; one transaction each, index and rows together.
 
-Either everything of a transaction is there afterwards or nothing; after an error the position must be read again, because a
+Either everything of a transaction is there afterwards or nothing; after an error the progress must be read again, because a
 commit whose answer was lost may have happened.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from engine.oms import tables
-from engine.oms.tables import Changes, Position
+from engine.oms.tables import Changes, Progress
 from service.errors import OperatorError
 from service.settings import hide_password
 
@@ -41,7 +41,7 @@ class Database(Protocol):
     Every call but `close` raises DatabaseUnavailable, or OperatorError for what waiting does not mend.
     """
 
-    async def position(self, store_id: str) -> Position | None:
+    async def progress(self, store_id: str) -> Progress | None:
         """Return where the database stands, None when it is new; makes the tables."""
 
     async def begin(self, store_id: str, first_index: int) -> None:
@@ -63,12 +63,12 @@ def connect(url: str) -> Database:
     raise OperatorError(f"OMS_DATABASE_URL {hide_password(url)!r} is no database", "Write sqlite:///path or postgresql://…")
 
 
-def _position(row: Any, store_id: str) -> Position | None:
+def _progress(row: Any, store_id: str) -> Progress | None:
     if row is None:
         return None
     if row[0] != store_id:
         raise OperatorError(f"The database follows the store {row[0]!r}, not {store_id!r}", "Set OMS_STORE or OMS_DATABASE_URL")
-    return Position(int(row[1]), int(row[2]))
+    return Progress(int(row[1]), int(row[2]))
 
 
 class Sqlite:
@@ -79,8 +79,8 @@ class Sqlite:
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "oms-sqlite")
 
-    async def position(self, store_id: str) -> Position | None:
-        return await self._call(lambda db: _position(db.execute(tables.select_position()).fetchone(), store_id))
+    async def progress(self, store_id: str) -> Progress | None:
+        return await self._call(lambda db: _progress(db.execute(tables.select_progress()).fetchone(), store_id))
 
     async def begin(self, store_id: str, first_index: int) -> None:
         await self._call(lambda db: self._begin(db, store_id, first_index))
@@ -121,11 +121,11 @@ class Sqlite:
         return connection
 
     def _begin(self, db: sqlite3.Connection, store_id: str, first_index: int) -> None:
-        db.execute(tables.insert_position("?"), (store_id, first_index, first_index - 1))
+        db.execute(tables.insert_progress("?"), (store_id, first_index, first_index - 1))
 
     def _write(self, db: sqlite3.Connection, store_id: str, changes: Changes) -> bool:
         db.execute("BEGIN IMMEDIATE")
-        moved = db.execute(tables.move_position("?"), (changes.last_index, store_id, changes.after_index))
+        moved = db.execute(tables.move_progress("?"), (changes.last_index, store_id, changes.after_index))
         if not moved.rowcount:
             db.execute("ROLLBACK")
             return False
@@ -153,8 +153,8 @@ class Postgres:
         self._url = url
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
-    async def position(self, store_id: str) -> Position | None:
-        return await self._call(lambda db: self._position(db, store_id))
+    async def progress(self, store_id: str) -> Progress | None:
+        return await self._call(lambda db: self._progress(db, store_id))
 
     async def begin(self, store_id: str, first_index: int) -> None:
         await self._call(lambda db: self._begin(db, store_id, first_index))
@@ -195,19 +195,19 @@ class Postgres:
                 await connection.execute(statement.encode())
         return connection
 
-    async def _position(self, db: psycopg.AsyncConnection[Any], store_id: str) -> Position | None:
+    async def _progress(self, db: psycopg.AsyncConnection[Any], store_id: str) -> Progress | None:
         async with db.transaction():
-            cursor = await db.execute(tables.select_position().encode())
-            return _position(await cursor.fetchone(), store_id)
+            cursor = await db.execute(tables.select_progress().encode())
+            return _progress(await cursor.fetchone(), store_id)
 
     async def _begin(self, db: psycopg.AsyncConnection[Any], store_id: str, first_index: int) -> None:
         async with db.transaction():
-            await db.execute(tables.insert_position("%s").encode(), (store_id, first_index, first_index - 1))
+            await db.execute(tables.insert_progress("%s").encode(), (store_id, first_index, first_index - 1))
 
     async def _write(self, db: psycopg.AsyncConnection[Any], store_id: str, changes: Changes) -> bool:
         """The index comes first: its row's lock makes two writers follow each other, and the second one sees that it is late."""
         async with db.transaction(), db.cursor() as cursor:
-            await cursor.execute(tables.move_position("%s").encode(), (changes.last_index, store_id, changes.after_index))
+            await cursor.execute(tables.move_progress("%s").encode(), (changes.last_index, store_id, changes.after_index))
             if not cursor.rowcount:
                 return False
             if changes.orders:

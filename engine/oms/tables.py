@@ -40,7 +40,7 @@ MESSAGE_INDEX = (("storeId", "TEXT PRIMARY KEY"), ("firstIndex", "BIGINT NOT NUL
 TABLES = {"Orders": ORDERS, "Trades": TRADES, "MessageIndex": MESSAGE_INDEX}
 
 
-class Frame(msgspec.Struct, rename="camel"):
+class StoredMessage(msgspec.Struct, rename="camel"):
     """What the tables need of a message."""
 
     message_index: int
@@ -57,17 +57,17 @@ class NotAMessage(Exception):
     """A frame that is no message at all: engine and consumer are of different versions."""
 
 
-class Position(NamedTuple):
+class Progress(NamedTuple):
     """Where a database stands: the first index it covers, and the last one; `last_index` is one less while it is empty."""
 
     first_index: int
     last_index: int
 
 
-_FRAME = msgspec.json.Decoder(Frame)
+_FRAME = msgspec.json.Decoder(StoredMessage)
 
 
-def decode(frame: bytes | str) -> Frame:
+def decode(frame: bytes | str) -> StoredMessage:
     """Return a frame of the feed.  Raises: Gap for a JSON string, which is the engine's explanation of one; NotAMessage."""
     try:
         return _FRAME.decode(frame)
@@ -86,15 +86,15 @@ def _fault(frame: bytes | str, error: Exception) -> Exception:
 class Changes:
     """The rows of one transaction: several messages in a row, each order once."""
 
-    def __init__(self, position: Position) -> None:
-        self.first_index = position.first_index
-        self.after_index = self.last_index = position.last_index
+    def __init__(self, progress: Progress) -> None:
+        self.first_index = progress.first_index
+        self.after_index = self.last_index = progress.last_index
         self.messages = 0
         self.timestamp = ""
         self.orders: dict[str, Row] = {}
         self.trades: list[Row] = []
 
-    def add(self, frame: Frame) -> bool:
+    def add(self, frame: StoredMessage) -> bool:
         """Add a message; return False for a duplicate, which changes nothing.
 
         Raises: Gap when something is missing before it. A message's predecessor is the last one here; before the first one
@@ -155,17 +155,17 @@ def schema() -> list[str]:
     return [*made, "CREATE INDEX IF NOT EXISTS TradesByOrder ON Trades (orderId)"]
 
 
-def insert_position(sign: str) -> str:
+def insert_progress(sign: str) -> str:
     """Return the SQL that begins a database: storeId, firstIndex, lastIndex."""
     return _insert("MessageIndex", MESSAGE_INDEX, sign)
 
 
-def select_position() -> str:
+def select_progress() -> str:
     """Return the SQL of the one row (storeId, firstIndex, lastIndex)."""
     return "SELECT storeId, firstIndex, lastIndex FROM MessageIndex"
 
 
-def move_position(sign: str) -> str:
+def move_progress(sign: str) -> str:
     """Return the SQL that moves lastIndex (new, storeId, old); it changes no row when somebody else has moved it."""
     return f"UPDATE MessageIndex SET lastIndex = {sign} WHERE storeId = {sign} AND lastIndex = {sign}"  # noqa: S608  # no input
 

@@ -28,7 +28,7 @@ from engine.journal.sequencer import EngineBusy, EngineUnavailable, Outcome, Seq
 from engine.orders import message as om
 from engine.orders.answers import Answers
 from engine.orders.dead_letters import counted, dead_letter
-from engine.orders.delivery import Held, Key, Settled, hold
+from engine.orders.delivery import Delivery, Key, Settled, hold
 from engine.orders.risk_ahead import RiskAhead
 from engine.orders.topology import BOUND, DEAD, DEAD_EXCHANGE, EXPIRED, ORDERS, PREFETCH, QUEUES, RETRY
 from engine.risk.checker import RiskChecker
@@ -108,10 +108,10 @@ class OrdersQueue:
     # One connection
 
     def _begin(self) -> None:
-        self._inbox: deque[Held] = deque()  # not begun, in order
-        self._submitted: deque[Held] = deque()  # in order
-        self._redo: list[Held] = []  # taken back by the sequencer
-        self._unacked: deque[Held] = deque()  # all of them, in order of their tags
+        self._inbox: deque[Delivery] = deque()  # not begun, in order
+        self._submitted: deque[Delivery] = deque()  # in order
+        self._redo: list[Delivery] = []  # taken back by the sequencer
+        self._unacked: deque[Delivery] = deque()  # all of them, in order of their tags
         self._tasks: set[asyncio.Task[None]] = set()
         self._retry_due = False
         self._turn_s = 0.0  # when messages were taken last
@@ -202,7 +202,7 @@ class OrdersQueue:
             self._inbox.extendleft(reversed(self._redo))
             self._redo.clear()
 
-    def _executed(self, held: Held, outcome: Outcome) -> None:
+    def _executed(self, held: Delivery, outcome: Outcome) -> None:
         if held.properties.reply_to and held.command is not None:
             said = om.answer(held.command, outcome.index, outcome.events, self._sequencer.state)
             self._answers.post(held.properties, said)
@@ -236,11 +236,11 @@ class OrdersQueue:
 
     # One message
 
-    def _step(self, held: Held) -> Step:
+    def _step(self, held: Delivery) -> Step:
         """Begin one message, the first of the inbox, without waiting."""
         try:
             step = self._begin_one(held)
-        except om.Refused as refused:
+        except om.MessageRefused as refused:
             self._spawn(self._bury(held, refused.reason, refused.detail, held.failed))
             step = "go"
         except (EngineBusy, EngineUnavailable) as error:
@@ -253,7 +253,7 @@ class OrdersQueue:
             self._inbox.popleft()
         return step
 
-    def _begin_one(self, held: Held) -> Step:
+    def _begin_one(self, held: Delivery) -> Step:
         state, message = self._sequencer.state, held.read()
         if (known := self._under_way(held)) is not None:
             self._follow(held, om.command_of(message, state), known)
@@ -271,7 +271,7 @@ class OrdersQueue:
         self._follow(held, command, self._submit(held.key, command))
         return "go"
 
-    def _follow(self, held: Held, command: Command, future: Settled) -> None:
+    def _follow(self, held: Delivery, command: Command, future: Settled) -> None:
         held.command, held.future = command, future
         future.add_done_callback(self._woken)
         self._submitted.append(held)
@@ -288,12 +288,12 @@ class OrdersQueue:
     def _woken(self, _: object) -> None:
         self._wake.set()
 
-    def _check_end(self, held: Held) -> None:
+    def _check_end(self, held: Delivery) -> None:
         if held.ends_ns and self._clock.wall_ns() >= held.ends_ns:
             before = "; it came before, and whether it was executed then is not known" if held.again else ""
-            raise om.Refused("Expired", f"its end had passed when the engine came to it{before}")
+            raise om.MessageRefused("Expired", f"its end had passed when the engine came to it{before}")
 
-    def _under_way(self, held: Held) -> Settled | None:
+    def _under_way(self, held: Delivery) -> Settled | None:
         """Return the future of the same message when it was submitted here before and did not fail."""
         known = self._recent.get(held.key)
         if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
@@ -301,7 +301,7 @@ class OrdersQueue:
         self._count("known")
         return known
 
-    def _made_before(self, held: Held, command: Command) -> bool:
+    def _made_before(self, held: Delivery, command: Command) -> bool:
         """Return whether the state has the order of a message that comes again, and settle it then."""
         order_id = om.done_before(command, self._sequencer.state)
         if order_id is None:
@@ -320,7 +320,7 @@ class OrdersQueue:
         pause_s = UNAVAILABLE_PAUSE_S if isinstance(error, EngineUnavailable) else BUSY_PAUSE_S
         asyncio.get_running_loop().call_later(pause_s, self._wake.set)
 
-    def _finish(self, held: Held, what: str) -> None:
+    def _finish(self, held: Delivery, what: str) -> None:
         self._risk.leave(held)
         held.done = True
         self._count(what)
@@ -349,7 +349,7 @@ class OrdersQueue:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._wire.lose(f"a dead letter was not taken: {error}")
 
-    async def _bury(self, held: Held, reason: om.Reason, detail: str, failed: int = 0) -> None:
+    async def _bury(self, held: Delivery, reason: om.Reason, detail: str, failed: int = 0) -> None:
         """Put a message among the dead letters and tell its sender."""
         properties = dead_letter(held.properties, reason, detail, self._clock.wall_ns(), failed)
         await publish(self._side, held.body, properties, DEAD)
@@ -358,14 +358,14 @@ class OrdersQueue:
         if (so_far := self.counts[reason]) & (so_far - 1) == 0:  # the 1st, 2nd, 4th, 8th …
             log.warning("order_dead_lettered", reason=reason, detail=detail, message_id=held.key[0], so_far=so_far)
 
-    async def _failed(self, held: Held, error: BaseException) -> None:
+    async def _failed(self, held: Delivery, error: BaseException) -> None:
         """Count an attempt that failed without ending the process."""
         log.error("order_failed", error=repr(error), message_id=held.key[0])
         await self._count_attempt(held, held.failed + 1, repr(error))
         self._retry_due = True
         self._wake.set()
 
-    async def _count_attempt(self, held: Held, failed: int, detail: str) -> None:
+    async def _count_attempt(self, held: Delivery, failed: int, detail: str) -> None:
         """Put a message among the retries with its count, or, when that is too high, among the dead letters."""
         if failed >= om.ATTEMPTS_MAX:
             detail = f"{failed} attempts failed; the last: {detail}"[: om.DETAIL_LENGTH_MAX]
@@ -374,7 +374,7 @@ class OrdersQueue:
         await publish(self._side, held.body, counted(held.properties, failed), RETRY)
         self._finish(held, "retried")
 
-    async def _isolate(self, held: Held) -> None:
+    async def _isolate(self, held: Delivery) -> None:
         """Handle a message that may have ended another process: counted first, then alone. Everything before it is settled."""
         await self._count_attempt(held, held.failed + 1, "the process that had it ended")
         self._inbox.popleft()
@@ -395,12 +395,12 @@ class OrdersQueue:
             with broker_errors():
                 await self._side.basic_ack(held.tag, wait=False)
 
-    async def _handle_alone(self, held: Held) -> None:
+    async def _handle_alone(self, held: Delivery) -> None:
         failed = held.failed
         try:
             while not await self._try_alone(held, failed):
                 await self._wake_up()
-        except om.Refused as refused:
+        except om.MessageRefused as refused:
             await self._bury(held, refused.reason, refused.detail, failed)
         except (BrokerUnavailable, asyncio.CancelledError):
             raise
@@ -409,8 +409,8 @@ class OrdersQueue:
         finally:
             self._risk.leave(held)
 
-    async def _try_alone(self, held: Held, failed: int) -> bool:
-        """Do one message to its end; return False when the engine does not take it now.  Raises: Refused, whatever fails."""
+    async def _try_alone(self, held: Delivery, failed: int) -> bool:
+        """Do one message to its end; return False when the engine does not take it now.  Raises: whatever fails."""
         command = om.command_of(held.read(), self._sequencer.state)
         future = self._under_way(held)
         if future is None:
@@ -438,7 +438,7 @@ class OrdersQueue:
         held, wire = hold(delivered), self._wire
         reason, detail = om.death(held.properties.headers)
         made = False
-        with contextlib.suppress(om.Refused):
+        with contextlib.suppress(om.MessageRefused):
             made = self._made_before(held, om.command_of(held.read(), self._sequencer.state))
         try:
             if not made:

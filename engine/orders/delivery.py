@@ -19,7 +19,7 @@ Settled = asyncio.Future[Outcome]
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class Delivery:
     """A message and its state. `again`: the broker has delivered it before."""
 
     tag: int
@@ -27,7 +27,7 @@ class Held:
     properties: Basic.Properties
     again: bool
     key: Key = field(init=False)
-    message: om.Message | None = None
+    message: om.OrderMessage | None = None
     ends_ns: int = 0  # 0 = it does not expire
     command: Command | None = None
     checking: asyncio.Task[Verdict] | None = None
@@ -38,11 +38,11 @@ class Held:
     def __post_init__(self) -> None:
         self.key = text(self.properties.message_id), self.body
 
-    def read(self) -> om.Message:
-        """Return the message, decoded once.  Raises: Refused."""
+    def read(self) -> om.OrderMessage:
+        """Return the message, decoded once.  Raises: MessageRefused."""
         if self.message is None:
             if why := (self.properties.headers or {}).get(UNREADABLE):
-                raise om.Refused("Malformed", f"its properties cannot be read: {why!r}")
+                raise om.MessageRefused("Malformed", f"its properties cannot be read: {why!r}")
             self.message, own_ns = om.read(self.body)
             self.ends_ns = om.expires_ns(own_ns, self.properties.timestamp, self.properties.expiration)
         return self.message
@@ -53,6 +53,6 @@ class Held:
         return om.attempts(self.properties.headers)
 
 
-def hold(delivered: DeliveredMessage) -> Held:
+def hold(delivered: DeliveredMessage) -> Delivery:
     """Return a delivery as it arrived."""
-    return Held(delivered.delivery_tag or 0, delivered.body, delivered.header.properties, bool(delivered.redelivered))
+    return Delivery(delivered.delivery_tag or 0, delivered.body, delivered.header.properties, bool(delivered.redelivered))

@@ -56,11 +56,11 @@ class CancelAllMessage(Body, frozen=True, kw_only=True, tag_field="type", tag="c
     expires_at: str | Whole | None = None
 
 
-Message = PlaceMessage | AmendMessage | CancelMessage | CancelAllMessage
-_DECODER = msgspec.json.Decoder(Message)
+OrderMessage = PlaceMessage | AmendMessage | CancelMessage | CancelAllMessage
+_DECODER = msgspec.json.Decoder(OrderMessage)
 
 
-class Refused(Exception):
+class MessageRefused(Exception):
     """A message that will not become a command; `reason` and `detail` go to the dead letters."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -69,15 +69,15 @@ class Refused(Exception):
         self.detail = detail[:DETAIL_LENGTH_MAX]
 
 
-def read(body: bytes) -> tuple[Message, int]:
-    """Return a message and when it expires in ns (0 = never).  Raises: Refused("Malformed")."""
+def read(body: bytes) -> tuple[OrderMessage, int]:
+    """Return a message and when it expires in ns (0 = never).  Raises: MessageRefused("Malformed")."""
     if len(body) > BODY_BYTES_MAX:
-        raise Refused("Malformed", f"{len(body)} bytes are more than {BODY_BYTES_MAX}")
+        raise MessageRefused("Malformed", f"{len(body)} bytes are more than {BODY_BYTES_MAX}")
     try:
         message = _DECODER.decode(body)
         return message, 0 if message.expires_at is None else time_ns(message.expires_at)
     except (ValueError, RecursionError) as error:  # of JSON, UTF-8, fields and times
-        raise Refused("Malformed", str(error)) from None
+        raise MessageRefused("Malformed", str(error)) from None
 
 
 def expires_ns(own_ns: int, sent: datetime | None, time_to_live_ms: str | None) -> int:
@@ -111,7 +111,7 @@ def death(headers: Mapping[str, Any] | None) -> tuple[Reason, str]:
 # Commands
 
 
-def waits_for_order(message: Message, state: State) -> bool:
+def waits_for_order(message: OrderMessage, state: State) -> bool:
     """Return whether a message can be converted only with an order that the state does not know (yet)."""
     if not isinstance(message, AmendMessage) or (message.price is None and message.stop_px is None):
         return False
@@ -119,8 +119,8 @@ def waits_for_order(message: Message, state: State) -> bool:
     return account is None or message.cl_ord_id not in account.client_ids
 
 
-def command_of(message: Message, state: State) -> Command:
-    """Return the command of a message.  Raises: Refused("Malformed") for prices between ticks and the like.
+def command_of(message: OrderMessage, state: State) -> Command:
+    """Return the command of a message.  Raises: MessageRefused("Malformed") for prices between ticks and the like.
 
     Unknown accounts, symbols and orders are the engine's answers to give, so that they are in the journal.
     """
@@ -136,7 +136,7 @@ def command_of(message: Message, state: State) -> Command:
             case CancelAllMessage():
                 return CancelAll(message.account, message.symbol)
     except ValueError as error:
-        raise Refused("Malformed", str(error)) from None
+        raise MessageRefused("Malformed", str(error)) from None
 
 
 def instrument_of(state: State, symbol: str) -> Instrument | None:

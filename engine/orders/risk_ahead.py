@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from engine.core.commands import SIDES, Command
 from engine.core.state import State
 from engine.orders import message as om
-from engine.orders.delivery import Held
+from engine.orders.delivery import Delivery
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import Ways, question
 
@@ -25,10 +25,10 @@ class RiskAhead:
     def __init__(self, risk: RiskChecker | None, woken: Callable[[object], None]) -> None:
         self._risk = risk
         self._woken = woken
-        self._arrived: deque[Held] = deque()
+        self._arrived: deque[Delivery] = deque()
         self._ways: Ways = risk.ways if risk is not None else {}
 
-    def arrived(self, held: Held) -> None:
+    def arrived(self, held: Delivery) -> None:
         """Note a message to ask about."""
         if self._risk is not None:
             self._arrived.append(held)
@@ -37,12 +37,12 @@ class RiskAhead:
         """Ask about every new order that has arrived; amends, which need their order, are asked about at their turn."""
         while self._arrived:
             held = self._arrived.popleft()
-            with contextlib.suppress(om.Refused):  # said again when it is its turn
+            with contextlib.suppress(om.MessageRefused):  # said again when it is its turn
                 if isinstance(held.read(), om.PlaceMessage) and not held.again:
                     self._ask(held, om.command_of(held.read(), state), state)
 
-    def approved(self, held: Held, command: Command, state: State) -> bool:
-        """Return whether a command may go to the engine; False = there is no answer yet.  Raises: Refused."""
+    def approved(self, held: Delivery, command: Command, state: State) -> bool:
+        """Return whether a command may go to the engine; False = there is no answer yet.  Raises: MessageRefused."""
         if held.checking is None and self._risk is not None:
             self._ask(held, command, state)
         if held.checking is None:
@@ -51,10 +51,10 @@ class RiskAhead:
             return False
         verdict = held.checking.result()
         if not verdict.approved:
-            raise om.Refused("RiskRejected", f"{verdict.reason} (request {verdict.request_id})")
+            raise om.MessageRefused("RiskRejected", f"{verdict.reason} (request {verdict.request_id})")
         return True
 
-    def lost(self, unacked: Iterable[Held]) -> None:
+    def lost(self, unacked: Iterable[Delivery]) -> None:
         """The connection is gone: these come again, and are asked about then."""
         self._arrived.clear()
         for held in unacked:
@@ -62,7 +62,7 @@ class RiskAhead:
             if held.checking is not None:
                 held.checking.cancel()
 
-    def leave(self, held: Held) -> None:
+    def leave(self, held: Delivery) -> None:
         """An order is in the state, refused, or will come again: it is no longer on its way."""
         if held.way is not None:
             way, lots = held.way
@@ -71,7 +71,7 @@ class RiskAhead:
                 del self._ways[way]
             held.way = None
 
-    def _ask(self, held: Held, command: Command, state: State) -> None:
+    def _ask(self, held: Delivery, command: Command, state: State) -> None:
         asked = question(state, command, self._ways)
         if asked is None or self._risk is None:
             return

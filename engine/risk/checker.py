@@ -28,7 +28,7 @@ from engine.risk.rules import (
     TIMEOUT,
     UNAVAILABLE,
     URL_SETTING,
-    AccountView,
+    Exposure,
     RiskOrder,
     RiskRequest,
     Verdict,
@@ -96,7 +96,7 @@ class RiskChecker:
             if not future.done():
                 future.set_result(Verdict(False, UNAVAILABLE, request_id))
 
-    async def check(self, order: RiskOrder, account: AccountView) -> Verdict:
+    async def check(self, order: RiskOrder, account: Exposure) -> Verdict:
         """Return the verdict on what `risk_rules.question` asks; never an exception.
 
         Not approved: the service's reason, `risk_check_timeout` after the timeout, `risk_unavailable` when nobody was asked
@@ -142,7 +142,7 @@ class RiskChecker:
             if not self.ways[way]:
                 del self.ways[way]
 
-    async def _ask(self, request_id: str, order: RiskOrder, account: AccountView) -> None:
+    async def _ask(self, request_id: str, order: RiskOrder, account: Exposure) -> None:
         if self._asking is None:
             raise BrokerUnavailable(self._link.fault)
         properties = Basic.Properties(

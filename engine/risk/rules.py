@@ -46,7 +46,7 @@ class RiskOrder(msgspec.Struct, frozen=True, rename="camel"):
     cl_ord_id: str = msgspec.field(name="clOrdID")
 
 
-class AccountView(msgspec.Struct, frozen=True, rename="camel"):
+class Exposure(msgspec.Struct, frozen=True, rename="camel"):
     """What an account holds of the order's contract, signed, and has open there, orders on their way to the engine included.
 
     Of all its contracts: `equity_units`, and `gross_units`, the sum of |position| at the marks.
@@ -66,7 +66,7 @@ class RiskRequest(msgspec.Struct, frozen=True):
 
     request_id: str
     order: RiskOrder
-    account: AccountView
+    account: Exposure
     reply_to: str
 
 
@@ -78,7 +78,7 @@ class Limits(msgspec.Struct, frozen=True):
     band_ppm: int = 0
 
 
-def question(state: State, command: Command, ways: Ways | None = None) -> tuple[RiskOrder, AccountView] | None:
+def question(state: State, command: Command, ways: Ways | None = None) -> tuple[RiskOrder, Exposure] | None:
     """Return what the service is asked about a command. Cost: O(the account's positions).
 
     None: there is nothing to ask. It takes no risk (cancels, amends to less), or account, contract or order are not there and
@@ -91,7 +91,7 @@ def question(state: State, command: Command, ways: Ways | None = None) -> tuple[
         known = state.ledger.accounts.get(command.account)
         amended = state.orders.get(known.client_ids.get(command.cl_ord_id, -1)) if known else None
         order = _of_amend(command, amended) if amended else None
-    view = account_view(state, order.account, order.symbol, ways) if order else None
+    view = exposure_of(state, order.account, order.symbol, ways) if order else None
     return (order, view) if order and view else None
 
 
@@ -110,14 +110,14 @@ def _of_amend(command: AmendOrder, order: Order) -> RiskOrder | None:
     return RiskOrder(terms.account, terms.symbol, SIDE_NAMES[terms.side], more, ticks, terms.cl_ord_id)
 
 
-def account_view(state: State, account: int, symbol: str, ways: Ways | None = None) -> AccountView | None:
+def exposure_of(state: State, account: int, symbol: str, ways: Ways | None = None) -> Exposure | None:
     """Return what the rules look at, None for an account or a contract that is not there."""
     known, contract = state.ledger.accounts.get(account), state.ledger.contracts.get(symbol)
     if known is None or contract is None:
         return None
     buys, sells = known.open_lots.get(symbol) or (0, 0)
     coming = ways or {}
-    return AccountView(
+    return Exposure(
         position_lots=state.ledger.lots(account, symbol),
         buy_lots=buys + coming.get((account, symbol, BUY), 0),
         sell_lots=sells + coming.get((account, symbol, SELL), 0),
@@ -128,7 +128,7 @@ def account_view(state: State, account: int, symbol: str, ways: Ways | None = No
     )
 
 
-def assess(order: RiskOrder, account: AccountView, limits: Limits) -> str:
+def assess(order: RiskOrder, account: Exposure, limits: Limits) -> str:
     """Return why an order is too much, empty when it is not.
 
     Position and notional count everything open on the order's side as filled; the other side does not help, it may never be.

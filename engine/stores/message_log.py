@@ -2,7 +2,7 @@
 
 A reader that asks for what follows an index gets every frame above it, once, in order, wherever it lies; what one reader
 costs is bounded by one batch. A store begins at its creation and ends at its purged index: a reader that finds a frame purged
-which it never had stops with `Gap`. Only committed records count; the journal is read up to the last one of those.
+which it never had stops with `Purged`. Only committed records count; the journal is read up to the last one of those.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TAILS_MAX = 4  # journal files that are open for readers; each keeps no bytes be
 THREADS_MAX = 2  # readings of the journal at a time: some megabytes each
 
 
-class Gap(Exception):
+class Purged(Exception):
     """A frame that the reader never had is purged; `purged_index` is the end of what is gone."""
 
     def __init__(self, purged_index: int) -> None:
@@ -118,7 +118,7 @@ class MessageLog:
         """End the readers for which frames were purged that they never had: somebody else acknowledged them."""
         for reader in self._of(store_id):
             if reader.position < purged_index and self._places.between(reader.position, purged_index):
-                reader.end(Gap(purged_index))
+                reader.end(Purged(purged_index))
 
     def _of(self, store_id: str) -> list[Reader]:
         return [reader for reader in self.readers if reader.store_id == store_id]
@@ -178,7 +178,7 @@ class Reader:
     async def next(self) -> list[Frame]:
         """Return the next frames, some at a time, at least one; wait for it if need be.
 
-        Raises: Gap, StoreGone, JournalDamaged.
+        Raises: Purged, StoreGone, JournalDamaged.
         """
         while self._ended is None:
             self.wake.clear()

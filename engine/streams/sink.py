@@ -59,7 +59,7 @@ GOES_ON = "Make Redis answer at ENGINE_STREAMS_URL; the journal keeps what is mi
 STATES = ("channel", "journal", "away", "stopped")
 SHA = sha1(APPEND.encode(), usedforsecurity=False).hexdigest()
 
-State = Literal["channel", "journal", "away", "stopped"]
+SinkState = Literal["channel", "journal", "away", "stopped"]
 log = structlog.get_logger()
 
 
@@ -72,7 +72,7 @@ class Source(NamedTuple):
     instrument: Callable[[str], Instrument]  # terms of a symbol; they never change
 
 
-class Limits(NamedTuple):
+class SinkLimits(NamedTuple):
     """Bounds and deadlines of a sink; `trades_max` 0 keeps all trades."""
 
     channel_records: int = 65_536
@@ -104,10 +104,10 @@ class JournalUnreadable(Exception):
 class StreamSink:
     """Keeps the two streams up with the journal. Give `offer` to `Sequencer.on_commit` and run `run()` as a task."""
 
-    def __init__(self, url: str, source: Source, limits: Limits | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, source: Source, limits: SinkLimits | None = None, clock: Clock | None = None) -> None:
         self._url = url
         self._source = source
-        self._limits = limits or Limits()
+        self._limits = limits or SinkLimits()
         self._clock = clock or SystemClock()
         self._entries = Entries(source.instrument, self._limits.readable, self._limits.trades_max)
         self._channel = Channel(self._limits.channel_records, self._limits.channel_bytes)
@@ -121,7 +121,7 @@ class StreamSink:
         self._foreign: tuple[Held, ForeignStream] | None = None  # what was found there last, and why it is refused
         self._in_hand = 0
         self.problem = ""  # why the streams do not follow now, in words
-        self.state: State = "away"
+        self.state: SinkState = "away"
         self._metrics = _Metrics(self)
 
     # What the engine calls

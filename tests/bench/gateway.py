@@ -22,7 +22,7 @@ import uvloop
 
 from engine.core.commands import CreateInstrument, CreateStore, Deposit, Instrument
 from engine.core.state import State
-from engine.gateway.app import Gateway
+from engine.gateway.app import GatewayServer
 from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
@@ -76,7 +76,7 @@ async def measure(name: str, connections: int, seconds: float) -> dict[str, Any]
         messages = MessageLog(path)
         messages.restore([], 0, 0)
         sequencer.on_commit(messages.on_commit)
-        gateway = Gateway(sequencer, messages, "127.0.0.1", 0)
+        gateway = GatewayServer(sequencer, messages, "127.0.0.1", 0)
         await gateway.start()
         await sequencer.submit(CreateInstrument(Instrument("BENCH", taker_fee_ppm=500), 100))
         for account in range(1, 2 * connections + 1):

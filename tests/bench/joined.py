@@ -26,7 +26,7 @@ import websockets
 
 from engine.core.commands import CreateStore
 from engine.core.state import State
-from engine.gateway.app import Gateway
+from engine.gateway.app import GatewayServer
 from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
@@ -69,7 +69,7 @@ async def measure(folder: Path, messages: int, rounds: int) -> None:
     for figure, (consumer, frames_max) in FIGURES.items():
         log = MessageLog(folder, frames_max=frames_max)
         log.restore(list(state.stores.values()), sequencer.committed_index, sequencer.last_message_index)
-        gateway = Gateway(sequencer, log, "127.0.0.1", 0)
+        gateway = GatewayServer(sequencer, log, "127.0.0.1", 0)
         await gateway.start()
         found = [await consume(consumer, gateway.port, messages) for _ in range(rounds)]
         await gateway.stop()

@@ -10,7 +10,7 @@ import pytest
 
 from engine.bots.market import BTC, ETH, LISTED
 from engine.bots.requests import Request, listing_of, price, reply_of, request_of, sight_of, ticks_of
-from engine.bots.traders import Outcome, Quote, Reply
+from engine.bots.traders import Fate, Quote, Reply
 from engine.core import commands as cm
 from engine.gateway.bodies import InstrumentBody
 from engine.gateway.order_bodies import AmendBody, PlaceBody, amend_of, place_of
@@ -71,18 +71,18 @@ def test_what_has_no_body_has_parameters(command: cm.Command, expected: Request)
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
-        (201, {"ordStatus": "New", "leavesQty": 5}, Reply(Outcome.DONE, "", 5)),
-        (201, {"ordStatus": "PartiallyFilled", "leavesQty": 2}, Reply(Outcome.DONE, "", 2)),
-        (201, {"ordStatus": "Filled", "leavesQty": 0}, Reply(Outcome.DONE)),
-        (200, {"ordStatus": "Canceled", "leavesQty": 0}, Reply(Outcome.DONE)),
-        (200, {"messageIndex": 5}, Reply(Outcome.DONE)),
-        (404, {"code": "UnknownOrder"}, Reply(Outcome.REFUSED, "UnknownOrder")),
-        (409, {"code": "DuplicateClOrdID"}, Reply(Outcome.REFUSED, "DuplicateClOrdID")),
-        (422, {"code": "InsufficientMargin"}, Reply(Outcome.REFUSED, "InsufficientMargin")),
-        (503, {"code": "EngineBusy"}, Reply(Outcome.REFUSED, "EngineBusy")),
-        (503, {"code": "JournalUnavailable"}, Reply(Outcome.LOST, "JournalUnavailable")),
-        (500, {}, Reply(Outcome.LOST, "500")),
-        (502, {}, Reply(Outcome.LOST, "502")),
+        (201, {"ordStatus": "New", "leavesQty": 5}, Reply(Fate.DONE, "", 5)),
+        (201, {"ordStatus": "PartiallyFilled", "leavesQty": 2}, Reply(Fate.DONE, "", 2)),
+        (201, {"ordStatus": "Filled", "leavesQty": 0}, Reply(Fate.DONE)),
+        (200, {"ordStatus": "Canceled", "leavesQty": 0}, Reply(Fate.DONE)),
+        (200, {"messageIndex": 5}, Reply(Fate.DONE)),
+        (404, {"code": "UnknownOrder"}, Reply(Fate.REFUSED, "UnknownOrder")),
+        (409, {"code": "DuplicateClOrdID"}, Reply(Fate.REFUSED, "DuplicateClOrdID")),
+        (422, {"code": "InsufficientMargin"}, Reply(Fate.REFUSED, "InsufficientMargin")),
+        (503, {"code": "EngineBusy"}, Reply(Fate.REFUSED, "EngineBusy")),
+        (503, {"code": "JournalUnavailable"}, Reply(Fate.LOST, "JournalUnavailable")),
+        (500, {}, Reply(Fate.LOST, "500")),
+        (502, {}, Reply(Fate.LOST, "502")),
     ],
 )
 def test_answers_mean_something(status: int, body: dict[str, Any], expected: Reply) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from engine.bots import traders as bt
 from engine.bots.market import FAIR_TICKS, LISTED
-from engine.bots.traders import Ask, Director, Look, Outcome, Quote, Reply
+from engine.bots.traders import Ask, Director, Fate, Look, Quote, Reply
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.commands import BUY, SELL
@@ -25,7 +25,7 @@ NOW_NS = 1_795_227_409_000_000_000
 class Ring:
     """The real exchange and a director, one command after the other. `fault` may turn a reply into another one."""
 
-    def __init__(self, seed: int, fault: Callable[[Ask], Outcome | None] = lambda ask: None) -> None:
+    def __init__(self, seed: int, fault: Callable[[Ask], Fate | None] = lambda ask: None) -> None:
         self.exchange, self.index, self.now_ns = Exchange(MessageBuilder), 0, NOW_NS
         self.commands: list[cm.Command] = []
         self.refusals: Counter[str] = Counter()
@@ -73,19 +73,19 @@ class Ring:
 
     def _reply(self, ask: Ask) -> Reply:
         fault = self._fault(ask)
-        if fault is Outcome.REFUSED:
+        if fault is Fate.REFUSED:
             return Reply(fault, "EngineBusy")
         assert not isinstance(ask.command, Look)
         events = self.do(ask.command)
         for account in self.state.ledger.accounts.values():
             self.most[account.number] = max(self.most[account.number], len(account.orders))
-        if fault is Outcome.LOST:
+        if fault is Fate.LOST:
             return Reply(fault)
         for event in events:
             if isinstance(event, ev.OrderRejected | ev.CancelRejected | ev.CommandRejected):
                 self.refusals[event.reason.value] += 1
-                return Reply(Outcome.REFUSED, event.reason.value)
-        return Reply(Outcome.DONE, "", self._open_lots(ask))
+                return Reply(Fate.REFUSED, event.reason.value)
+        return Reply(Fate.DONE, "", self._open_lots(ask))
 
     def _open_lots(self, ask: Ask) -> int:
         if not isinstance(ask.command, cm.PlaceOrder | cm.AmendOrder):
@@ -131,7 +131,7 @@ def test_the_same_seed_gives_the_same_market() -> None:
 def test_open_orders_stay_bounded_whatever_gets_lost(seed: int) -> None:
     """A third of the replies are lost and some commands never arrive: no bot exceeds its bound, none forgets an order."""
     dice = random.Random(seed)
-    fates = [None, None, None, None, Outcome.LOST, Outcome.LOST, Outcome.REFUSED]
+    fates = [None, None, None, None, Fate.LOST, Fate.LOST, Fate.REFUSED]
     ring = Ring(seed, lambda ask: dice.choice(fates))
     ring.run(6_000)
     assert max(ring.most.values()) <= bt.ORDERS_MAX
@@ -152,7 +152,7 @@ def test_client_ids_are_never_used_twice() -> None:
                 assert ask.trader is not None
                 director.on_look(ask.trader, ask.trader.orders, 0)
             elif ask is not None:
-                director.on_reply(ask, Reply(Outcome.DONE, "", 1))
+                director.on_reply(ask, Reply(Fate.DONE, "", 1))
     assert len(names) > 200
     assert len(set(names)) == len(names)
     assert max(len(name) for _, name in names) <= 64

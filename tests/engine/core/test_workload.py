@@ -15,7 +15,7 @@ import pytest
 
 from engine.__main__ import measure, read
 from engine.core.book import Book
-from engine.core.workload import CANCEL, HEADER, MAGIC, MODIFY, NEW, RECORD, VERSION, Message, digest, parse, run
+from engine.core.workload import CANCEL, HEADER, MAGIC, MODIFY, NEW, RECORD, VERSION, BookMessage, digest, parse, run
 from service.errors import OperatorError
 from tests.engine.core.plain_book import PlainBook
 from tests.tapes import CHECKOUT, tape
@@ -62,7 +62,7 @@ def test_long_random_workloads_hash_alike_in_both_books() -> None:
         kind = dice.choice((CANCEL, MODIFY))
         messages.append((kind, 0, 0, dice.randint(1, 50), dice.choice(live[-200:]), price + dice.randint(-2, 2)))
     fast, plain = Book(), PlainBook()
-    parsed: list[Message] = parse(written(*messages))
+    parsed: list[BookMessage] = parse(written(*messages))
     run(parsed, fast)
     for kind, side, ioc, size, sequence, order_id, price in parsed:
         if kind == NEW:

@@ -12,7 +12,7 @@ import httpx
 
 from engine.core import events as ev
 from engine.core.state import State
-from engine.gateway.app import Gateway
+from engine.gateway.app import GatewayServer
 from engine.journal import journal
 from engine.journal.journal import Journal, open_journal
 from engine.journal.sequencer import Sequencer
@@ -47,7 +47,7 @@ class Ground:
         self.messages.restore(list(state.stores.values()), self.sequencer.committed_index, self.sequencer.last_message_index)
         self.sequencer.on_commit(self.messages.on_commit)
         self.watch = StoreWatch(self.sequencer, self.messages, clock or SystemClock())
-        self.gateway = Gateway(self.sequencer, self.messages, "127.0.0.1", 0, token, clock)
+        self.gateway = GatewayServer(self.sequencer, self.messages, "127.0.0.1", 0, token, clock)
         self.http = httpx.AsyncClient(timeout=30, trust_env=False)
 
     @property

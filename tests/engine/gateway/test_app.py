@@ -13,7 +13,7 @@ import websockets
 from structlog.testing import capture_logs
 
 from engine.core.commands import CreateStore
-from engine.gateway.app import Gateway
+from engine.gateway.app import GatewayServer
 from engine.journal.sequencer import Sequencer
 from service.errors import OperatorError
 from tests.engine.gateway.ground import BTC, MONEY, Ground, exchange
@@ -426,7 +426,7 @@ async def test_the_documentation_is_openapi_with_every_status(ground: Ground) ->
 
 async def test_a_taken_port_is_the_operators_to_mend(ground: Ground) -> None:
     """The message names the port and the variable."""
-    second = Gateway(ground.sequencer, ground.messages, "127.0.0.1", ground.gateway.port)
+    second = GatewayServer(ground.sequencer, ground.messages, "127.0.0.1", ground.gateway.port)
     with pytest.raises(OperatorError, match=f"{ground.gateway.port}.*ENGINE_PORT"):
         await second.start()
 

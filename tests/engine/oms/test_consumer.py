@@ -373,7 +373,7 @@ def test_settings_are_checked_at_the_start(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_the_admin_port_says_how_it_goes(lite: StandIn, tmp_path: Path) -> None:
-    """Ready when it follows; the position is a metric."""
+    """Ready when it follows; the progress is a metric."""
     shutdown, port = Shutdown(), free_port()
     settings = load(OmsSettings, engine_url=lite.url, database_url=here(lite), admin_port=port, run_dir=tmp_path, purge_ms=10)
     task = asyncio.create_task(oms.run(settings, shutdown))

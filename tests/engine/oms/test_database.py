@@ -14,7 +14,7 @@ import pytest
 
 from engine.oms import database as oms_database
 from engine.oms.database import Database, DatabaseUnavailable, connect
-from engine.oms.tables import Changes, Position, decode
+from engine.oms.tables import Changes, Progress, decode
 from service.errors import OperatorError
 from tests.engine.oms.ground import FIRST, expected, frames, last_index, sqlite_url, stored
 from tests.servers import Postgres
@@ -32,45 +32,45 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def database(url: str) -> AsyncIterator[Database]:
     """Begun at the first message."""
     made = connect(url)
-    assert await made.position("oms") is None
+    assert await made.progress("oms") is None
     await made.begin("oms", FIRST)
     yield made
     await made.close()
 
 
-def changes(position: Position, messages: list[bytes]) -> Changes:
-    made = Changes(position)
+def changes(progress: Progress, messages: list[bytes]) -> Changes:
+    made = Changes(progress)
     for message in messages:
         made.add(decode(message))
     return made
 
 
 async def test_rows_and_index_are_stored(database: Database, url: str) -> None:
-    """In steps of any size the tables end as the frames say, and the position is the last message's."""
-    position = await database.position("oms")
-    assert position == (FIRST, FIRST - 1)
+    """In steps of any size the tables end as the frames say, and the progress is the last message's."""
+    progress = await database.progress("oms")
+    assert progress == (FIRST, FIRST - 1)
     for first in range(0, len(MESSAGES), 97):
-        step = changes(position, MESSAGES[first : first + 97])
+        step = changes(progress, MESSAGES[first : first + 97])
         assert await database.write("oms", step)
-        position = Position(FIRST, step.last_index)
-        assert await database.position("oms") == position
+        progress = Progress(FIRST, step.last_index)
+        assert await database.progress("oms") == progress
     assert stored(url) == expected(MESSAGES)
 
 
 async def test_a_writer_that_is_late_writes_nothing(database: Database, url: str) -> None:
-    """The position has moved: neither rows nor index change, and the writer is told."""
-    position = Position(FIRST, FIRST - 1)
-    assert await database.write("oms", changes(position, MESSAGES[:10]))
+    """The progress has moved: neither rows nor index change, and the writer is told."""
+    progress = Progress(FIRST, FIRST - 1)
+    assert await database.write("oms", changes(progress, MESSAGES[:10]))
     before = stored(url)
-    assert not await database.write("oms", changes(position, MESSAGES[:20]))
+    assert not await database.write("oms", changes(progress, MESSAGES[:20]))
     assert stored(url) == before
 
 
 async def test_two_writers_at_a_time_write_once(database: Database, url: str) -> None:
     """As after a crash whose transaction is still being committed by the server."""
     other = connect(url)
-    await other.position("oms")
-    step = changes(Position(FIRST, FIRST - 1), MESSAGES[:50])
+    await other.progress("oms")
+    step = changes(Progress(FIRST, FIRST - 1), MESSAGES[:50])
     try:
         outcomes = await asyncio.gather(database.write("oms", step), other.write("oms", step))
     finally:
@@ -80,28 +80,28 @@ async def test_two_writers_at_a_time_write_once(database: Database, url: str) ->
 
 
 async def test_a_trade_that_is_there_stops_everything(database: Database, url: str) -> None:
-    """It contradicts the position: nothing of the transaction is written, and waiting would not mend it."""
-    start = Position(FIRST, FIRST - 1)
+    """It contradicts the progress: nothing of the transaction is written, and waiting would not mend it."""
+    start = Progress(FIRST, FIRST - 1)
     step = changes(start, MESSAGES)
     assert len(step.trades) > 1
     step.trades.append(step.trades[0])
     with pytest.raises(OperatorError):
         await database.write("oms", step)
     assert stored(url) == ({}, {})
-    assert await database.position("oms") == start
+    assert await database.progress("oms") == start
 
 
 async def test_a_database_belongs_to_one_store(database: Database) -> None:
     """Two histories in one table would be none."""
     with pytest.raises(OperatorError, match="'oms', not 'other'"):
-        await database.position("other")
+        await database.progress("other")
 
 
 async def test_a_client_id_with_nul_is_stored(database: Database, url: str) -> None:
     """PostgreSQL has no NUL; a client must not be able to stop us."""
-    step = changes(Position(FIRST, FIRST - 1), MESSAGES)
+    step = changes(Progress(FIRST, FIRST - 1), MESSAGES)
     odd = [m.replace(b'"clOrdID":"', b'"clOrdID":"\\u0000') for m in MESSAGES]
-    assert await database.write("oms", changes(Position(FIRST, FIRST - 1), odd))
+    assert await database.write("oms", changes(Progress(FIRST, FIRST - 1), odd))
     assert {row["clordid"][:1] for row in stored(url)[0].values()} == {"\N{REPLACEMENT CHARACTER}"}
     assert stored(url)[0].keys() == step.orders.keys()
 
@@ -112,9 +112,9 @@ async def test_a_client_id_with_nul_is_stored(database: Database, url: str) -> N
 async def test_sqlite_waits_for_a_lock_and_then_says_so(tmp_path: Path) -> None:
     """Another process holds the database: unavailable, and fine again afterwards."""
     database = connect(sqlite_url(tmp_path))
-    await database.position("oms")
+    await database.progress("oms")
     await database.begin("oms", FIRST)
-    step = changes(Position(FIRST, FIRST - 1), MESSAGES)
+    step = changes(Progress(FIRST, FIRST - 1), MESSAGES)
     with contextlib.closing(sqlite3.connect(tmp_path / "oms.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseUnavailable, match="locked"):
@@ -128,7 +128,7 @@ async def test_sqlite_waits_for_a_lock_and_then_says_so(tmp_path: Path) -> None:
 async def test_sqlite_reads_go_on_while_we_write(tmp_path: Path) -> None:
     """WAL, and every commit on the disk."""
     database = connect(sqlite_url(tmp_path))
-    await database.position("oms")
+    await database.progress("oms")
     assert isinstance(database, oms_database.Sqlite)
     settings = await database._call(lambda db: [db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous")])
     assert settings == ["wal", 2]
@@ -141,7 +141,7 @@ async def test_a_file_that_is_no_database_stops_us(tmp_path: Path) -> None:
     path.write_bytes(b"letters\n" * 1_000)
     database = connect(sqlite_url(tmp_path))
     with pytest.raises(OperatorError, match="not a database"):
-        await database.position("oms")
+        await database.progress("oms")
     await database.close()
     assert path.read_bytes() == b"letters\n" * 1_000
 
@@ -149,7 +149,7 @@ async def test_a_file_that_is_no_database_stops_us(tmp_path: Path) -> None:
 async def test_sqlite_makes_its_folder(tmp_path: Path) -> None:
     """A first start needs no preparation."""
     database = connect(f"sqlite:///{tmp_path / 'a' / 'b' / 'oms.sqlite'}")
-    assert await database.position("oms") is None
+    assert await database.progress("oms") is None
     await database.close()
 
 
@@ -158,9 +158,9 @@ async def test_a_folder_in_the_place_of_the_file_is_a_fault_that_may_pass(tmp_pa
     (tmp_path / "oms.sqlite").mkdir()
     database = connect(sqlite_url(tmp_path))
     with pytest.raises(DatabaseUnavailable):
-        await database.position("oms")
+        await database.progress("oms")
     (tmp_path / "oms.sqlite").rmdir()
-    assert await database.position("oms") is None
+    assert await database.progress("oms") is None
     await database.close()
 
 
@@ -181,17 +181,17 @@ async def test_postgres_comes_back(postgres_server: Postgres) -> None:
         admin.execute("CREATE DATABASE comeback")
     url = postgres_server.url_of("comeback")
     database = connect(url)
-    await database.position("oms")
+    await database.progress("oms")
     await database.begin("oms", FIRST)
-    first = changes(Position(FIRST, FIRST - 1), MESSAGES[:100])
+    first = changes(Progress(FIRST, FIRST - 1), MESSAGES[:100])
     assert await database.write("oms", first)
     await asyncio.to_thread(postgres_server.kill)
-    second = changes(Position(FIRST, first.last_index), MESSAGES[100:])
+    second = changes(Progress(FIRST, first.last_index), MESSAGES[100:])
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
             await database.write("oms", second)
     await asyncio.to_thread(postgres_server.start)
-    assert await database.position("oms") == (FIRST, first.last_index)
+    assert await database.progress("oms") == (FIRST, first.last_index)
     assert await database.write("oms", second)
     await database.close()
     assert stored(url) == expected(MESSAGES)
@@ -202,7 +202,7 @@ async def test_postgres_that_hangs_is_given_up(postgres_server: Postgres, monkey
     monkeypatch.setattr(oms_database, "ANSWER_S_MAX", 0.5)
     database = connect(postgres_server.url)
     assert isinstance(database, oms_database.Postgres)
-    await database.position("hang")
+    await database.progress("hang")
     connection = database._connection
     assert connection is not None
     with psycopg.connect(
@@ -211,8 +211,8 @@ async def test_postgres_that_hangs_is_given_up(postgres_server: Postgres, monkey
         other.execute("LOCK TABLE MessageIndex")
         began = time.monotonic()
         with pytest.raises(DatabaseUnavailable):
-            await database.position("hang")
+            await database.progress("hang")
         assert time.monotonic() - began < 3
-    assert await database.position("hang") is None
+    assert await database.progress("hang") is None
     await database.close()
     assert last_index(postgres_server.url) == 0

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from engine.oms import tables
-from engine.oms.tables import Changes, Frame, Gap, NotAMessage, Position, decode
+from engine.oms.tables import Changes, Gap, NotAMessage, Progress, StoredMessage, decode
 from tests.engine.oms.ground import FIRST, expected, frames
 
 
-def frame(index: int, previous: int, *groups: list[dict[str, Any]]) -> Frame:
+def frame(index: int, previous: int, *groups: list[dict[str, Any]]) -> StoredMessage:
     body = {"messageIndex": index, "prevMessageIndex": previous, "timestamp": "2026-11-21T02:16:49.123Z", "executions": groups}
     return decode(json.dumps(body))
 
@@ -41,7 +41,7 @@ def rows(changes: Changes) -> tuple[dict[str, dict[str, Any]], dict[str, dict[st
 def test_rows_are_what_the_frames_say(seed: int) -> None:
     """A random life of the exchange, refusals and liquidations included, field by field against plain JSON."""
     messages = frames(seed, 1_500)
-    changes = Changes(Position(FIRST, FIRST - 1))
+    changes = Changes(Progress(FIRST, FIRST - 1))
     assert all(changes.add(decode(message)) for message in messages)
     assert rows(changes) == expected(messages)
     assert changes.messages == len(messages)
@@ -60,7 +60,7 @@ def test_the_random_lives_have_every_kind_of_execution() -> None:
 @pytest.mark.parametrize("kind", ["New", "Trade", "Canceled", "Replaced", "Rejected", "Triggered"])
 def test_an_orders_last_state_is_kept(kind: str) -> None:
     """Whatever changes an order changes its row; the row says by which message."""
-    changes = Changes(Position(1, 0))
+    changes = Changes(Progress(1, 0))
     changes.add(frame(12, 0, [execution()]))
     changes.add(frame(13, 12, [execution(execType=kind, leavesQty=3, execId="13-1")]))
     (row,) = rows(changes)[0].values()
@@ -70,7 +70,7 @@ def test_an_orders_last_state_is_kept(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["Liquidation", "Deleverage"])
 def test_a_move_of_a_position_is_a_trade_of_no_order(kind: str) -> None:
     """It has a row among the trades, and none among the orders; funding has neither."""
-    changes = Changes(Position(1, 0))
+    changes = Changes(Progress(1, 0))
     changes.add(frame(12, 0, [execution(execType=kind, orderId="12-1"), execution(execType="Funding", execId="12-2")]))
     orders, trades = rows(changes)
     assert not orders
@@ -84,14 +84,14 @@ def test_every_trade_of_a_group_names_the_aggressor() -> None:
         execution(execType="Trade", orderId="12", execId="12-2", lastLiquidityInd="RemovedLiquidity", trdMatchID="7"),
         execution(execType="Trade", orderId="3", execId="12-3", lastLiquidityInd="AddedLiquidity", trdMatchID="7"),
     ]
-    changes = Changes(Position(1, 0))
+    changes = Changes(Progress(1, 0))
     changes.add(frame(12, 0, group))
     assert {row["aggressingorderid"] for row in rows(changes)[1].values()} == {"12"}
 
 
 def test_a_duplicate_changes_nothing() -> None:
     """What was there before the transaction, and what came twice within it."""
-    changes = Changes(Position(1, 12))
+    changes = Changes(Progress(1, 12))
     assert not changes.add(frame(12, 3, [execution()]))
     assert changes.add(frame(14, 12, [execution()]))
     assert not changes.add(frame(14, 12, [execution(leavesQty=1)]))
@@ -99,24 +99,24 @@ def test_a_duplicate_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "index", "previous"),
+    ("progress", "index", "previous"),
     [
-        (Position(1, 12), 20, 15),  # 15 never came
-        (Position(1, 12), 20, 11),  # 12 is here and unknown to the engine: another history
-        (Position(1, 0), 20, 15),  # the store began at 1, and 15 is missing
+        (Progress(1, 12), 20, 15),  # 15 never came
+        (Progress(1, 12), 20, 11),  # 12 is here and unknown to the engine: another history
+        (Progress(1, 0), 20, 15),  # the store began at 1, and 15 is missing
     ],
 )
-def test_a_frame_that_does_not_follow_is_a_gap(position: Position, index: int, previous: int) -> None:
+def test_a_frame_that_does_not_follow_is_a_gap(progress: Progress, index: int, previous: int) -> None:
     """Messages are missing, or this is not the engine that the database follows; nothing is added."""
-    changes = Changes(position)
+    changes = Changes(progress)
     with pytest.raises(Gap, match="follows message"):
         changes.add(frame(index, previous, [execution()]))
-    assert (changes.messages, changes.last_index, changes.orders) == (0, position.last_index, {})
+    assert (changes.messages, changes.last_index, changes.orders) == (0, progress.last_index, {})
 
 
 def test_anything_may_lie_before_the_first_message() -> None:
     """A store keeps nothing from before its creation."""
-    changes = Changes(Position(100, 99))
+    changes = Changes(Progress(100, 99))
     assert changes.add(frame(105, 80))
     assert changes.add(frame(106, 105))
 
@@ -143,7 +143,7 @@ def test_unknown_fields_are_ignored() -> None:
 def test_numbers_survive_the_database() -> None:
     """Money and quantities to the last unit, prices to the last bit."""
     cost, price = 2**62 + 1, 90_000.1
-    changes = Changes(Position(1, 0))
+    changes = Changes(Progress(1, 0))
     changes.add(frame(12, 0, [execution(execType="Trade", execCost=cost, lastQty=2**53 + 1, lastPx=price, execComm=-3)]))
     with sqlite3.connect(":memory:") as db:
         for statement in tables.schema():
@@ -154,6 +154,6 @@ def test_numbers_survive_the_database() -> None:
 
 def test_the_time_of_the_last_message_is_known() -> None:
     """For the lag; ISO 8601 to ms since the epoch."""
-    changes = Changes(Position(1, 0))
+    changes = Changes(Progress(1, 0))
     changes.add(frame(12, 0))
     assert changes.time_ms() == 1_795_227_409_123

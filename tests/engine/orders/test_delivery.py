@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 import pytest
 from pamqp.commands import Basic
 
-from engine.orders.delivery import Held
-from engine.orders.message import Refused
+from engine.orders.delivery import Delivery
+from engine.orders.message import MessageRefused
 from mdq.rabbit_link import UNREADABLE
 
 CANCEL = {"type": "cancel", "account": 1, "clOrdID": "a"}
 
 
-def held(body: dict[str, object], properties: Basic.Properties | None = None) -> Held:
-    return Held(1, json.dumps(body).encode(), properties or Basic.Properties(), False)
+def held(body: dict[str, object], properties: Basic.Properties | None = None) -> Delivery:
+    return Delivery(1, json.dumps(body).encode(), properties or Basic.Properties(), False)
 
 
 def test_a_message_is_read_once_with_its_end() -> None:
@@ -34,7 +34,7 @@ def test_a_message_is_read_once_with_its_end() -> None:
 
 def test_unreadable_properties_are_malformed() -> None:
     """Whatever the body says: what was lost with the properties may have mattered."""
-    with pytest.raises(Refused, match="properties cannot be read"):
+    with pytest.raises(MessageRefused, match="properties cannot be read"):
         held(CANCEL, Basic.Properties(headers={UNREADABLE: "a time"})).read()
 
 

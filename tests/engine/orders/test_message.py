@@ -16,8 +16,8 @@ from engine.core import commands as cm
 from engine.core.exchange import Exchange
 from engine.orders.message import (
     AmendMessage,
-    Message,
-    Refused,
+    MessageRefused,
+    OrderMessage,
     answer,
     attempts,
     command_of,
@@ -71,7 +71,7 @@ def floor() -> Floor:
     return Floor()
 
 
-def message(kind: str, **fields: Any) -> Message:
+def message(kind: str, **fields: Any) -> OrderMessage:
     return read(json.dumps({"type": kind} | fields).encode())[0]
 
 
@@ -107,7 +107,7 @@ MALFORMED = [
 def test_what_is_not_a_message_is_malformed(body: bytes) -> None:
     """No JSON, no object, no type, wrong types, unknown fields, broken text: refused at once, with a short reason."""
     began_s = time.perf_counter()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(MessageRefused) as refused:
         read(body)
     assert refused.value.reason == "Malformed"
     assert 0 < len(refused.value.detail) <= 500
@@ -117,14 +117,14 @@ def test_what_is_not_a_message_is_malformed(body: bytes) -> None:
 @pytest.mark.parametrize("price", ["40.25", 0, -1, "NaN", "Infinity", "1e400", "1e-400", "9" * 5_000])
 def test_a_price_that_is_none_is_malformed(floor: Floor, price: Any) -> None:
     """Between two ticks, not above zero, not finite, absurd: known only with the contract, refused all the same."""
-    with pytest.raises(Refused, match="Malformed"):
+    with pytest.raises(MessageRefused, match="Malformed"):
         floor.command("place", **(ORDER | {"price": price}))
 
 
 @given(st.binary(max_size=200) | st.text(max_size=50).map(str.encode))
 def test_no_bytes_do_more_than_be_refused(body: bytes) -> None:
     """Only `Refused` comes out of a body."""
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(MessageRefused):
         read(body)
 
 

@@ -11,11 +11,11 @@ from pamqp.commands import Basic
 
 from engine.core import commands as cm
 from engine.core.exchange import Exchange
-from engine.orders.delivery import Held
-from engine.orders.message import Refused, command_of
+from engine.orders.delivery import Delivery
+from engine.orders.message import MessageRefused, command_of
 from engine.orders.risk_ahead import RiskAhead
 from engine.risk.checker import RiskChecker
-from engine.risk.rules import AccountView, RiskOrder, Verdict, Ways
+from engine.risk.rules import Exposure, RiskOrder, Verdict, Ways
 from engine.stores.message_builder import MessageBuilder
 
 
@@ -23,10 +23,10 @@ class Desk:
     """Somebody who answers when the test says so."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[RiskOrder, AccountView, asyncio.Future[Verdict]]] = []
+        self.asked: list[tuple[RiskOrder, Exposure, asyncio.Future[Verdict]]] = []
         self.ways: Ways = {}
 
-    async def check(self, order: RiskOrder, account: AccountView) -> Verdict:
+    async def check(self, order: RiskOrder, account: Exposure) -> Verdict:
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self.asked.append((order, account, future))
         return await future
@@ -46,9 +46,9 @@ def state() -> Any:
     return exchange.state
 
 
-def held(again: bool = False, **fields: Any) -> Held:
+def held(again: bool = False, **fields: Any) -> Delivery:
     terms = {"type": "place", "account": 1, "symbol": "X", "clOrdID": "a", "side": "Buy", "orderQty": 3, "price": 90}
-    return Held(1, json.dumps(terms | fields).encode(), Basic.Properties(), again)
+    return Delivery(1, json.dumps(terms | fields).encode(), Basic.Properties(), again)
 
 
 def ahead(desk: Desk) -> tuple[RiskAhead, list[object]]:
@@ -99,7 +99,7 @@ async def test_a_verdict_counts_at_its_turn(state: Any) -> None:
     await asyncio.sleep(0)
     assert len(woken) == 2
     assert asking.approved(good, command_of(good.read(), state), state)
-    with pytest.raises(Refused, match=r"position_limit \(request r2\)"):
+    with pytest.raises(MessageRefused, match=r"position_limit \(request r2\)"):
         asking.approved(bad, command_of(bad.read(), state), state)
     assert len(desk.asked) == 2, "nobody is asked twice"
 
@@ -108,9 +108,9 @@ async def test_amends_are_asked_about_at_their_turn(state: Any) -> None:
     """They need their order; what takes no risk, and what cannot be read, is not asked about at all."""
     desk = Desk()
     asking, _ = ahead(desk)
-    amend = Held(1, b'{"type":"amend","account":1,"clOrdID":"open","orderQty":9}', Basic.Properties(), False)
-    cancel = Held(2, b'{"type":"cancel","account":1,"clOrdID":"open"}', Basic.Properties(), False)
-    for message in (amend, cancel, Held(3, b"nonsense", Basic.Properties(), False), held(price="40.123"), held(again=True)):
+    amend = Delivery(1, b'{"type":"amend","account":1,"clOrdID":"open","orderQty":9}', Basic.Properties(), False)
+    cancel = Delivery(2, b'{"type":"cancel","account":1,"clOrdID":"open"}', Basic.Properties(), False)
+    for message in (amend, cancel, Delivery(3, b"nonsense", Basic.Properties(), False), held(price="40.123"), held(again=True)):
         asking.arrived(message)
     asking.ask(state)
     await asyncio.sleep(0)

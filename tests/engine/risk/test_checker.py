@@ -19,7 +19,7 @@ from aiormq.abc import DeliveredMessage
 from engine.core import commands as cm
 from engine.orders.topology import DEAD, ORDERS
 from engine.risk.checker import RiskChecker
-from engine.risk.rules import QUEUE_ARGUMENTS, REQUESTS, RESPONSES, AccountView, Limits, RiskOrder, Verdict, question
+from engine.risk.rules import QUEUE_ARGUMENTS, REQUESTS, RESPONSES, Exposure, Limits, RiskOrder, Verdict, question
 from engine.risk.service import RiskService, RiskSettings
 from service.breaker import Breaker
 from service.errors import OperatorError
@@ -47,7 +47,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.live
 
-VIEW = AccountView(0, 0, 0, 100, 1, 10**6, 0)
+VIEW = Exposure(0, 0, 0, 100, 1, 10**6, 0)
 
 
 def order(lots: int = 1) -> RiskOrder:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from engine.core import commands as cm
 from engine.core.exchange import Exchange
-from engine.risk.rules import AccountView, Limits, RiskOrder, RiskRequest, account_view, assess, question
+from engine.risk.rules import Exposure, Limits, RiskOrder, RiskRequest, assess, exposure_of, question
 from engine.stores.message_builder import MessageBuilder
 
-VIEW = AccountView(
+VIEW = Exposure(
     position_lots=0, buy_lots=0, sell_lots=0, mark_ticks=100, lot_tick_units=2, equity_units=10**6, gross_units=0
 )  # fmt: skip
 
@@ -23,7 +23,7 @@ def order(lots: int, side: str = "Buy", price: int | None = 100) -> RiskOrder:
     return RiskOrder(1, "X", side, lots, price, "a")
 
 
-def view(**changes: Any) -> AccountView:
+def view(**changes: Any) -> Exposure:
     return msgspec.structs.replace(VIEW, **changes)
 
 
@@ -97,13 +97,13 @@ def floor() -> Exchange:
 def test_the_view_has_what_the_rules_look_at(floor: Exchange) -> None:
     """Position, open lots with those on their way, mark, money."""
     ways = {(1, "X", 0): 5, (1, "X", 1): 6, (2, "X", 0): 7}
-    found = account_view(floor.state, 1, "X", ways)
-    assert found == AccountView(4, 8, 6, 100, 2, 10**6, 800)
-    short = account_view(floor.state, 2, "X")
+    found = exposure_of(floor.state, 1, "X", ways)
+    assert found == Exposure(4, 8, 6, 100, 2, 10**6, 800)
+    short = exposure_of(floor.state, 2, "X")
     assert short is not None
     assert (short.position_lots, short.buy_lots, short.sell_lots) == (-4, 0, 0)
-    assert account_view(floor.state, 3, "X") is None
-    assert account_view(floor.state, 1, "Y") is None
+    assert exposure_of(floor.state, 3, "X") is None
+    assert exposure_of(floor.state, 1, "Y") is None
 
 
 def test_only_what_takes_risk_is_asked_about(floor: Exchange) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.core import events as ev
 from engine.core.state import Store
 from engine.journal.journal import Journal, Record, open_journal
-from engine.stores.message_log import Gap, MessageLog, Reader, StoreGone
+from engine.stores.message_log import MessageLog, Purged, Reader, StoreGone
 from engine.stores.message_window import Frame
 from tests.waiting import until
 
@@ -184,10 +184,10 @@ async def test_a_reader_whose_frames_somebody_else_purged_stops_with_the_gap(tmp
         writer.commit()
     assert await take(fast, 6) == writer.frames
     writer.purge("a", writer.frames[3].message_index)
-    with pytest.raises(Gap) as gap:
+    with pytest.raises(Purged) as gap:
         await slow.next()
     assert gap.value.purged_index == writer.frames[3].message_index
-    with pytest.raises(Gap):
+    with pytest.raises(Purged):
         await slow.next()
     writer.message()
     writer.commit()

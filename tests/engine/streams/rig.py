@@ -20,12 +20,12 @@ from engine.journal.journal import START, Record, begin_journal, open_journal, r
 from engine.journal.sequencer import EngineUnavailable, Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.streams.entries import EVENTS_STREAM, TRADES_STREAM
-from engine.streams.sink import Limits, Source, StreamSink
+from engine.streams.sink import SinkLimits, Source, StreamSink
 from tests.engine import order_flow as bm
 from tests.servers import Process, Redis
 from tests.waiting import until
 
-SMALL = Limits(channel_records=200, timeout_s=0.3, failures_max=3, open_s=0.2, recheck_s=0.1)
+SMALL = SinkLimits(channel_records=200, timeout_s=0.3, failures_max=3, open_s=0.2, recheck_s=0.1)
 
 
 class DurableRedis(Redis):
@@ -76,7 +76,7 @@ class Market:
 
 
 @contextlib.asynccontextmanager
-async def running(market: Market, url: str, limits: Limits = SMALL) -> AsyncIterator[StreamSink]:
+async def running(market: Market, url: str, limits: SinkLimits = SMALL) -> AsyncIterator[StreamSink]:
     """Run a sink; leaving ends it as a crash would."""
     sink = StreamSink(url, market.source, limits)
     market.sequencer._listeners[:] = [sink.offer]

@@ -18,7 +18,7 @@ from engine.core.commands import CheckLiveness
 from engine.journal.journal import read
 from engine.streams.entries import EVENTS_STREAM, TRADES_STREAM
 from engine.streams.restore import import_stream
-from engine.streams.sink import Limits, StreamSink
+from engine.streams.sink import SinkLimits, StreamSink
 from service import metrics
 from tests.engine.streams.rig import SMALL, DurableRedis, Market, assert_complete, caught_up, expected, held, running, shortened
 from tests.servers import Redis, free_port
@@ -480,7 +480,7 @@ async def p99_ms(market: Market) -> float:
 async def test_without_json_for_people_the_rest_is_the_same(market: Market, mdc_url: str) -> None:
     """A fifth less memory in Redis."""
     await market.trade(400)
-    async with running(market, mdc_url, Limits(readable=False)) as sink:
+    async with running(market, mdc_url, SinkLimits(readable=False)) as sink:
         await caught_up(sink)
     assert_complete(mdc_url, market.folder)
     with redis.Redis.from_url(mdc_url) as client:
