@@ -17,6 +17,7 @@ import structlog
 
 from engine.core.commands import Tick
 from engine.core.state import State
+from engine.core.unwinding import next_order
 from engine.gateway.app import GatewayServer
 from engine.journal.journal import Journal, open_journal, probe
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
@@ -181,11 +182,12 @@ class Engine:
         return found
 
     async def _tick(self) -> None:
-        """Let time pass for the exchange, so that orders expire and timers run out without other commands."""
+        """Let time pass for the exchange: orders expire, timers run out, INSURANCE trades without other commands."""
         while True:
             await asyncio.sleep(self._settings.tick_ms / 1_000)
             try:
-                if self.sequencer.state.due(self.sequencer.now_ns()):
+                state = self.sequencer.state
+                if state.due(self.sequencer.now_ns()) or next_order(state, 0) is not None:
                     await self.sequencer.submit(Tick())
             except (EngineBusy, EngineUnavailable):
                 continue  # other commands carry the time, or it is looked at again

@@ -133,7 +133,7 @@ class Ledger:
     def maintenance_units(self, account: Account) -> int:
         """Return below which equity an account is liquidated."""
         return sum(
-            _share(abs(self.contracts[s].value_units(p.lots)), self.contracts[s].instrument.maintenance_margin_ppm)
+            share_units(abs(self.contracts[s].value_units(p.lots)), self.contracts[s].instrument.maintenance_margin_ppm)
             for s, p in account.positions.items()
         )
 
@@ -142,23 +142,23 @@ class Ledger:
         symbols = account.positions.keys() | account.open_lots.keys()
         return sum(self._initial_of(account, symbol) for symbol in symbols)
 
-    def affords(self, account: Account, symbol: str, side: int, lots: int) -> bool:
-        """Return whether `lots` more of open orders need no more margin, or no more than there is equity."""
-        more = self._initial_of(account, symbol, side, lots) - self._initial_of(account, symbol)
-        return more <= 0 or self.initial_units(account) + more <= self.equity_units(account)
+    def margin_more_units(self, account: Account, symbol: str, side: int, lots: int) -> int:
+        """Return by how much the initial margin grows with `lots` more of open orders; 0 or less when they only close."""
+        return self._initial_of(account, symbol, side, lots) - self._initial_of(account, symbol)
 
-    def free_units(self, account: Account) -> int:
-        """Return what may be withdrawn: no unrealised profit, and no margin in use."""
-        return min(account.balance_units, self.equity_units(account)) - self.initial_units(account)
-
-    def _initial_of(self, account: Account, symbol: str, side: int = BUY, extra: int = 0) -> int:
-        contract, position = self.contracts[symbol], account.positions.get(symbol)
-        open_lots = account.open_lots.get(symbol)
+    def exposed_lots(self, account: Account, symbol: str, side: int = BUY, extra: int = 0) -> int:
+        """Return the larger of the positions, long or short, that the open orders (and `extra` more) could make."""
+        position, open_lots = account.positions.get(symbol), account.open_lots.get(symbol)
         buys, sells = open_lots if open_lots else (0, 0)
         lots = position.lots if position else 0
         longest = lots + buys + (extra if side == BUY else 0)
         shortest = lots - sells - (0 if side == BUY else extra)
-        return _share(contract.value_units(max(abs(longest), abs(shortest))), contract.instrument.initial_margin_ppm)
+        return max(abs(longest), abs(shortest))
+
+    def _initial_of(self, account: Account, symbol: str, side: int = BUY, extra: int = 0) -> int:
+        contract = self.contracts[symbol]
+        exposed = self.exposed_lots(account, symbol, side, extra)
+        return share_units(contract.value_units(exposed), contract.instrument.initial_margin_ppm)
 
     def check(self) -> None:
         """Assert that money and lots add up. Cost: O(1)."""
@@ -177,8 +177,9 @@ class Ledger:
 
 def fee_units(value_units: int, rate_ppm: int) -> int:
     """Return a fee on a value, rounded in favour of the house: fees up, rebates (negative rates) down."""
-    return _share(abs(value_units), rate_ppm)
+    return share_units(abs(value_units), rate_ppm)
 
 
-def _share(value_units: int, rate_ppm: int) -> int:
+def share_units(value_units: int, rate_ppm: int) -> int:
+    """Return a share of a value, rounded up."""
     return -(-value_units * rate_ppm // PPM)

@@ -1,4 +1,4 @@
-"""An order or an amend in, the reason to refuse it out, or None: asked before anything changes.
+"""Decides why an order or an amend cannot be accepted, before anything changes.
 
 Cheap questions come first, so that a bad order costs little; margin comes last.
 """
@@ -9,6 +9,7 @@ from engine.core.accounts import Contract
 from engine.core.commands import BUY, INSURANCE, SELL, AmendOrder, Instrument, PlaceOrder, TimeInForce
 from engine.core.events import RejectReason
 from engine.core.matching import in_band, reducible_lots
+from engine.core.solvency import Solvency
 from engine.core.state import ORDERS_MAX, Order, State
 from engine.core.units import scale
 
@@ -57,9 +58,12 @@ def refuse_order(state: State, order: PlaceOrder, time_ns: int) -> RejectReason 
         return RejectReason.TOO_MANY_ORDERS
     if (reason := _refuse_terms(contract, order, time_ns)) is not None:
         return reason
-    if order.reduce_only and not reducible_lots(state.ledger.lots(order.account, order.symbol), order.side):
+    lots = reducible_lots(state.ledger.lots(order.account, order.symbol), order.side) if order.reduce_only else order.size_lots
+    if not lots:
         return RejectReason.REDUCE_ONLY
-    if not order.reduce_only and not state.ledger.affords(account, order.symbol, order.side, order.size_lots):
+    price = order.price_ticks if order.stop_ticks is None else None  # a stop is asked when it enters
+    more = 0 if order.reduce_only else lots
+    if not Solvency(state).affords(account, order.symbol, order.side, min(lots, order.size_lots), price, more):
         return RejectReason.MARGIN
     return None
 
@@ -106,7 +110,11 @@ def refuse_amend(state: State, order: Order, amend: AmendOrder) -> RejectReason 
     size = order.size_lots if amend.size_lots is None else amend.size_lots
     if not order.filled_lots < size <= contract.instrument.size_lots_max or size < terms.display_lots:
         return RejectReason.INVALID_SIZE
-    more = size - order.size_lots
-    if more > 0 and not terms.reduce_only and not state.ledger.affords(account, terms.symbol, terms.side, more):
+    more = 0 if terms.reduce_only else size - order.size_lots
+    price = order.price_ticks if amend.price_ticks is None else amend.price_ticks
+    if order.waiting or (more <= 0 and price == order.price_ticks):
+        price = None  # asked when it enters, or accepted already
+    lots = size - order.filled_lots
+    if not Solvency(state).affords(account, terms.symbol, terms.side, lots, price, more, order):
         return RejectReason.MARGIN
     return None

@@ -166,7 +166,7 @@ class Fund(Command, frozen=True):
 
 
 class Tick(Command, frozen=True):
-    """Only time passes: orders expire, timers run out."""
+    """Only time passes: orders expire, timers run out, INSURANCE closes a part of what it holds."""
 
 
 class CheckLiveness(Command, frozen=True):

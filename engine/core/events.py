@@ -52,6 +52,7 @@ class CancelReason(StrEnum):
     TIMER = "CancelAllAfter"
     KILLED = "KillSwitch"
     LIQUIDATED = "Liquidated"
+    MARGIN = "InsufficientMargin"  # its account cannot pay for its price any more
 
 
 class MoveReason(StrEnum):

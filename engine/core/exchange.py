@@ -17,8 +17,10 @@ from engine.core.commands import BUY, SELL
 from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.liquidation import Liquidation
 from engine.core.matching import Matching
+from engine.core.solvency import Solvency
 from engine.core.state import Order, State
 from engine.core.units import PPM
+from engine.core.unwinding import next_order
 
 DAY_NS = 86_400 * 10**9
 TIMEOUT_NS_MAX = DAY_NS
@@ -55,6 +57,7 @@ class Exchange:
         self._apply: Callable[[Event], None] = self.state.apply
         self._matching = Matching(self.state, self._emit)
         self._liquidation = Liquidation(self.state, self._emit)
+        self._solvency = Solvency(self.state)
         self._traded: dict[str, None] = {}  # symbols whose stops may be due
         self._suspects: dict[int, None] = {}  # accounts whose margin may be short
         self._deciders: dict[type, Callable[[int, int, Any], None]] = {
@@ -115,7 +118,10 @@ class Exchange:
                 self._emit(ev.TimerSet(number, 0))
 
     def _tick(self, index: int, time_ns: int, command: cm.Tick) -> None:
-        """Time has been looked at already."""
+        """Time has been looked at already; it is also when INSURANCE trades."""
+        order = next_order(self.state, index)
+        if order is not None:
+            self._place(index, time_ns, order)
 
     # What follows from a command
 
@@ -136,7 +142,10 @@ class Exchange:
                 if market.last_ticks and stops and stops[0][0] <= reached:
                     order = self.state.orders[stops[0][1]]
                     self._emit(ev.OrderTriggered(order.order_id))
-                    self._matching.enter(order)
+                    if self._solvency.may_enter(order):
+                        self._matching.enter(order)
+                    else:
+                        self._matching.cancel(order, CancelReason.MARGIN)
                     return True
             del self._traded[symbol]
         return False
@@ -291,7 +300,7 @@ class Exchange:
             self._reject(command, RejectReason.UNKNOWN_ACCOUNT)
         elif command.amount_units <= 0:
             self._reject(command, RejectReason.INVALID_AMOUNT)
-        elif command.amount_units > self.state.ledger.free_units(account):
+        elif command.amount_units > self._solvency.free_units(account):
             self._reject(command, RejectReason.MARGIN)
         else:
             self._emit(ev.Transferred(command.account, -command.amount_units))

@@ -1,8 +1,8 @@
-"""An order that is in no book in; trades, cancels and a resting remainder out, as events.
+"""Lets an order trade with the book and rest, or cancels it, by its terms.
 
-Rules, in the order in which they are asked at every step: the taker's reduce-only, self-trade, the maker's reduce-only. A
-reduce-only order is clipped at every fill to the position it may reduce, and cancelled when it comes to trade and there is
-none.
+Rules, in the order in which they are asked at every step: the taker's reduce-only, self-trade, the maker's reduce-only, whether
+who trades beyond the mark can pay for it. A reduce-only order is clipped at every fill to the position it may reduce, and
+cancelled when it comes to trade and there is none; an order whose account cannot pay for a fill is cancelled, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from engine.core.accounts import Contract, fee_units
 from engine.core.commands import BUY, SelfTrade, TimeInForce
 from engine.core.events import CancelReason, Event, OrderCanceled, OrderRested, Traded
+from engine.core.solvency import Solvency, loss_units
 from engine.core.state import Order, State
 from engine.core.units import PPM
 
@@ -22,6 +23,7 @@ class Matching:
 
     def __init__(self, state: State, emit: Callable[[Event], None]) -> None:
         self._state = state
+        self._solvency = Solvency(state)
         self._emit = emit
 
     def enter(self, order: Order) -> None:
@@ -73,8 +75,23 @@ class Matching:
             if not size:
                 self.cancel(maker, CancelReason.REDUCE_ONLY)
                 continue
+            unable = self._unable(order, maker, front[0], size)
+            if unable is not None:
+                self.cancel(unable, CancelReason.MARGIN)
+                if unable is order:
+                    return False
+                continue
             self._trade(order, maker, front[0], size)
         return False
+
+    def _unable(self, taker: Order, maker: Order, price_ticks: int, lots: int) -> Order | None:
+        """Return the order that would lose against the mark by this fill when its account cannot pay for that."""
+        mark = self._state.ledger.contracts[taker.terms.symbol].mark_ticks
+        if price_ticks == mark:
+            return None
+        loser = taker if (taker.terms.side == BUY) == (price_ticks > mark) else maker
+        account = self._state.ledger.accounts[loser.terms.account]
+        return None if self._solvency.bears(account, loser.terms.symbol, loser.terms.side, lots, price_ticks) else loser
 
     def _may_trade(self, order: Order, lots: int) -> int:
         """Return `lots`, for a reduce-only order clipped to the position it may reduce."""
@@ -101,14 +118,9 @@ class Matching:
         self._emit(Traded(*ids, price_ticks, lots, taker_fee, maker_fee, taker.terms.symbol, taker.terms.side))
 
     def _fillable(self, order: Order) -> bool:
-        """Return whether `_sweep` would fill the whole order: the same walk on paper, icebergs and clips included."""
+        """Return whether `_sweep` would fill the whole order: the same walk on paper, icebergs, clips and margin included."""
         state, terms, wanted = self._state, order.terms, order.leaves_lots
-        held: dict[int, int] = {}  # account → position as it would be by then
-        sign = 1 if terms.side == BUY else -1
-
-        def may(of: Order, lots: int) -> int:
-            position = held.setdefault(of.terms.account, state.ledger.lots(of.terms.account, terms.symbol))
-            return min(lots, reducible_lots(position, of.terms.side)) if of.terms.reduce_only else lots
+        paper = _Paper(state, self._solvency, terms.symbol)
 
         for level in state.markets[terms.symbol].book.levels(1 - terms.side):
             if not self._reaches(order, level.price):
@@ -118,18 +130,21 @@ class Matching:
             )
             while queue:
                 maker, shown, leaves = queue.popleft()
-                size = min(may(order, wanted), shown)
+                size = min(paper.may_trade(order, wanted), shown)
                 if not size:
                     return False
                 if maker.terms.account == terms.account:
                     if terms.self_trade is not SelfTrade.OLDEST:
                         return False
                     continue
-                size = may(maker, size)
+                size = paper.may_trade(maker, size)
                 if not size:
                     continue
-                held[terms.account] += sign * size
-                held[maker.terms.account] -= sign * size
+                if not paper.bears(order, size, level.price):
+                    return False
+                if not paper.bears(maker, size, level.price):
+                    continue
+                paper.trade(order, maker, size, level.price)
                 wanted, shown, leaves = wanted - size, shown - size, leaves - size
                 if not wanted:
                     return True
@@ -138,6 +153,42 @@ class Matching:
                 elif leaves:
                     queue.append((maker, min(leaves, maker.terms.display_lots or leaves), leaves))
         return False
+
+
+class _Paper:
+    """Positions and money as they would be after fills that have not happened."""
+
+    def __init__(self, state: State, solvency: Solvency, symbol: str) -> None:
+        self._ledger = state.ledger
+        self._solvency = solvency
+        self._contract = state.ledger.contracts[symbol]
+        self._lots: dict[int, int] = {}
+        self._gained: dict[int, int] = {}  # against the mark, less fees
+
+    def may_trade(self, order: Order, lots: int) -> int:
+        if not order.terms.reduce_only:
+            return lots
+        return min(lots, reducible_lots(self._held(order.terms.account), order.terms.side))
+
+    def bears(self, order: Order, lots: int, price_ticks: int) -> bool:
+        """Return whether the order's account could pay for a fill, when that loses against the mark."""
+        contract, number, side = self._contract, order.terms.account, order.terms.side
+        if not loss_units(contract, side, lots, price_ticks):
+            return True
+        held, gained = self._held(number), self._gained.get(number, 0)
+        return self._solvency.bears_on_paper(self._ledger.accounts[number], contract, side, lots, price_ticks, held, gained)
+
+    def trade(self, taker: Order, maker: Order, lots: int, price_ticks: int) -> None:
+        contract, terms = self._contract, self._contract.instrument
+        value = contract.value_units(lots, price_ticks)
+        for order, rate_ppm in ((taker, terms.taker_fee_ppm), (maker, terms.maker_fee_ppm)):
+            number, bought = order.terms.account, lots if order.terms.side == BUY else -lots
+            gain = contract.value_units(bought) - contract.value_units(bought, price_ticks)
+            self._gained[number] = self._gained.get(number, 0) + gain - fee_units(value, rate_ppm)
+            self._lots[number] = self._held(number) + bought
+
+    def _held(self, number: int) -> int:
+        return self._lots[number] if number in self._lots else self._ledger.lots(number, self._contract.instrument.symbol)
 
 
 def _within(price_ticks: int, limit_ticks: int, side: int) -> bool:

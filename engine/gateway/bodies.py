@@ -54,7 +54,7 @@ class InstrumentBody(Body, frozen=True, kw_only=True, rename="camel"):
     initial_margin: Decimal = Decimal("0.1")
     maintenance_margin: Decimal = Decimal("0.05")
     liquidation_fee: Decimal = Decimal("0.005")
-    price_band: Decimal = Decimal(0)
+    price_band: Decimal = Decimal("0.1")
     order_qty_max: Count = 1_000_000
     price_max: Decimal | None = None
 

@@ -31,6 +31,7 @@ from engine.core.commands import (
     Withdraw,
 )  # fmt: skip
 from engine.core.events import RejectReason
+from engine.core.solvency import Solvency
 from engine.core.state import State
 from engine.core.units import PPM, WHOLE_MAX, Misaligned
 from engine.gateway.bodies import (
@@ -153,7 +154,7 @@ class Counter:
         return AccountSummary(
             account=account.number, balance=account.balance_units, equity=ledger.equity_units(account),
             initial_margin=ledger.initial_units(account), maintenance_margin=ledger.maintenance_units(account),
-            available=max(0, ledger.free_units(account)), kill_switch=account.killed,
+            available=max(0, Solvency(self.state).free_units(account)), kill_switch=account.killed,
         )  # fmt: skip
 
     def summaries(self, after: int, limit: int) -> list[AccountSummary]:
