@@ -1,4 +1,4 @@
-"""An order or an amend in, the reason to refuse it out, or None: asked before anything changes.
+"""Says why an order, an amend or a contract is refused, before anything changes.
 
 Cheap questions come first, so that a bad order costs little; margin comes last.
 """

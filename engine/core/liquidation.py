@@ -1,4 +1,4 @@
-"""An account below its maintenance margin in; cancels, moved positions and moved money out, as events.
+"""Liquidates an account whose equity is below its maintenance margin, as a list of events.
 
 One step: all its orders are cancelled and all its positions go to INSURANCE at the mark, which covers a deficit or takes a
 fee of what is left. When insurance is empty the positions go to those on the other side instead, the most profitable first,

@@ -1,4 +1,4 @@
-"""An order that is in no book in; trades, cancels and a resting remainder out, as events.
+"""Matches an order that is in no book: it trades, is cancelled, or rests with what is left, as a list of events.
 
 Rules, in the order in which they are asked at every step: the taker's reduce-only, self-trade, the maker's reduce-only. A
 reduce-only order is clipped at every fill to the position it may reduce, and cancelled when it comes to trade and there is

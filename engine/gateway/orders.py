@@ -1,4 +1,4 @@
-"""Order requests in, what became of the order out: each answer shows the order right after its own command.
+"""HTTP routes of orders: each answer shows the order right after its own command.
 
 The state may be ahead of a command when its answer is written: other commands of the same group came after it. What they did
 to the order is taken back from the events of that group, so that `messageIndex` and quantities belong together.

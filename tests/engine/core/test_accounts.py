@@ -1,4 +1,4 @@
-"""Fills, marks and funding in, money out: worked examples, then random lives in which money is never made or lost."""
+"""Accounts: worked examples of fills, marks and funding, then random lives in which money is never made or lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder in, a real exchange behind its gateway on a real port out; and the requests that tests and benchmarks send."""
+"""Starts a real exchange behind its gateway on a real port, and sends the requests of tests and benchmarks."""
 
 from __future__ import annotations
 
