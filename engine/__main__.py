@@ -1,4 +1,4 @@
-"""A command line in, one process or one JSON line out.
+"""Reads the command line and runs one process of the engine, or measures a workload file.
 
 python -m engine serve                         the exchange: gateway, journal, message stores, queue, streams (ENGINE_*)
 python -m engine bots                          trading bots that keep it alive (BOTS_*)
@@ -24,7 +24,7 @@ from statistics import median
 from time import perf_counter
 
 from engine.core.book import Book
-from engine.core.workload import FIX, BookMessage, digest, parse, run
+from engine.core.workload import BookMessage, WorkloadInvalid, digest, parse, run
 from service import logs
 from service.errors import OperatorError
 from service.run import GC_THRESHOLD, fail
@@ -32,6 +32,7 @@ from service.run import main as main_of
 from service.settings import load
 
 RUNS = 5
+FIX = "Give a file of the format in engine/README.md, plain or gzip"
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -106,7 +107,10 @@ def _import_stream(arguments: argparse.Namespace) -> None:
 
 def _workload(arguments: argparse.Namespace) -> None:
     gc.set_threshold(*GC_THRESHOLD)  # as every process of ours
-    print(json.dumps(measure(parse(read(arguments.file)))))
+    try:
+        print(json.dumps(measure(parse(read(arguments.file)))))
+    except WorkloadInvalid as error:
+        raise OperatorError(str(error), FIX) from None
 
 
 _RUN = {
@@ -124,7 +128,7 @@ def read(path: Path) -> bytes:
 
 
 def measure(messages: list[BookMessage], runs: int = RUNS) -> dict[str, str | int]:
-    """Return the hash, the number of messages and the median rate of some runs. Raises: OperatorError."""
+    """Return the hash, the number of messages and the median rate of some runs. Raises: WorkloadInvalid."""
     elapsed_s = []
     for _ in range(runs):
         book = Book()

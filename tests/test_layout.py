@@ -32,6 +32,29 @@ MAY_IMPORT = {
 }
 PACKAGES = tuple(MAY_IMPORT)
 
+# The rooms of engine/, bottom up: room → the rooms below it that it may import. What lies beside them in engine/ wires them.
+CORE = {"core"}
+STAGES = {"journal", *CORE}
+ENGINE_ROOMS = {
+    "core": set(),
+    "journal": CORE,
+    "stores": STAGES,
+    "recovery": STAGES,
+    "risk": STAGES,
+    "gateway": {"stores", "risk", *STAGES},
+    "orders": {"stores", "risk", *STAGES},
+    "streams": {"stores", "recovery", *STAGES},
+    "oms": set(),
+    "bots": set(),
+}
+# What others than the rooms above may import, too: shapes, which import nothing but shapes. Clients know nothing else.
+SHAPES = {
+    "engine/core/commands.py": "what may be asked",
+    "engine/core/units.py": "decimals and ticks, times",
+    "engine/stores/messages.py": "what consumers are told",
+}
+ORDER_BODIES = "engine/gateway/order_bodies.py"  # order messages have the fields of the gateway's bodies
+
 # Pure code gets time, dice, bytes and limits as arguments; whoever imports one of these is a shell.
 IMPURE = {
     "asyncio", "socket", "socketserver", "select", "selectors", "ssl", "time", "random", "secrets", "threading", "subprocess",
@@ -113,7 +136,9 @@ SHELLS: dict[str, str] = {
     "engine/__main__.py": "the command line; measures a workload",
     "engine/streams/sink.py": "Redis, deadlines, a thread that reads the journal",
     "engine/gateway/app.py": "serves HTTP and WebSockets",
-    "engine/gateway/views.py": "HTTP routes of books, contracts and accounts",
+    "engine/gateway/accounts.py": "HTTP routes of accounts",
+    "engine/gateway/controls.py": "HTTP routes of the exchange-wide controls",
+    "engine/gateway/markets.py": "HTTP routes of books and contracts",
     "engine/gateway/problems.py": "problems and bodies of the HTTP routes",
     "engine/gateway/docs.py": "the OpenAPI pages of the HTTP server",
     "engine/gateway/orders.py": "HTTP routes of orders",
@@ -253,6 +278,46 @@ def test_a_folder_imports_only_what_lies_below_it(folder: str) -> None:
     ])  # fmt: skip
 
 
+def room(name: str) -> str:
+    """Return the room of a file of engine/, empty for what lies beside the rooms."""
+    return name.split("/")[1] if name.count("/") > 1 else ""
+
+
+@pytest.mark.parametrize("own", ENGINE_ROOMS)
+def test_a_room_of_the_engine_imports_only_rooms_below_it(own: str) -> None:
+    """From order to trade to store the way is down; clients import shapes and not the core."""
+    excused = {*SHAPES, *([ORDER_BODIES] if own == "orders" else [])}
+    if own == "core":
+        excused = set()
+    breaches([
+        f"{name} imports {imported}: {own}/ may import {sorted(ENGINE_ROOMS[own])}"
+        for name in modules()
+        if name.startswith(f"engine/{own}/")
+        for imported in imported_modules(name)
+        if room(imported) not in {own, *ENGINE_ROOMS[own]} or not imported.startswith("engine/")
+        if imported not in excused and (imported.startswith("engine/") or own == "core")
+    ])  # fmt: skip
+
+
+def test_the_rooms_of_the_engine_are_known() -> None:
+    """A new room gets its place in the table, and what lies beside the rooms is the wiring alone."""
+    names = [name for name in modules() if name.startswith("engine/")]
+    assert {room(name) for name in names} == {"", *ENGINE_ROOMS}
+    assert {Path(name).stem for name in names if not room(name)} == {"__init__", "__main__", "serve", "settings"}
+
+
+def test_shapes_import_nothing_but_shapes() -> None:
+    """Else a client would get the core with them."""
+    breaches([
+        f"{name} imports {imported}" for name in SHAPES for imported in imported_modules(name) if imported not in SHAPES
+    ])  # fmt: skip
+
+
+def test_the_core_of_the_engine_does_no_io() -> None:
+    """No file of it is excused as a shell."""
+    breaches([name for name in (SHELLS | TYPES_ONLY) if name.startswith("engine/core/")])
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """A circle is one module in several files; imports inside functions and behind TYPE_CHECKING count like all others."""
     found = circles({name: imported_modules(name) for name in modules()})
@@ -338,7 +403,7 @@ def test_every_module_says_what_it_does() -> None:
     breaches([
         f"{name} opens with a formula"
         for name in everything
-        if not name.startswith(("engine/", "tests/engine/")) and riddle.search((ast.get_docstring(tree_of(name)) or "").split("\n")[0])
+        if riddle.search((ast.get_docstring(tree_of(name)) or "").split("\n")[0])
     ])  # fmt: skip
 
 

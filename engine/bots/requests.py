@@ -1,4 +1,4 @@
-"""Commands of bots in, requests of the gateway out; its answers in, replies and accounts out. Pure."""
+"""Writes the bots' commands as requests to the gateway, and reads its answers as replies and accounts. Pure."""
 
 from __future__ import annotations
 

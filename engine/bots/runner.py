@@ -1,4 +1,4 @@
-"""A seed in, a living market out: trading bots that talk to the exchange over its gateway like anybody else.
+"""Runs the trading bots, which keep the market alive through the exchange's gateway like anybody else.
 
 python -m engine bots
 

@@ -1,4 +1,4 @@
-"""A fair price and the exchange's replies in, commands of trading bots out. Pure: dice come seeded, time comes in.
+"""Decides what each trading bot does next, from a fair price and the exchange's replies. Pure: seeded dice, time as an argument.
 
 Makers keep a ladder around the fair price, takers hit it, dabblers leave icebergs, stops and odd limit orders. A bot has one
 command under way at a time and counts an order as open until it hears otherwise, so that it never has more than `ORDERS_MAX`,

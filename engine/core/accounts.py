@@ -1,4 +1,4 @@
-"""Fills, transfers and marks in, balances, positions and margin out: linear perpetual contracts, cross margin, whole units.
+"""Keeps balances and positions, and calculates margin: linear perpetual contracts, cross margin, whole units.
 
 A position carries its signed cost; closing it turns the difference into balance. Invariants, whatever happens: the sum of
 balances minus costs is what was deposited minus what was withdrawn, and the lots of each symbol add up to zero. Both are

@@ -1,4 +1,4 @@
-"""Decides why an order or an amend cannot be accepted, before anything changes.
+"""Says why an order, an amend or a contract is refused, before anything changes.
 
 Cheap questions come first, so that a bad order costs little; margin comes last.
 """

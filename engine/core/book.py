@@ -1,4 +1,4 @@
-"""Orders, cancels and modifies of one market in, reports out: a limit book by price, then time.
+"""Matches the orders of one market by price, then time, and reports what happens: a limit order book.
 
 Prices are integer ticks (any sign), quantities integer lots above zero, ids any integers. Every message is one call and adds
 its reports to `Book.reports` in the order in which they happen. A trade is at the maker's price.

@@ -1,4 +1,4 @@
-"""Events in, the state of the exchange out; nothing else changes it, so that the events alone rebuild it hash for hash.
+"""Holds the state of the exchange; only applying events changes it, so that the events alone rebuild it hash for hash.
 
 Deciding (`exchange.py`) applies each event as it makes it and reads the state for the next: one pass, one truth.
 """

@@ -1,4 +1,4 @@
-"""A sequencer and its messages in, the exchange's HTTP and WebSocket application out: orders, books, accounts, message stores.
+"""Puts the exchange's HTTP and WebSocket application together and serves it on its port.
 
 Everything that changes something is a command: it is answered when the journal has it. Handlers run on the sequencer's loop
 and read its state between two groups; nothing here blocks.
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from itertools import chain
 
 import uvicorn
 from litestar import Litestar
 
-from engine.gateway import docs as gateway_docs
-from engine.gateway import orders as gateway_orders
-from engine.gateway import stores as gateway_stores
-from engine.gateway import views as gateway_admin
+from engine.gateway import accounts, controls, docs, markets, orders, stores
 from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal, require_token
+from engine.gateway.views import Views
 from engine.journal.sequencer import Sequencer
 from engine.risk.checker import RiskChecker
 from engine.stores.message_log import MessageLog
@@ -35,16 +34,17 @@ def app(
     With `risk` every order is asked about before it goes to the engine.
     """
     clock = clock or SystemClock()
-    orders = gateway_orders.OrderDesk(sequencer, risk)
-    counter = gateway_admin.Counter(sequencer, messages, orders, clock)
-    stores = gateway_stores.StoreDesk(sequencer, messages, orders, clock)
+    views = Views(sequencer, messages, clock)
+    desk = orders.OrderDesk(sequencer, views, risk)
+    consumers = stores.StoreDesk(sequencer, messages, desk, clock)
+    shown = (markets.routes(views, desk), accounts.routes(views, desk), controls.routes(views, desk))
     return Litestar(
-        [*gateway_orders.routes(orders), *gateway_admin.routes(counter), *gateway_stores.routes(stores)],
+        [*orders.routes(desk), *chain(*shown), *stores.routes(consumers)],
         guards=[*([require_token(api_token)] if api_token else []), require_journal(sequencer)],
         exception_handlers={Exception: problem_of},
         request_max_body_size=BODY_BYTES_MAX,
-        openapi_config=gateway_docs.config(bool(api_token)),
-        plugins=[gateway_docs.PriceSchema()],
+        openapi_config=docs.config(bool(api_token)),
+        plugins=[docs.PriceSchema()],
         logging_config=None,
     )
 

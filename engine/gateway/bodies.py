@@ -1,7 +1,7 @@
-"""What the gateway's JSON looks like, both ways: one struct a body. Prices are numbers, quantities contracts, money units.
+"""Shapes of the gateway's JSON, one struct a body. Prices are numbers, quantities contracts, money units.
 
-Times are ISO 8601 in UTC. Order bodies are in `conversion.py`, messages in `messages.py`. What comes in is strict: no field
-that nobody knows, no number in quotation marks, no fraction of a unit.
+Times are ISO 8601 in UTC. Order bodies are in `order_bodies.py`, messages in `stores/messages.py`. What comes in is strict: no
+field that nobody knows, no number in quotation marks, no fraction of a unit.
 """
 
 from __future__ import annotations
@@ -218,15 +218,13 @@ class ControlsView(Struct, rename="camel"):
 
 
 class StoreView(Struct, kw_only=True, rename="camel"):
-    """A message store and what it holds.
-
-    `first_item_index`: everything up to it is purged or was before the store; given as `lastSeen`, nothing is missed and
-    nothing comes twice. `last_item_index` is that of the newest message, and the same while there is none.
-    """
+    """A message store and what it holds."""
 
     store_id: str
+    # Not the first message that is kept, as the name of the protocol suggests, but the index right before it: everything up to
+    # here is purged or was there before the store. A consumer that gives it as `lastSeen` misses nothing and gets nothing twice.
     first_item_index: int
-    last_item_index: int
+    last_item_index: int  # of the newest message; while the store holds none, the same as `first_item_index`
     item_count: int
     oldest_item_age_millis: int
     maximum_unpurged_item_age_millis: int

@@ -1,4 +1,4 @@
-"""The OpenAPI document in, one page for people out: every path, its parameters and answers. No script, nothing from elsewhere."""
+"""Renders the OpenAPI document as one page for people: every path, its parameters and answers. No script."""
 
 from __future__ import annotations
 

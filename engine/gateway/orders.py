@@ -1,4 +1,4 @@
-"""Order requests in, what became of the order out: each answer shows the order right after its own command.
+"""HTTP routes of orders: each answer shows the order right after its own command.
 
 The state may be ahead of a command when its answer is written: other commands of the same group came after it. What they did
 to the order is taken back from the events of that group, so that `messageIndex` and quantities belong together.
@@ -18,7 +18,6 @@ from engine.core import events as ev
 from engine.core import units
 from engine.core.admission import CLIENT_ID_LENGTH_MAX
 from engine.core.commands import (
-    SIDE_NAMES,
     AmendOrder,
     CancelAll,
     CancelAllAfter,
@@ -34,10 +33,10 @@ from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
 from engine.gateway.order_bodies import SYMBOL_LENGTH_MAX, AmendBody, PlaceBody, amend_of, place_of
 from engine.gateway.problems import Refused, StrictBody, problems, rejected
+from engine.gateway.views import Views
 from engine.journal.sequencer import Outcome, Sequencer
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import Verdict
-from engine.stores.message_builder import ord_type
 
 AccountQuery = Annotated[
     int, QueryParameter(name="account", ge=-1, le=WHOLE_MAX, description="account number", examples=[Example(value=1)])
@@ -73,8 +72,9 @@ class AmendDTO(StrictBody[AmendBody]):
 class OrderDesk:
     """Submits order commands and tells what became of them."""
 
-    def __init__(self, sequencer: Sequencer, risk: RiskChecker | None = None) -> None:
+    def __init__(self, sequencer: Sequencer, views: Views, risk: RiskChecker | None = None) -> None:
         self._sequencer = sequencer
+        self._views = views
         self._risk = risk
 
     @property
@@ -115,11 +115,7 @@ class OrderDesk:
 
     async def order(self, account: int, cl_ord_id: str) -> OrderView:
         """Return an open order as it is.  Raises: Refused."""
-        return self.open_view(await self._find(account, cl_ord_id))
-
-    def open_view(self, order: Order) -> OrderView:
-        """Return an open order as it is now."""
-        return self._shown(order, self._sequencer.committed_index, order.filled_lots, order.cost_units, None)
+        return self._views.open_order(await self._find(account, cl_ord_id))
 
     async def _find(self, account: int, cl_ord_id: str) -> Order:
         """Return an open order; one that is just being placed by somebody else is waited for.  Raises: Refused."""
@@ -180,23 +176,7 @@ class OrderDesk:
                 order.size_lots, order.price_ticks, order.stop_ticks = event.size_lots, event.price_ticks, event.stop_ticks
             elif isinstance(event, ev.OrderTriggered) and event.order_id == order.order_id:
                 order.stop_ticks = None
-        return self._shown(order, index, filled, cost, reason)
-
-    def _shown(self, order: Order, index: int, filled: int, cost: int, reason: CancelReason | None) -> OrderView:
-        terms = order.terms
-        instrument = self.state.ledger.contracts[terms.symbol].instrument
-        left = order.size_lots - filled
-        over, under = units.scale(instrument.tick_size)
-        price, stop = order.price_ticks, order.stop_ticks
-        return OrderView(
-            message_index=index, order_id=str(order.order_id), cl_ord_id=terms.cl_ord_id, account=terms.account,
-            symbol=terms.symbol, side=SIDE_NAMES[terms.side], ord_type=ord_type(terms), time_in_force=terms.time_in_force.value,
-            price=None if price is None else price * over / under, stop_px=None if stop is None else stop * over / under,
-            ord_status="Canceled" if reason else ("PartiallyFilled" if left else "Filled") if filled else "New",
-            order_qty=order.size_lots, leaves_qty=0 if reason else left, cum_qty=filled, cum_cost=cost,
-            avg_px=cost * over / (filled * instrument.lot_tick_units * under) if filled else 0.0,
-            text=reason.value if reason else "",
-        )  # fmt: skip
+        return self._views.order(order, index, filled, cost, reason)
 
     async def carry_out(self, command: Command) -> Outcome:
         """Submit a command that is no order.  Raises: Refused when it is rejected."""

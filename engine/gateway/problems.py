@@ -1,4 +1,4 @@
-"""What went wrong in, application/problem+json out; strict JSON bodies in, structs out. For every route of the gateway."""
+"""Answers what went wrong as application/problem+json, and reads JSON bodies strictly, for every route of the gateway."""
 
 from __future__ import annotations
 

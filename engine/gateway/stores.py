@@ -1,4 +1,4 @@
-"""Message stores over HTTP in, views out; and `/joined`: a consumer's WebSocket in, one text message a command index out.
+"""HTTP routes of message stores, and `/joined`: the WebSocket on which a consumer gets one text message a command index.
 
 A consumer that cannot be served is told why in one message that is a JSON string, then the socket is closed. A slow one costs
 one batch of memory: sending waits for its socket, and what it has not taken is read from the journal later.

@@ -1,4 +1,4 @@
-"""Records in, a folder of segments on disk out, and the same records back: nothing that was committed is lost or altered.
+"""Writes records to segments on the disk: nothing that was committed is lost or altered.
 
 `append` collects, `commit` writes the group and waits for the disk (fdatasync): what was committed survives the process and
 the machine. A record is `HEADER` and its payload. The header has a checksum of its own, so that a damaged length is not taken

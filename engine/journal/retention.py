@@ -1,4 +1,4 @@
-"""A journal and the lowest index that somebody still needs in, whole segments below it moved to an archive, or removed, out.
+"""Moves the journal's segments that nobody needs any more to an archive, or removes them.
 
 Needed are: what follows the oldest snapshot kept, what a message store has not purged, what the Redis stream does not have yet.
 A segment is in the archive, with all its bytes on the disk, before it leaves the journal; without an archive it is gone.

@@ -1,4 +1,4 @@
-"""Commands from everywhere in, one sequence of journaled groups out; an answer means that the disk has it.
+"""Gives the commands of all senders one sequence and journals them in groups; an answer means that the disk has it.
 
 One event loop, one writer: what was submitted while the loop was busy forms a group, the group is decided, written with one
 fdatasync, and only then are its futures done and its records shown to the listeners. The loop itself waits for the disk, so

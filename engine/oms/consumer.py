@@ -1,4 +1,4 @@
-"""A message store in, SQL tables out: the order management system's view of the exchange, complete and exactly once.
+"""Follows a message store into SQL tables: the order management system's view of the exchange, complete and exactly once.
 
 python -m engine oms
 

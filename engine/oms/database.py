@@ -1,4 +1,4 @@
-"""Changes in, committed rows out: SQLite in a thread of its own, or PostgreSQL; one transaction each, index and rows together.
+"""Commits rows and the message index in one transaction, to SQLite in a thread of its own or to PostgreSQL.
 
 Either everything of a transaction is there afterwards or nothing; after an error the progress must be read again, because a
 commit whose answer was lost may have happened.

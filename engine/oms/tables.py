@@ -1,4 +1,4 @@
-"""Frames of a message store in, rows of the tables Orders, Trades and MessageIndex out, and the SQL that stores them.
+"""Turns messages into rows of the tables Orders, Trades and MessageIndex, and writes the SQL that stores them.
 
 The same SQL runs on SQLite and PostgreSQL; only the sign of a parameter differs. Quantities and money are whole numbers (lots
 and units, 64 bits), prices are floats as in the frames. Orders holds the last known state of each order, Trades every fill,

@@ -1,4 +1,4 @@
-"""Answers to order messages in, sent to whoever waits for them out: on a connection of its own, each at most once.
+"""Sends the answers to order messages on a connection of its own, each at most once.
 
 A `reply_to` comes from outside, and RabbitMQ ends the whole connection over some that are broken: that must not be the one
 orders arrive on. While the broker is away answers wait, up to `WAITING_MAX`, the oldest go. Who gets none asks again: the

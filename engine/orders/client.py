@@ -1,4 +1,4 @@
-"""Order messages of a program in, confirmed messages in the engine's queue and the engine's answers out.
+"""Sends a program's order messages until the broker confirms them, and returns the engine's answers.
 
 A message is sent again, with the same message id, until the broker has confirmed it: the engine knows it again. Messages of
 concurrent `send` calls keep their order as long as the connection lasts; who needs more awaits one before the next.

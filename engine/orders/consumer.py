@@ -1,10 +1,10 @@
-"""Orders of the RabbitMQ queue in, commands to the sequencer, acknowledgements, answers and dead letters out.
+"""Reads the order queue and sees each message through: submitted, answered, acknowledged, or put among the dead letters.
 
 Every message ends in the journal or, with its reason, among the dead letters, and only then is it acknowledged: whatever
-happens in between, it comes again. Commands are submitted in the order of arrival, a group commit settles many at once, and
+happens in between, it is redelivered. Commands are submitted in the order of arrival, a group commit settles many at once, and
 one acknowledgement covers them. While the engine takes no commands, messages are held, in order, and not put back.
 
-A message that comes again is looked at first. What this process has under way or has done under its message id is not done
+A redelivered message is looked at first. What this process has under way or has done under its message id is not done
 again; an order that the state knows is done. What another process held when it died may be what killed it: a confirmed copy
 with a count goes to the retry queue, and that one is handled with nothing else under way.
 """

@@ -1,4 +1,4 @@
-"""A message and why it is not executed in, a persistent copy for another queue out: the body untouched, reasons as headers."""
+"""Copies a message that is not executed for another queue: the body untouched, the reasons as headers."""
 
 from __future__ import annotations
 

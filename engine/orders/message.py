@@ -1,4 +1,4 @@
-"""A message of the order queue in, its command out, or the reason why there is none; and the answer to its sender.
+"""Reads a message of the order queue as a command, or says why it is none, and writes the answer to its sender.
 
 Body: one JSON object, `type` place | amend | cancel | cancelAll, else the fields of the HTTP bodies, and `expiresAt` (ISO time
 or ms): not executed after that. Everything here is a function of bytes, headers, state and time.

@@ -1,4 +1,4 @@
-"""Orders that arrive in, the verdict on each at its turn out: risk is asked early, so that nobody waits for one after the other.
+"""Asks risk about orders as soon as they arrive, so that none waits for the verdict on the one before it.
 
 What was asked about and is not in the state yet counts as coming when the next order of its account is asked about: many
 orders at once do not get past a limit that each of them keeps.

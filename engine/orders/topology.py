@@ -1,4 +1,4 @@
-"""Nothing in, the names and arguments of the order queues out: what publishers and the engine declare alike.
+"""Names and arguments of the order queues, shared by publishers and the engine.
 
 engine.orders ──► the engine ──► journal
    │   ▲             │  └─ confirmed copies of what came again, counted ─► engine.orders.retry ─► the engine, alone

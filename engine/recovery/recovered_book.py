@@ -1,4 +1,4 @@
-"""A market's snapshot and the events after it in, the book of that market out: for readers that want no whole exchange.
+"""Recovers the book of one market from its snapshot and later events, for readers that do not want the whole exchange.
 
 Only what rests, cancels, trades or amends changes the book. The state's own rules do it, on one market, with money that means
 nothing: there is no second account of icebergs, clips and stops.

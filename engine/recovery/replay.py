@@ -1,8 +1,8 @@
-"""A journal and the snapshots beside it in, the state after the last committed record out.
+"""Recovers the state after the journal's last record, from the newest valid snapshot and the records after it.
 
 The newest valid snapshot counts only when the journal has its index with its chain: then both tell one history, and what the
 journal has after it is applied. Damage halts with the index. The same `replay` serves the journal and the Redis stream, which
-`stream_recovery.py` turns back into a journal first.
+`streams/restore.py` turns back into a journal first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A State in, the contents of a snapshot's files out, and the same State back, digest for digest."""
+"""Turns a state into the contents of a snapshot's files, and those back into the same state, digest for digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contents of snapshots in, files of a folder out, and back: whole generations or none, whatever cuts the writing short.
+"""Writes and reads the files of snapshots: whole generations or none, whatever cuts the writing short.
 
 `{market}.{sequence}.snapshot.json` for each market, then `exchange.{sequence}.snapshot.json`: a generation counts when its
 exchange file is there and every market is the one that this file names by hash. A file is written under another name, synced

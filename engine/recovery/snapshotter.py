@@ -1,4 +1,4 @@
-"""The journal and the word of what is committed in, snapshots out: a process of its own, so that they cost the engine nothing.
+"""Writes snapshots in a process of its own, which follows the journal, so that they cost the engine nothing.
 
 The child recovers like the engine, follows the journal, and writes a generation every interval when something changed. A
 journal's end may be taken back by a disk that refuses it, so the parent says, line by line on the child's stdin, which index

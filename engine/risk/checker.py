@@ -1,4 +1,4 @@
-"""An order and what its account holds in, a verdict out: asked of a risk service over RabbitMQ, with an end to the waiting.
+"""Asks a risk service about an order over RabbitMQ, and refuses the order when there is no answer in time.
 
 Request–reply: `risk-requests` out, `risk-responses` back, matched by the request's id. Whoever does not answer in time is not
 waited for; what he says later is counted and ignored. After some failures in a row a breaker opens: then nobody is asked, and

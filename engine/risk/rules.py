@@ -1,4 +1,4 @@
-"""An order and what its account holds in, approved or the reason why not out; and the wire structs of the question.
+"""Shapes of the question to the risk service and its verdict, and the sample service's rules.
 
 Everything the rules need travels with the question, so that a risk service keeps no state and any number of them may answer.
 Numbers are the engine's: lots (contracts), ticks, units (10⁻⁶ of the settlement currency), parts per million.

@@ -1,4 +1,4 @@
-"""Questions from `risk-requests` in, verdicts out: the sample risk service, `python -m engine risk`.
+"""Answers the questions of `risk-requests` by a few limits: the sample risk service, `python -m engine risk`.
 
 It keeps nothing: whatever the rules look at comes with the question, so that any number of these may run. What cannot be read
 is answered with a refusal where there is somebody to answer, and taken off the queue.

@@ -1,4 +1,4 @@
-"""Committed records in, frames to readers out: from memory while they are recent, from the journal when they are older.
+"""Gives consumers the frames that follow an index: from memory while they are recent, from the journal when they are older.
 
 A reader that asks for what follows an index gets every frame above it, once, in order, wherever it lies; what one reader
 costs is bounded by one batch. A store begins at its creation and ends at its purged index: a reader that finds a frame purged

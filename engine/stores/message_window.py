@@ -1,4 +1,4 @@
-"""Committed messages in; the recent ones, and how many lie above an index since when, out. Bounded, whatever comes.
+"""Keeps the newest messages, and how many lie above an index since when. Bounded, whatever comes.
 
 `Frames` keeps the newest frames themselves: every frame above its `floor` is there. `Places` keeps where messages are: index
 and time of each of the newest ones, of older ones every 256th, so that a backlog of hours costs kilobytes.

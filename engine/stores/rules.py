@@ -1,4 +1,4 @@
-"""Stores, backlogs and the time in; what a consumer may go on from, and what suspends trading or lifts it, out. Pure.
+"""Rules of message stores: where a consumer goes on, what is a gap, what suspends trading and what lifts that. Pure.
 
 A store's reason to suspend is `store:<id>`; the operators' is `manual`. Each is lifted by whoever set it: catching up never
 ends a manual suspension, and an operator never hides a consumer that is behind.

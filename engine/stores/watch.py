@@ -1,6 +1,6 @@
-"""Message stores and the clock in, commands that suspend and resume trading out, and how far each store is from that.
+"""Watches the age of message stores: suspends trading when a consumer is too far behind, and resumes it.
 
-Every 250 ms; the rule itself is in `stores.py`. The commands go through the sequence like any other, so that a restart
+Every 250 ms; the rule itself is in `rules.py`. The commands go through the sequence like any other, so that a restart
 rebuilds the same suspension.
 """
 

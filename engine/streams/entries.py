@@ -1,4 +1,4 @@
-"""Journal records and what Redis holds in, the entries that Redis still lacks out: nothing missing, nothing twice, one chain.
+"""Makes the Redis entries of journal records that Redis still lacks: nothing missing, nothing twice, one chain.
 
 `engine_events` has one entry a record, id `{index}-0`: `time` (ns), `events` (the record's payload), `event` (the same as JSON,
 for people), `message` (the frame), `chain` and `prev` (hex, of this record and the one before). `events_stream` has one entry a

@@ -1,4 +1,4 @@
-"""The Redis stream of all events in, the journal out as it was, byte for byte: for the day when its disk is lost.
+"""Makes the journal anew of the Redis stream, byte for byte, for the day when its disk is lost.
 
 An entry's id is `{index}-0`; fields `time` (ns), `events` (the record's payload), `message`, `chain` and `prev` (the chain
 before, both hex). Every chain is computed again: a missing, changed or doubled entry halts with its index. A stream whose

@@ -1,4 +1,4 @@
-"""Committed groups in, two Redis streams out. The engine never waits: `offer` only appends to a bounded channel.
+"""Writes committed groups to two Redis streams. The engine never waits: `offer` only appends to a bounded channel.
 
     Sequencer.on_commit ─► offer ─► channel ────────┐
                                                     ├─► batches of entries ─► one Lua call each ─► Redis

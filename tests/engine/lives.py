@@ -1,4 +1,4 @@
-"""A seed in, a random life of the exchange out: every kind of command on three badly named markets, journaled or not."""
+"""Makes random lives of the exchange from a seed: every kind of command on three badly named markets, journaled or not."""
 
 from __future__ import annotations
 

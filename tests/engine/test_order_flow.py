@@ -1,4 +1,4 @@
-"""A seed in, an order flow out: repeatable, in the announced shares, and accepted by the real exchange."""
+"""The seeded order flow: repeatable, in the announced shares, and accepted by the real exchange."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from engine.bots.requests import Request, listing_of, price, reply_of, request_o
 from engine.bots.traders import Fate, Quote, Reply
 from engine.core import commands as cm
 from engine.gateway.bodies import InstrumentBody
+from engine.gateway.markets import creation_of
 from engine.gateway.order_bodies import AmendBody, PlaceBody, amend_of, place_of
-from engine.gateway.views import creation_of
 from tests.engine.bots.test_traders import Ring
 
 TICKS = {instrument.symbol: instrument.tick_size for instrument in LISTED}

@@ -1,4 +1,4 @@
-"""The same messages as engine/book.py in, the same reports out, from lists that anyone can follow: the reference."""
+"""A book of plain lists that anyone can follow: the reference of engine/core/book.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One market's orders in, a log of what happens out, from lists that anyone can follow: the reference of `engine/exchange.py`.
+"""One market of the exchange as plain lists that anyone can follow: the reference of engine/core/exchange.py.
 
 It knows orders, positions and cash flows; margin, marks and liquidation are tested elsewhere.
 """

@@ -1,4 +1,4 @@
-"""Messages in, reports out: the edges one by one, then long random lives against the plain book."""
+"""The book: its edges one by one, then long random lives against the plain book."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands in, events out: orders' lives, limits, suspension and time, one rule a test."""
+"""What the exchange decides about orders' lives, limits, suspension and time, one rule a test."""
 
 from __future__ import annotations
 

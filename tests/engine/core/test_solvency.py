@@ -166,26 +166,6 @@ def test_who_has_nothing_to_do_with_it_pays_last_and_by_equity() -> None:
     assert sum(ledger.equity_units(account) for account in ledger.accounts.values()) == 7_000
 
 
-def test_insurance_gets_rid_of_what_it_took_over() -> None:
-    """With every tick it trades what the best level shows, if that is within the liquidation fee of the mark."""
-    desk = poor(insurance=10_000)
-    desk.do(cm.SetMark(X, 1_000))
-    desk = poor(insurance=10_000, liquidation_fee_ppm=20_000)
-    desk.do(cm.SetMark(X, 94))
-    lots = desk.exchange.state.ledger.lots
-    assert lots(INSURANCE, X) == 100
-    assert desk.do(cm.Tick()) == []  # nobody offers
-    desk.place(2, BUY, 30, 91)
-    assert desk.do(cm.Tick()) == []  # too far below the mark
-    desk.place(2, BUY, 30, 92)
-    desk.place(3, BUY, 10, 92)
-    assert trades(desk.do(cm.Tick())) == [(92, 30), (92, 10)]
-    assert desk.do(cm.Tick()) == []
-    desk.place(2, BUY, 500, 94)
-    assert trades(desk.do(cm.Tick())) == [(94, 60)]
-    assert lots(INSURANCE, X) == 0
-
-
 def test_insurance_below_zero_is_closed_too() -> None:
     """It holds 100 lots of a market that falls on: the other side takes them, and shares what is missing."""
     desk = poor(insurance=1_100)

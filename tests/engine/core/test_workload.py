@@ -1,4 +1,4 @@
-"""Workload files in, the stated hashes out, or one clear line."""
+"""Workload files give the stated hashes, or one clear line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,20 @@ import pytest
 
 from engine.__main__ import measure, read
 from engine.core.book import Book
-from engine.core.workload import CANCEL, HEADER, MAGIC, MODIFY, NEW, RECORD, VERSION, BookMessage, digest, parse, run
-from service.errors import OperatorError
+from engine.core.workload import (
+    CANCEL,
+    HEADER,
+    MAGIC,
+    MODIFY,
+    NEW,
+    RECORD,
+    VERSION,
+    BookMessage,
+    WorkloadInvalid,
+    digest,
+    parse,
+    run,
+)
 from tests.engine.core.plain_book import PlainBook
 from tests.tapes import CHECKOUT, tape
 
@@ -94,13 +106,13 @@ BROKEN = {
 def test_a_broken_file_is_refused_before_it_runs(name: str) -> None:
     """The error names what is wrong."""
     content, message = BROKEN[name]
-    with pytest.raises(OperatorError, match=message):
+    with pytest.raises(WorkloadInvalid, match=message):
         parse(content)
 
 
 def test_an_id_that_rests_cannot_be_entered_again() -> None:
     """The format has no report for it."""
-    with pytest.raises(OperatorError, match="Message 1 enters order 1"):
+    with pytest.raises(WorkloadInvalid, match="Message 1 enters order 1"):
         run(parse(written(GOOD, GOOD)), Book())
 
 

@@ -1,4 +1,4 @@
-"""A folder in, a real exchange behind its gateway on a real port out; and the requests that tests and benchmarks send."""
+"""Starts a real exchange behind its gateway on a real port, and sends the requests of tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -99,3 +99,8 @@ async def exchange(folder: Path, **more: Any) -> AsyncIterator[Ground]:
         await ground.http.aclose()
         await ground.gateway.stop()
         await ground.sequencer.close()
+
+
+def order_body(account: Any, cl_ord_id: Any, **more: Any) -> dict[str, Any]:
+    """Return the body of a small order that rests."""
+    return {"account": account, "symbol": "BTC-PERP", "clOrdID": cl_ord_id, "side": "Buy", "orderQty": 1, "price": 99, **more}

@@ -16,17 +16,10 @@ from engine.core.commands import CreateStore
 from engine.gateway.app import GatewayServer
 from engine.journal.sequencer import Sequencer
 from service.errors import OperatorError
-from tests.engine.gateway.ground import BTC, MONEY, Ground, exchange
+from tests.engine.gateway.ground import BTC, MONEY, Ground, exchange, order_body
 from tests.waiting import until
 
 HUGE = 10**30
-
-
-@pytest.fixture
-async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
-    async with exchange(tmp_path) as running:
-        await running.market(1, 2)
-        yield running
 
 
 # Orders
@@ -117,109 +110,37 @@ async def test_all_orders_of_an_account_are_cancelled(ground: Ground) -> None:
     assert (await ground.ask("PUT", "/Order/CancelAllAfter?account=1&timeoutMillis=0"))["deadline"] is None
     switched = await ground.ask("PUT", "/KillSwitch?account=1&on=true")
     assert (switched["killSwitch"], switched["canceled"]) == (True, [kept["orderId"]])
-    assert (await ground.ask("POST", "/Order", 422, **_order(1, "y")))["code"] == "KillSwitchOn"
+    assert (await ground.ask("POST", "/Order", 422, **order_body(1, "y")))["code"] == "KillSwitchOn"
     assert (await ground.ask("PUT", "/KillSwitch?account=1&on=false"))["canceled"] == []
     await ground.ask("DELETE", "/Order/All?account=1")
-
-
-# Books, contracts, accounts
-
-
-async def test_a_book_shows_levels_best_first_with_its_index(ground: Ground) -> None:
-    """Quantities are what is shown, prices are numbers; depth 0 is all of it."""
-    for number in range(4):
-        await ground.order(1, f"b{number}", "Buy", 10, 99 - number, **({"displayQty": 2} if number == 0 else {}))
-        await ground.order(2, f"s{number}", "Sell", 5, 101 + number)
-    last = await ground.order(2, "s4", "Sell", 1, 101)
-    book = await ground.ask("GET", "/OrderBook?symbol=BTC-PERP&depth=2")
-    assert book["bids"] == [{"price": 99.0, "qty": 2, "orders": 1}, {"price": 98.0, "qty": 10, "orders": 1}]
-    assert book["asks"] == [{"price": 101.0, "qty": 6, "orders": 2}, {"price": 102.0, "qty": 5, "orders": 1}]
-    assert (book["messageIndex"], book["lastPrice"], book["markPrice"]) == (last["messageIndex"], None, 100.0)
-    assert len((await ground.ask("GET", "/OrderBook?symbol=BTC-PERP&depth=0"))["bids"]) == 4
-    assert len((await ground.ask("GET", "/OrderBook?symbol=BTC-PERP"))["bids"]) == 4
-
-
-async def test_a_contract_is_listed_once_and_shown_in_units_of_people(ground: Ground) -> None:
-    """Again with the same terms changes nothing, with others it is a conflict; the tick's money follows from the sizes."""
-    (shown,) = await ground.ask("GET", "/Instrument")
-    assert shown["tickSize"] == "0.5"
-    assert shown["lotSize"] == "0.001"
-    assert shown["lotTickUnits"] == 500
-    assert (shown["takerFee"], shown["makerFee"], shown["markPrice"]) == (0.0005, -0.0001, 100.0)
-    assert await ground.ask("GET", "/Instrument?symbol=BTC-PERP") == [shown]
-    digest = ground.digest
-    assert await ground.ask("PUT", "/Instrument", **BTC) == shown
-    assert (await ground.ask("PUT", "/Instrument", 409, **{**BTC, "takerFee": 0.001}))["code"] == "DuplicateSymbol"
-    assert ground.digest == digest
-
-
-async def test_an_account_shows_money_positions_and_open_orders(ground: Ground) -> None:
-    """Units of money throughout; the unrealised profit is at the mark."""
-    await ground.order(1, "a", "Buy", 10, 100)
-    await ground.order(2, "b", "Sell", 4, 100)
-    await ground.ask("PUT", "/MarkPrice?symbol=BTC-PERP&price=101.5")
-    account = await ground.ask("GET", "/Account/1")
-    assert account["positions"] == [
-        {"symbol": "BTC-PERP", "qty": 4, "entryValue": 400_000, "markPrice": 101.5, "unrealisedPnl": 6_000}
-    ]
-    assert [order["clOrdID"] for order in account["openOrders"]] == ["a"]
-    assert account["equity"] == account["balance"] + 6_000
-    listed = await ground.ask("GET", "/Account")
-    assert [one["account"] for one in listed] == [-1, 0, 1, 2]
-    assert [one["account"] for one in await ground.ask("GET", "/Account?after=0&limit=1")] == [1]
-    taken = await ground.ask("POST", "/Account/2/Withdraw", amount=1_000)
-    assert (taken["amount"], taken["balance"]) == (-1_000, MONEY - 1_000 - 200)
-
-
-async def test_marks_funding_and_milestones_are_commands(ground: Ground) -> None:
-    """Each is answered with its index; while trading is suspended a mark waits."""
-    await ground.order(1, "a", "Buy", 4, 100)
-    await ground.order(2, "b", "Sell", 4, 100)
-    funding = await ground.ask("PUT", "/Funding?symbol=BTC-PERP&rate=0.0001")
-    assert (funding["rate"], funding["payments"]) == (0.0001, 2)
-    check = await ground.ask("PUT", "/LivenessCheck?checkId=night&source=ops")
-    assert check == {"messageIndex": check["messageIndex"], "checkId": "night", "source": "ops"}
-    assert (await ground.ask("PUT", "/ExchangeWideControls/SuspendTrading"))["reasons"] == ["manual"]
-    mark = await ground.ask("PUT", "/MarkPrice?symbol=BTC-PERP&price=120")
-    assert (mark["markPrice"], mark["pending"]) == (120.0, True)
-    assert (await ground.ask("POST", "/Order", 422, **_order(1, "y")))["code"] == "TradingSuspended"
-    assert (await ground.ask("PUT", "/ExchangeWideControls/ResumeTrading")) == {
-        "messageIndex": mark["messageIndex"] + 2, "suspended": False, "reasons": [],
-    }  # fmt: skip
-    assert (await ground.ask("GET", "/ExchangeWideControls"))["suspended"] is False
-    assert (await ground.ask("GET", "/OrderBook?symbol=BTC-PERP"))["markPrice"] == 120.0
 
 
 # What is refused
 
 
-def _order(account: Any, cl_ord_id: Any, **more: Any) -> dict[str, Any]:
-    return {"account": account, "symbol": "BTC-PERP", "clOrdID": cl_ord_id, "side": "Buy", "orderQty": 1, "price": 99, **more}
-
-
 REFUSED: list[tuple[str, str, dict[str, Any], int, str]] = [
-    ("POST", "/Order", _order(1, "x", symbol="NOPE"), 404, "UnknownSymbol"),
-    ("POST", "/Order", _order(77, "x"), 404, "UnknownAccount"),
-    ("POST", "/Order", _order(1, "x", price=99.3), 422, "InvalidPrice"),
-    ("POST", "/Order", _order(1, "x", price=-1), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", price="abc"), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", orderQty=0), 422, "InvalidSize"),
-    ("POST", "/Order", _order(1, "x", orderQty=1.5), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", orderQty="1"), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", orderQty=True), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", orderQty=HUGE), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", orderQty=10**6), 422, "InsufficientMargin"),
-    ("POST", "/Order", _order(1, ""), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x" * 65), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, 5), 400, "BadRequest"),
-    ("POST", "/Order", _order(None, "x"), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", side="BUY"), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", surprise=1), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", timeInForce="Never"), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", timeInForce="GoodTillDate"), 422, "InvalidExpiry"),
-    ("POST", "/Order", _order(1, "x", timeInForce="GoodTillDate", expireTime="tomorrow"), 400, "BadRequest"),
-    ("POST", "/Order", _order(1, "x", reduceOnly=True), 422, "ReduceOnlyWouldIncrease"),
-    ("POST", "/Order", _order(1, "x", postOnly=True, timeInForce="ImmediateOrCancel"), 422, "InvalidCombination"),
+    ("POST", "/Order", order_body(1, "x", symbol="NOPE"), 404, "UnknownSymbol"),
+    ("POST", "/Order", order_body(77, "x"), 404, "UnknownAccount"),
+    ("POST", "/Order", order_body(1, "x", price=99.3), 422, "InvalidPrice"),
+    ("POST", "/Order", order_body(1, "x", price=-1), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", price="abc"), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", orderQty=0), 422, "InvalidSize"),
+    ("POST", "/Order", order_body(1, "x", orderQty=1.5), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", orderQty="1"), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", orderQty=True), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", orderQty=HUGE), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", orderQty=10**6), 422, "InsufficientMargin"),
+    ("POST", "/Order", order_body(1, ""), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x" * 65), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, 5), 400, "BadRequest"),
+    ("POST", "/Order", order_body(None, "x"), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", side="BUY"), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", surprise=1), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", timeInForce="Never"), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", timeInForce="GoodTillDate"), 422, "InvalidExpiry"),
+    ("POST", "/Order", order_body(1, "x", timeInForce="GoodTillDate", expireTime="tomorrow"), 400, "BadRequest"),
+    ("POST", "/Order", order_body(1, "x", reduceOnly=True), 422, "ReduceOnlyWouldIncrease"),
+    ("POST", "/Order", order_body(1, "x", postOnly=True, timeInForce="ImmediateOrCancel"), 422, "InvalidCombination"),
     ("POST", "/Order", {}, 400, "BadRequest"),
     ("PUT", "/Order", {"account": 1, "clOrdID": "nobody"}, 404, "UnknownOrder"),
     ("PUT", "/Order", {"account": 1, "clOrdID": "kept", "price": 99.3}, 422, "InvalidPrice"),
@@ -329,11 +250,11 @@ async def test_a_full_queue_and_a_closed_engine_say_when_to_come_again(tmp_path:
     async with exchange(tmp_path) as ground:
         await ground.market(1)
         ground.sequencer._queue_max = 0
-        answer = await ground.http.post(f"{ground.url}/Order", json=_order(1, "x"))
+        answer = await ground.http.post(f"{ground.url}/Order", json=order_body(1, "x"))
         assert (answer.status_code, answer.headers["retry-after"], answer.json()["code"]) == (503, "1", "EngineBusy")
         ground.sequencer._queue_max = 100
         ground.sequencer._refuse("the disk is full")
-        answer = await ground.http.post(f"{ground.url}/Order", json=_order(1, "x"))
+        answer = await ground.http.post(f"{ground.url}/Order", json=order_body(1, "x"))
         assert (answer.status_code, answer.json()["code"]) == (503, "JournalUnavailable")
         assert int(answer.headers["retry-after"]) > 0
         assert (await ground.ask("GET", "/OrderBook?symbol=BTC-PERP", 503))["code"] == "JournalUnavailable"
@@ -435,7 +356,7 @@ async def test_requests_under_way_are_answered_when_the_gateway_stops(tmp_path: 
     """What was accepted is told; only then is the port closed."""
     async with exchange(tmp_path) as ground:
         await ground.market(1)
-        asked = [asyncio.create_task(ground.http.post(f"{ground.url}/Order", json=_order(1, f"o{n}"))) for n in range(5)]
+        asked = [asyncio.create_task(ground.http.post(f"{ground.url}/Order", json=order_body(1, f"o{n}"))) for n in range(5)]
         await until(lambda: ground.sequencer.state.orders, every_s=0)
         await ground.gateway.stop()
         answers = await asyncio.gather(*asked, return_exceptions=True)

@@ -17,9 +17,12 @@ from engine.gateway.bodies import OrderView
 from engine.gateway.order_bodies import AmendBody, PlaceBody
 from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import Refused
+from engine.gateway.views import Views
 from engine.journal import journal
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
+from engine.stores.message_log import MessageLog
+from service.clock import SystemClock
 from tests.engine.gateway.ground import rebuild
 
 X = Instrument("X", 500, -100, 500, tick_size="0.5", size_lots_max=1_000, price_ticks_max=1_000)
@@ -32,7 +35,7 @@ async def trading(folder: Path) -> tuple[Sequencer, OrderDesk]:
     await sequencer.submit(CreateInstrument(X, 200))
     for account in (1, 2, 3):
         await sequencer.submit(Deposit(account, 10**9))
-    return sequencer, OrderDesk(sequencer)
+    return sequencer, OrderDesk(sequencer, Views(sequencer, MessageLog(folder), SystemClock()))
 
 
 async def ask(desk: OrderDesk, dice: random.Random, number: int) -> OrderView | None:

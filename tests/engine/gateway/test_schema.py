@@ -1,4 +1,4 @@
-"""The gateway's own OpenAPI document in, requests made from it out: no 5xx, and no status or shape that is not documented.
+"""Requests made from the gateway's own OpenAPI document: no 5xx, and no status or shape that is not documented.
 
 Half of the requests name things that exist, so that they get further than "unknown"; the other half break the document.
 """

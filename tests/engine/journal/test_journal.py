@@ -1,4 +1,4 @@
-"""Records in, the same records back: over restarts, crashes at every byte, damage at every byte and full disks."""
+"""The journal returns what it was given: over restarts, crashes at every byte, damage at every byte and full disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A journal and what is still needed of it in, whole segments in an archive out; what is needed never leaves."""
+"""Segments that nobody needs go to the archive whole; what is needed never leaves."""
 
 from __future__ import annotations
 

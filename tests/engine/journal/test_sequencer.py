@@ -1,4 +1,4 @@
-"""Commands in, journaled groups out: order, answers, listeners, full queues and disks that refuse."""
+"""The sequencer: order, answers, listeners, full queues and disks that refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames in, the rows that a database must hold out, by plain JSON; and an engine's message store that a test can misuse."""
+"""The rows that a database must hold, worked out by plain JSON, and an engine's message store that a test can misuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message store that misbehaves in, a database that is right or a loud end out."""
+"""The OMS against a message store that misbehaves: the database is right, or there is a loud end."""
 
 from __future__ import annotations
 

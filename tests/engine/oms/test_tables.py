@@ -1,4 +1,4 @@
-"""Frames in, rows out: what each kind of execution becomes, duplicates, gaps, and SQL that stores it exactly."""
+"""Rows: what each kind of execution becomes, duplicates, gaps, and SQL that stores it exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker's URL in, an exchange that takes its orders from the queue out, and what a test wants to see of both."""
+"""Starts an exchange that takes its orders from the queue, and shows what a test wants to see of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A market's snapshot and the events after it in, its book out: equal to the exchange's own, order by order."""
+"""The book recovered from one market's snapshot and events: equal to the exchange's own, order by order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A journal and snapshots in, the last state out: from any snapshot, and never from one that tells another history."""
+"""Recovery of the last state: from any snapshot, and never from one that tells another history."""
 
 from __future__ import annotations
 

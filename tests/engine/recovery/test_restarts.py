@@ -1,4 +1,4 @@
-"""A journal of the exchange's events in, the same exchange out: same state, and the same answers from then on."""
+"""An exchange rebuilt from its events has the same state, and gives the same answers from then on."""
 
 from __future__ import annotations
 

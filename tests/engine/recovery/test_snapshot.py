@@ -1,4 +1,4 @@
-"""States in, files out, the same states back: everything that decides what happens next, at random points of random lives."""
+"""Snapshots restore everything that decides what happens next, at random points of random lives."""
 
 from __future__ import annotations
 

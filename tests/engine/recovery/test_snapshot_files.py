@@ -1,4 +1,4 @@
-"""Generations in, files out and back: damage, disks that refuse, and processes that die at any call into the system."""
+"""Files of snapshots against damage, disks that refuse, and processes that die at any call into the system."""
 
 from __future__ import annotations
 

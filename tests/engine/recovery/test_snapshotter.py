@@ -1,4 +1,4 @@
-"""A growing journal in, snapshots of it out, by a real process: none of what may be taken back, none after its parent's end."""
+"""A real process snapshots a growing journal: none of what may be taken back, none after its parent's end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands in, messages out: a consumer that sees nothing but the frames must end with the exchange's own books."""
+"""A consumer that sees nothing but the messages must end with the exchange's own books."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A seeded market on a real sequencer and journal in, its streams in a real Redis out, compared with the journal entry by entry."""
+"""Runs a seeded market on a real sequencer and journal, and compares its streams in a real Redis with the journal."""
 
 from __future__ import annotations
 

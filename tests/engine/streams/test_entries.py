@@ -1,4 +1,4 @@
-"""Records and what Redis holds in, batches out: the cases of `resume_after`, of one history or another, and the bounds."""
+"""Batches of entries: the cases of `resume_after`, of one history or another, and the bounds."""
 
 from __future__ import annotations
 

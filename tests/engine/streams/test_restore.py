@@ -1,4 +1,4 @@
-"""A Redis stream in, the journal that it was written from out, byte for byte; or a halt that names the index."""
+"""The journal made anew of its Redis stream is the same, byte for byte; or there is a halt that names the index."""
 
 from __future__ import annotations
 

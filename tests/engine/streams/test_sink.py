@@ -1,4 +1,4 @@
-"""Committed groups in, both streams in a real Redis out: complete, in order, nothing twice, whatever happens to Redis or the sink."""
+"""Both streams in a real Redis: complete, in order, nothing twice, whatever happens to Redis or the sink."""
 
 from __future__ import annotations
 
