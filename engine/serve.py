@@ -91,11 +91,15 @@ class Engine:
         # 5. Those who send commands.
         token = settings.api_token.get_secret_value() if settings.api_token else ""
         self._start_risk()
-        self.gateway = GatewayServer(self.sequencer, self.log, settings.host, settings.port, token, risk=self._risk)
+        self.gateway = GatewayServer(
+            self.sequencer, self.log, settings.host, settings.port, token, risk=self._risk, names=settings.host_names
+        )
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
         self._start_orders()
-        admin = AdminServer("engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready)
+        admin = AdminServer(
+            "engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready, names=settings.host_names
+        )
         await admin.start()
         self._stack.push_async_callback(admin.stop)
         log.info("engine_started", port=self.gateway.port, admin_port=admin.port, index=self.sequencer.committed_index)

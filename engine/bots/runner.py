@@ -312,7 +312,9 @@ async def run(settings: BotsSettings, shutdown: Shutdown) -> None:
     """Run the bots with their admin port until `shutdown`.  Raises: OperatorError."""
     log.info("bots_settings", **shown(settings))
     bots = Bots(settings, shutdown)
-    admin = AdminServer("bots", settings.admin_host, settings.admin_port, admin_token(settings), bots.ready)
+    admin = AdminServer(
+        "bots", settings.admin_host, settings.admin_port, admin_token(settings), bots.ready, names=settings.host_names
+    )
     await admin.start()
     log.info("bots_started", admin_port=admin.port)
     try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from itertools import chain
+from typing import Any
 
 import uvicorn
 from litestar import Litestar
@@ -21,6 +23,7 @@ from engine.risk.checker import RiskChecker
 from engine.stores.message_log import MessageLog
 from service.admin import bind
 from service.clock import Clock, SystemClock
+from service.origin import SameOrigin
 
 PING_S, PONG_S = 20.0, 300.0  # a consumer that works off what it was sent answers late; one that is gone never does
 KEEP_ALIVE_S = 75
@@ -50,15 +53,19 @@ def app(
 
 
 class GatewayServer:
-    """The application on its port. Port 0 takes a free one; `.port` tells which."""
+    """The application on its port. Port 0 takes a free one; `.port` tells which.
+
+    `names` are further host names by which it is addressed; web pages of other origins get nothing.
+    """
 
     def __init__(
         self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, api_token: str = "", clock: Clock | None = None,
-        risk: RiskChecker | None = None,
+        risk: RiskChecker | None = None, names: Iterable[str] = (),
     ) -> None:  # fmt: skip
         self.host = host
         self.port = port
-        self._server = uvicorn.Server(config(app(sequencer, messages, api_token, clock, risk)))
+        application = SameOrigin(app(sequencer, messages, api_token, clock, risk), names, json_only=True)
+        self._server = uvicorn.Server(config(application))
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -75,7 +82,7 @@ class GatewayServer:
             await self._task
 
 
-def config(application: Litestar) -> uvicorn.Config:
+def config(application: Any) -> uvicorn.Config:
     """Return how the application is served. Nothing is compressed: frames go out as they are."""
     return uvicorn.Config(
         application,

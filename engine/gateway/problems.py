@@ -68,9 +68,11 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.INVALID_STORE: (422, "A storeId has up to 64 characters, and there are up to 64 stores."),
 }
 BY_STATUS = {
-    400: "What was asked is not well formed.", 401: "The bearer token is missing or wrong.", 404: "There is no such thing.",
-    405: "This path has other methods.", 409: "It collides with what is there.", 413: "The body is larger than 64 kB.",
-    422: "It was understood and rejected.", 500: "The engine has a fault.", 503: "Not now; see Retry-After.",
+    400: "What was asked is not well formed.", 401: "The bearer token is missing or wrong.",
+    403: "A web page of another origin asked.", 404: "There is no such thing.", 405: "This path has other methods.",
+    409: "It collides with what is there.", 413: "The body is larger than 64 kB.", 415: "The body is not said to be JSON.",
+    421: "The host name is none of this machine's.", 422: "It was understood and rejected.", 500: "The engine has a fault.",
+    503: "Not now; see Retry-After.",
 }  # fmt: skip
 
 
@@ -153,9 +155,9 @@ def _problem(
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """Return the documentation of the problems a route may answer with; every route may answer 400, 401, 405, 500 and 503."""
+    """Return the documentation of the problems a route may answer with; every route may answer the first ones."""
     found = {}
-    for status in sorted({400, 401, 405, 500, 503, *statuses}):
+    for status in sorted({400, 401, 403, 405, 415, 421, 500, 503, *statuses}):
         code = HTTPStatus(status).phrase.title().replace(" ", "")
         example = Problem(f"urn:tapeline:problem:{code}", HTTPStatus(status).phrase, status, BY_STATUS[status], code)
         found[status] = ResponseSpec(

@@ -382,7 +382,9 @@ async def run(settings: OmsSettings, shutdown: Shutdown) -> None:
     """Run the consumer with its admin port until `shutdown`.  Raises: OperatorError."""
     log.info("oms_settings", **shown(settings))
     oms = Oms(settings, oms_database.connect(settings.database), shutdown)
-    admin = AdminServer("oms", settings.admin_host, settings.admin_port, admin_token(settings), oms.ready)
+    admin = AdminServer(
+        "oms", settings.admin_host, settings.admin_port, admin_token(settings), oms.ready, names=settings.host_names
+    )
     await admin.start()
     log.info("oms_started", admin_port=admin.port)
     try:

@@ -112,6 +112,7 @@ async def run(settings: RiskSettings, shutdown: Shutdown) -> None:
         settings.admin_port,
         admin_token(settings),
         lambda: [] if service.ready else [service.fault],
+        names=settings.host_names,
     )
     await admin.start()
     service.start()

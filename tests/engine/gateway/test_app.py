@@ -11,6 +11,8 @@ import httpx
 import pytest
 import websockets
 from structlog.testing import capture_logs
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from engine.core.commands import CreateStore
 from engine.gateway.app import GatewayServer
@@ -20,6 +22,8 @@ from tests.engine.gateway.ground import BTC, MONEY, Ground, exchange, order_body
 from tests.waiting import until
 
 HUGE = 10**30
+
+AS_JSON = {"Content-Type": "application/json"}
 
 
 # Orders
@@ -225,7 +229,7 @@ async def test_what_is_refused_is_a_problem_and_changes_nothing(ground: Ground) 
 async def test_a_body_that_is_no_order_is_a_problem(ground: Ground, body: bytes) -> None:
     """Whatever the bytes are; nothing of ours is told."""
     before = ground.digest
-    answer = await ground.http.post(f"{ground.url}/Order", content=body)
+    answer = await ground.http.post(f"{ground.url}/Order", content=body, headers=AS_JSON)
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
     assert ".py" not in answer.text
@@ -240,7 +244,7 @@ async def test_a_large_body_is_a_problem_before_it_is_read(ground: Ground) -> No
             yield b" " * 8_000
 
     for content in (b" " * 70_000, chunks()):
-        answer = await ground.http.post(f"{ground.url}/Order", content=content)
+        answer = await ground.http.post(f"{ground.url}/Order", content=content, headers=AS_JSON)
         assert answer.status_code == 413
         assert answer.json()["code"] == "RequestEntityTooLarge"
 
@@ -363,3 +367,27 @@ async def test_requests_under_way_are_answered_when_the_gateway_stops(tmp_path: 
         told = [answer for answer in answers if isinstance(answer, httpx.Response)]
         assert all(answer.status_code == 201 for answer in told)
         assert len(ground.sequencer.state.orders) == len(told) > 0
+
+
+async def test_a_page_of_another_origin_can_do_nothing(ground: Ground) -> None:
+    """No form, no foreign origin, no rebound name gets through, over HTTP or to `/joined`; the state stays as it is."""
+    before = ground.digest
+    money = {"url": f"{ground.url}/Account/1/Withdraw", "content": b'{"amount": 1}'}
+    for headers, status in (
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        (AS_JSON | {"Origin": "http://127.0.0.1:8000"}, 403),
+        (AS_JSON | {"Origin": "null"}, 403),
+        (AS_JSON | {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        (AS_JSON | {"Host": "exchange.evil.example"}, 421),
+    ):
+        answer = await ground.http.post(**money, headers=headers)  # type: ignore[arg-type]
+        assert answer.status_code == status, headers
+        assert answer.json()["detail"]
+    assert ground.digest == before
+    url = f"{ground.url.replace('http', 'ws', 1)}/joined"
+    for options in ({"origin": "http://127.0.0.1:8000"}, {"additional_headers": {"Sec-Fetch-Site": "same-site"}}):
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(url, **options):  # type: ignore[arg-type]
+                pass
+        assert refused.value.response.status_code == 403

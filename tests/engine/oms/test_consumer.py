@@ -24,7 +24,7 @@ from service.settings import load
 from tests.engine.gateway.ground import Ground, exchange
 from tests.engine.oms.ground import FIRST, StandIn, expected, frames, last_index, query, sqlite_url, stored
 from tests.servers import Postgres, free_port
-from tests.waiting import until
+from tests.waiting import until, until_reached
 
 MESSAGES = frames(5, 1_200)
 DESKS = ((1, "Buy"), (2, "Sell"))
@@ -41,14 +41,14 @@ class Consumer:
         self.oms = Oms(made, oms_database.connect(url), self.shutdown)
         self.task = asyncio.create_task(self.oms.run())
 
-    async def reaches(self, index: int, seconds: float = 20) -> None:
-        def there() -> bool:
+    async def reaches(self, index: int) -> None:
+        def last() -> int:
             if self.task.done():
                 self.task.result()
                 raise AssertionError("the consumer ended")
-            return last_index(self.url) >= index
+            return last_index(self.url)
 
-        await until(there, seconds, f"lastIndex {index}")
+        await until_reached(last, index, what="lastIndex")
 
     async def stop(self) -> None:
         self.shutdown.ask()
