@@ -132,7 +132,7 @@ class Engine:
         if self._settings.streams_url:
             source = Source(
                 self._journal_folder, lambda: self.sequencer.committed_index, self._oldest_needed,
-                lambda symbol: self.sequencer.state.ledger.contracts[symbol].instrument,
+                self.sequencer.instrument,
             )  # fmt: skip
             limits = SinkLimits(trades_max=self._settings.streams_trades_max)
             self._sink = StreamSink(self._settings.streams_url, source, limits)
@@ -159,6 +159,8 @@ class Engine:
 
     def _oldest_needed(self) -> int:
         """Return what the stream must keep the events after: the oldest snapshot, or the oldest message nobody has purged."""
+        if self.sequencer.doubtful:
+            return -1  # what was purged last may be taken back
         snapshot = self._snapshotter.oldest_index if self._snapshotter is not None else -1
         return min([snapshot, *(store.purged_index for store in self.sequencer.state.stores.values())])
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 import structlog
 
-from engine.core.commands import Command
+from engine.core.commands import Command, Instrument
 from engine.core.events import Event, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
@@ -90,6 +90,7 @@ class Sequencer:
         self._time_ns = time_ns  # of the last command; never goes back, over restarts neither
         self._index = max(journal.last_index, FIRST_INDEX - 1)  # the last one given
         self.refusal = ""  # why no command is taken now
+        self._doubtful = False  # the state holds commands that the journal refused
         self.committed_index = self._index
         self._commands = metrics.counter("engine", "commands", "Commands decided and journaled")
         self._sizes = metrics.histogram("engine", "group_commands", "Commands a group, one fdatasync each", buckets=SIZES)
@@ -99,8 +100,27 @@ class Sequencer:
 
     @property
     def state(self) -> State:
-        """The state of all committed commands. To be read, and not to be kept over an await."""
+        """The state of all committed commands. To be read, and not to be kept over an await.
+
+        Raises: EngineUnavailable while it holds what the journal refused, until it is rebuilt: nobody may answer from it.
+        """
+        if self._doubtful:
+            raise EngineUnavailable(self.refusal)
         return self._exchange.state
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the state cannot be read now because it is being rebuilt."""
+        return self._doubtful
+
+    async def rebuilt(self) -> None:
+        """Wait until the state can be read."""
+        if self._doubtful and self._resuming is not None:
+            await asyncio.shield(self._resuming)
+
+    def instrument(self, symbol: str) -> Instrument:
+        """Return a contract's terms. They never change, so they may be read at any time.  Raises: KeyError."""
+        return self._exchange.state.ledger.contracts[symbol].instrument
 
     @property
     def last_message_index(self) -> int:
@@ -207,6 +227,7 @@ class Sequencer:
 
     def _take_back(self, futures: list[asyncio.Future[Outcome]], error: JournalRefused) -> None:
         log.error("journal_refused", error=str(error), fix=error.fix)
+        self._doubtful = True
         self._refuse(str(error), futures)
         self._resuming = asyncio.get_running_loop().create_task(self._resume())
 
@@ -239,6 +260,6 @@ class Sequencer:
                 return
             self._exchange, self._journal = Exchange(self._messages, state), journal
             self._index = max(journal.last_index, self._index)  # an index that was given is not given again
-            self.refusal = ""
+            self.refusal, self._doubtful = "", False
             log.info("engine_resumed", index=self._index)
             return

@@ -186,7 +186,13 @@ class OrdersQueue:
                 await self._wake.wait()
 
     def _settle(self) -> None:
-        """Look at what the sequencer has done. It settles in order, so that the first one open ends the look."""
+        """Look at what the sequencer has done. It settles in order, so that the first one open ends the look.
+
+        While the state is rebuilt nothing is settled: answers are made from it.
+        """
+        if self._sequencer.doubtful:
+            asyncio.get_running_loop().call_later(UNAVAILABLE_PAUSE_S, self._wake.set)
+            return
         submitted = self._submitted
         while submitted and (future := submitted[0].future) is not None and future.done():
             held = submitted.popleft()
@@ -222,7 +228,11 @@ class OrdersQueue:
         """Handle what has arrived until something has to be waited for; return whether anything was done."""
         if self._redo or self._retry_due:
             return False
-        self._risk.ask(self._sequencer.state)
+        try:
+            self._risk.ask(self._sequencer.state)
+        except EngineUnavailable as error:
+            self._hold(error)
+            return False
         for count in range(BURST):
             if not self._inbox:
                 return count > 0
@@ -411,18 +421,18 @@ class OrdersQueue:
 
     async def _try_alone(self, held: Delivery, failed: int) -> bool:
         """Do one message to its end; return False when the engine does not take it now.  Raises: whatever fails."""
-        command = om.command_of(held.read(), self._sequencer.state)
-        future = self._under_way(held)
-        if future is None:
-            if self._made_before(held, command):
-                return True
-            self._check_end(held)
-            if held.again and held.key not in self._recent:
-                await self._count_attempt(held, failed + 1, "the process that had it ended")
-                return True
-            while not self._risk.approved(held, command, self._sequencer.state):
-                await self._wake_up()
         try:
+            command = om.command_of(held.read(), self._sequencer.state)
+            future = self._under_way(held)
+            if future is None:
+                if self._made_before(held, command):
+                    return True
+                self._check_end(held)
+                if held.again and held.key not in self._recent:
+                    await self._count_attempt(held, failed + 1, "the process that had it ended")
+                    return True
+                while not self._risk.approved(held, command, self._sequencer.state):
+                    await self._wake_up()
             held.command = command
             self._executed(held, await asyncio.shield(future or self._submit(held.key, command)))
         except (EngineBusy, EngineUnavailable) as error:
@@ -438,6 +448,7 @@ class OrdersQueue:
         held, wire = hold(delivered), self._wire
         reason, detail = om.death(held.properties.headers)
         made = False
+        await self._sequencer.rebuilt()
         with contextlib.suppress(om.MessageRefused):
             made = self._made_before(held, om.command_of(held.read(), self._sequencer.state))
         try:

@@ -309,10 +309,10 @@ async def test_a_postgres_that_is_killed_again_and_again_loses_nothing(
     async with StandIn(list(MESSAGES)) as engine:
         consumer = Consumer(engine, postgres_url, batch_max=5)
         for part in range(1, 6):
-            await consumer.reaches(END * part // 8 + dice.randint(0, 20), 30)
+            await consumer.reaches(END * part // 8 + dice.randint(0, 20))
             await asyncio.to_thread(postgres_server.kill)
             await asyncio.to_thread(postgres_server.start)
-        await consumer.reaches(END, 30)
+        await consumer.reaches(END)
         await consumer.stop()
     assert stored(postgres_url) == expected(MESSAGES)
 

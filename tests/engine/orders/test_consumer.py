@@ -16,7 +16,7 @@ import pamqp.encode
 import pytest
 
 from engine.core import commands as cm
-from engine.journal.sequencer import EngineBusy
+from engine.journal.sequencer import EngineBusy, EngineUnavailable
 from engine.orders.client import OrdersClient
 from engine.orders.consumer import OrdersQueue
 from engine.orders.topology import DEAD, EXPIRED, ORDERS, RETRY
@@ -171,6 +171,39 @@ async def test_a_refusing_disk_keeps_orders_unacknowledged(url: str, tmp_path: P
         assert queue.ready
         assert not sequencer.refusal
     assert accepted(tmp_path / "j") == ["before", *(f"o{n}" for n in range(300))]
+
+
+async def test_a_reconnect_while_the_disk_refuses_loses_no_order(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes again is not found in the state that is about to be rolled back: nobody is told of what the disk did not take."""
+    async with desk(url, tmp_path / "j") as (sequencer, queue, client):
+        await client.ask(place("before"))
+
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fdatasync", full)
+            await push(url, places(200))
+            await until(lambda: not queue.ready and len(queue._unacked) == 200, 10, "the orders are held")
+            with pytest.raises(EngineUnavailable, match="No space left"):
+                _ = sequencer.state
+            for _ in range(3):
+                held = list(queue._unacked)
+                queue._wire.lose("the cable is cut")
+                await until(
+                    lambda held=held: len(queue._unacked) == 200 and queue._unacked[0] is not held[0], 20, "they come again"
+                )
+                await asyncio.sleep(0.3)  # time to do the wrong thing
+            assert queue.counts["repeated"] == 0
+        await until(lambda: depth_of(queue) == 0, 60, f"everything is settled: {queue.counts}")
+    assert sorted(accepted(tmp_path / "j")) == sorted(["before", *(f"o{n}" for n in range(200))])
+    assert await depth(url) == 0
+
+
+def depth_of(queue: OrdersQueue) -> int:
+    return len(queue._unacked) + (not queue.ready)
 
 
 async def test_what_was_not_acknowledged_stays_in_the_queue(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
