@@ -13,7 +13,8 @@ import pytest
 from engine.core import commands as cm
 from engine.core.events import OrderAccepted, decode
 from engine.core.state import State
-from engine.journal.journal import Journal, Record, open_journal, probe, read
+from engine.journal.journal import Journal, open_journal, probe
+from engine.journal.reader import Record, read
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
 from engine.stores.message_builder import MessageBuilder
 from service.clock import ManualClock
