@@ -10,6 +10,7 @@ import os
 import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
 from engine.journal.reader import (
@@ -39,17 +40,27 @@ class JournalRefused(OperatorError):
         super().__init__(f"The disk refused the journal's write: {error}", "Make room or mend the disk", exit_code=3)
 
 
+class Part(NamedTuple):
+    """A segment that the group at hand begins: its first index, the chain before it, and its records' bytes."""
+
+    first_index: int
+    chain: bytes
+    records: list[bytes]
+
+
 class Journal:
     """The writing end. One process has it; `open_journal` makes it."""
 
     def __init__(self, folder: Path, segment: Path | None, last: int, chain: bytes, segment_bytes_max: int) -> None:
         self._folder = folder
         self._segment_bytes_max = segment_bytes_max
-        self._group: list[bytes] = []
+        self._group: list[bytes] = []  # of the group at hand, what the present segment still takes
+        self._begun: list[Part] = []  # and what goes into new ones
+        self._made: list[tuple[Path, int]] = []  # new segments under way: their names in the end, their open files
         self._file = -1
-        self._size = 0
+        self._size = segment_bytes_max  # of the segment that takes the next record; without one the first record begins it
         self._broken = False
-        self._cut_bytes: int | None = None  # where a refused write began that is still in the file
+        self._cut_bytes: int | None = None  # where a refused write began that is still on the disk
         self.chain = chain  # of the last record appended
         self.last_index = last  # of the last record appended
         if segment is not None:
@@ -61,27 +72,39 @@ class Journal:
         assert index > self.last_index, f"index {index} comes after {self.last_index}"
         size, extra = len(payload), len(message)
         assert size + extra <= RECORD_BYTES_MAX, f"record {index} has {size + extra} bytes"
-        if self._file < 0 or self._size >= self._segment_bytes_max:
-            self.commit()
-            self._begin_segment(index)
+        if self._size >= self._segment_bytes_max:
+            self._begun.append(Part(index, self.chain, []))
+            self._size = PREFACE.size
         body = payload + message if extra else payload
         self.chain = chain = chain_of(self.chain, index, time_ns, size, body)
         summed = SUMMED.pack(size, extra, index, time_ns, chain)
-        self._group.append(summed + crc32(summed).to_bytes(4, "little") + body)
+        records = self._begun[-1].records if self._begun else self._group
+        records.append(summed + crc32(summed).to_bytes(4, "little") + body)
         self._size += HEADER.size + len(body)
         self.last_index = index
         return Record(index, time_ns, payload, message, chain)
 
     def commit(self) -> None:
-        """Write the group and wait until the disk has it. Raises: JournalRefused; the file then ends where it did before."""
+        """Write the group and wait until the disk has it. Raises: JournalRefused; the disk then has nothing of it.
+
+        New segments are written under other names first and appear when all the rest is there: a reader never follows one
+        that is taken back. A crash in between leaves whole records that nobody was told of.
+        """
         if self._broken:
             raise JournalRefused(OSError("an earlier write failed"))
-        if not self._group:
+        if not self._group and not self._begun:
             return
-        before = os.fstat(self._file).st_size
+        before = os.fstat(self._file).st_size if self._file >= 0 else 0
         try:
-            write_all(self._file, b"".join(self._group))
-            os.fdatasync(self._file)
+            for part in self._begun:
+                self._make_segment(part)
+            if self._group:
+                write_all(self._file, b"".join(self._group))
+                os.fdatasync(self._file)
+            for path, _ in self._made:
+                os.rename(unfinished(path), path)
+            if self._made:
+                sync_folder(self._folder)
         except OSError as error:
             self._broken = True  # what was decided after the last commit is lost: the state must be rebuilt first
             self._cut_bytes = before
@@ -89,34 +112,49 @@ class Journal:
                 self.take_back()
             raise JournalRefused(error) from error
         self._group.clear()
+        self._begun.clear()
+        while self._made:
+            self._let_go()
+            self._file = self._made.pop(0)[1]
 
     def take_back(self) -> None:
-        """Cut what a refused write left in the file, if it still has to be. Raises: JournalRefused.
+        """Remove what a refused write left on the disk, if it still has to be. Raises: JournalRefused.
 
         A crash before this succeeds leaves whole records that nobody was told of: they count, their senders find them.
         """
         if self._cut_bytes is None:
             return
         try:
-            os.ftruncate(self._file, self._cut_bytes)
+            for path, _ in reversed(self._made):
+                for name in (path, unfinished(path)):
+                    with suppress(FileNotFoundError):
+                        os.unlink(name)
+            if self._file >= 0:
+                os.ftruncate(self._file, self._cut_bytes)
+            if self._made:
+                sync_folder(self._folder)
         except OSError as error:
             raise JournalRefused(error) from error
         self._cut_bytes = None
 
     def close(self) -> None:
-        """Forget what was not committed and let go of the file."""
+        """Forget what was not committed and let go of the files."""
+        self._let_go()
+        while self._made:
+            os.close(self._made.pop()[1])
+
+    def _let_go(self) -> None:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
-    def _begin_segment(self, index: int) -> None:
-        self.close()
-        try:
-            self._file = os.open(_create_segment(self._folder, index, self.chain), os.O_WRONLY | os.O_APPEND)
-        except OSError as error:
-            self._broken = True
-            raise JournalRefused(error) from error
-        self._size = PREFACE.size
+    def _make_segment(self, part: Part) -> None:
+        """Write a new segment under the name of an unfinished one."""
+        path = segment_path(self._folder, part.first_index)
+        file = os.open(unfinished(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
+        self._made.append((path, file))
+        write_all(file, b"".join([preface(part.first_index, part.chain), *part.records]))
+        os.fdatasync(file)
 
 
 def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Journal:
@@ -126,6 +164,8 @@ def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Jo
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.journal.tmp"):
+            left.unlink()
         paths = segments(folder)
         if paths and is_torn_preface(first_bytes(paths[-1])):
             paths.pop().unlink()
@@ -174,13 +214,28 @@ def probe(folder: Path) -> None:
         raise JournalRefused(error) from error
 
 
+def segment_path(folder: Path, index: int) -> Path:
+    """Return the name of the segment that begins with a command's index."""
+    return folder / f"{index:020d}.journal"
+
+
+def unfinished(path: Path) -> Path:
+    """Return the name of a segment that does not count yet."""
+    return path.with_name(f"{path.name}.tmp")
+
+
+def preface(index: int, chain: bytes) -> bytes:
+    """Return the first bytes of a segment."""
+    content = struct.pack("<8sQ16s", MAGIC, index, chain)
+    return content + struct.pack("<I", crc32(content))
+
+
 def _create_segment(folder: Path, index: int, chain: bytes) -> Path:
     """Make a segment that holds nothing yet, on the disk when this returns."""
-    path = folder / f"{index:020d}.journal"
-    preface = struct.pack("<8sQ16s", MAGIC, index, chain)
+    path = segment_path(folder, index)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
     try:
-        write_all(file, preface + struct.pack("<I", crc32(preface)))
+        write_all(file, preface(index, chain))
         os.fdatasync(file)
     finally:
         os.close(file)

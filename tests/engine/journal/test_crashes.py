@@ -32,7 +32,7 @@ from tests.engine.order_flow import commands
 CRASHES = 1_050
 COUNT = 7_000
 SEGMENT_BYTES_MAX = 60_000  # many segments: making one is a boundary, too
-CHANGES = ("open", "write", "fdatasync", "fsync", "ftruncate", "truncate", "unlink")
+CHANGES = ("open", "write", "fdatasync", "fsync", "ftruncate", "truncate", "unlink", "rename")
 
 
 class MortalDisk:
