@@ -27,7 +27,7 @@ from engine.core.units import WHOLE_MAX
 from engine.gateway.bodies import DeletedView, PurgeView, StoreView
 from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import Refused, problems, rejected
-from engine.journal.journal import JournalDamaged
+from engine.journal.reader import JournalDamaged
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_log import MessageLog, Purged, Reader, StoreGone
 from engine.stores.rules import PREFIX, age_ms, first_item, gap, start, store_of

@@ -14,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from engine.core.state import Store
-from engine.journal.journal import segments, sync_folder
+from engine.journal.journal import sync_folder
+from engine.journal.reader import segments
 
 
 def done_index(snapshot_index: int, stores: Iterable[Store], written_index: int) -> int:

@@ -21,7 +21,8 @@ from engine.core.commands import Command, Instrument
 from engine.core.events import Event, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
-from engine.journal.journal import Journal, JournalRefused, Record
+from engine.journal.journal import Journal, JournalRefused
+from engine.journal.reader import Record
 from service import metrics
 from service.clock import Clock, SystemClock
 

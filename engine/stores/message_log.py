@@ -14,8 +14,7 @@ from pathlib import Path
 
 from engine.core import events as ev
 from engine.core.state import Store
-from engine.journal import journal
-from engine.journal.journal import Record, Tail
+from engine.journal.reader import Record, Tail, read
 from engine.stores.message_window import FRAMES_BYTES_MAX, FRAMES_MAX, Backlog, Frame, Frames, Places
 
 BATCH_FRAMES = 256
@@ -60,7 +59,7 @@ class MessageLog:
         self.purged = {store.store_id: store.purged_index for store in stores}
         floor = min(self.purged.values(), default=committed_index)
         self._frames, self._places = Frames(floor, *self._limits), Places()
-        for record in journal.read(self.folder, floor) if self.purged else ():
+        for record in read(self.folder, floor) if self.purged else ():
             if record.message and record.command_index <= committed_index:
                 self._note(record)
         self.committed_index, self.message_index = committed_index, message_index

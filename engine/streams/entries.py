@@ -18,7 +18,7 @@ import msgspec
 from engine.core.commands import SIDE_NAMES, Instrument
 from engine.core.events import Traded, decode
 from engine.core.units import iso
-from engine.journal.journal import Record, chained
+from engine.journal.reader import Record, chained
 from service.errors import OperatorError
 
 EVENTS_STREAM, TRADES_STREAM = "engine_events", "events_stream"

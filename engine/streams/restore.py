@@ -13,17 +13,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-from engine.journal.journal import (
-    SEGMENT_BYTES_MAX,
-    START,
-    Journal,
-    Record,
-    begin_journal,
-    chained,
-    open_journal,
-    segments,
-    sync_folder,
-)
+from engine.journal.journal import SEGMENT_BYTES_MAX, Journal, begin_journal, open_journal, sync_folder
+from engine.journal.reader import START, Record, chained, segments
 from engine.recovery.replay import IMPORTING, NotOneHistory
 from engine.recovery.snapshot import Restored
 from engine.recovery.snapshot_files import FileSnapshotStore

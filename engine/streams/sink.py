@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from engine.core.commands import Instrument
-from engine.journal.journal import PREFACE, START, JournalDamaged, Record, Tail, segments
+from engine.journal.reader import PREFACE, START, JournalDamaged, Record, Tail, segments
 from engine.streams.entries import (
     APPEND,
     EVENTS_STREAM,

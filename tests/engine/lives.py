@@ -12,7 +12,8 @@ from engine.core import commands as cm
 from engine.core.commands import BUY, SELL
 from engine.core.events import encode
 from engine.core.exchange import Exchange
-from engine.journal.journal import Record, open_journal, read
+from engine.journal.journal import open_journal
+from engine.journal.reader import Record, read
 from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.test_accounts import random_command
 

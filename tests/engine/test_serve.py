@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from engine.core.events import OrderAccepted, decode
-from engine.journal.journal import HEADER, PREFACE, read, segments
+from engine.journal.reader import HEADER, PREFACE, read, segments
 from tests.engine_process import EngineProcess
 from tests.waiting import until
 

@@ -15,7 +15,7 @@ import pytest
 
 from engine.core import events as ev
 from engine.core.state import State
-from engine.journal.journal import read
+from engine.journal.reader import read
 from engine.recovery.replay import recover
 from engine.recovery.snapshot_files import FileSnapshotStore
 from tests.engine_process import EngineProcess

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine.core.commands import Command, CreateStore
-from engine.journal.journal import open_journal, read
+from engine.journal.journal import open_journal
+from engine.journal.reader import read
 from engine.journal.sequencer import Sequencer
 from engine.recovery.recovered_book import recover_order_book_from_snapshot
 from engine.recovery.replay import Recovered, recover

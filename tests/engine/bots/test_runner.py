@@ -17,7 +17,7 @@ from engine.bots.runner import Bots, BotsSettings
 from engine.bots.traders import LEVELS, ORDERS_MAX
 from engine.core import events as ev
 from engine.core.commands import Resume, Suspend
-from engine.journal import journal
+from engine.journal.reader import read
 from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import load
@@ -51,7 +51,7 @@ def levels(ground: Ground, symbol: str) -> int:
 
 
 def all_events(folder: Path) -> Iterator[ev.AnyEvent]:
-    for record in journal.read(folder):
+    for record in read(folder):
         yield from ev.decode(record.payload)
 
 

@@ -13,8 +13,8 @@ import httpx
 from engine.core import events as ev
 from engine.core.state import State
 from engine.gateway.app import GatewayServer
-from engine.journal import journal
 from engine.journal.journal import Journal, open_journal
+from engine.journal.reader import read
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
@@ -29,7 +29,7 @@ def rebuild(folder: Path) -> tuple[State, Journal]:
     """Return the state that a journal's events lead to, and the journal."""
     opened = open_journal(folder)
     state = State()
-    for record in journal.read(folder):
+    for record in read(folder):
         for event in ev.decode(record.payload):
             state.apply(event)
         if record.message:

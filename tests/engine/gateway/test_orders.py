@@ -18,7 +18,7 @@ from engine.gateway.order_bodies import AmendBody, PlaceBody
 from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import Refused
 from engine.gateway.views import Views
-from engine.journal import journal
+from engine.journal.reader import read
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
@@ -86,7 +86,7 @@ def compare(folder: Path, answers: dict[int, OrderView]) -> None:
     state = State()
     orders: dict[int, Order] = {}
     canceled: dict[int, str] = {}
-    for record in journal.read(folder):
+    for record in read(folder):
         for event in ev.decode(record.payload):
             state.apply(event)
             orders |= state.orders  # a closed one stays as it was when it closed

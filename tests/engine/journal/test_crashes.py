@@ -21,7 +21,8 @@ import pytest
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.journal import journal as journal_module
-from engine.journal.journal import open_journal, read, segments
+from engine.journal.journal import open_journal
+from engine.journal.reader import read, segments
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from service.clock import ManualClock
@@ -31,7 +32,7 @@ from tests.engine.order_flow import commands
 CRASHES = 1_050
 COUNT = 7_000
 SEGMENT_BYTES_MAX = 60_000  # many segments: making one is a boundary, too
-CHANGES = ("open", "write", "fdatasync", "fsync", "ftruncate", "truncate", "unlink")
+CHANGES = ("open", "write", "fdatasync", "fsync", "ftruncate", "truncate", "unlink", "rename")
 
 
 class MortalDisk:

@@ -8,20 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.journal.journal import (
-    HEADER,
-    PREFACE,
-    START,
-    JournalDamaged,
-    JournalRefused,
-    Tail,
-    begin_journal,
-    beginning,
-    chained,
-    open_journal,
-    read,
-    segments,
-)
+from engine.journal.journal import JournalRefused, begin_journal, open_journal
+from engine.journal.reader import HEADER, PREFACE, START, JournalDamaged, Tail, beginning, chained, read, segments
 from service.errors import OperatorError
 
 Sent = tuple[int, int, bytes, bytes]  # index, time, payload, message

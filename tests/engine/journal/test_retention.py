@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.core.state import Store
-from engine.journal.journal import segments
+from engine.journal.reader import segments
 from engine.journal.retention import archive_segments, done_index
 from engine.recovery.replay import recover
 from tests.engine.lives import journaled, life, records

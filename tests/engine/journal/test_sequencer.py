@@ -7,15 +7,20 @@ import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from engine.core import commands as cm
 from engine.core.events import OrderAccepted, decode
 from engine.core.state import State
-from engine.journal.journal import Journal, Record, open_journal, probe, read
+from engine.journal import sequencer as sequencer_module
+from engine.journal.journal import Journal, open_journal, probe
+from engine.journal.reader import Record, read
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
 from engine.stores.message_builder import MessageBuilder
+from engine.stores.messages import Message
 from service.clock import ManualClock
 from tests.waiting import until
 
@@ -173,3 +178,44 @@ async def test_closing_writes_what_is_queued(tmp_path: Path) -> None:
     assert (await future).index == 4
     with pytest.raises(EngineUnavailable, match="stopping"):
         sequencer.submit(order("late"))
+
+
+@pytest.mark.parametrize(
+    ("call", "passed"), [("open", 0), ("write", 0), ("fdatasync", 1), ("write", 2), ("rename", 0), ("fsync", 0)]
+)
+async def test_a_group_that_the_end_of_a_segment_divides_is_refused_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, passed: int
+) -> None:
+    """Whichever call into the system fails: nobody's command is on the disk, and what is sent again is there once."""
+    monkeypatch.setattr(sequencer_module, "RETRY_S", 0.01)
+    sequencer = Sequencer(State(), open_journal(tmp_path, 3_000), lambda: rebuilt(tmp_path), MessageBuilder, ManualClock())
+    for command in (cm.CreateInstrument(X, 100), cm.CreateStore(""), cm.Deposit(1, 10**9)):
+        await sequencer.submit(command)
+    known, really, left = list(read(tmp_path)), getattr(os, call), [passed]
+
+    def refused(*arguments: Any, **named: Any) -> Any:
+        if call == "open" and not arguments[1] & os.O_CREAT:
+            return really(*arguments, **named)
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(*arguments, **named)
+
+    names = [str(number) for number in range(20)]  # three segments and a little
+    with monkeypatch.context() as disk:
+        disk.setattr(os, call, refused)
+        told = await asyncio.gather(*[sequencer.submit(order(name)) for name in names], return_exceptions=True)
+        assert left[0] < 0
+    assert {type(one) for one in told} == {EngineUnavailable}
+    await until(lambda: not sequencer.refusal, 10, "the disk takes writes again")
+    assert list(read(tmp_path)) == known
+    assert len(sequencer.state.orders) == 0
+    outcomes = await asyncio.gather(*[sequencer.submit(order(name)) for name in names])
+    written = list(read(tmp_path, known[-1].command_index))
+    assert [record.command_index for record in written] == [outcome.index for outcome in outcomes]
+    frames = [msgspec.json.decode(record.message, type=Message) for record in written]
+    assert [frame.prev_message_index for frame in frames[1:]] == [frame.message_index for frame in frames[:-1]]
+    assert frames[0].prev_message_index == known[-1].command_index
+    digest = sequencer.state.digest()
+    await sequencer.close()
+    assert rebuilt(tmp_path)[0].digest() == digest

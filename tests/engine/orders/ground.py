@@ -17,7 +17,8 @@ from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.events import decode
 from engine.core.state import State
-from engine.journal.journal import Journal, open_journal, probe, read
+from engine.journal.journal import Journal, open_journal, probe
+from engine.journal.reader import read
 from engine.journal.sequencer import Sequencer
 from engine.orders.client import OrdersClient
 from engine.orders.consumer import OrdersQueue

@@ -12,7 +12,7 @@ from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.events import decode, encode
 from engine.core.exchange import Exchange
-from engine.journal.journal import START, Record
+from engine.journal.reader import START, Record
 from engine.recovery.recovered_book import RecoveredBook, create_stored_snapshot, recover_order_book_from_snapshot
 from engine.recovery.snapshot import stored_book, stored_market
 from engine.recovery.snapshot_files import FileSnapshotStore

@@ -10,7 +10,8 @@ import pytest
 
 from engine.core.exchange import Exchange
 from engine.core.state import State
-from engine.journal.journal import JournalDamaged, Record, begin_journal, open_journal, segments
+from engine.journal.journal import begin_journal, open_journal
+from engine.journal.reader import JournalDamaged, Record, segments
 from engine.journal.retention import archive_segments
 from engine.recovery import replay as recovery
 from engine.recovery.replay import IMPORTING, Follower, NotOneHistory, RecordUnknown, Recovered, recover, replay

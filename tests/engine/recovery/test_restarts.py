@@ -12,7 +12,8 @@ from engine.core.accounts import Ledger
 from engine.core.events import decode, encode
 from engine.core.exchange import Exchange
 from engine.core.state import CLIENT_IDS_MAX, State
-from engine.journal.journal import open_journal, read
+from engine.journal.journal import open_journal
+from engine.journal.reader import read
 from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.test_accounts import random_command
 from tests.engine.core.test_exchange import GOOD, Desk

@@ -16,7 +16,7 @@ import pytest
 
 from engine.core import commands as cm
 from engine.core.exchange import Exchange
-from engine.journal.journal import START, Record, segments
+from engine.journal.reader import START, Record, segments
 from engine.recovery.replay import ALL, recover
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.recovery.snapshotter import SnapshotterProcess, Task

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from engine.core import events as ev
 from engine.core.state import Store
-from engine.journal.journal import Journal, Record, open_journal
+from engine.journal.journal import Journal, open_journal
+from engine.journal.reader import Record
 from engine.stores.message_log import MessageLog, Purged, Reader, StoreGone
 from engine.stores.message_window import Frame
 from tests.waiting import until

@@ -16,7 +16,8 @@ import redis
 from engine.core.commands import Command, CreateStore, Instrument
 from engine.core.events import Traded, decode
 from engine.core.state import State
-from engine.journal.journal import START, Record, begin_journal, open_journal, read, segments
+from engine.journal.journal import begin_journal, open_journal
+from engine.journal.reader import START, Record, read, segments
 from engine.journal.sequencer import EngineUnavailable, Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.streams.entries import EVENTS_STREAM, TRADES_STREAM

@@ -11,7 +11,8 @@ import pytest
 
 from engine.bots.market import BTC, ETH
 from engine.core.events import LivenessChecked, Traded, encode
-from engine.journal.journal import START, Record, open_journal, read
+from engine.journal.journal import open_journal
+from engine.journal.reader import START, Record, read
 from engine.streams.entries import (
     BATCH_BYTES,
     BATCH_RECORDS,

@@ -11,7 +11,8 @@ import redis
 
 from engine.core.events import decode
 from engine.core.exchange import Exchange
-from engine.journal.journal import START, Record, open_journal
+from engine.journal.journal import open_journal
+from engine.journal.reader import START, Record
 from engine.recovery.recovered_book import recover_order_book_from_snapshot
 from engine.recovery.replay import IMPORTING, NotOneHistory, recover
 from engine.recovery.snapshot_files import FileSnapshotStore

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from engine.core.commands import CheckLiveness
-from engine.journal.journal import read
+from engine.journal.reader import read
 from engine.streams.entries import EVENTS_STREAM, TRADES_STREAM
 from engine.streams.restore import import_stream
 from engine.streams.sink import SinkLimits, StreamSink
