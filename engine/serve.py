@@ -35,6 +35,7 @@ from service.admin import AdminServer
 from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import admin_token, shown
+from service.tasks import Tasks
 
 log = structlog.get_logger()
 DRAIN_S = 3.0  # for the streams, at the end
@@ -85,9 +86,9 @@ class Engine:
         await asyncio.to_thread(self.log.restore, list(recovered.state.stores.values()), *last)
         self.sequencer.on_commit(self.log.on_commit)
         # 4. Time, and what time does to stores.
-        self._task(self._tick())
+        self._task("time", self._tick())
         self._watch = StoreWatch(self.sequencer, self.log)
-        self._task(self._watch.run())
+        self._task("stores", self._watch.run())
         # 5. Those who send commands.
         token = settings.api_token.get_secret_value() if settings.api_token else ""
         self._start_risk()
@@ -137,7 +138,7 @@ class Engine:
             limits = SinkLimits(trades_max=self._settings.streams_trades_max)
             self._sink = StreamSink(self._settings.streams_url, source, limits)
             self.sequencer.on_commit(self._sink.offer)
-            self._task(self._sink.run())
+            self._task("streams", self._sink.run())
             self._stack.push_async_callback(self._sink.drain, DRAIN_S)
 
     def _start_snapshots(self, recovered: Recovered) -> None:
@@ -155,7 +156,7 @@ class Engine:
                 task, recovered.last_index, recovered.chain, recovered.snapshot_index, written
             )  # fmt: skip
             self.sequencer.on_commit(self._snapshotter.on_commit)
-            self._task(self._snapshotter.run())
+            self._task("snapshots", self._snapshotter.run())
 
     def _oldest_needed(self) -> int:
         """Return what the stream must keep the events after: the oldest snapshot, or the oldest message nobody has purged."""
@@ -185,6 +186,12 @@ class Engine:
         found = [self.sequencer.refusal] if self.sequencer.refusal else []
         if self._orders is not None and not self._orders.ready:
             found.append(f"order queue: {self._orders.fault}")
+        if self._risk is not None and not self._risk.ready:
+            found.append(f"risk: {self._risk.fault}")
+        if self._snapshotter is not None and self._snapshotter.problem:
+            found.append(f"snapshots: {self._snapshotter.problem}")
+        if self._sink is not None and self._sink.state in ("away", "stopped"):
+            found.append(f"streams: {self._sink.problem or 'connecting'}")
         return found
 
     async def _tick(self) -> None:
@@ -198,15 +205,11 @@ class Engine:
             except (EngineBusy, EngineUnavailable):
                 continue  # other commands carry the time, or it is looked at again
 
-    def _task(self, body: Coroutine[Any, Any, None]) -> None:
-        """Run a body until the stack is closed."""
-        task = asyncio.create_task(body)
-
-        async def cancel() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-        self._stack.push_async_callback(cancel)
+    def _task(self, name: str, body: Coroutine[Any, Any, None]) -> None:
+        """Run a body until the stack is closed. The process ends when it does: nothing stops silently."""
+        tasks = Tasks("engine")
+        tasks.start(name, body)
+        self._stack.push_async_callback(tasks.close)
 
 
 def lock(folder: Path) -> int:

@@ -36,6 +36,7 @@ from service.run import GC_THRESHOLD, fail
 
 TELL_S_MAX = 1.0  # between two lines to the child
 FIRST_PAUSE_S, PAUSE_S_MAX = 0.2, 60.0  # between two lives of the child
+DEATHS_TOLD = 3  # in a row, before the exchange says that it is not ready
 SETTLED_S = 60.0  # who lived that long starts again soon
 NICENESS = 10
 READ_BYTES = 65_536
@@ -167,6 +168,7 @@ class SnapshotterProcess:
         self.newest_index = snapshot_index
         self.oldest_index = -1  # that is kept; -1 = none, or not known yet
         self.restarts = 0
+        self.problem = ""  # why no snapshots are written now, in words
         self.pid: int | None = None
         assert task.interval_ms > 0, "without an interval there is nothing to start"
         self._task = task
@@ -193,10 +195,15 @@ class SnapshotterProcess:
         deaths = 0
         while True:
             began_s = time.monotonic()
-            code = await self._live()
+            try:
+                why = f"its process ended with {await self._live()}"
+            except OSError as error:  # no memory, no process, no descriptor now: that may pass
+                why = f"its process cannot be started: {error}"
             deaths = 1 if time.monotonic() - began_s > SETTLED_S else deaths + 1
             pause_s = min(PAUSE_S_MAX, FIRST_PAUSE_S * 2 ** min(deaths, 20))
-            log.warning("snapshotter_died", code=code, deaths=deaths, pause_s=pause_s)
+            if deaths >= DEATHS_TOLD:
+                self.problem = f"no snapshots are written, {deaths} times in a row {why}"
+            log.warning("snapshotter_died", why=why, deaths=deaths, pause_s=pause_s)
             await asyncio.sleep(pause_s)
             self.restarts += 1
             self._restarts.inc()
@@ -242,7 +249,7 @@ class SnapshotterProcess:
             newest, oldest = (int(part) for part in line.split())
             if newest > self.newest_index:
                 self._snapshot_s = time.monotonic()
-            self.newest_index, self.oldest_index = newest, oldest
+            self.newest_index, self.oldest_index, self.problem = newest, oldest, ""
 
 
 if __name__ == "__main__":

@@ -155,6 +155,25 @@ async def test_a_disk_without_room_is_tried_again(tmp_path: Path, capfd: pytest.
         assert process.restarts == 0
 
 
+async def test_a_child_that_cannot_be_started_is_tried_again_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a process to run there are no snapshots: said after the third try, and over as soon as one is written."""
+    journaled(tmp_path / "journal", COMMANDS[:50])
+    at = records(tmp_path / "journal")[-1]
+    with monkeypatch.context() as gone:
+        gone.setattr(sys, "executable", str(tmp_path / "no-python"))
+        process = SnapshotterProcess(task_of(tmp_path), at.command_index, at.chain)
+        task = asyncio.create_task(process.run())
+        await until(lambda: process.problem, SECONDS)
+        assert "cannot be started" in process.problem
+    try:
+        await until(lambda: process.newest_index == at.command_index, SECONDS)
+        assert not process.problem
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_segments_that_nobody_needs_go_to_the_archive(tmp_path: Path) -> None:
     """Not before the stream has them; recovery needs none of them."""
     folder, archive = tmp_path / "journal", tmp_path / "archive"
