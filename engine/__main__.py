@@ -1,4 +1,4 @@
-"""A command line in, one process or one JSON line out.
+"""Reads the command line and runs one process of the engine, or measures a workload file.
 
 python -m engine serve                         the exchange: gateway, journal, message stores, queue, streams (ENGINE_*)
 python -m engine bots                          trading bots that keep it alive (BOTS_*)
@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from engine.book import Book
-from engine.workload import FIX, Message, digest, parse, run
+from engine.core.book import Book
+from engine.core.workload import BookMessage, WorkloadInvalid, digest, parse, run
 from service import logs
 from service.errors import OperatorError
 from service.run import GC_THRESHOLD, fail
@@ -32,6 +32,7 @@ from service.run import main as main_of
 from service.settings import load
 
 RUNS = 5
+FIX = "Give a file of the format in engine/README.md, plain or gzip"
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -69,7 +70,7 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _bots(_: argparse.Namespace) -> None:
-    from engine import bots
+    from engine.bots import runner as bots
 
     settings = load(bots.BotsSettings)
     logs.setup("bots", settings.log_level, settings.log_format)
@@ -77,7 +78,7 @@ def _bots(_: argparse.Namespace) -> None:
 
 
 def _oms(_: argparse.Namespace) -> None:
-    from engine import oms
+    from engine.oms import consumer as oms
 
     settings = load(oms.OmsSettings)
     logs.setup("oms", settings.log_level, settings.log_format)
@@ -85,7 +86,7 @@ def _oms(_: argparse.Namespace) -> None:
 
 
 def _risk(_: argparse.Namespace) -> None:
-    from engine import risk_service
+    from engine.risk import service as risk_service
 
     settings = load(risk_service.RiskSettings)
     logs.setup("risk", settings.log_level, settings.log_format)
@@ -94,7 +95,7 @@ def _risk(_: argparse.Namespace) -> None:
 
 def _import_stream(arguments: argparse.Namespace) -> None:
     from engine.settings import EngineSettings
-    from engine.stream_recovery import import_from
+    from engine.streams.restore import import_from
 
     settings = load(EngineSettings)
     if not settings.streams_url:
@@ -106,7 +107,10 @@ def _import_stream(arguments: argparse.Namespace) -> None:
 
 def _workload(arguments: argparse.Namespace) -> None:
     gc.set_threshold(*GC_THRESHOLD)  # as every process of ours
-    print(json.dumps(measure(parse(read(arguments.file)))))
+    try:
+        print(json.dumps(measure(parse(read(arguments.file)))))
+    except WorkloadInvalid as error:
+        raise OperatorError(str(error), FIX) from None
 
 
 _RUN = {
@@ -123,8 +127,8 @@ def read(path: Path) -> bytes:
         raise OperatorError(f"Cannot read {path}: {error}", FIX) from None
 
 
-def measure(messages: list[Message], runs: int = RUNS) -> dict[str, str | int]:
-    """Return the hash, the number of messages and the median rate of some runs. Raises: OperatorError."""
+def measure(messages: list[BookMessage], runs: int = RUNS) -> dict[str, str | int]:
+    """Return the hash, the number of messages and the median rate of some runs. Raises: WorkloadInvalid."""
     elapsed_s = []
     for _ in range(runs):
         book = Book()

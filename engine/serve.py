@@ -15,24 +15,27 @@ from typing import Any
 
 import structlog
 
-from engine.commands import Tick
-from engine.gateway import Gateway
-from engine.journal import Journal, open_journal, probe
-from engine.message_log import MessageLog
-from engine.orders_queue import OrdersQueue
-from engine.recovery import ALL, Recovered, recover
-from engine.risk import RiskChecker
-from engine.sequencer import EngineBusy, EngineUnavailable, Sequencer
+from engine.core.commands import Tick
+from engine.core.state import State
+from engine.core.unwinding import next_order
+from engine.gateway.app import GatewayServer
+from engine.journal.journal import Journal, open_journal, probe
+from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
+from engine.orders.consumer import OrdersQueue
+from engine.recovery.replay import ALL, Recovered, recover
+from engine.recovery.snapshotter import SnapshotterProcess, Task
+from engine.risk.checker import RiskChecker
 from engine.settings import EngineSettings
-from engine.snapshotter import SnapshotterProcess, Task
-from engine.state import State
-from engine.store_watch import StoreWatch
-from engine.streams import Limits, Source, StreamSink
+from engine.stores.message_builder import MessageBuilder
+from engine.stores.message_log import MessageLog
+from engine.stores.watch import StoreWatch
+from engine.streams.sink import SinkLimits, Source, StreamSink
 from service import logs
 from service.admin import AdminServer
 from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import admin_token, shown
+from service.tasks import Tasks
 
 log = structlog.get_logger()
 DRAIN_S = 3.0  # for the streams, at the end
@@ -71,7 +74,7 @@ class Engine:
         recovered, journal = await self._recover_or_say_why()
         # 2. The sequencer, the only writer.
         self.sequencer = Sequencer(
-            recovered.state, journal, self._rebuild, queue_max=settings.queue_max, group_max=settings.group_max,
+            recovered.state, journal, self._rebuild, MessageBuilder, queue_max=settings.queue_max, group_max=settings.group_max,
             time_ns=recovered.time_ns,
         )  # fmt: skip
         self._stack.push_async_callback(self.sequencer.close)
@@ -83,17 +86,21 @@ class Engine:
         await asyncio.to_thread(self.log.restore, list(recovered.state.stores.values()), *last)
         self.sequencer.on_commit(self.log.on_commit)
         # 4. Time, and what time does to stores.
-        self._task(self._tick())
+        self._task("time", self._tick())
         self._watch = StoreWatch(self.sequencer, self.log)
-        self._task(self._watch.run())
+        self._task("stores", self._watch.run())
         # 5. Those who send commands.
         token = settings.api_token.get_secret_value() if settings.api_token else ""
         self._start_risk()
-        self.gateway = Gateway(self.sequencer, self.log, settings.host, settings.port, token, risk=self._risk)
+        self.gateway = GatewayServer(
+            self.sequencer, self.log, settings.host, settings.port, token, risk=self._risk, names=settings.host_names
+        )
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
         self._start_orders()
-        admin = AdminServer("engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready)
+        admin = AdminServer(
+            "engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready, names=settings.host_names
+        )
         await admin.start()
         self._stack.push_async_callback(admin.stop)
         log.info("engine_started", port=self.gateway.port, admin_port=admin.port, index=self.sequencer.committed_index)
@@ -126,12 +133,12 @@ class Engine:
         if self._settings.streams_url:
             source = Source(
                 self._journal_folder, lambda: self.sequencer.committed_index, self._oldest_needed,
-                lambda symbol: self.sequencer.state.ledger.contracts[symbol].instrument,
+                self.sequencer.instrument,
             )  # fmt: skip
-            limits = Limits(trades_max=self._settings.streams_trades_max)
+            limits = SinkLimits(trades_max=self._settings.streams_trades_max)
             self._sink = StreamSink(self._settings.streams_url, source, limits)
             self.sequencer.on_commit(self._sink.offer)
-            self._task(self._sink.run())
+            self._task("streams", self._sink.run())
             self._stack.push_async_callback(self._sink.drain, DRAIN_S)
 
     def _start_snapshots(self, recovered: Recovered) -> None:
@@ -149,10 +156,12 @@ class Engine:
                 task, recovered.last_index, recovered.chain, recovered.snapshot_index, written
             )  # fmt: skip
             self.sequencer.on_commit(self._snapshotter.on_commit)
-            self._task(self._snapshotter.run())
+            self._task("snapshots", self._snapshotter.run())
 
     def _oldest_needed(self) -> int:
         """Return what the stream must keep the events after: the oldest snapshot, or the oldest message nobody has purged."""
+        if self.sequencer.doubtful:
+            return -1  # what was purged last may be taken back
         snapshot = self._snapshotter.oldest_index if self._snapshotter is not None else -1
         return min([snapshot, *(store.purged_index for store in self.sequencer.state.stores.values())])
 
@@ -177,27 +186,30 @@ class Engine:
         found = [self.sequencer.refusal] if self.sequencer.refusal else []
         if self._orders is not None and not self._orders.ready:
             found.append(f"order queue: {self._orders.fault}")
+        if self._risk is not None and not self._risk.ready:
+            found.append(f"risk: {self._risk.fault}")
+        if self._snapshotter is not None and self._snapshotter.problem:
+            found.append(f"snapshots: {self._snapshotter.problem}")
+        if self._sink is not None and self._sink.state in ("away", "stopped"):
+            found.append(f"streams: {self._sink.problem or 'connecting'}")
         return found
 
     async def _tick(self) -> None:
-        """Let time pass for the exchange, so that orders expire and timers run out without other commands."""
+        """Let time pass for the exchange: orders expire, timers run out, INSURANCE trades without other commands."""
         while True:
             await asyncio.sleep(self._settings.tick_ms / 1_000)
             try:
-                if self.sequencer.state.due(self.sequencer.now_ns()):
+                state = self.sequencer.state
+                if state.due(self.sequencer.now_ns()) or next_order(state, 0) is not None:
                     await self.sequencer.submit(Tick())
             except (EngineBusy, EngineUnavailable):
                 continue  # other commands carry the time, or it is looked at again
 
-    def _task(self, body: Coroutine[Any, Any, None]) -> None:
-        """Run a body until the stack is closed."""
-        task = asyncio.create_task(body)
-
-        async def cancel() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-        self._stack.push_async_callback(cancel)
+    def _task(self, name: str, body: Coroutine[Any, Any, None]) -> None:
+        """Run a body until the stack is closed. The process ends when it does: nothing stops silently."""
+        tasks = Tasks("engine")
+        tasks.start(name, body)
+        self._stack.push_async_callback(tasks.close)
 
 
 def lock(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""The environment in, the frozen settings of the engine's process out."""
+"""Settings of the engine's process, read from the environment and frozen."""
 
 from __future__ import annotations
 

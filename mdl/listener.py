@@ -35,7 +35,8 @@ class Listener:
         self.clock = clock or SystemClock()
         self.sources: dict[str, Source] = {}
         self.admin = AdminServer(
-            "mdl", settings.admin_host, settings.admin_port, admin_token(settings), self.unready, routes(self)
+            "mdl", settings.admin_host, settings.admin_port, admin_token(settings), self.unready, routes(self),
+            settings.host_names,
         )  # fmt: skip
         self._redis: Redis | None = None
         self._changing = asyncio.Lock()

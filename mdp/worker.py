@@ -380,6 +380,7 @@ async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None =
         settings.admin_port,
         admin_token(settings),
         lambda: worker.not_ready() if worker else ["starting"],
+        names=settings.host_names,
     )
     await admin.start()
     try:

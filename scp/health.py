@@ -37,7 +37,7 @@ class Health:
 
     async def _serve(self) -> None:
         own = self._settings
-        admin = AdminServer("scp", own.admin_host, own.admin_port, admin_token(own), self.reasons)
+        admin = AdminServer("scp", own.admin_host, own.admin_port, admin_token(own), self.reasons, names=own.host_names)
         await admin.start()
         log.info("admin_listening", host=admin.host, port=admin.port)
         while True:

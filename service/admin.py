@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import uvicorn
@@ -18,6 +18,7 @@ from litestar.types import ControllerRouterHandler
 
 from service import metrics
 from service.errors import OperatorError
+from service.origin import SameOrigin
 from service.tasks import Tasks
 
 Ready = Callable[[], list[str]]
@@ -27,16 +28,24 @@ class AdminServer:
     """The admin port of one component.
 
     `ready` returns what keeps it from being ready, in words; an empty list is ready. `routes` are Litestar handlers;
-    those that change something carry `guards=[require_admin]`. Port 0 takes a free one; `.port` tells which.
+    those that change something carry `guards=[require_admin]`. Port 0 takes a free one; `.port` tells which. `names` are further
+    host names by which it is addressed: web pages of other origins get nothing (service/origin.py).
     """
 
     def __init__(
-        self, component: str, host: str, port: int, token: str, ready: Ready, routes: Sequence[ControllerRouterHandler] = ()
+        self,
+        component: str,
+        host: str,
+        port: int,
+        token: str,
+        ready: Ready,
+        routes: Sequence[ControllerRouterHandler] = (),
+        names: Iterable[str] = (),
     ) -> None:
         self.component = component
         self.host = host
         self.port = port
-        self._app = _app(component, token, ready, routes)
+        self._app = SameOrigin(_app(component, token, ready, routes), names)
         self._server: uvicorn.Server | None = None
         self._tasks = Tasks(f"{component} admin")
         self._task: asyncio.Task[None] | None = None

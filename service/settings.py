@@ -32,6 +32,17 @@ class ComponentSettings(BaseSettings):
     admin_host: str = Field("127.0.0.1", validation_alias="ADMIN_HOST", description="address of the admin port")
     admin_token: SecretStr | None = Field(None, validation_alias="ADMIN_TOKEN", description="bearer token; generated when absent")
 
+    trusted_hosts: str = Field(
+        "",
+        validation_alias="TRUSTED_HOSTS",
+        description="further names of this host in requests, comma-separated; IP addresses are",
+    )
+
+    @property
+    def host_names(self) -> list[str]:
+        """The further names by which the ports of this component may be addressed."""
+        return [name.strip() for name in self.trusted_hosts.split(",") if name.strip()]
+
     @field_validator("mdq_url")
     @classmethod
     def _queue_url(cls, value: str) -> str:

@@ -32,6 +32,29 @@ MAY_IMPORT = {
 }
 PACKAGES = tuple(MAY_IMPORT)
 
+# The rooms of engine/, bottom up: room → the rooms below it that it may import. What lies beside them in engine/ wires them.
+CORE = {"core"}
+STAGES = {"journal", *CORE}
+ENGINE_ROOMS = {
+    "core": set(),
+    "journal": CORE,
+    "stores": STAGES,
+    "recovery": STAGES,
+    "risk": STAGES,
+    "gateway": {"stores", "risk", *STAGES},
+    "orders": {"stores", "risk", *STAGES},
+    "streams": {"stores", "recovery", *STAGES},
+    "oms": set(),
+    "bots": set(),
+}
+# What others than the rooms above may import, too: shapes, which import nothing but shapes. Clients know nothing else.
+SHAPES = {
+    "engine/core/commands.py": "what may be asked",
+    "engine/core/units.py": "decimals and ticks, times",
+    "engine/stores/messages.py": "what consumers are told",
+}
+ORDER_BODIES = "engine/gateway/order_bodies.py"  # order messages have the fields of the gateway's bodies
+
 # Pure code gets time, dice, bytes and limits as arguments; whoever imports one of these is a shell.
 IMPURE = {
     "asyncio", "socket", "socketserver", "select", "selectors", "ssl", "time", "random", "secrets", "threading", "subprocess",
@@ -94,32 +117,34 @@ SHELLS: dict[str, str] = {
     "scp/tokens.py": "draws token ids",
     "scp/wsgi.py": "the WSGI application",
     "engine/serve.py": "wires the engine's process, locks its folder",
-    "engine/sequencer.py": "the loop that groups, the clock that stamps, the thread that rebuilds",
-    "engine/orders_answers.py": "answers on an AMQP connection of their own",
-    "engine/orders_client.py": "publishes orders, waits for confirmations and answers",
-    "engine/orders_held.py": "a delivery, and the future of its command",
-    "engine/orders_queue.py": "consumes the order queue",
-    "engine/rabbit.py": "keeps an AMQP connection",
-    "engine/risk.py": "asks the risk service, waits no longer than it may",
-    "engine/risk_ahead.py": "tasks that wait for verdicts",
-    "engine/risk_service.py": "answers the engine",
-    "engine/oms.py": "the message store's consumer: sockets, waiting",
-    "engine/oms_database.py": "a thread for SQLite, connections to PostgreSQL",
-    "engine/bot_connections.py": "the bots' HTTP connections",
-    "engine/bots.py": "the bots' requests, the pace",
-    "engine/snapshotter.py": "a process of its own, and the one that keeps it alive",
-    "engine/stream_recovery.py": "reads a Redis stream",
-    "engine/retention.py": "copies files to another file system",
+    "engine/journal/sequencer.py": "the loop that groups, the clock that stamps, the thread that rebuilds",
+    "engine/orders/answers.py": "answers on an AMQP connection of their own",
+    "engine/orders/client.py": "publishes orders, waits for confirmations and answers",
+    "engine/orders/delivery.py": "a delivery, and the future of its command",
+    "engine/orders/consumer.py": "consumes the order queue",
+    "mdq/rabbit_link.py": "keeps an AMQP connection",
+    "engine/risk/checker.py": "asks the risk service, waits no longer than it may",
+    "engine/orders/risk_ahead.py": "tasks that wait for verdicts",
+    "engine/risk/service.py": "answers the engine",
+    "engine/oms/consumer.py": "the message store's consumer: sockets, waiting",
+    "engine/oms/database.py": "a thread for SQLite, connections to PostgreSQL",
+    "engine/bots/connections.py": "the bots' HTTP connections",
+    "engine/bots/runner.py": "the bots' requests, the pace",
+    "engine/recovery/snapshotter.py": "a process of its own, and the one that keeps it alive",
+    "engine/streams/restore.py": "reads a Redis stream",
+    "engine/journal/retention.py": "copies files to another file system",
     "engine/__main__.py": "the command line; measures a workload",
-    "engine/streams.py": "Redis, deadlines, a thread that reads the journal",
-    "engine/gateway.py": "serves HTTP and WebSockets",
-    "engine/gateway_admin.py": "HTTP routes of books, contracts and accounts",
-    "engine/gateway_border.py": "problems and bodies of the HTTP routes",
-    "engine/gateway_docs.py": "the OpenAPI pages of the HTTP server",
-    "engine/gateway_orders.py": "HTTP routes of orders",
-    "engine/gateway_stores.py": "HTTP routes and the WebSocket of message stores",
-    "engine/message_log.py": "readers wait for commits; a thread reads the journal",
-    "engine/store_watch.py": "looks at the stores on and on",
+    "engine/streams/sink.py": "Redis, deadlines, a thread that reads the journal",
+    "engine/gateway/app.py": "serves HTTP and WebSockets",
+    "engine/gateway/accounts.py": "HTTP routes of accounts",
+    "engine/gateway/controls.py": "HTTP routes of the exchange-wide controls",
+    "engine/gateway/markets.py": "HTTP routes of books and contracts",
+    "engine/gateway/problems.py": "problems and bodies of the HTTP routes",
+    "engine/gateway/docs.py": "the OpenAPI pages of the HTTP server",
+    "engine/gateway/orders.py": "HTTP routes of orders",
+    "engine/gateway/stores.py": "HTTP routes and the WebSocket of message stores",
+    "engine/stores/message_log.py": "readers wait for commits; a thread reads the journal",
+    "engine/stores/watch.py": "looks at the stores on and on",
     "deploy/child.py": "starts, reads and ends processes",
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",
@@ -253,6 +278,46 @@ def test_a_folder_imports_only_what_lies_below_it(folder: str) -> None:
     ])  # fmt: skip
 
 
+def room(name: str) -> str:
+    """Return the room of a file of engine/, empty for what lies beside the rooms."""
+    return name.split("/")[1] if name.count("/") > 1 else ""
+
+
+@pytest.mark.parametrize("own", ENGINE_ROOMS)
+def test_a_room_of_the_engine_imports_only_rooms_below_it(own: str) -> None:
+    """From order to trade to store the way is down; clients import shapes and not the core."""
+    excused = {*SHAPES, *([ORDER_BODIES] if own == "orders" else [])}
+    if own == "core":
+        excused = set()
+    breaches([
+        f"{name} imports {imported}: {own}/ may import {sorted(ENGINE_ROOMS[own])}"
+        for name in modules()
+        if name.startswith(f"engine/{own}/")
+        for imported in imported_modules(name)
+        if room(imported) not in {own, *ENGINE_ROOMS[own]} or not imported.startswith("engine/")
+        if imported not in excused and (imported.startswith("engine/") or own == "core")
+    ])  # fmt: skip
+
+
+def test_the_rooms_of_the_engine_are_known() -> None:
+    """A new room gets its place in the table, and what lies beside the rooms is the wiring alone."""
+    names = [name for name in modules() if name.startswith("engine/")]
+    assert {room(name) for name in names} == {"", *ENGINE_ROOMS}
+    assert {Path(name).stem for name in names if not room(name)} == {"__init__", "__main__", "serve", "settings"}
+
+
+def test_shapes_import_nothing_but_shapes() -> None:
+    """Else a client would get the core with them."""
+    breaches([
+        f"{name} imports {imported}" for name in SHAPES for imported in imported_modules(name) if imported not in SHAPES
+    ])  # fmt: skip
+
+
+def test_the_core_of_the_engine_does_no_io() -> None:
+    """No file of it is excused as a shell."""
+    breaches([name for name in (SHELLS | TYPES_ONLY) if name.startswith("engine/core/")])
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """A circle is one module in several files; imports inside functions and behind TYPE_CHECKING count like all others."""
     found = circles({name: imported_modules(name) for name in modules()})
@@ -338,7 +403,7 @@ def test_every_module_says_what_it_does() -> None:
     breaches([
         f"{name} opens with a formula"
         for name in everything
-        if not name.startswith(("engine/", "tests/engine/")) and riddle.search((ast.get_docstring(tree_of(name)) or "").split("\n")[0])
+        if riddle.search((ast.get_docstring(tree_of(name)) or "").split("\n")[0])
     ])  # fmt: skip
 
 

@@ -27,6 +27,16 @@ async def until(condition: Callable[[], Any], seconds: float = 5, what: str = ""
         await asyncio.sleep(every_s)
 
 
+async def until_reached(read: Callable[[], int], wanted: int, stall_s: float = 20, what: str = "") -> None:
+    """Wait until a number that grows has reached `wanted`; fail when it has stood still for `stall_s`, however slow it is."""
+    value, deadline = read(), time.monotonic() + stall_s
+    while value < wanted:
+        _check(deadline, stall_s, f"any step towards {wanted}: {what}", read, value)
+        await asyncio.sleep(POLL_S)
+        if (now := read()) != value:
+            value, deadline = now, time.monotonic() + stall_s
+
+
 def until_sync(condition: Callable[[], Any], seconds: float = 5, what: str = "", every_s: float = POLL_S) -> Any:
     """The same for tests without an event loop."""
     deadline = time.monotonic() + seconds

@@ -237,7 +237,9 @@ async def run(settings: WdsSettings, shutdown: Shutdown) -> None:
     if server.sockets_max < 0.9 * settings.connections_max:
         log.warning("few_open_files", fix="raise the hard limit of open files (ulimit -Hn), or lower WDS_CONNECTIONS_MAX")
     port = settings.admin_port + settings.worker if settings.admin_port else 0
-    admin = AdminServer("wds", settings.admin_host, port, admin_token(settings), server.ready, [_state_route(server)])
+    admin = AdminServer(
+        "wds", settings.admin_host, port, admin_token(settings), server.ready, [_state_route(server)], settings.host_names
+    )
     await admin.start()
     try:
         await server.start()

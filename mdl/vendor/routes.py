@@ -41,6 +41,7 @@ async def run(settings: VendorSettings, shutdown: Shutdown) -> None:
         admin_token(settings),
         lambda: _unready(server),
         _routes(server),
+        settings.host_names,
     )
     await server.start()
     try:

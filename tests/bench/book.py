@@ -14,7 +14,7 @@ import sys
 import pytest
 
 from engine.__main__ import measure, read
-from engine.workload import CANCEL, NEW, Message, parse
+from engine.core.workload import CANCEL, NEW, BookMessage, parse
 from service.run import GC_THRESHOLD
 from tests.tapes import tape
 
@@ -37,7 +37,7 @@ def main(tiny: bool) -> int:
     return 0
 
 
-def made() -> list[Message]:
+def made() -> list[BookMessage]:
     """Return 1,000 orders around one price, each with the cancel of an earlier one."""
     dice, messages = random.Random(7), []
     for order_id in range(1_000):

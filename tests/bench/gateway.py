@@ -20,12 +20,13 @@ from typing import Any
 
 import uvloop
 
-from engine.commands import CreateInstrument, CreateStore, Deposit, Instrument
-from engine.gateway import Gateway
-from engine.journal import open_journal
-from engine.message_log import MessageLog
-from engine.sequencer import Sequencer
-from engine.state import State
+from engine.core.commands import CreateInstrument, CreateStore, Deposit, Instrument
+from engine.core.state import State
+from engine.gateway.app import GatewayServer
+from engine.journal.journal import open_journal
+from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import MessageBuilder
+from engine.stores.message_log import MessageLog
 from tests.stack import ROOT
 
 CONNECTIONS = 16
@@ -71,11 +72,11 @@ async def measure(name: str, connections: int, seconds: float) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         journal = open_journal(path)
-        sequencer = Sequencer(State(), journal, lambda: (State(), open_journal(path)))
+        sequencer = Sequencer(State(), journal, lambda: (State(), open_journal(path)), MessageBuilder)
         messages = MessageLog(path)
         messages.restore([], 0, 0)
         sequencer.on_commit(messages.on_commit)
-        gateway = Gateway(sequencer, messages, "127.0.0.1", 0)
+        gateway = GatewayServer(sequencer, messages, "127.0.0.1", 0)
         await gateway.start()
         await sequencer.submit(CreateInstrument(Instrument("BENCH", taker_fee_ppm=500), 100))
         for account in range(1, 2 * connections + 1):

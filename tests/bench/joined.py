@@ -24,13 +24,14 @@ from typing import Any
 import uvloop
 import websockets
 
-from engine.bot_market import commands
-from engine.commands import CreateStore
-from engine.gateway import Gateway
-from engine.journal import open_journal
-from engine.message_log import MessageLog
-from engine.sequencer import Sequencer
-from engine.state import State
+from engine.core.commands import CreateStore
+from engine.core.state import State
+from engine.gateway.app import GatewayServer
+from engine.journal.journal import open_journal
+from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import MessageBuilder
+from engine.stores.message_log import MessageLog
+from tests.engine.order_flow import commands
 from tests.stack import ROOT
 
 MESSAGES, ROUNDS, SEED = 60_000, 4, 7
@@ -59,7 +60,7 @@ def main() -> None:
 async def measure(folder: Path, messages: int, rounds: int) -> None:
     """Make the messages, then serve them; one JSON line a figure."""
     state, journal = State(), open_journal(folder)
-    sequencer = Sequencer(state, journal, lambda: (state, journal), queue_max=2 * messages + 1_000)
+    sequencer = Sequencer(state, journal, lambda: (state, journal), MessageBuilder, queue_max=2 * messages + 1_000)
     await sequencer.submit(CreateStore("bench"))
     listed = list(islice(commands(SEED, 2 * messages + 1_000), 2 * messages + 1_000))
     digest = hashlib.sha256()
@@ -68,7 +69,7 @@ async def measure(folder: Path, messages: int, rounds: int) -> None:
     for figure, (consumer, frames_max) in FIGURES.items():
         log = MessageLog(folder, frames_max=frames_max)
         log.restore(list(state.stores.values()), sequencer.committed_index, sequencer.last_message_index)
-        gateway = Gateway(sequencer, log, "127.0.0.1", 0)
+        gateway = GatewayServer(sequencer, log, "127.0.0.1", 0)
         await gateway.start()
         found = [await consume(consumer, gateway.port, messages) for _ in range(rounds)]
         await gateway.stop()

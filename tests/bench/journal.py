@@ -21,13 +21,15 @@ from time import perf_counter
 
 import uvloop
 
-from engine.bot_market import commands
-from engine.commands import Command, CreateStore
-from engine.journal import START, open_journal
-from engine.sequencer import Outcome, Sequencer
-from engine.snapshotter import SnapshotterProcess, Task
-from engine.state import State
+from engine.core.commands import Command, CreateStore
+from engine.core.state import State
+from engine.journal.journal import open_journal
+from engine.journal.reader import START
+from engine.journal.sequencer import Outcome, Sequencer
+from engine.recovery.snapshotter import SnapshotterProcess, Task
+from engine.stores.message_builder import MessageBuilder
 from service.run import GC_THRESHOLD
+from tests.engine.order_flow import commands
 
 COUNT, TINY_COUNT = 400_000, 3_000
 WINDOW = 256
@@ -72,7 +74,7 @@ async def measure(listed: list[Command], name: str) -> dict[str, float | str]:
     """Run all commands through a fresh sequencer; return the figures and the state's hash."""
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
-        sequencer = Sequencer(State(), open_journal(journal), lambda: (State(), open_journal(journal)))
+        sequencer = Sequencer(State(), open_journal(journal), lambda: (State(), open_journal(journal)), MessageBuilder)
         if name == "store":
             await sequencer.submit(CreateStore("bench"))
         snapshots = None

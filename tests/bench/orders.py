@@ -25,13 +25,13 @@ from typing import Any
 import msgspec
 import uvloop
 
-from engine import commands as cm
-from engine.orders_client import OrdersClient
-from engine.orders_queue import OrdersQueue
-from engine.orders_topology import DEAD
-from engine.sequencer import Sequencer
+from engine.core import commands as cm
+from engine.journal.sequencer import Sequencer
+from engine.orders.client import OrdersClient
+from engine.orders.consumer import OrdersQueue
+from engine.orders.topology import DEAD
 from service.run import GC_THRESHOLD
-from tests.engine.orders_ground import SYMBOL, declare, depth, exchange
+from tests.engine.orders.ground import SYMBOL, declare, depth, exchange
 from tests.servers import RabbitMQ
 from tests.stack import ROOT
 from tests.waiting import until

@@ -17,15 +17,16 @@ import time
 from itertools import chain
 from pathlib import Path
 
-from engine.bot_market import commands
-from engine.commands import Command, CreateStore
-from engine.events import encode
-from engine.exchange import Exchange
-from engine.journal import open_journal
-from engine.recovery import recover
-from engine.snapshot import snapshot
-from engine.snapshot_files import FileSnapshotStore
+from engine.core.commands import Command, CreateStore
+from engine.core.events import encode
+from engine.core.exchange import Exchange
+from engine.journal.journal import open_journal
+from engine.recovery.replay import recover
+from engine.recovery.snapshot import snapshot
+from engine.recovery.snapshot_files import FileSnapshotStore
+from engine.stores.message_builder import MessageBuilder
 from service.run import GC_THRESHOLD
+from tests.engine.order_flow import commands
 
 BEFORE, AFTER = 20_000, 1_000_000
 TINY = 2_000
@@ -58,7 +59,7 @@ def main(tiny: bool) -> int:
 
 def write(folder: Path, first: list[Command], before: int, after: int) -> str:
     """Let the market live through `before` commands, take a snapshot, then `after` more; return the state's digest."""
-    exchange, journal = Exchange(), open_journal(folder / "journal")
+    exchange, journal = Exchange(MessageBuilder), open_journal(folder / "journal")
     for index, command in enumerate(chain(first, commands(SEED, before + after)), 1):
         if events := exchange.decide(index, index * STEP_NS, command):
             journal.append(index, index * STEP_NS, encode(events), exchange.message)

@@ -10,12 +10,12 @@ from typing import Any, Literal, Union
 import msgspec
 import pytest
 
-from engine import commands as cm
-from engine import messages, wire
-from engine.book import BUY, SELL
-from engine.commands import Command, Instrument
-from engine.exchange import Exchange
-from engine.messages import SIDES
+from engine.core import commands as cm
+from engine.core.commands import BUY, SELL, SIDES, Command, Instrument
+from engine.core.exchange import Exchange
+from engine.gateway import bodies
+from engine.stores import messages
+from engine.stores.message_builder import MessageBuilder
 from mdl.feeds import exchange_market as feed
 
 NOW_NS = 1_795_227_409_123_000_000
@@ -23,10 +23,10 @@ BOTH_ENDS = [
     (feed.Message, messages.Message),
     (feed.Execution, messages.Execution),
     (feed.Update, messages.BookUpdate),
-    (feed.Snapshot, wire.BookView),
-    (feed.Level, wire.LevelView),
-    (feed.Instrument, wire.InstrumentView),
-    (feed.Store, wire.StoreView),
+    (feed.Snapshot, bodies.BookView),
+    (feed.Level, bodies.LevelView),
+    (feed.Instrument, bodies.InstrumentView),
+    (feed.Store, bodies.StoreView),
 ]
 PAIRS = {id(read): written for read, written in BOTH_ENDS}
 
@@ -73,7 +73,7 @@ def order(cl_ord_id: str, account: int, side: int, ticks: int, lots: int) -> Com
 
 def frames() -> list[bytes]:
     """Return what the exchange tells of a small market: money, resting orders, a sweep over two levels, a cancel."""
-    exchange, told = Exchange(), []
+    exchange, told = Exchange(MessageBuilder), []
     commands: list[Command] = [
         cm.CreateStore("mdl"),
         cm.CreateInstrument(Instrument("X", tick_size="0.05", lot_size="0.1"), 100),

@@ -1,4 +1,4 @@
-"""A seed in, a random life of the exchange out: every kind of command on three badly named markets, journaled or not."""
+"""Makes random lives of the exchange from a seed: every kind of command on three badly named markets, journaled or not."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from engine import commands as cm
-from engine.book import BUY, SELL
-from engine.events import encode
-from engine.exchange import Exchange
-from engine.journal import Record, open_journal, read
-from tests.engine.test_accounts import random_command
+from engine.core import commands as cm
+from engine.core.commands import BUY, SELL
+from engine.core.events import encode
+from engine.core.exchange import Exchange
+from engine.journal.journal import open_journal
+from engine.journal.reader import Record, read
+from engine.stores.message_builder import MessageBuilder
+from tests.engine.core.test_accounts import random_command
 
 # Listed neither by name nor by age of anything else: the order in which markets are walked must survive, too.
 MARKETS = ("B", "exchange", "a/b.c~", "A")
@@ -105,7 +107,7 @@ def answers(exchange: Exchange, commands: Life) -> Iterator[tuple[int, int, byte
 
 def journaled(folder: Path, commands: Life, exchange: Exchange | None = None, segment_bytes_max: int = 20_000) -> Exchange:
     """Let an exchange live and write what it does behind what the folder has; return it."""
-    exchange = exchange or Exchange()
+    exchange = exchange or Exchange(MessageBuilder)
     journal = open_journal(folder, segment_bytes_max)
     for number, answer in enumerate(answers(exchange, commands)):
         journal.append(*answer)

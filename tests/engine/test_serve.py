@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import time
 from pathlib import Path
 
 import httpx
+import pytest
 
-from engine.events import OrderAccepted, decode
-from engine.journal import HEADER, PREFACE, read, segments
+from engine.core.events import OrderAccepted, decode
+from engine.journal.reader import HEADER, PREFACE, read, segments
 from tests.engine_process import EngineProcess
+from tests.servers import free_port
 from tests.waiting import until
 
 BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "markPrice": 50_000}
@@ -130,4 +133,29 @@ async def test_time_alone_expires_orders_and_runs_out_timers(tmp_path: Path) -> 
             return (await http.get("/Order?account=1&clOrdID=timer")).status_code == 404
 
         await until(gone, 10)
+    assert engine.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.live
+async def test_readiness_knows_risk_and_streams(tmp_path: Path, rabbitmq_url: str) -> None:
+    """A Redis that is not there, a risk service that does not answer: both are said, with what they mean."""
+    redis = f"redis://127.0.0.1:{free_port()}/0"
+    settings = {
+        "ENGINE_ORDERS_URL": rabbitmq_url,
+        "ENGINE_RISK": "true",
+        "ENGINE_RISK_TIMEOUT_MS": "50",
+        "ENGINE_STREAMS_URL": redis,
+    }
+    engine = EngineProcess(tmp_path, **settings)
+    engine.start()
+    await until(lambda: any("streams: Redis at" in reason for reason in engine.readiness().get("reasons", [])), 30)
+    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+        await market(http)
+
+        async def told() -> bool:
+            refused = await http.post("/Order", json=order(f"r{time.monotonic_ns()}"))
+            assert refused.json()["code"] == "RiskRejected", refused.text
+            return any(reason.startswith("risk: ") for reason in engine.readiness()["reasons"])
+
+        await until(told, 30, "readiness tells of the risk service")
     assert engine.end(signal.SIGTERM) == 0

@@ -1,4 +1,4 @@
-"""The environment in, the engine's settings out, or one line that says what to do."""
+"""The engine's settings from the environment, or one line that says what to do."""
 
 from __future__ import annotations
 

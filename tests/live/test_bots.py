@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import events as ev
-from engine import journal
-from engine.bot_traders import LEVELS, ORDERS_MAX
+from engine.bots.traders import LEVELS, ORDERS_MAX
+from engine.core import events as ev
+from engine.journal.reader import read
 from tests.live.test_oms import START_S_MAX, Floor, floor_in
 from tests.waiting import until
 
@@ -36,7 +36,7 @@ async def begun(floor: Floor) -> bool:
 
 
 def events_of(floor: Floor) -> list[ev.AnyEvent]:
-    return [event for record in journal.read(floor.folder / "engine" / "journal") for event in ev.decode(record.payload)]
+    return [event for record in read(floor.folder / "engine" / "journal") for event in ev.decode(record.payload)]
 
 
 async def newest(floor: Floor) -> int:

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.orders_client import OrdersClient
-from engine.orders_topology import DEAD, EXPIRED, ORDERS, RETRY
-from tests.engine.orders_ground import (
+from engine.orders.client import OrdersClient
+from engine.orders.topology import DEAD, EXPIRED, ORDERS, RETRY
+from tests.engine.orders.ground import (
     accepted,
     dead_letters,
     declare,
@@ -48,7 +48,7 @@ async def server(rabbitmq_server: RabbitMQ) -> AsyncIterator[RabbitMQ]:
 @contextmanager
 def engine(url: str, folder: Path, deadly: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """Run an engine as a process; it is ended in order when nothing else has ended it."""
-    argv = [sys.executable, "-m", "tests.engine.orders_process", url, str(folder), deadly]
+    argv = [sys.executable, "-m", "tests.engine.orders.process", url, str(folder), deadly]
     with (folder.parent / "engine.log").open("ab") as out:
         process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:

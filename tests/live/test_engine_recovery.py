@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from engine import bot_market
-from engine.commands import Command, CreateStore
-from engine.journal import open_journal, read
-from engine.recovered_book import recover_order_book_from_snapshot
-from engine.recovery import Recovered, recover
-from engine.sequencer import Sequencer
-from engine.snapshot import stored_book
-from engine.snapshot_files import FileSnapshotStore
-from engine.snapshotter import SnapshotterProcess, Task
-from engine.stream_recovery import Imported, import_from
-from engine.streams import Source, StreamSink
+from engine.core.commands import Command, CreateStore
+from engine.journal.journal import open_journal
+from engine.journal.reader import read
+from engine.journal.sequencer import Sequencer
+from engine.recovery.recovered_book import recover_order_book_from_snapshot
+from engine.recovery.replay import Recovered, recover
+from engine.recovery.snapshot import stored_book
+from engine.recovery.snapshot_files import FileSnapshotStore
+from engine.recovery.snapshotter import SnapshotterProcess, Task
+from engine.stores.message_builder import MessageBuilder
+from engine.streams.restore import Imported, import_from
+from engine.streams.sink import Source, StreamSink
+from tests.engine import order_flow
 from tests.servers import Redis
 from tests.waiting import until
 
@@ -33,7 +35,9 @@ class Engine:
     """Sequencer, snapshots and stream of one journal; `recovered` is where it began."""
 
     def __init__(self, journal: Path, snapshots: Path, url: str, recovered: Recovered) -> None:
-        self.sequencer = Sequencer(recovered.state, open_journal(journal), lambda: (recovered.state, open_journal(journal)))
+        self.sequencer = Sequencer(
+            recovered.state, open_journal(journal), lambda: (recovered.state, open_journal(journal)), MessageBuilder
+        )
         task = Task(str(journal), str(snapshots), 50)
         self.snapshotter = SnapshotterProcess(task, recovered.last_index, recovered.chain, recovered.snapshot_index)
         contracts = recovered.state.ledger.contracts
@@ -76,7 +80,7 @@ async def running(journal: Path, snapshots: Path, url: str, snapshotting: bool =
 async def test_a_lost_disk_comes_back_from_snapshot_and_stream(tmp_path: Path) -> None:
     """Snapshot and journal, snapshot and stream: one state, the same books, and the engine goes on from the second."""
     journal, snapshots, copy = tmp_path / "journal", tmp_path / "snapshots", tmp_path / "copy"
-    flow = iter([CreateStore("all"), *bot_market.commands(SEED, BEFORE + 2 * AFTER)])
+    flow = iter([CreateStore("all"), *order_flow.commands(SEED, BEFORE + 2 * AFTER)])
     with Redis() as cache:
         async with running(journal, snapshots, cache.url) as engine:
             await engine.trade(next(flow) for _ in range(BEFORE))
@@ -115,7 +119,7 @@ async def test_a_lost_disk_comes_back_from_snapshot_and_stream(tmp_path: Path) -
 async def test_a_trimmed_stream_and_its_snapshots_are_enough(tmp_path: Path) -> None:
     """The sink keeps what comes after the oldest snapshot, and the import asks for no more."""
     journal, snapshots, copy = tmp_path / "journal", tmp_path / "snapshots", tmp_path / "copy"
-    flow = iter([CreateStore("all"), *bot_market.commands(SEED, 40_000)])
+    flow = iter([CreateStore("all"), *order_flow.commands(SEED, 40_000)])
     with Redis() as cache:
         async with running(journal, snapshots, cache.url) as engine:
             for _ in range(6):

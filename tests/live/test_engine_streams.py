@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.streams import Limits
-from tests.engine.stream_rig import DurableRedis, Market, assert_complete, caught_up, running
+from engine.streams.sink import SinkLimits
+from tests.engine.streams.rig import DurableRedis, Market, assert_complete, caught_up, running
 from tests.servers import ServerMissing
 from tests.tapes import absent
 from tests.waiting import until
@@ -19,7 +19,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.live
 
 RATE, STEP_S = 1_000, 0.01  # commands a second, and how often they come
-LIMITS = Limits(channel_records=2_000, timeout_s=2.0, open_s=1.0)
+LIMITS = SinkLimits(channel_records=2_000, timeout_s=2.0, open_s=1.0)
 
 
 @pytest.fixture

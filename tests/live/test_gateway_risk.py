@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.risk_rules import TIMEOUT, UNAVAILABLE
-from tests.engine.orders_ground import delete
+from engine.risk.rules import TIMEOUT, UNAVAILABLE
+from tests.engine.orders.ground import delete
 from tests.engine_process import EngineProcess
 from tests.stack import ROOT, _die_with_parent
 from tests.waiting import until

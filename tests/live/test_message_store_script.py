@@ -17,7 +17,7 @@ import httpx
 import pytest
 import websockets
 
-from engine.journal import read
+from engine.journal.reader import read
 from tests.message_store_script import GAP_EXIT, OF_ORDERS, OF_TRADES
 from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent

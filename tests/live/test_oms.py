@@ -20,8 +20,8 @@ from typing import Any
 import httpx
 import pytest
 
-from engine import journal
-from tests.engine.oms_ground import expected, last_index, query, sqlite_url, stored
+from engine.journal.reader import read
+from tests.engine.oms.ground import expected, last_index, query, sqlite_url, stored
 from tests.engine_process import EngineProcess
 from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent
@@ -66,7 +66,7 @@ class Floor:
 
     def messages(self) -> list[bytes]:
         """Return every message of the engine's journal."""
-        return [record.message for record in journal.read(self.folder / "engine" / "journal") if record.message]
+        return [record.message for record in read(self.folder / "engine" / "journal") if record.message]
 
     async def call(self, method: str, path: str) -> Any:
         """Ask the gateway, which may be starting."""

@@ -1,0 +1,1 @@
+"""Trading bots, clients of the gateway."""

@@ -1,0 +1,120 @@
+"""Says why an order, an amend or a contract is refused, before anything changes.
+
+Cheap questions come first, so that a bad order costs little; margin comes last.
+"""
+
+from __future__ import annotations
+
+from engine.core.accounts import Contract
+from engine.core.commands import BUY, INSURANCE, SELL, AmendOrder, Instrument, PlaceOrder, TimeInForce
+from engine.core.events import RejectReason
+from engine.core.matching import in_band, reducible_lots
+from engine.core.solvency import Solvency
+from engine.core.state import ORDERS_MAX, Order, State
+from engine.core.units import scale
+
+MONEY_UNITS_MAX = 10**15  # of one deposit and of the largest order's value: sums of thousands still fit 64 bits
+CLIENT_ID_LENGTH_MAX = 64
+IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
+
+
+def refuse_instrument(state: State, instrument: Instrument, mark_ticks: int) -> RejectReason | None:
+    """Return why a contract cannot be listed."""
+    if instrument.symbol in state.ledger.contracts:
+        return RejectReason.DUPLICATE_SYMBOL
+    margins = 0 < instrument.maintenance_margin_ppm <= instrument.initial_margin_ppm
+    fees = instrument.maker_fee_ppm + instrument.taker_fee_ppm >= 0 and instrument.liquidation_fee_ppm >= 0
+    sizes = instrument.lot_tick_units > 0 and instrument.size_lots_max > 0 and instrument.band_ppm >= 0
+    largest = instrument.lot_tick_units * instrument.size_lots_max * instrument.price_ticks_max
+    if instrument.symbol and margins and fees and sizes and 0 < largest <= MONEY_UNITS_MAX and _readable(instrument):
+        return None if 0 < mark_ticks <= instrument.price_ticks_max else RejectReason.INVALID_PRICE
+    return RejectReason.INVALID_INSTRUMENT
+
+
+def _readable(instrument: Instrument) -> bool:
+    """Return whether the sizes for people are decimals above zero: messages divide by them."""
+    try:
+        scale(instrument.tick_size)
+        scale(instrument.lot_size)
+    except ValueError:
+        return False
+    return True
+
+
+def refuse_order(state: State, order: PlaceOrder, time_ns: int) -> RejectReason | None:
+    """Return why an order cannot be accepted."""
+    contract, account = state.ledger.contracts.get(order.symbol), state.ledger.accounts.get(order.account)
+    if contract is None:
+        return RejectReason.UNKNOWN_SYMBOL
+    if account is None or order.account < INSURANCE:
+        return RejectReason.UNKNOWN_ACCOUNT
+    if order.cl_ord_id in account.client_ids:
+        return RejectReason.DUPLICATE_CL_ORD_ID
+    if state.suspended:
+        return RejectReason.SUSPENDED
+    if account.killed:
+        return RejectReason.KILLED
+    if len(account.orders) >= ORDERS_MAX:
+        return RejectReason.TOO_MANY_ORDERS
+    if (reason := _refuse_terms(contract, order, time_ns)) is not None:
+        return reason
+    lots = reducible_lots(state.ledger.lots(order.account, order.symbol), order.side) if order.reduce_only else order.size_lots
+    if not lots:
+        return RejectReason.REDUCE_ONLY
+    price = order.price_ticks if order.stop_ticks is None else None  # a stop is asked when it enters
+    more = 0 if order.reduce_only else lots
+    if not Solvency(state).affords(account, order.symbol, order.side, min(lots, order.size_lots), price, more):
+        return RejectReason.MARGIN
+    return None
+
+
+def _refuse_terms(contract: Contract, order: PlaceOrder, time_ns: int) -> RejectReason | None:
+    """Return what is wrong with an order by itself."""
+    most = contract.instrument
+    if order.side not in (BUY, SELL):
+        return RejectReason.INVALID_SIDE
+    if not 0 < order.size_lots <= most.size_lots_max or not 0 <= order.display_lots <= order.size_lots:
+        return RejectReason.INVALID_SIZE
+    if (reason := _refuse_prices(contract, order.price_ticks, order.stop_ticks)) is not None:
+        return reason
+    if not (order.expire_ns > time_ns if order.time_in_force is TimeInForce.GTD else order.expire_ns == 0):
+        return RejectReason.INVALID_EXPIRY
+    rests = order.price_ticks is not None and order.time_in_force not in IMMEDIATE
+    if (order.post_only or order.display_lots) and not rests:
+        return RejectReason.INVALID_COMBINATION
+    if not 0 < len(order.cl_ord_id) <= CLIENT_ID_LENGTH_MAX:
+        return RejectReason.INVALID_COMBINATION
+    return None
+
+
+def _refuse_prices(contract: Contract, price_ticks: int | None, stop_ticks: int | None) -> RejectReason | None:
+    for ticks in (price_ticks, stop_ticks):
+        if ticks is not None and not 0 < ticks <= contract.instrument.price_ticks_max:
+            return RejectReason.INVALID_PRICE
+    if price_ticks is not None and not in_band(contract, price_ticks):
+        return RejectReason.PRICE_BAND
+    return None
+
+
+def refuse_amend(state: State, order: Order, amend: AmendOrder) -> RejectReason | None:
+    """Return why an open order cannot be given other terms."""
+    terms = order.terms
+    contract, account = state.ledger.contracts[terms.symbol], state.ledger.accounts[terms.account]
+    if state.suspended:
+        return RejectReason.SUSPENDED
+    prices_a_market_order = amend.price_ticks is not None and order.price_ticks is None
+    if prices_a_market_order or (amend.stop_ticks is not None and not order.waiting):
+        return RejectReason.INVALID_COMBINATION  # an amend makes no limit of a market order and no stop of a limit
+    if (reason := _refuse_prices(contract, amend.price_ticks, amend.stop_ticks)) is not None:
+        return reason
+    size = order.size_lots if amend.size_lots is None else amend.size_lots
+    if not order.filled_lots < size <= contract.instrument.size_lots_max or size < terms.display_lots:
+        return RejectReason.INVALID_SIZE
+    more = 0 if terms.reduce_only else size - order.size_lots
+    price = order.price_ticks if amend.price_ticks is None else amend.price_ticks
+    if order.waiting or (more <= 0 and price == order.price_ticks):
+        price = None  # asked when it enters, or accepted already
+    lots = size - order.filled_lots
+    if not Solvency(state).affords(account, terms.symbol, terms.side, lots, price, more, order):
+        return RejectReason.MARGIN
+    return None

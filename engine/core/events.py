@@ -1,0 +1,283 @@
+"""What happened: one struct an event. Applying a list of them to an empty `State` is the whole of recovery.
+
+Whatever depends on a rule that may change (fees, payments, clipped sizes) stands in the event as a number.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from engine.core.commands import Instrument, PlaceOrder
+
+
+class RejectReason(StrEnum):
+    """Why a command was not done (`ordRejReason`)."""
+
+    UNKNOWN_SYMBOL = "UnknownSymbol"
+    UNKNOWN_ACCOUNT = "UnknownAccount"
+    UNKNOWN_ORDER = "UnknownOrder"
+    DUPLICATE_CL_ORD_ID = "DuplicateClOrdID"
+    DUPLICATE_SYMBOL = "DuplicateSymbol"
+    INVALID_INSTRUMENT = "InvalidInstrument"
+    INVALID_AMOUNT = "InvalidAmount"
+    INVALID_SIDE = "InvalidSide"
+    INVALID_SIZE = "InvalidSize"
+    INVALID_PRICE = "InvalidPrice"
+    INVALID_EXPIRY = "InvalidExpiry"
+    INVALID_COMBINATION = "InvalidCombination"
+    SUSPENDED = "TradingSuspended"
+    KILLED = "KillSwitchOn"
+    TOO_MANY_ORDERS = "TooManyOrders"
+    PRICE_BAND = "OutsidePriceBand"
+    POST_ONLY = "PostOnlyWouldTrade"
+    REDUCE_ONLY = "ReduceOnlyWouldIncrease"
+    MARGIN = "InsufficientMargin"
+    UNKNOWN_STORE = "UnknownStore"
+    INVALID_STORE = "InvalidStore"
+    INVALID_INDEX = "InvalidIndex"
+
+
+class CancelReason(StrEnum):
+    """Why an order left without being filled."""
+
+    REQUESTED = "Requested"
+    UNFILLED = "Unfilled"  # the rest of a market or IOC order
+    FILL_OR_KILL = "FillOrKill"
+    POST_ONLY = "PostOnlyWouldTrade"
+    REDUCE_ONLY = "NothingToReduce"
+    SELF_TRADE = "SelfTrade"
+    EXPIRED = "Expired"
+    TIMER = "CancelAllAfter"
+    KILLED = "KillSwitch"
+    LIQUIDATED = "Liquidated"
+    MARGIN = "InsufficientMargin"  # its account cannot pay for its price any more
+
+
+class MoveReason(StrEnum):
+    """Why money or a position went from one account to another."""
+
+    LIQUIDATION = "Liquidation"
+    DELEVERAGE = "Deleverage"
+    LIQUIDATION_FEE = "LiquidationFee"
+    DEFICIT = "Deficit"
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """The base of all events; the tag on the wire is the domain's name for it."""
+
+
+class InstrumentCreated(Event, frozen=True, tag="instrument.created"):
+    """A contract is listed."""
+
+    instrument: Instrument
+    mark_ticks: int
+
+
+class CommandRejected(Event, frozen=True, tag="command.rejected"):
+    """A command that is no order was not done; nothing changed."""
+
+    command: str
+    reason: RejectReason
+
+
+class Transferred(Event, frozen=True, tag="account.transferred"):
+    """A deposit, or a withdrawal when negative."""
+
+    account: int
+    amount_units: int
+
+
+class OrderAccepted(Event, frozen=True, tag="order.accepted"):
+    """An order exists. It is in no book yet."""
+
+    order_id: int
+    order: PlaceOrder
+    expire_ns: int  # 0 = never
+
+
+class OrderRejected(Event, frozen=True, tag="order.rejected"):
+    """An order was refused; nothing changed, and its client id is free unless it is the duplicate of another."""
+
+    account: int
+    symbol: str
+    cl_ord_id: str
+    reason: RejectReason
+
+
+class OrderStopped(Event, frozen=True, tag="order.stopped"):
+    """A stop waits for its price."""
+
+    order_id: int
+
+
+class OrderTriggered(Event, frozen=True, tag="order.triggered"):
+    """A stop's price was traded; it enters now."""
+
+    order_id: int
+
+
+class OrderRested(Event, frozen=True, tag="order.rested"):
+    """What is left of an order is last in its queue."""
+
+    order_id: int
+
+
+class OrderAmended(Event, frozen=True, tag="order.amended"):
+    """An order's new terms. `kept`: it is where it was. Else it is in no book and enters again."""
+
+    order_id: int
+    size_lots: int
+    price_ticks: int | None
+    stop_ticks: int | None
+    kept: bool
+
+
+class OrderCanceled(Event, frozen=True, tag="order.cancelled"):
+    """An order is gone."""
+
+    order_id: int
+    reason: CancelReason
+
+
+class CancelRejected(Event, frozen=True, tag="order.cancel_rejected"):
+    """A cancel or an amend was refused; nothing changed."""
+
+    account: int
+    cl_ord_id: str
+    reason: RejectReason
+
+
+class Traded(Event, frozen=True, tag="trade.executed"):
+    """Two orders met at the maker's price; fees go to FEES, rebates are negative.
+
+    Contract and side are those of the orders: here too, so that a trade can be told to others without the orders' table.
+    """
+
+    trade_id: int
+    taker_id: int
+    maker_id: int
+    price_ticks: int
+    size_lots: int
+    taker_fee_units: int
+    maker_fee_units: int
+    symbol: str
+    taker_side: int
+
+
+class MarkSet(Event, frozen=True, tag="mark.set"):
+    """A new mark; while trading is suspended it waits (`pending`)."""
+
+    symbol: str
+    mark_ticks: int
+    pending: bool
+
+
+class FundingCharged(Event, frozen=True, tag="funding.charged"):
+    """What each account paid, or received when negative; what rounding leaves goes to INSURANCE."""
+
+    symbol: str
+    rate_ppm: int
+    payments: tuple[tuple[int, int], ...]  # account, units
+
+
+class PositionMoved(Event, frozen=True, tag="position.moved"):
+    """`lots` (signed) of a position went to another account for `value_units` (signed)."""
+
+    symbol: str
+    giver: int
+    taker: int
+    lots: int
+    value_units: int
+    reason: MoveReason
+
+
+class MoneyMoved(Event, frozen=True, tag="money.moved"):
+    """Money went from one account to another."""
+
+    payer: int
+    payee: int
+    amount_units: int
+    reason: MoveReason
+
+
+class TimerSet(Event, frozen=True, tag="timer.set"):
+    """An account's orders are cancelled at `deadline_ns`; 0 = never."""
+
+    account: int
+    deadline_ns: int
+
+
+class KillSwitchSet(Event, frozen=True, tag="killswitch.set"):
+    """An account may (not) place orders."""
+
+    account: int
+    on: bool
+
+
+class Suspended(Event, frozen=True, tag="trading.suspended"):
+    """One more reason not to trade."""
+
+    reason: str
+
+
+class Resumed(Event, frozen=True, tag="trading.resumed"):
+    """One reason less."""
+
+    reason: str
+
+
+class LivenessChecked(Event, frozen=True, tag="liveness.checked"):
+    """A milestone of an outside service; nothing changed."""
+
+    check_id: str
+    source: str
+
+
+class StoreCreated(Event, frozen=True, tag="store.created"):
+    """Messages above `after_index` are kept for a consumer."""
+
+    store_id: str
+    after_index: int
+
+
+class StoreDeleted(Event, frozen=True, tag="store.deleted"):
+    """A consumer's messages are no longer kept."""
+
+    store_id: str
+
+
+class StorePurged(Event, frozen=True, tag="store.purged"):
+    """A consumer has all messages up to `message_index`, inclusive."""
+
+    store_id: str
+    message_index: int
+
+
+class StoreConfigured(Event, frozen=True, tag="store.configured"):
+    """From this age in ms of its oldest message on, a store suspends trading."""
+
+    store_id: str
+    age_ms_max: int
+
+
+AnyEvent = (
+    InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped | OrderTriggered
+    | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
+    | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
+    | StoreConfigured
+)  # fmt: skip
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[AnyEvent])
+
+
+def encode(events: list[Event]) -> bytes:
+    """Return the events of one command as the journal keeps them (MessagePack, names included, so that fields may be added)."""
+    return _ENCODER.encode(events)
+
+
+def decode(payload: bytes) -> list[AnyEvent]:
+    """Return what `encode` was given. Raises: msgspec.DecodeError, ValidationError."""
+    return _DECODER.decode(payload)

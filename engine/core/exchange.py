@@ -1,0 +1,354 @@
+"""Decides what a sequenced command does: the whole exchange without I/O, clock or dice.
+
+`decide` applies each event while it makes it; applying the same events to an empty State gives the same digest. After every
+command: nothing is due any more (stops, liquidations), no book is crossed, and the money adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop
+from typing import Any, Protocol
+
+from engine.core import commands as cm
+from engine.core import events as ev
+from engine.core.admission import MONEY_UNITS_MAX, refuse_amend, refuse_instrument, refuse_order
+from engine.core.commands import BUY, SELL
+from engine.core.events import CancelReason, Event, RejectReason
+from engine.core.liquidation import Liquidation
+from engine.core.matching import Matching
+from engine.core.solvency import Solvency
+from engine.core.state import Order, State
+from engine.core.units import PPM
+from engine.core.unwinding import next_order
+
+DAY_NS = 86_400 * 10**9
+TIMEOUT_NS_MAX = DAY_NS
+RATE_PPM_MAX = PPM  # funding of the whole value
+NAME_LENGTH_MAX = 64
+STORES_MAX = 64
+AGE_MS_MAX = 10 * 365 * 86_400_000
+
+
+class Messages(Protocol):
+    """Makes the message of one command after the other: `begin`, `apply` for each event, `finish`."""
+
+    def begin(self, index: int, time_ns: int, command: cm.Command) -> None:
+        """Start a command's message."""
+
+    def apply(self, event: Event) -> None:
+        """Apply an event to the state and note what consumers are told of it."""
+
+    def finish(self) -> bytes:
+        """Return the message, empty when the command has nothing for consumers."""
+
+
+BuildMessages = Callable[[State], Messages]
+
+
+class Exchange:
+    """The state and the rules that change it; `messages` makes what consumers are told, from the state it is given."""
+
+    def __init__(self, messages: BuildMessages, state: State | None = None) -> None:
+        self.state = state or State()
+        self.message = b""  # of the last command: its frame for consumers, made while there is a store
+        self._events: list[Event] = []
+        self._builder = messages(self.state)
+        self._apply: Callable[[Event], None] = self.state.apply
+        self._matching = Matching(self.state, self._emit)
+        self._liquidation = Liquidation(self.state, self._emit)
+        self._solvency = Solvency(self.state)
+        self._traded: dict[str, None] = {}  # symbols whose stops may be due
+        self._suspects: dict[int, None] = {}  # accounts whose margin may be short
+        self._deciders: dict[type, Callable[[int, int, Any], None]] = {
+            cm.PlaceOrder: self._place, cm.AmendOrder: self._amend, cm.CancelOrder: self._cancel, cm.CancelAll: self._cancel_all,
+            cm.CancelAllAfter: self._cancel_all_after, cm.KillSwitch: self._kill_switch, cm.Suspend: self._suspend,
+            cm.Resume: self._resume, cm.SetMark: self._set_mark, cm.Fund: self._fund, cm.Tick: self._tick,
+            cm.Deposit: self._deposit, cm.Withdraw: self._withdraw, cm.CreateInstrument: self._create,
+            cm.CheckLiveness: self._check_liveness, cm.CreateStore: self._create_store, cm.DeleteStore: self._delete_store,
+            cm.PurgeStore: self._purge_store, cm.ConfigureStore: self._configure_store,
+        }  # fmt: skip
+
+    def decide(self, index: int, time_ns: int, command: cm.Command) -> list[Event]:
+        """Return what a command does, in order; it is in the state already.
+
+        `index` is above every index before, `time_ns` never below the last one's; both come from the sequencer. An order's id
+        is the index of its command. Cost: O(fills + levels), and O(holders) for marks and funding.
+        """
+        self._events = []
+        heard = bool(self.state.stores)
+        if heard:
+            self._builder.begin(index, time_ns, command)
+        self._apply = self._builder.apply if heard else self.state.apply
+        self._expire(time_ns)
+        self._deciders[type(command)](index, time_ns, command)
+        self._settle()
+        self.state.ledger.check()
+        self.message = self._builder.finish() if heard and self._events else b""
+        if self.message:
+            self.state.message_index = index
+        return self._events
+
+    def _emit(self, event: Event) -> None:
+        if type(event) is ev.Traded:
+            for order_id in (event.taker_id, event.maker_id):
+                terms = self.state.orders[order_id].terms
+                self._suspects[terms.account] = None
+                self._traded[terms.symbol] = None
+        self._apply(event)
+        self._events.append(event)
+
+    def _reject(self, command: cm.Command, reason: RejectReason) -> None:
+        self._emit(ev.CommandRejected(type(command).__name__, reason))
+
+    # What time brings
+
+    def _expire(self, time_ns: int) -> None:
+        """Cancel what has reached its end, and the orders of accounts that were not heard of in time."""
+        state = self.state
+        while state.expiries and state.expiries[0][0] <= time_ns:
+            _, order_id = heappop(state.expiries)
+            order = state.orders.get(order_id)
+            if order is not None:
+                self._matching.cancel(order, CancelReason.EXPIRED)
+        while state.timers and state.timers[0][0] <= time_ns:
+            due_ns, number = heappop(state.timers)
+            if state.ledger.accounts[number].deadline_ns == due_ns:
+                self._cancel_orders(number, None, CancelReason.TIMER)
+                self._emit(ev.TimerSet(number, 0))
+
+    def _tick(self, index: int, time_ns: int, command: cm.Tick) -> None:
+        """Time has been looked at already; it is also when INSURANCE trades."""
+        order = next_order(self.state, index)
+        if order is not None:
+            self._place(index, time_ns, order)
+
+    # What follows from a command
+
+    def _settle(self) -> None:
+        """Trigger stops and liquidate until nothing is due; every step closes or releases something, so it ends."""
+        while not self.state.suspended and (self._trigger() or self._liquidate()):
+            pass
+        self._traded.clear()
+        self._suspects.clear()
+
+    def _trigger(self) -> bool:
+        """Let the first due stop enter: buys by rising stop before sells by falling, equal ones by age."""
+        for symbol in list(self._traded):
+            market = self.state.markets[symbol]
+            for side in (BUY, SELL):
+                stops = market.stops[side]
+                reached = market.last_ticks if side == BUY else -market.last_ticks
+                if market.last_ticks and stops and stops[0][0] <= reached:
+                    order = self.state.orders[stops[0][1]]
+                    self._emit(ev.OrderTriggered(order.order_id))
+                    if self._solvency.may_enter(order):
+                        self._matching.enter(order)
+                    else:
+                        self._matching.cancel(order, CancelReason.MARGIN)
+                    return True
+            del self._traded[symbol]
+        return False
+
+    def _liquidate(self) -> bool:
+        while self._suspects:
+            account = self.state.ledger.accounts[next(iter(self._suspects))]
+            del self._suspects[account.number]
+            if self._liquidation.due(account):
+                self._suspects.update(dict.fromkeys(self._liquidation.liquidate(account)))
+                return True
+        return False
+
+    # Orders
+
+    def _place(self, index: int, time_ns: int, order: cm.PlaceOrder) -> None:
+        reason = refuse_order(self.state, order, time_ns)
+        if reason is None and order.post_only and order.stop_ticks is None:
+            assert order.price_ticks is not None
+            if self._matching.crosses(order.symbol, order.side, order.price_ticks):
+                reason = RejectReason.POST_ONLY
+        if reason is not None:
+            self._emit(ev.OrderRejected(order.account, order.symbol, order.cl_ord_id, reason))
+            return
+        assert index not in self.state.orders, f"command {index} comes twice"
+        expire_ns = order.expire_ns
+        if order.time_in_force is cm.TimeInForce.DAY:
+            expire_ns = (time_ns // DAY_NS + 1) * DAY_NS
+        self._emit(ev.OrderAccepted(index, order, expire_ns))
+        self._start(self.state.orders[index])
+
+    def _start(self, order: Order) -> None:
+        """Let an order wait for its stop, or enter."""
+        if order.stop_ticks is None:
+            self._matching.enter(order)
+        else:
+            self._emit(ev.OrderStopped(order.order_id))
+            self._traded[order.terms.symbol] = None
+
+    def _find(self, number: int, cl_ord_id: str) -> Order | None:
+        account = self.state.ledger.accounts.get(number)
+        return self.state.orders.get(account.client_ids.get(cl_ord_id, -1)) if account else None
+
+    def _amend(self, index: int, time_ns: int, amend: cm.AmendOrder) -> None:
+        order = self._find(amend.account, amend.cl_ord_id)
+        reason = RejectReason.UNKNOWN_ORDER if order is None else refuse_amend(self.state, order, amend)
+        if order is None or reason is not None:
+            self._emit(ev.CancelRejected(amend.account, amend.cl_ord_id, reason or RejectReason.UNKNOWN_ORDER))
+            return
+        size = order.size_lots if amend.size_lots is None else amend.size_lots
+        price = order.price_ticks if amend.price_ticks is None else amend.price_ticks
+        stop = order.stop_ticks if amend.stop_ticks is None else amend.stop_ticks
+        kept = size <= order.size_lots and price == order.price_ticks and stop == order.stop_ticks
+        self._emit(ev.OrderAmended(order.order_id, size, price, stop, kept))
+        if not kept:
+            self._start(order)
+
+    def _cancel(self, index: int, time_ns: int, command: cm.CancelOrder) -> None:
+        order = self._find(command.account, command.cl_ord_id)
+        if order is None:
+            self._emit(ev.CancelRejected(command.account, command.cl_ord_id, RejectReason.UNKNOWN_ORDER))
+        else:
+            self._matching.cancel(order, CancelReason.REQUESTED)
+
+    def _cancel_orders(self, number: int, symbol: str | None, reason: CancelReason) -> None:
+        for order_id in list(self.state.ledger.accounts[number].orders):
+            order = self.state.orders[order_id]
+            if symbol in (None, order.terms.symbol):
+                self._matching.cancel(order, reason)
+
+    def _cancel_all(self, index: int, time_ns: int, command: cm.CancelAll) -> None:
+        if command.account not in self.state.ledger.accounts:
+            self._reject(command, RejectReason.UNKNOWN_ACCOUNT)
+        elif command.symbol is not None and command.symbol not in self.state.markets:
+            self._reject(command, RejectReason.UNKNOWN_SYMBOL)
+        else:
+            self._cancel_orders(command.account, command.symbol, CancelReason.REQUESTED)
+
+    def _cancel_all_after(self, index: int, time_ns: int, command: cm.CancelAllAfter) -> None:
+        if command.account not in self.state.ledger.accounts:
+            self._reject(command, RejectReason.UNKNOWN_ACCOUNT)
+        elif not 0 <= command.timeout_ns <= TIMEOUT_NS_MAX:
+            self._reject(command, RejectReason.INVALID_EXPIRY)
+        else:
+            self._emit(ev.TimerSet(command.account, time_ns + command.timeout_ns if command.timeout_ns else 0))
+
+    def _kill_switch(self, index: int, time_ns: int, command: cm.KillSwitch) -> None:
+        if command.account not in self.state.ledger.accounts:
+            self._reject(command, RejectReason.UNKNOWN_ACCOUNT)
+            return
+        self._emit(ev.KillSwitchSet(command.account, command.on))
+        if command.on:
+            self._cancel_orders(command.account, None, CancelReason.KILLED)
+
+    # The exchange and its money
+
+    def _suspend(self, index: int, time_ns: int, command: cm.Suspend) -> None:
+        if command.reason not in self.state.suspended:
+            self._emit(ev.Suspended(command.reason))
+
+    def _resume(self, index: int, time_ns: int, command: cm.Resume) -> None:
+        """Lift a reason; with the last one, process the marks that came meanwhile."""
+        if command.reason not in self.state.suspended:
+            return
+        self._emit(ev.Resumed(command.reason))
+        if not self.state.suspended:
+            for symbol, market in self.state.markets.items():
+                self._traded[symbol] = None
+                if market.pending_mark_ticks:
+                    self._emit(ev.MarkSet(symbol, market.pending_mark_ticks, False))
+                self._suspect_holders(symbol)
+
+    def _suspect_holders(self, symbol: str) -> None:
+        self._suspects.update(dict.fromkeys(sorted(self.state.ledger.contracts[symbol].holders)))
+
+    def _set_mark(self, index: int, time_ns: int, command: cm.SetMark) -> None:
+        contract = self.state.ledger.contracts.get(command.symbol)
+        if contract is None:
+            self._reject(command, RejectReason.UNKNOWN_SYMBOL)
+        elif not 0 < command.mark_ticks <= contract.instrument.price_ticks_max:
+            self._reject(command, RejectReason.INVALID_PRICE)
+        else:
+            self._emit(ev.MarkSet(command.symbol, command.mark_ticks, bool(self.state.suspended)))
+            self._suspect_holders(command.symbol)
+
+    def _fund(self, index: int, time_ns: int, command: cm.Fund) -> None:
+        contract = self.state.ledger.contracts.get(command.symbol)
+        if contract is None:
+            self._reject(command, RejectReason.UNKNOWN_SYMBOL)
+        elif self.state.suspended:
+            self._reject(command, RejectReason.SUSPENDED)
+        elif abs(command.rate_ppm) > RATE_PPM_MAX:
+            self._reject(command, RejectReason.INVALID_AMOUNT)
+        else:
+            rate = command.rate_ppm
+            due = ((n, -(-contract.value_units(p.lots) * rate // PPM)) for n, p in sorted(contract.holders.items()))
+            payments = tuple((n, units) for n, units in due if units and n != cm.INSURANCE)
+            self._emit(ev.FundingCharged(command.symbol, rate, payments))
+            self._suspect_holders(command.symbol)
+
+    def _deposit(self, index: int, time_ns: int, command: cm.Deposit) -> None:
+        if command.account < cm.INSURANCE:
+            self._reject(command, RejectReason.UNKNOWN_ACCOUNT)
+        elif not 0 < command.amount_units <= MONEY_UNITS_MAX:
+            self._reject(command, RejectReason.INVALID_AMOUNT)
+        else:
+            self._emit(ev.Transferred(command.account, command.amount_units))
+
+    def _withdraw(self, index: int, time_ns: int, command: cm.Withdraw) -> None:
+        account = self.state.ledger.accounts.get(command.account)
+        if account is None:
+            self._reject(command, RejectReason.UNKNOWN_ACCOUNT)
+        elif command.amount_units <= 0:
+            self._reject(command, RejectReason.INVALID_AMOUNT)
+        elif command.amount_units > self._solvency.free_units(account):
+            self._reject(command, RejectReason.MARGIN)
+        else:
+            self._emit(ev.Transferred(command.account, -command.amount_units))
+
+    def _create(self, index: int, time_ns: int, command: cm.CreateInstrument) -> None:
+        reason = refuse_instrument(self.state, command.instrument, command.mark_ticks)
+        if reason is None:
+            self._emit(ev.InstrumentCreated(command.instrument, command.mark_ticks))
+        else:
+            self._reject(command, reason)
+
+    # The consumers of messages
+
+    def _check_liveness(self, index: int, time_ns: int, command: cm.CheckLiveness) -> None:
+        if not 0 < len(command.check_id) <= NAME_LENGTH_MAX or len(command.source) > NAME_LENGTH_MAX:
+            self._reject(command, RejectReason.INVALID_COMBINATION)
+        else:
+            self._emit(ev.LivenessChecked(command.check_id, command.source))
+
+    def _create_store(self, index: int, time_ns: int, command: cm.CreateStore) -> None:
+        stores = self.state.stores
+        if len(command.store_id) > NAME_LENGTH_MAX or (command.store_id not in stores and len(stores) >= STORES_MAX):
+            self._reject(command, RejectReason.INVALID_STORE)
+        elif command.store_id not in stores:
+            self._emit(ev.StoreCreated(command.store_id, index))
+
+    def _delete_store(self, index: int, time_ns: int, command: cm.DeleteStore) -> None:
+        if self._known_store(command, command.store_id):
+            self._emit(ev.StoreDeleted(command.store_id))
+
+    def _purge_store(self, index: int, time_ns: int, command: cm.PurgeStore) -> None:
+        """Purging again what is purged changes nothing; what has not been sent yet cannot be purged."""
+        if not self._known_store(command, command.store_id):
+            return
+        if not 0 <= command.message_index < index:
+            self._reject(command, RejectReason.INVALID_INDEX)
+        elif command.message_index > self.state.stores[command.store_id].purged_index:
+            self._emit(ev.StorePurged(command.store_id, command.message_index))
+
+    def _configure_store(self, index: int, time_ns: int, command: cm.ConfigureStore) -> None:
+        if not self._known_store(command, command.store_id):
+            return
+        if not 0 < command.age_ms_max <= AGE_MS_MAX:
+            self._reject(command, RejectReason.INVALID_AMOUNT)
+        else:
+            self._emit(ev.StoreConfigured(command.store_id, command.age_ms_max))
+
+    def _known_store(self, command: cm.Command, store_id: str) -> bool:
+        if store_id not in self.state.stores:
+            self._reject(command, RejectReason.UNKNOWN_STORE)
+        return store_id in self.state.stores

@@ -1,0 +1,206 @@
+"""Lets an order trade with the book and rest, or cancels it, by its terms.
+
+Rules, in the order in which they are asked at every step: the taker's reduce-only, self-trade, the maker's reduce-only, whether
+who trades beyond the mark can pay for it. A reduce-only order is clipped at every fill to the position it may reduce, and
+cancelled when it comes to trade and there is none; an order whose account cannot pay for a fill is cancelled, too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from engine.core.accounts import Contract, fee_units
+from engine.core.commands import BUY, SelfTrade, TimeInForce
+from engine.core.events import CancelReason, Event, OrderCanceled, OrderRested, Traded
+from engine.core.solvency import Solvency, loss_units
+from engine.core.state import Order, State
+from engine.core.units import PPM
+
+
+class Matching:
+    """Matches one order at a time. `emit` applies an event to the state and keeps it."""
+
+    def __init__(self, state: State, emit: Callable[[Event], None]) -> None:
+        self._state = state
+        self._solvency = Solvency(state)
+        self._emit = emit
+
+    def enter(self, order: Order) -> None:
+        """Let an order trade and rest, or cancel it, by its terms. Cost: O(fills); FOK looks at what it would trade first."""
+        terms = order.terms
+        if terms.post_only and order.price_ticks is not None and self.crosses(terms.symbol, terms.side, order.price_ticks):
+            self.cancel(order, CancelReason.POST_ONLY)
+        elif terms.time_in_force is TimeInForce.FOK and not self._fillable(order):
+            self.cancel(order, CancelReason.FILL_OR_KILL)
+        elif self._sweep(order):
+            if order.price_ticks is None or terms.time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
+                self.cancel(order, CancelReason.UNFILLED)
+            else:
+                self._emit(OrderRested(order.order_id))
+
+    def cancel(self, order: Order, reason: CancelReason) -> None:
+        """Cancel an open order."""
+        self._emit(OrderCanceled(order.order_id, reason))
+
+    def crosses(self, symbol: str, side: int, price_ticks: int) -> bool:
+        """Return whether a limit order would meet another one at once."""
+        front = self._state.markets[symbol].book.front(1 - side)
+        return front is not None and _within(front[0], price_ticks, side)
+
+    def _reaches(self, order: Order, price_ticks: int) -> bool:
+        """Return whether the order may trade at a price; a market order ends at the price band."""
+        if order.price_ticks is None:
+            return in_band(self._state.ledger.contracts[order.terms.symbol], price_ticks)
+        return _within(price_ticks, order.price_ticks, order.terms.side)
+
+    def _sweep(self, order: Order) -> bool:
+        """Trade until the order is done or finds nobody; return whether it is still open."""
+        state, terms = self._state, order.terms
+        book = state.markets[terms.symbol].book
+        while order.leaves_lots:
+            front = book.front(1 - terms.side)
+            if front is None or not self._reaches(order, front[0]):
+                return True
+            maker = state.orders[front[1]]
+            size = min(self._may_trade(order, order.leaves_lots), maker.shown_lots)
+            if not size:
+                self.cancel(order, CancelReason.REDUCE_ONLY)
+                return False
+            if maker.terms.account == terms.account:
+                if self._prevent_self_trade(order, maker):
+                    return False
+                continue
+            size = self._may_trade(maker, size)
+            if not size:
+                self.cancel(maker, CancelReason.REDUCE_ONLY)
+                continue
+            unable = self._unable(order, maker, front[0], size)
+            if unable is not None:
+                self.cancel(unable, CancelReason.MARGIN)
+                if unable is order:
+                    return False
+                continue
+            self._trade(order, maker, front[0], size)
+        return False
+
+    def _unable(self, taker: Order, maker: Order, price_ticks: int, lots: int) -> Order | None:
+        """Return the order that would lose against the mark by this fill when its account cannot pay for that."""
+        mark = self._state.ledger.contracts[taker.terms.symbol].mark_ticks
+        if price_ticks == mark:
+            return None
+        loser = taker if (taker.terms.side == BUY) == (price_ticks > mark) else maker
+        account = self._state.ledger.accounts[loser.terms.account]
+        return None if self._solvency.bears(account, loser.terms.symbol, loser.terms.side, lots, price_ticks) else loser
+
+    def _may_trade(self, order: Order, lots: int) -> int:
+        """Return `lots`, for a reduce-only order clipped to the position it may reduce."""
+        if not order.terms.reduce_only:
+            return lots
+        return min(lots, reducible_lots(self._state.ledger.lots(order.terms.account, order.terms.symbol), order.terms.side))
+
+    def _prevent_self_trade(self, order: Order, maker: Order) -> bool:
+        """Cancel as the entering order asks; return whether it is gone itself."""
+        mode = order.terms.self_trade
+        if mode is not SelfTrade.NEWEST:
+            self.cancel(maker, CancelReason.SELF_TRADE)
+        if mode is not SelfTrade.OLDEST:
+            self.cancel(order, CancelReason.SELF_TRADE)
+        return mode is not SelfTrade.OLDEST
+
+    def _trade(self, taker: Order, maker: Order, price_ticks: int, lots: int) -> None:
+        contract = self._state.ledger.contracts[taker.terms.symbol]
+        value = contract.value_units(lots, price_ticks)
+        taker_fee = fee_units(value, contract.instrument.taker_fee_ppm)
+        maker_fee = fee_units(value, contract.instrument.maker_fee_ppm)
+        trade_id = self._state.trades + 1
+        ids = trade_id, taker.order_id, maker.order_id
+        self._emit(Traded(*ids, price_ticks, lots, taker_fee, maker_fee, taker.terms.symbol, taker.terms.side))
+
+    def _fillable(self, order: Order) -> bool:
+        """Return whether `_sweep` would fill the whole order: the same walk on paper, icebergs, clips and margin included."""
+        state, terms, wanted = self._state, order.terms, order.leaves_lots
+        paper = _Paper(state, self._solvency, terms.symbol)
+
+        for level in state.markets[terms.symbol].book.levels(1 - terms.side):
+            if not self._reaches(order, level.price):
+                return False
+            queue = deque(
+                (state.orders[order_id], shown, state.orders[order_id].leaves_lots) for order_id, shown in level.items()
+            )
+            while queue:
+                maker, shown, leaves = queue.popleft()
+                size = min(paper.may_trade(order, wanted), shown)
+                if not size:
+                    return False
+                if maker.terms.account == terms.account:
+                    if terms.self_trade is not SelfTrade.OLDEST:
+                        return False
+                    continue
+                size = paper.may_trade(maker, size)
+                if not size:
+                    continue
+                if not paper.bears(order, size, level.price):
+                    return False
+                if not paper.bears(maker, size, level.price):
+                    continue
+                paper.trade(order, maker, size, level.price)
+                wanted, shown, leaves = wanted - size, shown - size, leaves - size
+                if not wanted:
+                    return True
+                if shown:
+                    queue.appendleft((maker, shown, leaves))
+                elif leaves:
+                    queue.append((maker, min(leaves, maker.terms.display_lots or leaves), leaves))
+        return False
+
+
+class _Paper:
+    """Positions and money as they would be after fills that have not happened."""
+
+    def __init__(self, state: State, solvency: Solvency, symbol: str) -> None:
+        self._ledger = state.ledger
+        self._solvency = solvency
+        self._contract = state.ledger.contracts[symbol]
+        self._lots: dict[int, int] = {}
+        self._gained: dict[int, int] = {}  # against the mark, less fees
+
+    def may_trade(self, order: Order, lots: int) -> int:
+        if not order.terms.reduce_only:
+            return lots
+        return min(lots, reducible_lots(self._held(order.terms.account), order.terms.side))
+
+    def bears(self, order: Order, lots: int, price_ticks: int) -> bool:
+        """Return whether the order's account could pay for a fill, when that loses against the mark."""
+        contract, number, side = self._contract, order.terms.account, order.terms.side
+        if not loss_units(contract, side, lots, price_ticks):
+            return True
+        held, gained = self._held(number), self._gained.get(number, 0)
+        return self._solvency.bears_on_paper(self._ledger.accounts[number], contract, side, lots, price_ticks, held, gained)
+
+    def trade(self, taker: Order, maker: Order, lots: int, price_ticks: int) -> None:
+        contract, terms = self._contract, self._contract.instrument
+        value = contract.value_units(lots, price_ticks)
+        for order, rate_ppm in ((taker, terms.taker_fee_ppm), (maker, terms.maker_fee_ppm)):
+            number, bought = order.terms.account, lots if order.terms.side == BUY else -lots
+            gain = contract.value_units(bought) - contract.value_units(bought, price_ticks)
+            self._gained[number] = self._gained.get(number, 0) + gain - fee_units(value, rate_ppm)
+            self._lots[number] = self._held(number) + bought
+
+    def _held(self, number: int) -> int:
+        return self._lots[number] if number in self._lots else self._ledger.lots(number, self._contract.instrument.symbol)
+
+
+def _within(price_ticks: int, limit_ticks: int, side: int) -> bool:
+    return price_ticks <= limit_ticks if side == BUY else price_ticks >= limit_ticks
+
+
+def reducible_lots(position_lots: int, side: int) -> int:
+    """Return how many lots an order of `side` may trade without growing or turning the position."""
+    return max(0, -position_lots if side == BUY else position_lots)
+
+
+def in_band(contract: Contract, price_ticks: int) -> bool:
+    """Return whether a price is near enough to the mark."""
+    band = contract.instrument.band_ppm
+    return not band or abs(price_ticks - contract.mark_ticks) * PPM <= band * contract.mark_ticks

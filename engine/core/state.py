@@ -1,0 +1,283 @@
+"""Holds the state of the exchange; only applying events changes it, so that the events alone rebuild it hash for hash.
+
+Deciding (`exchange.py`) applies each event as it makes it and reads the state for the next: one pass, one truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, insort
+from collections.abc import Callable
+from heapq import heappush
+from typing import Any
+
+import msgspec
+
+from engine.core import events as ev
+from engine.core.accounts import Account, Ledger
+from engine.core.book import Book
+from engine.core.commands import BUY, FEES, INSURANCE, PlaceOrder
+
+CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
+ORDERS_MAX = 1_000  # open ones by account
+STORE_AGE_MS_MAX = 21_600_000  # six hours
+
+
+class Order(msgspec.Struct):
+    """An open order: waiting for its trigger, in a book, or (within one command) in neither."""
+
+    order_id: int
+    terms: PlaceOrder
+    size_lots: int
+    price_ticks: int | None
+    stop_ticks: int | None
+    expire_ns: int
+    waiting: bool = False
+    resting: bool = False
+    filled_lots: int = 0
+    cost_units: int = 0
+    shown_lots: int = 0  # of the queue's view while resting
+
+    @property
+    def leaves_lots(self) -> int:
+        return self.size_lots - self.filled_lots
+
+
+class Market:
+    """The book and the waiting stops of one contract."""
+
+    def __init__(self) -> None:
+        self.book = Book()
+        self.last_ticks = 0  # of the last trade, 0 = none yet
+        self.pending_mark_ticks = 0  # came while trading was suspended, 0 = none
+        # by trigger: buys (stop, id) rising, sells (-stop, id) rising, so that the first of each triggers first
+        self.stops: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+
+
+class Store(msgspec.Struct):
+    """A consumer's place in the messages: it has all up to `purged_index`; its first one ever was at or above `first_index`."""
+
+    store_id: str
+    first_index: int
+    purged_index: int
+    age_ms_max: int = STORE_AGE_MS_MAX
+
+
+class State:
+    """Everything that decides what happens next."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.markets: dict[str, Market] = {}
+        self.orders: dict[int, Order] = {}
+        self.trades = 0
+        self.suspended: set[str] = set()
+        self.stores: dict[str, Store] = {}
+        self.message_index = 0  # of the last command that had a message, 0 = none yet
+        # Heaps of what falls due; entries whose order is gone or whose deadline has moved are skipped. Not part of the hash.
+        self.expiries: list[tuple[int, int]] = []
+        self.timers: list[tuple[int, int]] = []
+        self._appliers: dict[type, Callable[[Any], None]] = {
+            ev.InstrumentCreated: self._instrument_created, ev.Transferred: self._transferred, ev.OrderAccepted: self._accepted,
+            ev.OrderStopped: self._stopped, ev.OrderTriggered: self._triggered, ev.OrderRested: self._rested,
+            ev.OrderAmended: self._amended, ev.OrderCanceled: self._canceled, ev.Traded: self._traded, ev.MarkSet: self._mark_set,
+            ev.FundingCharged: self._funding, ev.PositionMoved: self._position_moved, ev.MoneyMoved: self._money_moved,
+            ev.TimerSet: self._timer_set, ev.KillSwitchSet: self._kill_switch, ev.Suspended: self._suspended,
+            ev.Resumed: self._resumed, ev.OrderRejected: _nothing, ev.CancelRejected: _nothing, ev.CommandRejected: _nothing,
+            ev.LivenessChecked: _nothing, ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
+            ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured,
+        }  # fmt: skip
+
+    def apply(self, event: ev.Event) -> None:
+        """Change the state as the event says. An event that does not fit is a broken invariant. Cost: O(1), cancels O(levels)."""
+        self._appliers[type(event)](event)
+
+    def due(self, time_ns: int) -> bool:
+        """Return whether time alone would change something: an order that expires, a timer that runs out."""
+        return any(heap and heap[0][0] <= time_ns for heap in (self.expiries, self.timers))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of everything that decides what happens next. Cost: O(state)."""
+        return hashlib.sha256(msgspec.msgpack.encode(self.snapshot())).hexdigest()
+
+    def snapshot(self) -> list[Any]:
+        """Return the state as plain values, each collection in an order of its own that history cannot change."""
+        ledger = self.ledger
+        return [
+            [[s, c.instrument, c.mark_ticks, *self._market_of(s)] for s, c in sorted(ledger.contracts.items())],
+            [_account_of(account) for _, account in sorted(ledger.accounts.items())],
+            [order for _, order in sorted(self.orders.items())],
+            [self.trades, ledger.deposited_units, sorted(self.suspended)],
+            [self.message_index, [store for _, store in sorted(self.stores.items())]],
+        ]
+
+    def _market_of(self, symbol: str) -> list[Any]:
+        market = self.markets[symbol]
+        sides = [[[lv.price, list(lv.items())] for lv in market.book.levels(side)] for side in (0, 1)]
+        return [market.last_ticks, market.pending_mark_ticks, sides, market.stops]
+
+    def forget(self, order: Order) -> None:
+        """Take an order out of wherever it waits or rests."""
+        market = self.markets[order.terms.symbol]
+        if order.resting:
+            market.book.remove(order.order_id)
+            order.resting, order.shown_lots = False, 0
+        elif order.waiting:
+            stops = market.stops[order.terms.side]
+            del stops[bisect_left(stops, _stop_key(order))]
+            order.waiting = False
+
+    def _close(self, order: Order) -> None:
+        self._reserve(order, -order.leaves_lots)
+        del self.orders[order.order_id]
+        del self.ledger.accounts[order.terms.account].orders[order.order_id]
+
+    def _reserve(self, order: Order, lots: int) -> None:
+        if not order.terms.reduce_only and lots:
+            self.ledger.reserve(order.terms.account, order.terms.symbol, order.terms.side, lots)
+
+    def _instrument_created(self, event: ev.InstrumentCreated) -> None:
+        self.ledger.add_contract(event.instrument, event.mark_ticks)
+        self.markets[event.instrument.symbol] = Market()
+
+    def _transferred(self, event: ev.Transferred) -> None:
+        self.ledger.deposit(event.account, event.amount_units)
+
+    def _accepted(self, event: ev.OrderAccepted) -> None:
+        terms = event.order
+        order = Order(event.order_id, terms, terms.size_lots, terms.price_ticks, terms.stop_ticks, event.expire_ns)
+        account = self.ledger.accounts[terms.account]
+        self.orders[event.order_id] = order
+        account.orders[event.order_id] = None
+        account.client_ids[terms.cl_ord_id] = event.order_id
+        if len(account.client_ids) > CLIENT_IDS_MAX:
+            del account.client_ids[next(c for c, order_id in account.client_ids.items() if order_id not in account.orders)]
+        self._reserve(order, terms.size_lots)
+        if event.expire_ns:
+            heappush(self.expiries, (event.expire_ns, event.order_id))
+
+    def _stopped(self, event: ev.OrderStopped) -> None:
+        order = self.orders[event.order_id]
+        order.waiting = True
+        insort(self.markets[order.terms.symbol].stops[order.terms.side], _stop_key(order))
+
+    def _triggered(self, event: ev.OrderTriggered) -> None:
+        order = self.orders[event.order_id]
+        self.forget(order)
+        order.stop_ticks = None
+
+    def _rested(self, event: ev.OrderRested) -> None:
+        self._show(self.orders[event.order_id])
+
+    def _show(self, order: Order) -> None:
+        assert order.price_ticks is not None, f"order {order.order_id} has no price to rest at"
+        order.resting = True
+        order.shown_lots = min(order.leaves_lots, order.terms.display_lots or order.leaves_lots)
+        book = self.markets[order.terms.symbol].book
+        book.rest(order.terms.side, order.order_id, order.price_ticks, order.shown_lots)
+
+    def _amended(self, event: ev.OrderAmended) -> None:
+        order = self.orders[event.order_id]
+        if not event.kept:
+            self.forget(order)
+        self._reserve(order, event.size_lots - order.size_lots)
+        order.size_lots, order.price_ticks, order.stop_ticks = event.size_lots, event.price_ticks, event.stop_ticks
+        if order.shown_lots > order.leaves_lots:
+            order.shown_lots = order.leaves_lots
+            self.markets[order.terms.symbol].book.resize(order.order_id, order.shown_lots)
+
+    def _canceled(self, event: ev.OrderCanceled) -> None:
+        order = self.orders[event.order_id]
+        self.forget(order)
+        self._close(order)
+
+    def _traded(self, event: ev.Traded) -> None:
+        taker, maker = self.orders[event.taker_id], self.orders[event.maker_id]
+        symbol, market = taker.terms.symbol, self.markets[taker.terms.symbol]
+        value = self.ledger.contracts[symbol].value_units(event.size_lots, event.price_ticks)
+        buyer, seller = (taker, maker) if taker.terms.side == BUY else (maker, taker)
+        self.ledger.exchange(symbol, buyer.terms.account, seller.terms.account, event.size_lots, value)
+        self.ledger.move(taker.terms.account, FEES, event.taker_fee_units)
+        self.ledger.move(maker.terms.account, FEES, event.maker_fee_units)
+        self.trades, market.last_ticks = event.trade_id, event.price_ticks
+        self._fill_maker(maker, event.size_lots, value)
+        self._fill(taker, event.size_lots, value)
+
+    def _fill(self, order: Order, lots: int, value_units: int) -> None:
+        order.filled_lots += lots
+        order.cost_units += value_units
+        self._reserve(order, -lots)
+        assert order.leaves_lots >= 0, f"order {order.order_id} is filled beyond its size"
+        if not order.leaves_lots:
+            self._close(order)
+
+    def _fill_maker(self, maker: Order, lots: int, value_units: int) -> None:
+        """Fill a resting order; an iceberg whose shown part is gone shows the next one, last in its queue."""
+        if lots == maker.shown_lots:
+            self.forget(maker)
+        else:
+            maker.shown_lots -= lots
+            self.markets[maker.terms.symbol].book.resize(maker.order_id, maker.shown_lots)
+        self._fill(maker, lots, value_units)
+        if maker.leaves_lots and not maker.resting:
+            self._show(maker)
+
+    def _mark_set(self, event: ev.MarkSet) -> None:
+        market = self.markets[event.symbol]
+        if event.pending:
+            market.pending_mark_ticks = event.mark_ticks
+            return
+        market.pending_mark_ticks = 0
+        self.ledger.contracts[event.symbol].mark_ticks = event.mark_ticks
+
+    def _funding(self, event: ev.FundingCharged) -> None:
+        for account, units in event.payments:
+            self.ledger.move(account, INSURANCE, units)
+
+    def _position_moved(self, event: ev.PositionMoved) -> None:
+        self.ledger.exchange(event.symbol, event.taker, event.giver, event.lots, event.value_units)
+
+    def _money_moved(self, event: ev.MoneyMoved) -> None:
+        self.ledger.move(event.payer, event.payee, event.amount_units)
+
+    def _timer_set(self, event: ev.TimerSet) -> None:
+        self.ledger.account(event.account).deadline_ns = event.deadline_ns
+        if event.deadline_ns:
+            heappush(self.timers, (event.deadline_ns, event.account))
+
+    def _kill_switch(self, event: ev.KillSwitchSet) -> None:
+        self.ledger.account(event.account).killed = event.on
+
+    def _suspended(self, event: ev.Suspended) -> None:
+        self.suspended.add(event.reason)
+
+    def _resumed(self, event: ev.Resumed) -> None:
+        self.suspended.remove(event.reason)
+
+    def _store_created(self, event: ev.StoreCreated) -> None:
+        self.stores[event.store_id] = Store(event.store_id, event.after_index + 1, event.after_index)
+
+    def _store_deleted(self, event: ev.StoreDeleted) -> None:
+        del self.stores[event.store_id]
+
+    def _store_purged(self, event: ev.StorePurged) -> None:
+        self.stores[event.store_id].purged_index = event.message_index
+
+    def _store_configured(self, event: ev.StoreConfigured) -> None:
+        self.stores[event.store_id].age_ms_max = event.age_ms_max
+
+
+def _nothing(_: ev.Event) -> None:
+    """A rejection or a milestone changes nothing."""
+
+
+def _stop_key(order: Order) -> tuple[int, int]:
+    assert order.stop_ticks is not None
+    return (order.stop_ticks if order.terms.side == BUY else -order.stop_ticks), order.order_id
+
+
+def _account_of(account: Account) -> list[Any]:
+    positions = [[s, p.lots, p.cost_units] for s, p in sorted(account.positions.items())]
+    open_lots = [[s, lots] for s, lots in sorted(account.open_lots.items()) if any(lots)]
+    fixed = [account.number, account.balance_units, account.deadline_ns, account.killed]
+    return [*fixed, positions, open_lots, list(account.orders), list(account.client_ids.items())]

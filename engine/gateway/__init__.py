@@ -1,0 +1,1 @@
+"""HTTP and WebSockets: orders, markets, accounts, controls, message stores."""

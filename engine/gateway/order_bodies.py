@@ -1,0 +1,104 @@
+"""Order bodies as people write them, over HTTP and in order messages, and the commands they become.
+
+Quantities are whole contracts, prices decimals that must be multiples of the tick. What comes in is strict: a field nobody
+knows is an error, and nothing is rounded.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+
+from engine.core.admission import CLIENT_ID_LENGTH_MAX
+from engine.core.commands import SIDES, AmendOrder, Instrument, PlaceOrder, SelfTrade, TimeInForce
+from engine.core.units import WHOLE_MAX, ticks, time_ns
+
+SYMBOL_LENGTH_MAX = 64
+UNKNOWN_TICKS = 0  # of a price whose contract or order nobody knows: the engine refuses it whatever happened meanwhile
+
+Whole = Annotated[int, msgspec.Meta(ge=-WHOLE_MAX, le=WHOLE_MAX)]
+AccountNumber = Annotated[int, msgspec.Meta(ge=0, le=WHOLE_MAX)]  # 0, the insurance, may have positions to close
+ClientId = Annotated[str, msgspec.Meta(min_length=1, max_length=CLIENT_ID_LENGTH_MAX)]
+Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=SYMBOL_LENGTH_MAX)]
+Side = Literal["Buy", "Sell"]
+
+NAMES = {
+    "cl_ord_id": "clOrdID", "order_qty": "orderQty", "stop_px": "stopPx", "time_in_force": "timeInForce",
+    "post_only": "postOnly", "reduce_only": "reduceOnly", "display_qty": "displayQty",
+    "self_trade_prevention": "selfTradePrevention", "expire_time": "expireTime", "expires_at": "expiresAt",
+}  # fmt: skip
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=NAMES, gc=False):
+    """The base of what people write; names are those of the JSON."""
+
+
+class PlaceBody(Body, frozen=True, kw_only=True):
+    """A new order: market without a price, limit with one, stop or stop-limit with `stopPx`; `displayQty` 0 shows all."""
+
+    account: AccountNumber
+    symbol: Symbol
+    cl_ord_id: ClientId
+    side: Side
+    order_qty: Whole
+    price: Decimal | None = None
+    stop_px: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    post_only: bool = False
+    reduce_only: bool = False
+    display_qty: Whole = 0
+    self_trade_prevention: SelfTrade = SelfTrade.NEWEST
+    expire_time: str | Whole | None = None
+
+
+class AmendBody(Body, frozen=True, kw_only=True):
+    """Other terms of an open order; what is absent or null stays as it is."""
+
+    account: AccountNumber
+    cl_ord_id: ClientId
+    order_qty: Whole | None = None
+    price: Decimal | None = None
+    stop_px: Decimal | None = None
+
+
+def place_of(body: PlaceBody, instrument: Instrument | None) -> PlaceOrder:
+    """Return the command of a body; without an instrument prices become UNKNOWN_TICKS and the engine refuses the symbol.
+
+    Raises: Misaligned, ValueError.
+    """
+    return PlaceOrder(
+        account=body.account,
+        symbol=body.symbol,
+        cl_ord_id=body.cl_ord_id,
+        side=SIDES[body.side],
+        size_lots=body.order_qty,
+        price_ticks=_ticks_of(instrument, "price", body.price),
+        stop_ticks=_ticks_of(instrument, "stopPx", body.stop_px),
+        time_in_force=body.time_in_force,
+        post_only=body.post_only,
+        reduce_only=body.reduce_only,
+        display_lots=body.display_qty,
+        self_trade=body.self_trade_prevention,
+        expire_ns=0 if body.expire_time is None else time_ns(body.expire_time),
+    )
+
+
+def amend_of(body: AmendBody, instrument: Instrument | None) -> AmendOrder:
+    """Return the command of a body; `instrument` is that of the order, None when nobody knows it. Raises: as `place_of`."""
+    return AmendOrder(
+        account=body.account,
+        cl_ord_id=body.cl_ord_id,
+        size_lots=body.order_qty,
+        price_ticks=_ticks_of(instrument, "price", body.price),
+        stop_ticks=_ticks_of(instrument, "stopPx", body.stop_px),
+    )
+
+
+def _ticks_of(instrument: Instrument | None, field: str, value: Decimal | None) -> int | None:
+    if value is None:
+        return None
+    if instrument is None:
+        return UNKNOWN_TICKS
+    return ticks(instrument, value, field)

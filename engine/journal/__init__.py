@@ -1,0 +1,1 @@
+"""The one sequence of commands and its record on the disk."""

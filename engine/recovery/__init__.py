@@ -1,0 +1,1 @@
+"""Snapshots, and the state rebuilt from them and the journal."""

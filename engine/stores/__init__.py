@@ -1,0 +1,1 @@
+"""Message stores: what consumers are told, what is kept for them, when trading waits for them."""
