@@ -141,7 +141,9 @@ def test_bad_events_are_kept_and_their_batch_goes_on() -> None:
     assert all(letter["reason"] and "T" in letter["event"] for letter in cache.letters)
 
 
-@pytest.mark.parametrize("event", [trade('A"'), quote('A"'), book('A"'), bar("AM", START_MS, 5, 'A"')], ids=lambda event: event["ev"])
+@pytest.mark.parametrize(
+    "event", [trade('A"'), quote('A"'), book('A"'), bar("AM", START_MS, 5, 'A"')], ids=lambda event: event["ev"]
+)
 def test_a_name_that_no_symbol_has_is_a_dead_letter(event: Event) -> None:
     """It gets no channel and no cell, whatever kind of event it comes in; its neighbours are taken."""
     desk = Desk()
