@@ -18,7 +18,7 @@ from redis import Redis
 
 from mdc import keys
 from mdc.documents import state_snapshot
-from tests.live.browser import Desk
+from tests.live.page.browser import Desk
 from tests.local_run import LocalRun
 from tests.waiting import until_sync
 
