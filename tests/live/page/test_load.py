@@ -15,6 +15,7 @@ from playwright.sync_api import Browser
 
 from service.partition import partition_of
 from tests.live.page.browser import Desk
+from tests.live.page.timeline import LAYERS, recorded
 from tests.local_run import ROOT
 from tests.scp.conftest import ScpProcess
 from tests.scp.stand_in import BREAKS, PARTITIONS
@@ -82,6 +83,29 @@ def test_five_thousand_updates_a_second_stay_smooth(browser: Browser, loaded: Lo
     finally:
         print("{fps:.1f} frames/s at {updates_s:.0f} updates/s, {cpu_ms_s:.0f} ms/s of the main thread".format(**best))
         desk.close()
+    assert desk.complaints == []
+
+
+def test_updates_cost_no_forced_layout_and_few_layers(browser: Browser, loaded: Loaded) -> None:
+    """No script waits for a layout, there is at most one a frame, and cutting the page into layers is the smaller part of the work.
+
+    It was two fifths of it: each row of the grid was a paint chunk, and the ground of each lit cell came and went. What counts is
+    processor time of one thread against another part of the same, so that it holds on a busy machine.
+    """
+    desk = Desk(browser, f"{loaded.url}#BTC-PERP")
+    desk.live()
+    desk.until(lambda: desk.page.locator("#depth").is_visible(), 20, "the ladder")
+    frames = desk.value("tapeline.frames")
+    with recorded(browser, desk.page) as timeline:
+        desk.page.wait_for_timeout(3000)
+    frames = desk.value("tapeline.frames") - frames
+    layers, work = timeline.cpu_ms(LAYERS), timeline.cpu_ms("RunTask", "ThreadControllerImpl::RunTask")
+    print(f"{timeline.count('Layout')} layouts in {frames} frames, {layers:.0f} ms of {work:.0f} ms for layers")
+    assert timeline.count("FunctionCall") > 20
+    assert timeline.forced_layouts() == 0
+    assert timeline.count("Layout") <= frames + 2
+    assert 0 < layers < 0.25 * work
+    desk.close()
     assert desk.complaints == []
 
 
