@@ -178,7 +178,7 @@ function paintMeters(now: number): void {
   appliedBefore = applied;
   metersAt = now;
   const freshness = judge.verdict(now);
-  const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - newestAt;
+  const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - stream.clockAheadMs - newestAt;
   meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
   if (!focus.symbol && table.size > 0) selectSomething(now);
   quotesNote.set(table.size ? `${count(table.size)} ${table.size === 1 ? "symbol" : "symbols"}${market.everything ? "" : ", those in view live"}` : "");
