@@ -160,8 +160,9 @@ def test_rubbish_in_the_address_is_no_symbol(run: LocalRun, browser: Browser) ->
 
 def test_two_hundred_symbols_typed_quickly_end_at_the_last(desk: Desk) -> None:
     """One after the other through the finder: one connection, nothing refused, and the last one's chart."""
+    desk.until(lambda: desk.page.locator(".grid-row:not([hidden])").count() > 20, 20, "rows")
     last = desk.page.evaluate(TYPE, 200)
-    desk.until(lambda: desk.texts("#i-symbol") == [last], 5, "the last symbol")
+    desk.until(lambda: desk.texts("#i-symbol") == [last], 5, f"{last}, not {desk.texts('#i-symbol')}")
     desk.until(lambda: last in (desk.page.get_attribute("#chart", "aria-label") or ""), 10, "the last one's chart")
     desk.until(lambda: desk.value("tapeline.bars > 0"), 30, "its bars")
     desk.until(lambda: desk.page.url.endswith(f"#{last}"), 5, "its address")
