@@ -88,7 +88,7 @@ def moves(desk: Desk, seconds: float) -> None:
 
 
 def test_a_bad_network_is_only_slow(desk: Desk, cable: SlowCable) -> None:
-    """At 60 kB/s with stalls the page stays connected and live, its rows move, and nothing piles up."""
+    """At 60 kB/s with stalls the page stays connected and live, and its rows move."""
     cable.slow = True
     try:
         desk.page.wait_for_timeout(6000)
