@@ -40,7 +40,7 @@ test: $(VENV)/installed-dev
 	@PY=$(PY) exec tests/run $(ARGS)
 
 hands: $(VENV)/installed-dev
-	@HANDS_S=$${HANDS_S:-600} PY=$(PY) exec tests/run tests/live/test_hands.py -s -k monkey
+	@HANDS_S=$${HANDS_S:-600} PY=$(PY) exec tests/run tests/live/page/test_hands.py -s -k monkey
 
 sim: $(VENV)/installed-dev
 	@exec $(PY) -m tests.sim

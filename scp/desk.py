@@ -24,10 +24,14 @@ class Desk:
         self._minter = Minter(signing_key(settings.run_dir), settings.token_s)
 
     def session(self) -> dict[str, Any]:
-        """Return {wds_url, token, expires_s}. The page asks again before `expires_s` is over."""
-        token = self._minter.viewer("local", int(time.time()))
+        """Return {wds_url, token, expires_s, now_ms}. The page asks again before `expires_s` is over.
+
+        `now_ms` is our time since the epoch: a browser's clock may be wrong, and ages are told by the difference.
+        """
+        now_s = time.time()
+        token = self._minter.viewer("local", int(now_s))
         minted.inc()
-        return {"wds_url": self._wds_url, "token": token.text, "expires_s": token.expires_s}
+        return {"wds_url": self._wds_url, "token": token.text, "expires_s": token.expires_s, "now_ms": round(now_s * 1000)}
 
     def page(self, path: Path = PAGE) -> str | None:
         """Return the page's HTML, or None while the front end is not built."""

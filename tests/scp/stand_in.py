@@ -1,6 +1,6 @@
 """Serves a WDS-protocol stream of made-up quotes, from a seed, at a given rate: load and looks for the page's tests.
 
-It answers like WDS but checks nothing; the page's life with the real one is tests/live/test_page.py's subject.
+It answers like WDS but checks nothing; the page's life with the real one is tests/live/page/test_desk.py's subject.
 Run it by itself: python -m tests.scp.stand_in PORT [SYMBOLS] [UPDATES_S]. Each SIGUSR1 breaks a partition off, or mends it.
 """
 

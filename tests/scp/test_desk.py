@@ -14,6 +14,7 @@ def test_a_session_is_an_address_and_a_fresh_token(tmp_path: Path) -> None:
     first, second = desk.session(), desk.session()
     assert (first["wds_url"], first["expires_s"]) == ("ws://127.0.0.1:8444/v1/stream", 300)
     assert first["token"] != second["token"]
+    assert 0 <= second["now_ms"] - first["now_ms"] < 60_000
 
 
 def test_the_page_is_none_until_it_is_built(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import type { Listener, Options, Snap, Stream, Subscription } from "./stream.ts"
 interface Session {
   wds_url: string;
   token: string;
+  now_ms: number;
 }
 
 const SESSION_RETRY_MS = 2000;
@@ -38,6 +39,7 @@ class TapelineStream implements Stream {
   private tape: Tapeline | null = null;
   private fresh: Session | null = null; // fetched and not used yet
   private tell: (connection: Connection, reason: string, waitMs: number) => void = () => {};
+  clockAheadMs = 0;
   private readonly waiting = new Set<() => void>(); // what was subscribed before the stream's address was known
 
   constructor() {
@@ -58,7 +60,7 @@ class TapelineStream implements Stream {
 
   async start(): Promise<void> {
     try {
-      this.fresh = await session();
+      this.fresh = await this.session();
     } catch (fault) {
       const waitMs = SESSION_RETRY_MS * (0.5 + Math.random());
       this.tell("connecting", `no session: ${(fault as Error).message}`, waitMs);
@@ -107,9 +109,18 @@ class TapelineStream implements Stream {
   }
 
   private async token(): Promise<string> {
-    const { token } = this.fresh ?? (await session());
+    const { token } = this.fresh ?? (await this.session());
     this.fresh = null;
     return token;
+  }
+
+  private async session(): Promise<Session> {
+    const askedAt = Date.now();
+    const made = await session();
+    const onTheWayMs = Date.now() - askedAt;
+    const aheadMs = askedAt + onTheWayMs / 2 - made.now_ms;
+    this.clockAheadMs = Math.abs(aheadMs) > onTheWayMs ? aheadMs : 0; // less cannot be told from a slow answer; NaN is none
+    return made;
   }
 
   private changed({ state, code, reason, inMs }: State): void {

@@ -22,17 +22,23 @@ export function showState(element: HTMLElement, state: string, reason: string): 
   if (element.title !== why) element.title = why;
 }
 
-/** A text that is written only when it changed: a write costs layout and paint, a comparison nothing. */
+/**
+ * A text that is written only when it changed: a write costs layout and paint, a comparison nothing. What changes is the data of
+ * one text node: a new node for each write would be styled, laid out and collected anew.
+ */
 export class Text {
   private shown: string;
+  private readonly node: CharacterData;
 
   constructor(readonly element: HTMLElement) {
     this.shown = element.textContent ?? "";
+    this.node = document.createTextNode(this.shown);
+    element.replaceChildren(this.node);
   }
 
   set(text: string): void {
     if (text === this.shown) return;
     this.shown = text;
-    this.element.textContent = text;
+    this.node.data = text;
   }
 }

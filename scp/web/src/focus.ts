@@ -1,6 +1,6 @@
 // Follows exactly the channels of the chosen symbol and bar length; what they bring goes to chart, prints, ladder and ticket.
 
-import { BarSeries, type BarDocument } from "./bars.ts";
+import { BarSeries, type BarDocument, type ChartStep } from "./bars.ts";
 import type { Books } from "./books.ts";
 import type { CandleChart } from "./chart.ts";
 import { byId, showState, Text } from "./dom.ts";
@@ -44,6 +44,7 @@ export class Focus {
   private readonly printsNote = new Text(byId("prints-note"));
   private readonly switches = [...document.querySelectorAll<HTMLButtonElement>("[data-frame]")];
   private series = new BarSeries();
+  private steps: ChartStep[] = []; // what the chart is to draw in the next frame: a whole series and what came after it
   private bars: Subscription | null = null;
   private rest: Subscription[] = [];
   private lastPrice = NaN;
@@ -118,6 +119,7 @@ export class Focus {
     if (row >= 0) this.chart.precision(this.table.decimals[row]!);
     if (row >= 0 && this.unquoted) this.sayUnquoted(false);
     if (row < 0 && now > this.askAt) this.askForQuote(now);
+    this.paintChart();
     this.roll.paint();
     this.barTable.paint(now);
   }
@@ -144,6 +146,7 @@ export class Focus {
 
   private clearBars(): void {
     this.series = new BarSeries();
+    this.steps = [];
     if (this.chart.bars > 0) this.chart.clear();
     this.nameChart();
     showState(this.chartBox, "live", "");
@@ -162,9 +165,20 @@ export class Focus {
     });
   }
 
-  private takeBars(step: ReturnType<BarSeries["update"]>): void {
+  private takeBars(step: ChartStep): void {
     if (step.do === "ask") this.bars?.ask();
-    else this.chart.take(step);
+    else if (step.do === "reset") this.steps = [step];
+    else if (step.do === "update") this.steps.push(step);
+  }
+
+  /**
+   * The chart draws in a frame callback of its own. Told from here it does so first in the next frame, before anything is written;
+   * told by a message it would come after our painters, and each label it measures would force the layout of what they wrote.
+   */
+  private paintChart(): void {
+    if (this.steps.length === 0) return;
+    for (const step of this.steps) this.chart.take(step);
+    this.steps = [];
     this.nameChart();
   }
 

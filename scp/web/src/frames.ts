@@ -1,10 +1,11 @@
-// One requestAnimationFrame loop for the whole page: painters are called once a frame, and frames are counted.
+// One requestAnimationFrame loop for the whole page: painters are called once a frame or in turn, and frames are counted.
 
 export type Painter = (now: number) => void;
 
 export class Frames {
   rendered = 0;
   private readonly painters: Painter[] = [];
+  private readonly turns: Painter[] = [];
   private readonly stamps = new Float64Array(1024); // frame times, a ring: 1024 frames are more than 5 s at 144 Hz
 
   /** Add a painter; it decides itself whether there is something to do. */
@@ -12,10 +13,19 @@ export class Frames {
     this.painters.push(painter);
   }
 
+  /**
+   * Add painters of which one is called a frame, in turn: what came together is not styled, laid out and painted together.
+   * A thousand changes in one message fit into three frames where they did not fit into one.
+   */
+  inTurn(...painters: Painter[]): void {
+    this.turns.push(...painters);
+  }
+
   start(): void {
     const frame = (now: number) => {
       this.stamps[this.rendered++ % this.stamps.length] = now;
       for (const painter of this.painters) painter(now);
+      this.turns[this.rendered % this.turns.length]?.(now);
       requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);

@@ -14,6 +14,7 @@ const SORT_MS = 1500; // re-sorting faster makes rows unreadable
 const SCROLL_QUIET_MS = 400;
 const NAME_LETTERS_MAX = 21; // an option's name
 const MARGIN_PX = 8; // left and right of a row
+const [CELL_PX, DIGIT_PX, MARK_PX, SIGN_PX] = [9, 7.4, 3, 7]; // measured: padding, a tabular digit, a point or comma, a sign
 
 interface Column {
   key: "symbol" | Field;
@@ -119,13 +120,18 @@ export class Grid {
     for (const { row } of this.slots) if (row >= 0) yield this.table.symbols[row]!;
   }
 
-  /** Paint what changed; called once a frame. */
+  /** Paint what the hand did; called each frame. */
   paint(now: number): void {
+    if (this.sortNow) this.sort(now);
+    if (this.asideMoves && now - this.scrolledAt > SCROLL_QUIET_MS) this.restAside();
+    if (this.rebind) this.bindAll();
+  }
+
+  /** Paint what the market did; called in turn with the other views of it. A new order is bound by the frame after. */
+  paintChanges(now: number): void {
     if (this.version !== this.table.version) this.onNewSymbols(now);
     if (this.sortDue(now)) this.sort(now);
     this.flashes.expire(now);
-    if (this.asideMoves && now - this.scrolledAt > SCROLL_QUIET_MS) this.restAside();
-    if (this.rebind) this.bindAll();
     this.table.drain((row, bits) => {
       const at = this.slotOf[row] ?? -1;
       if (at >= 0) this.fill(this.slots[at]!, now, bits);
@@ -145,7 +151,6 @@ export class Grid {
   }
 
   private sortDue(now: number): boolean {
-    if (this.sortNow) return true;
     if (this.sorting.by === "symbol" || now - this.scrolledAt < SCROLL_QUIET_MS) return false;
     return now - this.sortedAt > SORT_MS;
   }
@@ -169,8 +174,8 @@ export class Grid {
     for (let row = 0; row < symbols.length; row++) {
       const places = decimals[row]!;
       symbolPx = Math.max(symbolPx, Math.min(symbols[row]!.length, NAME_LETTERS_MAX) * 8.2 + 8);
-      pricePx = Math.max(pricePx, widthOf(price(columns.ask[row]!, places)), widthOf(price(columns.last[row]!, places)));
-      changePx = Math.max(changePx, widthOf(signed(columns.change[row]!, places)) + 4);
+      pricePx = Math.max(pricePx, widthOf(columns.ask[row]!, places), widthOf(columns.last[row]!, places));
+      changePx = Math.max(changePx, widthOf(columns.change[row]!, places) + SIGN_PX);
     }
     if (symbolPx + pricePx + changePx > this.widths[0] + this.widths[1] + this.widths[2]) this.setWidths(symbolPx, pricePx, changePx);
   }
@@ -207,7 +212,8 @@ export class Grid {
       slot.element.style.top = `${place * ROW_PX}px`;
       slot.element.setAttribute("aria-rowindex", String(place + 2));
     }
-    if (slot.row !== row) {
+    const other = slot.row !== row;
+    if (other) {
       slot.row = row;
       slot.element.hidden = row < 0;
       for (const cell of slot.cells) this.flashes.dark(cell);
@@ -217,7 +223,7 @@ export class Grid {
     const chosen = row === this.selected;
     if (chosen !== slot.chosen) slot.element.setAttribute("aria-selected", String((slot.chosen = chosen)));
     if (chosen) this.active = slot.element.id;
-    this.fill(slot, 0, EVERYTHING);
+    if (other) this.fill(slot, 0, EVERYTHING);
   }
 
   private fill(slot: Slot, now: number, bits: number): void {
@@ -248,7 +254,7 @@ export class Grid {
 
   private newSlot(): Slot {
     const cells = COLUMNS.map((column) => {
-      const cell = el("span", column.tinted ? "cell tint" : "cell");
+      const cell = el("span", column.tinted ? "cell tint" : column.flashes ? "cell lights" : "cell");
       cell.setAttribute("role", column.key === "symbol" ? "rowheader" : "gridcell");
       return cell;
     });
@@ -361,11 +367,13 @@ export function toneOf(change: number): string {
   return change > 0 ? "up" : change < 0 ? "down" : "flat";
 }
 
-/** Pixels that a number takes in a cell of the 12 px font: tabular digits, narrow punctuation, padding. */
-function widthOf(text: string): number {
-  let px = 9; // measured: a tabular digit is at most 7.4 px wide, a point or comma 3
-  for (const letter of text) px += letter >= "0" && letter <= "9" ? 7.4 : 3;
-  return px;
+/** Pixels that a number takes in a cell of the 12 px font, without its sign: it is asked for every row, so nothing is formatted. */
+function widthOf(x: number, decimals: number): number {
+  if (Number.isNaN(x)) return CELL_PX;
+  let digits = 1;
+  for (let whole = Math.abs(x) + 0.5 * 10 ** -decimals; whole >= 10; whole /= 10) digits++;
+  const marks = Math.floor((digits - 1) / 3) + (decimals > 0 ? 1 : 0);
+  return CELL_PX + (digits + decimals) * DIGIT_PX + marks * MARK_PX;
 }
 
 function sameOrder(a: Uint32Array, b: Uint32Array): boolean {

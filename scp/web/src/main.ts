@@ -178,7 +178,7 @@ function paintMeters(now: number): void {
   appliedBefore = applied;
   metersAt = now;
   const freshness = judge.verdict(now);
-  const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - newestAt;
+  const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - stream.clockAheadMs - newestAt;
   meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
   if (!focus.symbol && table.size > 0) selectSomething(now);
   quotesNote.set(table.size ? `${count(table.size)} ${table.size === 1 ? "symbol" : "symbols"}${market.everything ? "" : ", those in view live"}` : "");
@@ -201,15 +201,24 @@ function selectFromAddress(): void {
   if (SYMBOL.test(asked)) select(asked);
 }
 
+let boardsTurn = 0;
+
+function paintChosen(now: number): void {
+  ticket.paint(now);
+  focus.paint(now);
+  ladder.paint();
+}
+
+function paintLists(now: number): void {
+  boards[boardsTurn++ % boards.length]!.paint(now);
+  alertRoll.paint();
+  paintMeters(now);
+}
+
 frames.each((now) => market.paint(now));
-frames.each((now) => grid.paint(now));
-frames.each((now) => boards.forEach((board) => board.paint(now)));
-frames.each((now) => ticket.paint(now));
-frames.each((now) => focus.paint(now));
 frames.each((now) => books.paint(now));
-frames.each(() => ladder.paint());
-frames.each(() => alertRoll.paint());
-frames.each(paintMeters);
+frames.each((now) => grid.paint(now));
+frames.inTurn((now) => grid.paintChanges(now), paintChosen, paintLists);
 
 stream.onConnection((connection, reason, waitMs) => {
   judge.connected(connection, reason);

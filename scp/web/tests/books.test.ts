@@ -5,6 +5,7 @@ import type { Snap, Stream } from "../src/stream.ts";
 
 class FakeStream implements Stream {
   readonly reconnects = 0;
+  readonly clockAheadMs = 0;
   readonly subscriptionsMax = 200;
   asked = 0;
   answer: readonly Snap[] | null = [];

@@ -6,6 +6,7 @@ import type { Listener, Stream } from "../src/stream.ts";
 
 class FakeStream implements Stream {
   readonly reconnects = 0;
+  readonly clockAheadMs = 0;
   readonly followed = new Map<string, Listener>();
   constructor(readonly subscriptionsMax: number) {}
   subscribe(channels: readonly string[], _: object, listener: Listener) {

@@ -18,7 +18,7 @@ from redis import Redis
 
 from mdc import keys
 from mdc.documents import state_snapshot
-from tests.live.browser import Desk
+from tests.live.page.browser import Desk
 from tests.local_run import LocalRun
 from tests.waiting import until_sync
 
@@ -31,6 +31,9 @@ VISIBLE = """(hidden => {
   for (const [name, value] of [['hidden', hidden], ['visibilityState', hidden ? 'hidden' : 'visible']])
     Object.defineProperty(document, name, { value, configurable: true });
   document.dispatchEvent(new Event('visibilitychange')); })"""
+FRAMES = """(() => { window.gaps = []; let before = 0; const frame = (now) => {
+  if (before && !document.hidden && gaps.length < 1e5) gaps.push(now - before);
+  before = now; requestAnimationFrame(frame); }; requestAnimationFrame(frame); })()"""
 AGREE_S_MAX = 60.0  # all faults are over: connected, caught up, and every row in view is seen to be the cache's
 
 
@@ -46,6 +49,7 @@ class Monkey:
         self._cache = Redis(port=run.port("MDC_EMBEDDED_PORT"))
         self._cdp = desk.page.context.new_cdp_session(desk.page)
         self._cdp.send("Performance.enable")
+        desk.page.evaluate(FRAMES)
         self._often: list[Callable[[], None]] = [
             self._hold, self._hammer, self._wheel, self._search, self._theme, self._resize, self._sort, self._press,
         ]  # fmt: skip
@@ -105,6 +109,10 @@ class Monkey:
         self._cdp.send("HeapProfiler.collectGarbage")
         found = {one["name"]: one["value"] for one in self._cdp.send("Performance.getMetrics")["metrics"]}
         return {"heap": found["JSHeapUsedSize"], "nodes": found["Nodes"]}
+
+    def frame_ms(self, share: float) -> float:
+        """Return the length of a frame that this share of all frames so far did not exceed, in milliseconds."""
+        return float(self._desk.page.evaluate("share => gaps.toSorted((a, b) => a - b)[Math.floor(gaps.length * share)]", share))
 
     # What hands do
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 
+from tests.local_run import LocalRun
 from tests.tapes import absent
 from tests.waiting import until_sync
 
@@ -19,6 +21,7 @@ ARGUMENTS = [
 AWAY = ("ERR_CONNECTION_REFUSED", "WebSocket connection to", "ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VIEW = (1440, 900)
+MARKER = f"--tapeline-page={os.getpid()}"  # a word of the command line, by which its processes can be told from others
 
 
 @contextmanager
@@ -35,6 +38,11 @@ def chromium(*more: str) -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def page_url(run: LocalRun, symbol: str = "") -> str:
+    """Return the address of the run's page, with a symbol chosen."""
+    return f"http://127.0.0.1:{run.port('SCP_PORT')}/" + (f"#{symbol}" if symbol else "")
 
 
 class Desk:

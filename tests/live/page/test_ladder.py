@@ -17,11 +17,11 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.exchange_tape import CONTRACTS, write_tape
-from tests.live.browser import Desk, chromium
+from tests.live.page.browser import Desk, page_url
 from tests.local_run import ROOT, LocalRun
 from tests.waiting import until_sync
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("no_complaints")]
 
 TAPE_S = 240  # longer than all tests of this file take
 RUNGS = """side => [...document.querySelectorAll(`.rung.${side}:not([data-rung=none])`)].map(e => ({
@@ -45,27 +45,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for the whole file."""
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def desk(run: LocalRun, browser: Browser) -> Desk:
     """The page with a contract chosen, open and live."""
-    opened = Desk(browser, f"http://127.0.0.1:{run.port('SCP_PORT')}/#BTC-PERP")
+    opened = Desk(browser, page_url(run, "BTC-PERP"))
     opened.live()
     opened.until(lambda: rungs(opened)[0], 20, "the ladder")
     return opened
-
-
-@pytest.fixture(autouse=True)
-def no_complaints(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test leaves an error or a breach of the security policy on the console."""
-    yield
-    if "desk" in request.fixturenames:
-        assert request.getfixturevalue("desk").complaints == []
 
 
 def rungs(desk: Desk) -> tuple[Rungs, Rungs]:

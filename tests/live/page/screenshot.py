@@ -1,4 +1,4 @@
-"""Saves a picture of the desk with the simulator's market: `python -m tests.live.screenshot OUT.png [dark|light]`."""
+"""Saves a picture of the desk with the simulator's market: `python -m tests.live.page.screenshot OUT.png [dark|light]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.live.browser import Desk, chromium
+from tests.live.page.browser import Desk, chromium, page_url
 from tests.local_run import LocalRun
 
 BARS_MIN = 60  # a chart worth looking at
@@ -18,7 +18,7 @@ def take(out: Path, scheme: str) -> None:
     with tempfile.TemporaryDirectory() as folder, LocalRun(Path(folder) / "run", SYMBOLS="1500", RATE="3000") as run:
         run.says("http://127.0.0.1:")
         with chromium() as browser:
-            desk = Desk(browser, f"http://127.0.0.1:{run.port('SCP_PORT')}/", scheme)
+            desk = Desk(browser, page_url(run), scheme)
             desk.live()
             desk.until(lambda: desk.value(f"tapeline.bars >= {BARS_MIN} && tapeline.prints > 8"), PATIENCE_S, f"{BARS_MIN} bars")
             desk.page.screenshot(path=str(out))
