@@ -19,8 +19,8 @@ from service.errors import OperatorError
 from service.run import Shutdown, fail, main
 from service.settings import ComponentSettings, load, shown
 from service.tasks import Tasks
+from wds.access.keys import KEY_FILE, mint_local
 from wds.client import Client, WdsError, stream_url
-from wds.keys import KEY_FILE, mint_local
 from wds.settings import WdsSettings
 
 

@@ -22,22 +22,22 @@ from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import admin_token
 from service.tasks import TaskEnded, Tasks
-from wds.answers import Answers
-from wds.connection import Connection
-from wds.framing import text_frame
-from wds.freshness import PIPELINE, Freshness
-from wds.handshake import address_key
-from wds.hub import Hub
-from wds.keys import KeySource, local_key
-from wds.limits import Census, Lobby
-from wds.outbox import Ladder
+from wds.access.handshake import address_key
+from wds.access.keys import KeySource, local_key
+from wds.access.limits import Census, Lobby
+from wds.access.tokens import KeyRing
+from wds.fanout.framing import text_frame
+from wds.fanout.freshness import PIPELINE, Freshness
+from wds.fanout.hub import Hub
+from wds.fanout.outbox import Ladder
+from wds.fanout.upstream import Upstream
 from wds.protocol import DRAINING
-from wds.roster import Roster
-from wds.session import Session, SessionLimits
+from wds.session.session import Session, SessionLimits
 from wds.settings import WdsSettings
 from wds.timers import Timers, sparing_others
-from wds.tokens import KeyRing
-from wds.upstream import Upstream
+from wds.transport.answers import Answers
+from wds.transport.connection import Connection
+from wds.transport.roster import Roster
 
 CLOSING_S = 2.5
 PROBE_NS = 2_000_000_000  # between two looks at whether the connections of a user or an address still answer

@@ -82,7 +82,7 @@ def server(given: str) -> None:
 
 
 async def _serve(**settings: Any) -> None:
-    from wds.keys import mint_local
+    from wds.access.keys import mint_local
     from wds.server import Server
     from wds.settings import WdsSettings
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wds.freshness import LIVE
+from wds.access.tokens import Claims, KeyRing, TokenRefused
+from wds.fanout.freshness import LIVE
 from wds.protocol import CLOSE_CODES, Code, GetOutcome, SubOutcome
-from wds.session import Again, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
-from wds.tokens import Claims, KeyRing, TokenRefused
+from wds.session.session import Again, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
 
 CODES = set(get_args(Code))
 ACTIONS = (Again, Send, Close, Verify, ListKinds, Join, Leave, Fetch, Tune)

@@ -85,7 +85,9 @@ async def test_fifty_sigkills_under_load_lose_and_double_nothing(tmp_path: Path)
         await until(lambda done=done: sum(len(c.acknowledged) for c in clients) > done + dice.randint(1, 90), 60, f"life {kill}")  # type: ignore[misc]
         assert engine.end(signal.SIGKILL) == -signal.SIGKILL
         engine.start()
-    await until(lambda: sum(len(client.acknowledged) for client in clients) > 1_000, 60, "enough orders for the test to mean anything")
+    await until(
+        lambda: sum(len(client.acknowledged) for client in clients) > 1_000, 60, "enough orders for the test to mean anything"
+    )
     stop.set()
     await asyncio.gather(*running)
     assert engine.end(signal.SIGTERM) == 0

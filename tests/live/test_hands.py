@@ -16,7 +16,7 @@ from scp import build
 from tests.live.browser import Desk, chromium
 from tests.live.monkey import Monkey
 from tests.local_run import LocalRun
-from wds.keys import mint_local
+from wds.access.keys import mint_local
 
 pytestmark = pytest.mark.live
 
