@@ -62,7 +62,7 @@ class Server:
             settings.connections_max, settings.per_address_max, settings.unauthenticated_max, settings.per_user_max
         )
         freshness = Freshness(settings.silence_s, self.now_ns())
-        self.hub = Hub(text_frame, freshness, settings.linger_s)
+        self.hub = Hub(text_frame, freshness, settings.linger_s, base_ms=self.clock.wall_ns() // 1_000_000)
         self.tasks = Tasks("wds", self._fail)
         self.upstream = Upstream(self.hub, settings, self.clock, self._fail)
         self.keys = _keys(settings)
@@ -169,7 +169,7 @@ class Server:
 
     def new_session(self) -> Session:
         """Return a session for a connection that finished its handshake."""
-        return Session(secrets.token_hex(6), self.limits, self.now_ns())
+        return Session(secrets.token_hex(6), self.limits, self.now_ns(), self.hub.base_ms)
 
     def settle(self) -> None:
         """Carry out what the hub asked for."""

@@ -31,6 +31,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
                 )
             },
         ),
+        (
+            "wire",
+            {"upd_bytes_json", "upd_bytes_compact", "upd_bytes_ratio"}
+            | {
+                f"{figure}_{form}"
+                for figure in ("page_bytes_ratio", "wrap_us_per_write")
+                for form in ("json", "compact", "json_deflate", "compact_deflate")
+            },
+        ),
         ("memory", {"bytes_per_idle_connection", "bytes_per_subscribed_connection"}),
     ],
 )

@@ -19,9 +19,10 @@ TEXT_TYPE = "text/plain; charset=utf-8"
 
 
 class Upgrade(NamedTuple):
-    """Go on as WebSocket; `token` came in the Authorization header."""
+    """Go on as WebSocket; `token` came in the Authorization header; `deflate` = compress, without context."""
 
     token: str | None
+    deflate: bool = False
 
 
 class Page(NamedTuple):
@@ -55,8 +56,20 @@ def _stream(query: str, headers: Mapping[str, str], origins: Sequence[str]) -> U
     origin = headers.get("origin")
     if origin is not None and not origin_allowed(origin, headers.get("host", ""), origins):
         return _text(403, "this origin is not allowed; set WDS_ORIGINS")
+    return Upgrade(bearer(headers), _asks_to_deflate(query, headers.get("sec-websocket-extensions", "")))
+
+
+def bearer(headers: Mapping[str, str]) -> str | None:
+    """Return the token of the Authorization header."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return Upgrade(token.strip() if scheme.lower() == "bearer" and token.strip() else None)
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _asks_to_deflate(query: str, extensions: str) -> bool:
+    # Every browser offers the extension, so the offer alone asks for nothing: for most clients the bytes are not what is scarce.
+    # A browser cannot choose the parameters of its offer, so it asks in the URL.
+    wanted = "server_no_context_takeover" in extensions or "deflate=1" in query.split("&")
+    return "permessage-deflate" in extensions and wanted
 
 
 def origin_allowed(origin: str, host: str, origins: Sequence[str]) -> bool:

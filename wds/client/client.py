@@ -29,6 +29,7 @@ from websockets.typing import Subprotocol
 
 from service.run import backoff_s
 from wds.client.asks import Allowance, Asks, in_commands, pattern_covers
+from wds.client.compact import Expander
 from wds.client.follow import Follower, Push
 from wds.protocol import FINAL, PATH, SUBPROTOCOL
 
@@ -67,9 +68,14 @@ def stream_url(url: str) -> str:
 
 
 class Client:
-    """One connection, kept up. `token` is a token, or a function that fetches a fresh one."""
+    """One connection, kept up. `token` is a token, or a function that fetches a fresh one.
 
-    def __init__(self, url: str, token: Token, reconnect: bool = True) -> None:
+    `form` "compact" saves two thirds of the bytes where the server has it; what comes out is the same.
+    """
+
+    def __init__(self, url: str, token: Token, reconnect: bool = True, form: str = "json") -> None:
+        self._form = form
+        self._expander = Expander()
         self.url = stream_url(url)
         self.follower = Follower()
         self._token = token
@@ -163,6 +169,7 @@ class Client:
         known = [channel for channel in dict.fromkeys(channels) if self._asks.remove(channel)]
         for channel in [ch for ch in self.follower.copies if not self._asks.covers(ch)]:
             self.follower.forget(channel)
+            self._expander.forget(channel)
         for some in in_commands(known, {}, self._allowance.channels_max, self._allowance.bytes_max):
             await self.command({"op": "unsub", "ch": some})
 
@@ -264,7 +271,8 @@ class Client:
         # meets a server that has hung up; what it said before is still to be read.
         token = await self._fetch_token()
         with contextlib.suppress(ConnectionError):
-            await self._send_now({"id": 0, "op": "auth", "token": token})
+            form = {} if self._form == "json" else {"form": self._form}
+            await self._send_now({"id": 0, "op": "auth", "token": token, **form})
         while True:
             for frame in await self._receive():
                 if frame.get("t") == "hello":
@@ -273,6 +281,7 @@ class Client:
                     self._after_ms = frame.get("after_ms")
                 elif frame.get("id") == 0:
                     if frame["ok"]:
+                        self._expander.learn(frame)
                         return
                     raise WdsError.of(frame["error"])
 
@@ -293,8 +302,7 @@ class Client:
         assert self._socket is not None
         async with asyncio.timeout(SILENCE_S):
             text = await self._socket.recv(decode=False)
-        frame = orjson.loads(text)
-        return frame if isinstance(frame, list) else [frame]
+        return self._expander.frames(orjson.loads(text))
 
     async def _run(self) -> None:
         try:

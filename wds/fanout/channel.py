@@ -56,14 +56,16 @@ class Channel:
         "life",
         "log",
         "name",
+        "number",
         "seq",
         "shown_epoch",
         "ts",
         "warm",
     )
 
-    def __init__(self, name: str, kind: Kind) -> None:
+    def __init__(self, name: str, kind: Kind, number: int = 0) -> None:
         self.name = name
+        self.number = number  # in the compact form; never used again in this worker
         self.kind = kind
         self.epoch = ""
         self.shown_epoch = ""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Protocol
 
-from wds.fanout.pieces import Part, Recipient
+from wds.fanout.pieces import Part, Recipient, Wrap
 from wds.protocol import Hz
 
 Round = tuple[Hz, int]  # a rate and one of its phases
@@ -25,6 +25,7 @@ class Followed(Protocol):
     hz: Hz
     phase: int
     cohorts: dict[Cohort, None]
+    wrap: Wrap
 
     @property
     def fast(self) -> Mapping[Recipient, object]: ...
@@ -42,7 +43,7 @@ class Follower(Recipient, Protocol):
 
 
 class Cohort:
-    """Members of the same groups of a round."""
+    """Members of the same groups of a round, and therefore of one form."""
 
     __slots__ = ("groups", "members")
 

@@ -18,9 +18,10 @@ from msgspec import Raw
 from wds.fanout import delta
 from wds.fanout.channel import Channel, Entry
 from wds.fanout.cohort import Cohort, Cork
+from wds.fanout.compact import Form, packer
 from wds.fanout.delta import Board
-from wds.fanout.pieces import PIECE_BYTES, Cursor, Part, Recipient, Wrap, cut, hand_over
-from wds.protocol import PHASES, Event, Hz, Lost, Rows, Snap, Upd, encode
+from wds.fanout.pieces import PIECE_BYTES, Cursor, Part, Recipient, cut, hand_over, in_array
+from wds.protocol import PHASES, Event, Hz, Lost, Num, Rows, Snap, Upd, encode
 
 EVENTS_PER_FRAME_MAX = 200
 NOWHERE = Cursor(0, 0)
@@ -35,11 +36,16 @@ class Sent(NamedTuple):
     lost: int
 
 
+Key = tuple[Hz, frozenset[str] | None, Form]
+
+
 class Group:
-    """The members of one (channel, hz, fields). Starts at the channel's current state."""
+    """The members of one (channel, hz, fields, form). Starts at the channel's current state."""
 
     __slots__ = (
         "_full",
+        "_packer",
+        "_unnumbered",
         "_writes",
         "channel",
         "cohorts",
@@ -47,6 +53,7 @@ class Group:
         "epoch",
         "fast",
         "hz",
+        "key",
         "late",
         "life",
         "lost",
@@ -60,14 +67,17 @@ class Group:
         "wrap",
     )
 
-    def __init__(self, channel: Channel, hz: Hz, wanted: frozenset[str] | None, wrap: Wrap) -> None:
+    def __init__(self, channel: Channel, hz: Hz, wanted: frozenset[str] | None, form: Form) -> None:
         self.number = next(_numbers)  # an order among groups, for cohorts
+        self.key: Key = (hz, wanted, form)
         self.channel = channel
         self.hz = hz
         self.phase = crc32(channel.name.encode()) % PHASES[hz]
         self.round = (hz, self.phase)
         self.wanted = wanted
-        self.wrap = wrap
+        self.wrap = form.wrap
+        self._packer = packer(channel.kind, form.base_ms) if form.compact else None
+        self._unnumbered: set[Recipient] = set()  # late ones that do not know the channel's number, in the compact form
         self.life = 0
         self.epoch = ""
         self.seq = 0
@@ -107,11 +117,14 @@ class Group:
     def join(self, member: Recipient, cursor: Cursor, history: Raw | None = None) -> list[bytes]:
         """Add a member that stands at `cursor`; return the frames that bring it here (none while it is not ready)."""
         self.late[member] = cursor
+        if self._packer is not None:
+            self._unnumbered.add(member)
         return self.catch_up(member, history)
 
     def part(self, member: Recipient) -> Cursor:
         """Remove a member; return how far it came."""
         cursor = self.late.pop(member, None)
+        self._unnumbered.discard(member)
         if cursor is None and self._slow(member):
             cursor = Cursor(self.life, self.seq)
         return cursor or NOWHERE
@@ -137,7 +150,8 @@ class Group:
         """The member was told this very position by other means (get): its chain goes on from here."""
         if member in self.late:
             self.late[member] = Cursor(self.life, self.seq)
-            self.catch_up(member)
+            if member not in self._unnumbered:  # else it is told the number first, with the next change
+                self.catch_up(member)
 
     def catch_up(self, member: Recipient, history: Raw | None = None) -> list[bytes]:
         """Return what brings a late, ready member nearer to the group's position; at it, it is on the fast list.
@@ -151,13 +165,22 @@ class Group:
             frame, _, after = next(self._events(cursor.seq))
             if after < self.seq:
                 self.late[member] = Cursor(self.life, after)
-                return [frame]
-            self._hurry(member)
-            return [frame]
+            else:
+                self._hurry(member)
+            return [*self._introduction(member), frame]
         self._hurry(member)
         if not self.life or cursor == (self.life, self.seq):
+            return self._introduction(member) if self.life else []
+        if cursor.life == self.life:
+            return [*self._introduction(member), self._bridge(cursor.seq)]
+        self._unnumbered.discard(member)  # the snap says it
+        return [self.snap(history)]
+
+    def _introduction(self, member: Recipient) -> list[bytes]:
+        if member not in self._unnumbered:
             return []
-        return [self.snap(history)] if cursor.life != self.life else [self._bridge(cursor.seq)]
+        self._unnumbered.discard(member)
+        return [encode(Num(self.channel.name, self.channel.number))]
 
     def _hurry(self, member: Recipient) -> None:
         del self.late[member]
@@ -167,11 +190,10 @@ class Group:
 
     def _bridge(self, prev: int) -> bytes:
         if isinstance(self.state, Board):
-            board = self.state
-            return encode(Rows(self.channel.name, prev, self.seq, self.ts, board.rows, order=board.order))
+            return self._rows_frame(prev, self.state.rows, [], self.state.order)
         # The client may hold a field that has vanished since: what the state lacks of the catalogue's fields comes as null.
         absent = {name: delta.NULL for name in self._fields() if name not in self.state}
-        return encode(Upd(self.channel.name, prev, self.seq, self.ts, {**self.state, **absent}))
+        return self._upd_frame(prev, {**self.state, **absent})
 
     def _fields(self) -> Iterable[str]:
         return self.channel.kind.fields if self.wanted is None else self.wanted & frozenset(self.channel.kind.fields)
@@ -250,7 +272,12 @@ class Group:
         if not changed and not self._overtaken():
             return None  # the position stays too: the next change bridges from here
         self._take()
-        return encode(Upd(self.channel.name, prev, self.seq, self.ts, changed))
+        return self._upd_frame(prev, changed)
+
+    def _upd_frame(self, prev: int, data: dict[str, Raw]) -> bytes:
+        if self._packer is not None and (packed := self._packer.change(self.channel.number, prev, self.seq, self.ts, data)):
+            return packed
+        return encode(Upd(self.channel.name, prev, self.seq, self.ts, data))
 
     def _rows(self, prev: int, old: Board | dict[str, Raw], new: Board) -> bytes | None:
         assert isinstance(old, Board)
@@ -258,19 +285,24 @@ class Group:
         if diff.empty and not self._overtaken():
             return None
         self._take()
-        gone = diff.gone or msgspec.UNSET
-        order = msgspec.UNSET if diff.order is None else diff.order
-        return encode(Rows(self.channel.name, prev, self.seq, self.ts, diff.set, gone, order))
+        return self._rows_frame(prev, diff.set, diff.gone, diff.order)
+
+    def _rows_frame(self, prev: int, rows: dict[str, Raw], gone: list[str], order: list[str] | None) -> bytes:
+        channel = self.channel
+        if self._packer is not None and (packed := self._packer.rows(channel.number, prev, self.seq, self.ts, rows, gone, order)):
+            return packed
+        told = msgspec.UNSET if order is None else order
+        return encode(Rows(channel.name, prev, self.seq, self.ts, rows, gone or msgspec.UNSET, told))
 
     def _events(self, prev: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield frames of what comes after `prev`, each with the seq before and after it."""
-        items: list[Event | Lost] = []
+        items: list[Event | Lost | bytes] = []
         size, before = 0, prev
         for entry in self.channel.since(prev, self.seq):
             if entry.seq > prev + 1:
                 items.append(self._loss(entry.seq - prev - 1))
             data = self._event_data(entry)
-            items.append(Event(self.channel.name, entry.seq - 1, entry.seq, entry.ts, data))
+            items.append(self._event_item(entry, data))
             size, prev = size + len(bytes(data)), entry.seq
             if size >= PIECE_BYTES or len(items) >= EVENTS_PER_FRAME_MAX:
                 yield _one_or_all(items), before, prev
@@ -279,6 +311,10 @@ class Group:
             items.append(self._loss(self.seq - prev))
         if items:
             yield _one_or_all(items), before, self.seq
+
+    def _event_item(self, entry: Entry, data: Raw) -> Event | bytes:
+        packed = self._packer and self._packer.event(self.channel.number, entry.seq, entry.ts, data)
+        return packed or Event(self.channel.name, entry.seq - 1, entry.seq, entry.ts, data)
 
     def _loss(self, n: int) -> Lost:
         self.lost += n
@@ -289,7 +325,8 @@ class Group:
 
     def snap(self, history: Raw | None) -> bytes:
         """Return the snap frame of the group's position."""
-        return encode(Snap(self.channel.name, self.epoch, self.seq, self.ts, Raw(self.full(None, history))))
+        n = self.channel.number if self._packer is not None else msgspec.UNSET
+        return encode(Snap(self.channel.name, self.epoch, self.seq, self.ts, Raw(self.full(None, history)), n))
 
     def full(self, limit: int | None, history: Raw | None) -> bytes:
         """Return the group's state as JSON: at most `limit` rows, events or closed bars."""
@@ -311,4 +348,6 @@ class Group:
 
 
 def _one_or_all(items: list[Any]) -> bytes:
+    if any(isinstance(item, bytes) for item in items):
+        return in_array([item if isinstance(item, bytes) else encode(item) for item in items])
     return encode(items[0] if len(items) == 1 else items)

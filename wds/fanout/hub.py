@@ -7,6 +7,7 @@ and answers with `on_snapshot` or `on_read_failed`; writing is a function given 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
@@ -19,6 +20,7 @@ from mdc.channels import kind_of
 from mdc.documents import Doc, Snapshot
 from wds.fanout.channel import Channel, Moved
 from wds.fanout.cohort import Cohorts, Cork, Round
+from wds.fanout.compact import Form
 from wds.fanout.freshness import LIVE, PIPELINE, Freshness, Verdict
 from wds.fanout.group import NOWHERE, Group
 from wds.fanout.member import Member, Want
@@ -54,12 +56,14 @@ class _Turn:
 class Hub:
     """All channels and members of one worker."""
 
-    def __init__(self, wrap: Wrap, freshness: Freshness, linger_s: float = 10.0, slice_: int = SLICE) -> None:
+    def __init__(self, wrap: Wrap, freshness: Freshness, linger_s: float = 10.0, slice_: int = SLICE, base_ms: int = 0) -> None:
+        self.base_ms = base_ms  # what the times of the compact form count from
+        self._numbers = itertools.count()
         self.chores: deque[Iterator[None]] = deque()  # what was too much for one turn; the shell calls `work`
         self.requests: list[Request] = []
         self.members: dict[Member, None] = {}
         self.tally = Tally()
-        self._wrap = wrap
+        self._plain = Form(wrap)
         self._freshness = freshness
         self._linger_ns = int(linger_s * SECOND_NS)
         self._topics: dict[str, Topic] = {}
@@ -207,8 +211,17 @@ class Hub:
     def add(self, member: Member) -> None:
         """A client has proved who it is."""
         self.members[member] = None
+        member.form = member.form or self._plain
         member.loose = cast(dict[Round, dict[Member, None]], self._cohorts.loose)
         member.told = {}  # it assumes live until told otherwise
+
+    def compact(self, member: Member) -> None:
+        """Write to this member in the compact form from now on; it must not be subscribed to anything yet."""
+        assert not member.groups
+        member.form = self._form(member)._replace(compact=True, base_ms=self.base_ms)
+
+    def _form(self, member: Member) -> Form:
+        return member.form or self._plain
 
     def drop(self, member: Member, now_ns: int) -> None:
         """A client is gone. Within a loop over members it is only marked; it is taken out when the loop is over."""
@@ -283,7 +296,7 @@ class Hub:
             if at % self._slice == 0:
                 yield
         after = batch.done([outcome for _, outcome, _ in plans])
-        pile = Pile(member, self._wrap)
+        pile = Pile(member, self._form(member).wrap)
         for at, (want, outcome, cursor) in enumerate(plans, 1):
             if outcome.error is UNSET and not member.gone:
                 self._enter(member, want, cursor, batch.history.get(want.channel), pile)
@@ -308,17 +321,17 @@ class Hub:
 
     def _enter(self, member: Member, want: Want, cursor: Cursor, history: Raw | None, pile: Pile) -> None:
         topic = self._topic(want.channel)
-        group = self._group(topic, want.hz, want.fields)
+        group = self._group(topic, want.hz, want.fields, self._form(member))
         member.groups[want.channel] = group
         self._bring(pile, member, group, group.join(member, cursor, history))
         if topic.verdict != LIVE and member.ready:  # one who cannot be told now is told when released
             member.told[want.channel] = topic.verdict
             pile.add([encode(Status(want.channel, *topic.verdict))])
 
-    def _group(self, topic: Topic, hz: Hz, fields: frozenset[str] | None) -> Group:
-        group = topic.groups.get((hz, fields))
+    def _group(self, topic: Topic, hz: Hz, fields: frozenset[str] | None, form: Form) -> Group:
+        group = topic.groups.get((hz, fields, form))
         if group is None:
-            group = topic.groups[(hz, fields)] = Group(topic.channel, hz, fields, self._wrap)
+            group = topic.groups[(hz, fields, form)] = Group(topic.channel, hz, fields, form)
         elif group.life != topic.channel.life:
             self._flush(group)  # nobody shall join a life that is over
         return group
@@ -336,7 +349,7 @@ class Hub:
         cursor = group.part(member)
         topic = self._topics[group.channel.name]
         if group.empty:
-            del topic.groups[(group.hz, group.wanted)]
+            del topic.groups[group.key]
             self._dirty.get(group.round, {}).pop(group, None)
             self._idle(topic)
         return cursor
@@ -348,12 +361,12 @@ class Hub:
         self._start(self._retune(member, hz, list(member.groups.items())))
 
     def _retune(self, member: Member, hz: Hz, subscribed: list[tuple[str, Group]]) -> Iterator[None]:
-        pile = Pile(member, self._wrap)
+        pile = Pile(member, self._form(member).wrap)
         for at, (name, old) in enumerate(subscribed, 1):
             if member.gone or member.hz != hz:
                 break  # another rate was asked for meanwhile
             if member.groups.get(name) is old and old.hz != hz:
-                group = self._group(self._topics[name], hz, old.wanted)
+                group = self._group(self._topics[name], hz, old.wanted, self._form(member))
                 cursor = self._part(member, old)
                 member.groups[name] = group
                 self._bring(pile, member, group, group.join(member, cursor))
@@ -391,7 +404,7 @@ class Hub:
 
     def _release(self, member: Member) -> None:
         self._tell(member, [name for name in member.groups if member.told.get(name, LIVE) != self._topics[name].verdict])
-        pile = Pile(member, self._wrap)
+        pile = Pile(member, self._form(member).wrap)
         for group in list(member.groups.values()):
             if not member.ready:
                 break  # the buffer filled again; the rest keeps its place
@@ -418,7 +431,7 @@ class Hub:
     def _topic(self, name: str) -> Topic:
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = Topic(Channel(name, kind_of(name)), idle_ns=self._now_ns)
+            topic = self._topics[name] = Topic(Channel(name, kind_of(name), next(self._numbers)), idle_ns=self._now_ns)
             topic.verdict = self._verdict_of(topic)
             self._read(topic, "open")
         return topic
@@ -455,7 +468,7 @@ class Hub:
 
     def _write_out(self, cork: Cork) -> None:
         for cohort, parts in cork.parts.items():
-            pieces = cut(parts, self._wrap)
+            pieces = cut(parts, cohort.groups[0].wrap)
             whole = pieces[0].blob if len(pieces) == 1 else None
             for member in cohort.members:  # who is demoted by a write stays in it until the next round
                 if whole is not None and member.ready:
@@ -532,4 +545,4 @@ class Hub:
                     member.told[name] = verdict
                 statuses.append(Status(name, verdict.state, verdict.reason))
             self.tally.frames += 1
-            member.write(self._wrap(encode(statuses)))
+            member.write(self._form(member).wrap(encode(statuses)))

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from wds.fanout.cohort import Cohort, Round
+from wds.fanout.compact import Form
 from wds.fanout.freshness import Verdict
 from wds.fanout.group import Group
 from wds.fanout.outbox import Ladder, Outbox, Step
+from wds.fanout.pieces import Wrap
 from wds.protocol import Hz, Since
 
 
@@ -24,10 +26,11 @@ class Want(NamedTuple):
 class Member:
     """One client as the hub knows it. `write` takes one or more whole WebSocket frames and never blocks."""
 
-    __slots__ = ("cohorts", "gone", "groups", "hz", "loose", "outbox", "paused", "ready", "told", "write")
+    __slots__ = ("cohorts", "form", "gone", "groups", "hz", "loose", "outbox", "paused", "ready", "told", "write")
 
-    def __init__(self, write: Callable[[bytes], None], ladder: Ladder) -> None:
+    def __init__(self, write: Callable[[bytes], None], ladder: Ladder, wrap: Wrap | None = None) -> None:
         self.write = write
+        self.form = None if wrap is None else Form(wrap)  # None = as the hub writes to everybody
         self.outbox = Outbox(ladder)
         self.paused = False  # by its own wish: a hidden tab
         self.gone = False

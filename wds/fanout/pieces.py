@@ -14,7 +14,7 @@ from wds.protocol import Hz
 
 FRAMES_MAX = 256  # in one array: a slow reader gets whole frames early instead of one large one late
 PIECE_BYTES = 32_768
-ARRAY = ord("[")
+ARRAYS = (b"[{", b"[[")  # a payload of several items; an item of the compact form alone begins with its number
 FRAME = itemgetter(0)
 
 Wrap = Callable[[bytes], bytes]
@@ -88,11 +88,12 @@ def hand_over(member: Recipient, pieces: Sequence[Piece]) -> None:
 def in_array(frames: Sequence[bytes]) -> bytes:
     """Return one payload that holds all frames in order: a frame alone as it is, several as a JSON array.
 
-    A frame that is an array already (events of one tick) joins with what is in it: an array holds objects, never arrays.
+    A frame that is an array of items already (events of one tick) joins with what is in it: a payload is one item, or an array of
+    items.
     """
     if len(frames) == 1:
         return frames[0]
-    return b"[" + b",".join([frame[1:-1] if frame[0] == ARRAY else frame for frame in frames]) + b"]"
+    return b"[" + b",".join([frame[1:-1] if frame[:2] in ARRAYS else frame for frame in frames]) + b"]"
 
 
 def in_arrays(frames: Sequence[bytes]) -> Iterator[bytes]:

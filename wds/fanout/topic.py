@@ -11,9 +11,9 @@ from msgspec import Raw
 from mdc.channels import split
 from wds.fanout.channel import Channel
 from wds.fanout.freshness import LIVE, Verdict
-from wds.fanout.group import Group
+from wds.fanout.group import Group, Key
 from wds.fanout.member import Member, Want
-from wds.protocol import Hz, SubOutcome
+from wds.protocol import SubOutcome
 
 
 class Request(NamedTuple):
@@ -44,7 +44,7 @@ class Topic:
     """A watched channel with its groups, and who waits for its snapshot."""
 
     channel: Channel
-    groups: dict[tuple[Hz, frozenset[str] | None], Group] = field(default_factory=dict)
+    groups: dict[Key, Group] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
     ticket: int = 0
     reading: bool = False

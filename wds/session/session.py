@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from wds.access.limits import TokenBucket
 from wds.access.tokens import Claims, TokenRefused
 from wds.fanout.channel import Names
+from wds.fanout.compact import told_kinds
 from wds.fanout.freshness import Verdict
 from wds.fanout.member import Want
 from wds.fanout.pieces import PIECE_BYTES
@@ -141,19 +142,25 @@ class Again(NamedTuple):
     """Call `again` when what came before is written: the client may not take the replies to all that it sent."""
 
 
-Action = Again | Send | Close | Verify | ListKinds | Join | Leave | Fetch | Tune
+class Shape(NamedTuple):
+    """Write to this client in the compact form from now on."""
+
+
+Action = Shape | Again | Send | Close | Verify | ListKinds | Join | Leave | Fetch | Tune
 
 
 class Session:
     """One client. Every method returns the actions to carry out, in order."""
 
     __slots__ = (
-        "_bucket", "_busy", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns", "_ping_ns", "_pinged", "_probe_ns",
-        "_queue", "_violations", "claims", "closed", "conn", "held", "subscriptions",
+        "_base_ms", "_bucket", "_busy", "_compact", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns", "_ping_ns",
+        "_pinged", "_probe_ns", "_queue", "_violations", "claims", "closed", "conn", "held", "subscriptions",
     )  # fmt: skip
 
-    def __init__(self, conn: str, limits: SessionLimits, now_ns: int) -> None:
+    def __init__(self, conn: str, limits: SessionLimits, now_ns: int, base_ms: int = 0) -> None:
         self.conn = conn
+        self._base_ms = base_ms
+        self._compact = False
         self.claims: Claims | None = None
         self.subscriptions = Subscriptions(limits.subs_max)
         self.closed = False
@@ -310,8 +317,24 @@ class Session:
         self.claims = outcome
         self._expires_ns = now_ns + int(left_s * SECOND_NS)
         self._notice_ns = self._expires_ns - EXPIRY_NOTICE_S * SECOND_NS
-        reply = [] if isinstance(command.id, UnsetType) else [Send(encode(Reply(command.id, True, expires_s=int(left_s))))]
-        return [*reply, *self._leave_forbidden(outcome)]
+        shape = self._shape(command)
+        reply = [] if isinstance(command.id, UnsetType) else [Send(encode(self._signed_in(command, int(left_s))))]
+        return [*shape, *reply, *self._leave_forbidden(outcome)]
+
+    def _shape(self, command: Auth) -> list[Action]:
+        # Chains that have begun go on as they began: a client that asks late, or for a form nobody knows, hears what is in force.
+        if command.form != "compact" or self._compact or self.subscriptions.channels or self.subscriptions.patterns:
+            return []
+        self._compact = True
+        return [Shape()]
+
+    def _signed_in(self, command: Auth, expires_s: int) -> Reply:
+        reply = Reply(command.id, True, expires_s=expires_s)
+        if command.form is not UNSET:
+            reply.form = "compact" if self._compact else "json"
+            if self._compact:
+                reply.base_ms, reply.kinds = self._base_ms, told_kinds()
+        return reply
 
     def _refused(self, command: Auth, outcome: TokenRefused) -> list[Action]:
         code = OVERLOAD if outcome.code == "unavailable" else BAD_TOKEN

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from websockets.datastructures import Headers
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
@@ -24,15 +25,32 @@ from wds import meter
 from wds.access.handshake import Page, address_key, client_address, decide
 from wds.access.limits import Census
 from wds.access.tokens import Claims, TokenRefused
-from wds.fanout.framing import text_frame
+from wds.fanout.framing import deflated_frame, text_frame
 from wds.fanout.hub import Hub
 from wds.fanout.member import Member
 from wds.fanout.outbox import Ladder, Step
+from wds.fanout.pieces import Wrap
 from wds.protocol import CLOSE_CODES, NO_AUTH, OVERLOAD, SLOW, SUBPROTOCOL, TOO_MANY_CONNECTIONS, SubOutcome
-from wds.session.session import Action, Again, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
+from wds.session.session import (
+    Action,
+    Again,
+    Close,
+    Fetch,
+    Join,
+    Leave,
+    ListKinds,
+    Send,
+    Session,
+    SessionLimits,
+    Shape,
+    Tune,
+    Verify,
+)
 from wds.settings import WdsSettings
 
 FRAGMENTS_MAX = 64
+# No context from frame to frame, so that one compressed frame fits everybody, and memory is held only while it is made.
+DEFLATE = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
 CLOSING_NS = 2_000_000_000  # how long the peer has to answer a close frame before the socket is cut
 NOTSENT_LOWAT_BYTES = 32_768  # what the kernel queues unsent: more would only hide from us that a client does not read
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
@@ -193,12 +211,15 @@ class Connection(asyncio.Protocol):
         if isinstance(decision, Page):
             self._answer(decision, head=request.method == "HEAD")
             return
+        if decision.deflate:
+            self._ws.available_extensions = [DEFLATE]
         response = self._ws.accept(request)
         self._ws.send_response(response)
         self._flush_ws()
         if response.status_code == 101:
             forwarded = headers.get("x-forwarded-for")
-            self._begin(client_address(self._address, forwarded, server.settings.trusted_proxies), decision.token)
+            address = client_address(self._address, forwarded, server.settings.trusted_proxies)
+            self._begin(address, decision.token, deflated_frame if self._ws.extensions else text_frame)
 
     def _answer(self, page: Page, head: bool) -> None:
         headers = Headers([
@@ -211,7 +232,7 @@ class Connection(asyncio.Protocol):
             headers["Upgrade"] = "websocket"
         self._ws.send_response(Response(page.status, "", headers, b"" if head else page.body))
 
-    def _begin(self, address: str, token: str | None) -> None:
+    def _begin(self, address: str, token: str | None, wrap: Wrap) -> None:
         server = self._server
         self._arrive()
         self._address = address_key(address)
@@ -227,7 +248,7 @@ class Connection(asyncio.Protocol):
             self._run(self.session.bye(TOO_MANY_CONNECTIONS))
         else:
             self._counted = True
-            self.member = Member(self._transport.write, server.ladder)
+            self.member = Member(self._transport.write, server.ladder, wrap)
             self._run(self.session.open(token))
 
     # Frames
@@ -272,7 +293,7 @@ class Connection(asyncio.Protocol):
         self._run(actions)
         self._server.settle()
 
-    def _carry_out(self, action: Send | Close | Verify | ListKinds | Fetch | Change) -> None:
+    def _carry_out(self, action: Shape | Send | Close | Verify | ListKinds | Fetch | Change) -> None:
         if isinstance(action, Send):
             self._transport.write(text_frame(action.payload))
         elif isinstance(action, Close):
@@ -281,6 +302,9 @@ class Connection(asyncio.Protocol):
             self._server.answers.verify(self, action.token)
         elif isinstance(action, ListKinds):
             self._server.answers.list_kinds(self, action.kinds)
+        elif isinstance(action, Shape):
+            if self.member is not None:
+                self._server.hub.compact(self.member)
         elif isinstance(action, Fetch):
             self._server.answers.fetch(self, action.channels, action.limit)
         elif self.member is not None:

@@ -1,19 +1,61 @@
-// Scenes for wds/static/tapeline.js against a socket made by hand. `node browser_client.mjs <module> <scene>`: prints OK or throws.
+// Scenes for wds/static/tapeline.js against a socket made by hand. `node browser_client.mjs <module> <scene> <form>`: prints OK or throws.
+// In the form "compact" the socket writes every change as the server would: the scenes must not notice.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
 const { Tapeline } = await import(pathToFileURL(process.argv[2]).href);
 const sockets = [];
+const form = process.argv[4] ?? "compact";
+const BASE_MS = 1_700_000_000_000;
+const KINDS = {
+  quote: { t: "upd", fields: ["last", "bid", "ask", "ts"] }, board: { t: "rows", fields: ["sym", "last"] },
+  trades: { t: "event", fields: ["price", "size", "ts"] },
+  "bars:1m": { t: "upd", fields: ["t", "open", "high", "low", "close", "volume", "vwap", "trades", "i", "prev", "rev"] },
+};
+
+/** [mask, …values], or null when a field has no place. */
+function packed(fields, data, ts) {
+  if (data === null || typeof data !== "object" || Array.isArray(data)) return null;
+  const own = "ts" in data && data.ts === ts;
+  const names = fields.filter((name) => name in data && !(own && name === "ts"));
+  if (names.length + own !== Object.keys(data).length) return null;
+  return [names.reduce((mask, name) => mask + 2 ** (fields.indexOf(name) + 1), own ? 1 : 0), ...names.map((name) => data[name])];
+}
+
+/** The items that stand for a frame in the compact form; `numbers` = what the client was told on this socket. */
+function compacted(item, numbers) {
+  const known = numbers.has(item.ch);
+  if (item.ch && !known) numbers.set(item.ch, numbers.size + 1);
+  const n = numbers.get(item.ch);
+  if (item.t === "snap") return [{ ...item, n }];
+  if (!["upd", "rows", "event"].includes(item.t)) return [item];
+  const { t, fields } = KINDS[item.ch.split(":")[0]] ?? KINDS[item.ch.split(":").slice(0, 2).join(":")];
+  const head = [n, item.seq, item.seq - item.prev, item.ts - BASE_MS];
+  const introduced = known ? [] : [{ t: "num", ch: item.ch, n }];
+  if (t !== "rows") {
+    const tail = packed(fields, item.data, item.ts);
+    return [...introduced, tail ? [...head, ...tail] : item];
+  }
+  const set = Object.entries(item.set).map(([sym, row]) => [sym, packed(fields, row)]);
+  const more = item.order ? [item.del ?? 0, item.order] : item.del ? [item.del] : [];
+  return [...introduced, set.every(([, row]) => row) ? [...head, Object.fromEntries(set), ...more] : item];
+}
 
 class FakeSocket {
   constructor(url, protocols) {
-    Object.assign(this, { url, protocols, readyState: 0, sent: [] });
+    Object.assign(this, { url, protocols, readyState: 0, sent: [], numbers: new Map() });
     sockets.push(this);
   }
   send(text) { this.sent.push(JSON.parse(text)); }
   close(code) { this.closedWith = code; this.end(code); }
   open() { this.readyState = 1; this.onopen(); }
-  say(...items) { for (const item of items) this.onmessage({ data: JSON.stringify(item) }); }
+  say(...items) { for (const item of items) this.hear(form === "json" ? item : this.pack(item)); }
+  pack(item) {
+    const items = [item].flat().flatMap((one) => compacted(one, this.numbers));
+    return items.length === 1 ? items[0] : items;
+  }
+  hear(payload) { this.onmessage({ data: JSON.stringify(payload) }); }
   end(code = 1006, reason = "") { this.readyState = 3; if (this.onclose) this.onclose({ code, reason }); }
   count(op) { return this.sent.filter((command) => command.op === op).length; }
   last(op) { return this.sent.filter((command) => command.op === op).at(-1); }
@@ -27,13 +69,13 @@ async function until(condition) {
 }
 const states = [];
 const make = (more = {}) => new Tapeline("ws://h:8400", {
-  token: "t", WebSocket: FakeSocket, document: page, random: () => 0, onState: (state) => states.push(state), ...more,
+  token: "t", form, WebSocket: FakeSocket, document: page, random: () => 0, onState: (state) => states.push(state), ...more,
 });
 async function opened(tape) {
   await until(() => sockets.at(-1)?.readyState === 0);
   const socket = sockets.at(-1);
   socket.open();
-  socket.say({ t: "hello", v: 1, ping_s: 20 }, { id: 0, ok: true });
+  socket.say({ t: "hello", v: 1, ping_s: 20 }, { id: 0, ok: true, ...(form === "json" ? {} : { form, base_ms: BASE_MS, kinds: KINDS }) });
   return socket;
 }
 const snap = (ch, seq, data, epoch = "e") => ({ t: "snap", ch, epoch, seq, ts: 1, data });
@@ -46,7 +88,7 @@ const scenes = {
     tape.on("board:x", () => {});
     const socket = await opened(tape);
     assert.equal(socket.url, "ws://h:8400/v1/stream");
-    assert.deepEqual(socket.sent[0], { id: 0, op: "auth", token: "t" });
+    assert.deepEqual(socket.sent[0], { id: 0, op: "auth", token: "t", ...(form === "json" ? {} : { form }) });
     const subs = socket.sent.filter((command) => command.op === "sub");
     assert.deepEqual(subs.map((sub) => [sub.ch, sub.hz, sub.fields]), [[["quote:A"], 1, ["last"]], [["board:x"], 4, undefined]]);
     socket.say(snap("quote:A", 1, { last: 1 }), { t: "upd", ch: "quote:A", prev: 1, seq: 3, ts: 2, data: { last: 5 } });
@@ -218,7 +260,36 @@ const scenes = {
   },
 };
 
-if (process.argv[3] === "--list") {
+/** Play what one server wrote in both forms (a JSON line each: {json: […], compact: […]}); all callbacks must be the same. */
+async function compare(path) {
+  const { reply, payloads } = JSON.parse(readFileSync(path, "utf8"));
+  const heard = [];
+  for (const one of ["json", "compact"]) {
+    const seen = [];
+    const tape = make({ form: one });
+    for (const name of ["quote:*", "quote:A", "board:*", "trades:A", "bars:1m:A"]) {
+      tape.on(name, (data, about) => seen.push(structuredClone([name, data, about])));
+    }
+    tape.on("quote:A", (data, about) => seen.push(structuredClone(["fields", data, about])), { fields: ["bid", "ts"] });
+    await until(() => sockets.at(-1)?.readyState === 0);
+    const socket = sockets.at(-1);
+    socket.open();
+    socket.hear({ t: "hello", v: 1, ping_s: 20 });
+    socket.hear(one === "json" ? { id: 0, ok: true } : { id: 0, ok: true, ...reply });
+    for (const payload of payloads[one]) socket.hear(payload);
+    tape.close();
+    heard.push(seen);
+  }
+  assert.ok(heard[0].length > 100, "something was heard");
+  assert.ok(JSON.stringify(payloads.compact).length < JSON.stringify(payloads.json).length);
+  assert.deepEqual(heard[1], heard[0]);
+}
+
+if (process.argv[3] === "--compare") {
+  await compare(process.argv[4]);
+  console.log("OK");
+  process.exit(0);
+} else if (process.argv[3] === "--list") {
   console.log(Object.keys(scenes).join("\n"));
 } else {
   await scenes[process.argv[3]]();

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.wds.fanout.test_channel import channel, doc, snapshot
 from wds.fanout.channel import Channel
+from wds.fanout.compact import Form
 from wds.fanout.group import NOWHERE, Cursor, Group
 
 
@@ -23,7 +24,7 @@ class Member:
 
 
 def group_of(upstream: Channel, hz: Any = 4, wanted: frozenset[str] | None = None) -> Group:
-    return Group(upstream, hz, wanted, lambda payload: payload + b"\n")
+    return Group(upstream, hz, wanted, Form(lambda payload: payload + b"\n"))
 
 
 def quotes() -> tuple[Channel, Group, Member]:

@@ -7,13 +7,16 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wds.replica import Replica
 from tests.wds.upstream import Cache, Wire
+from wds.client.compact import Expander
 from wds.fanout import pieces
+from wds.fanout.compact import told_kinds
 from wds.fanout.freshness import Freshness
 from wds.fanout.hub import Hub
 from wds.fanout.member import Member, Want
@@ -47,11 +50,22 @@ class Client:
         self.fills = dice.choice((0, 0, 0.1, 0.5))
         self.ends = dice.choice((0, 0, 0.02))
         self.member = Member(self.take, LADDER)
+        self.compact = dice.random() < 0.5
+        self.expander = Expander()
         self.joining: set[str] = set()
+
+    def enter(self) -> None:
+        """Sign in, in the form that it speaks."""
+        self.expander.learn({"kinds": msgspec.to_builtins(told_kinds()), "base_ms": self.hub.base_ms} if self.compact else {})
+        self.hub.add(self.member)
+        if self.compact:
+            self.hub.compact(self.member)
 
     def take(self, payload: bytes) -> None:
         assert not self.member.gone or self.hub._turn.depth, "written to after its end"
-        self.replica.take(payload)
+        for line in payload.splitlines():
+            frames = self.expander.frames(json.loads(line))
+            self.replica.take(json.dumps([frame for frame in frames if frame["t"] != "num"]).encode())
         dice = self.dice.random()
         if dice < self.ends:
             self.hub.drop(self.member, self.hub._now_ns)
@@ -63,7 +77,7 @@ class Client:
         self.member = Member(self.take, LADDER)
         self.joining.clear()
         self.replica.status.clear()
-        self.hub.add(self.member)
+        self.enter()
 
     def done(self, outcomes: list[Any]) -> Any:
         for outcome in outcomes:
@@ -79,13 +93,19 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.cache = Cache()
-        self.hub = Hub(lambda payload: payload + b"\n", Freshness(5, 0), linger_s=0.5, slice_=self.random.choice((1, 2, 256)))
+        self.hub = Hub(
+            lambda payload: payload + b"\n",
+            Freshness(5, 0),
+            linger_s=0.5,
+            slice_=self.random.choice((1, 2, 256)),
+            base_ms=1_700_000_000_000,
+        )
         self.wire = Wire(self.cache, self.hub)
         self.clients = [Client(self.hub, self.random) for _ in range(3)]
         self.channels = self.random.sample(CHANNELS, self.random.randint(1, 4))
         self.tiers = self.random.sample(TIERS, self.random.randint(1, 5))
         for client in self.clients:
-            self.hub.add(client.member)
+            client.enter()
         moves = (
             self.publish, self.publish, self.deliver, self.lose, self.carry_out, self.read, self.answer, self.outage, self.come_back,
             self.tick, self.time, self.subscribe, self.unsubscribe, self.retune, self.hide, self.stall, self.ask, self.settle,
@@ -127,12 +147,20 @@ class Simulation:
         dice, channel = self.random, self.random.choice(self.channels)
         if channel == TRADES:
             for _ in range(dice.choice((1, 1, 2, 60))):
-                self.wire.publish(TRADES, {"n": len(self.cache.docs.get(TRADES, ())) + 1})
+                self.wire.publish(
+                    TRADES, {"id": len(self.cache.docs.get(TRADES, ())) + 1, **({} if dice.random() < 0.9 else {"odd": 1})}
+                )
         elif channel == BOARD:
             order = dice.sample("ABCD", dice.randint(0, 4))
             self.wire.publish(BOARD, {"order": order, "rows": {sym: {"last": dice.randint(1, 2)} for sym in order}})
         else:
-            fields = {"open": dice.randint(1, 2), "high": dice.choice((None, 1)), "low": 1}
+            ts = self.cache.clock_ms + dice.choice((0, 1))  # of the document itself, or not
+            fields = {
+                "open": dice.randint(1, 2),
+                "high": dice.choice((None, 1)),
+                "low": 1,
+                **({"ts": ts} if channel == QUOTE else {}),
+            }
             self.wire.publish(channel, {name: fields[name] for name in fields if name != "low" or dice.random() < 0.5})
 
     def deliver(self) -> None:
@@ -248,7 +276,7 @@ class Simulation:
         assert replica.epoch[channel].rstrip("~") == self.cache.epoch
         if channel == TRADES:
             assert replica.seq[channel] == docs[-1].seq
-            numbers = [event["n"] for event in replica.state[channel]]
+            numbers = [event["id"] for event in replica.state[channel]]
             assert numbers == sorted(set(numbers)), "an event came twice, or out of order"
             missing = docs[-1].seq - numbers[0] + 1 - len(numbers)
             assert missing <= replica.lost.get(channel, 0), "an event was lost in silence"
