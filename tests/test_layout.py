@@ -97,6 +97,7 @@ SHELLS: dict[str, str] = {
     "wds/client/client.py": "the WebSocket client of scripts",
     "wds/transport/connection.py": "one client's socket",
     "wds/access/keys.py": "keys from files and from the control plane, mints tokens by the clock",
+    "wds/access/tickets.py": "draws tickets, keeps them as files",
     "wds/server.py": "wires one worker: admission, drain",
     "wds/timers.py": "timers of the event loop",
     "wds/fanout/upstream.py": "the cache's reader behind the hub",

@@ -48,7 +48,7 @@ def _arguments() -> argparse.Namespace:
     watch.add_argument("channels", nargs="+", metavar="CHANNEL")
     watch.add_argument("--hz", default=None, help="raw, 10, 4, 1 or 0.2 (default 4)")
     made = commands.add_parser("schema", help="print the AsyncAPI contract, or write it with --write")
-    made.add_argument("--write", action="store_true", help="write wds/asyncapi.yaml and wds/schema.json")
+    made.add_argument("--write", action="store_true", help="write wds/asyncapi.yaml, wds/openapi.yaml and wds/schema.json")
     return parser.parse_args()
 
 

@@ -12,6 +12,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 VERSION = 1
 PATH = "/v1/stream"
+EVENTS_PATH = "/v1/sse"
+TICKET_PATH = "/v1/ticket"
 SUBPROTOCOL = "wds.v1.json"
 CHANNEL_CHARS_MAX = 96
 CHANNELS_PER_COMMAND_MAX = 500

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 import yaml  # type: ignore[import-untyped]
 
-from wds import protocol
+from wds import openapi, protocol
 
 HERE = Path(__file__).parent
 ASYNCAPI_FILE = HERE / "asyncapi.yaml"
@@ -161,8 +161,9 @@ def schema_text() -> str:
 
 
 def main(write: bool) -> int:
-    """Print the contract, or write both files."""
+    """Print the contract of the stream, or write all three files."""
     if write:
+        openapi.OPENAPI_FILE.write_text(openapi.openapi_text())
         ASYNCAPI_FILE.write_text(asyncapi_text())
         SCHEMA_FILE.write_text(schema_text())
     else:

@@ -25,6 +25,7 @@ from service.tasks import TaskEnded, Tasks
 from wds.access.handshake import address_key
 from wds.access.keys import KeySource, local_key
 from wds.access.limits import Census, Lobby
+from wds.access.tickets import Tickets
 from wds.access.tokens import KeyRing
 from wds.fanout.framing import text_frame
 from wds.fanout.freshness import PIPELINE, Freshness
@@ -66,6 +67,7 @@ class Server:
         self.tasks = Tasks("wds", self._fail)
         self.upstream = Upstream(self.hub, settings, self.clock, self._fail)
         self.keys = _keys(settings)
+        self.tickets = Tickets(settings.run_dir / "tickets", settings.per_user_max)
         self.roster = Roster()
         self.sockets_max = settings.connections_max + 1000
         if files_max:
@@ -119,6 +121,7 @@ class Server:
             self._listening.close()
         for connection in self.roster:
             connection.cut()
+        self.tickets.close()
         await self.tasks.close()
         await self.upstream.close()
 
@@ -167,9 +170,13 @@ class Server:
             self._empty.set()
         self.settle()
 
-    def new_session(self) -> Session:
-        """Return a session for a connection that finished its handshake."""
-        return Session(secrets.token_hex(6), self.limits, self.now_ns(), self.hub.base_ms)
+    def new_session(self, deaf: bool) -> Session:
+        """Return a session for a connection that finished its handshake; `deaf` = its client can only listen."""
+        return Session(secrets.token_hex(6), self.limits, self.now_ns(), self.hub.base_ms, deaf)
+
+    def wall_s(self) -> float:
+        """The clock by which tokens and tickets expire."""
+        return self.clock.wall_ns() / 1e9
 
     def settle(self) -> None:
         """Carry out what the hub asked for."""

@@ -10,12 +10,14 @@ from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from wds.protocol import PATH
+from wds.access.events import STATUS, Ask, Refusal, ask_of, head, problem
+from wds.protocol import EVENTS_PATH, PATH, TICKET_PATH
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 SCRIPT_PATH = "/static/tapeline.js"
 JS_TYPE = "text/javascript; charset=utf-8"
 TEXT_TYPE = "text/plain; charset=utf-8"
+METHODS = {EVENTS_PATH: "GET", TICKET_PATH: "POST"}
 
 
 class Upgrade(NamedTuple):
@@ -23,6 +25,25 @@ class Upgrade(NamedTuple):
 
     token: str | None
     deflate: bool = False
+
+
+class Events(NamedTuple):
+    """Begin an event stream."""
+
+    ask: Ask
+
+
+class NewTicket(NamedTuple):
+    """Answer with a ticket for the token."""
+
+    token: str
+    origin: str | None
+
+
+class Problem(NamedTuple):
+    """Answer with this response as it is, and close."""
+
+    response: bytes
 
 
 class Page(NamedTuple):
@@ -34,9 +55,14 @@ class Page(NamedTuple):
     open_to_all: bool = False  # other origins may read it (CORS)
 
 
-def decide(method: str, target: str, headers: Mapping[str, str], origins: Sequence[str], script: bytes) -> Upgrade | Page:
+Decision = Upgrade | Events | NewTicket | Problem | Page
+
+
+def decide(method: str, target: str, headers: Mapping[str, str], origins: Sequence[str], script: bytes) -> Decision:
     """Return what to do with a request; `headers` have lower-case names."""
     path, _, query = target.partition("?")
+    if path in METHODS:
+        return _over_http(method, path, query, headers, origins)
     if method not in ("GET", "HEAD"):
         return _text(405, "only GET")
     if path == "/healthz":
@@ -46,6 +72,24 @@ def decide(method: str, target: str, headers: Mapping[str, str], origins: Sequen
     if path != PATH:
         return _text(404, f"nothing here; the stream is at {PATH}")
     return _stream(query, headers, origins)
+
+
+def _over_http(method: str, path: str, query: str, headers: Mapping[str, str], origins: Sequence[str]) -> Decision:
+    origin, token = headers.get("origin"), bearer(headers)
+    if origin is not None and not origin_allowed(origin, headers.get("host", ""), origins):
+        return Problem(problem(403, "forbidden", "this origin is not allowed; set WDS_ORIGINS", None))
+    if method == "OPTIONS":  # a browser asks whether a page of another origin may send the Authorization header
+        allowed = {"Access-Control-Allow-Methods": METHODS[path], "Access-Control-Allow-Headers": "Authorization, Last-Event-ID"}
+        return Problem(head(204, TEXT_TYPE, origin, {**allowed, "Access-Control-Max-Age": "600"}))
+    if method != METHODS[path]:
+        return Problem(problem(405, "bad_request", f"{path} takes {METHODS[path]}", origin, None, {"Allow": METHODS[path]}))
+    if path == TICKET_PATH:
+        if token is None or query:
+            refused = "send the token in the Authorization header, and nothing in the URL"
+            return Problem(problem(401, "unauthorized", refused, origin))
+        return NewTicket(token, origin)
+    ask = ask_of(query, headers, token)
+    return Problem(problem(STATUS[ask.code], ask.code, ask.detail, origin)) if isinstance(ask, Refusal) else Events(ask)
 
 
 def _stream(query: str, headers: Mapping[str, str], origins: Sequence[str]) -> Upgrade | Page:

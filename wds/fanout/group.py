@@ -141,6 +141,11 @@ class Group:
         if self._slow(member):
             self.late[member] = Cursor(self.life, self.seq)
 
+    def place(self, member: Recipient) -> int | None:
+        """Return up to which seq of this life the member was written everything; None when nothing yet."""
+        cursor = self.late.get(member, Cursor(self.life, self.seq))
+        return cursor.seq if self.life and cursor.life == self.life else None
+
     def rewind(self, member: Recipient, before: Cursor) -> None:
         """Put a demoted member back to where it stood before a frame that was not written to it."""
         if member in self.late:

@@ -153,12 +153,13 @@ class Session:
     """One client. Every method returns the actions to carry out, in order."""
 
     __slots__ = (
-        "_base_ms", "_bucket", "_busy", "_compact", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns", "_ping_ns",
-        "_pinged", "_probe_ns", "_queue", "_violations", "claims", "closed", "conn", "held", "subscriptions",
+        "_base_ms", "_bucket", "_busy", "_compact", "_deaf", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns",
+        "_ping_ns", "_pinged", "_probe_ns", "_queue", "_violations", "claims", "closed", "conn", "held", "subscriptions",
     )  # fmt: skip
 
-    def __init__(self, conn: str, limits: SessionLimits, now_ns: int, base_ms: int = 0) -> None:
+    def __init__(self, conn: str, limits: SessionLimits, now_ns: int, base_ms: int = 0, deaf: bool = False) -> None:
         self.conn = conn
+        self._deaf = deaf  # the client can say nothing: it is told that we are there, and not asked whether it is
         self._base_ms = base_ms
         self._compact = False
         self.claims: Claims | None = None
@@ -491,13 +492,13 @@ class Session:
             return []
         if self._pinged:
             return self._close(NO_PONG)
-        self._pinged = True
+        self._pinged = not self._deaf
         self._ping_ns = now_ns + int(self._limits.ping_s * SECOND_NS)
         return [Send(encode(Ping(wall_ms)))]
 
     def probe(self, now_ns: int) -> list[Action]:
         """Somebody waits for this connection's place: is anybody there? Who is has PROBE_S to say so."""
-        if self.closed or self._probe_ns:
+        if self.closed or self._probe_ns or self._deaf:
             return []
         self._pinged = True
         self._probe_ns = now_ns + int(PROBE_S * SECOND_NS)

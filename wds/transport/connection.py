@@ -22,8 +22,9 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from wds import meter
-from wds.access.handshake import Page, address_key, client_address, decide
+from wds.access.handshake import Events, NewTicket, Page, Problem, address_key, client_address, decide
 from wds.access.limits import Census
+from wds.access.tickets import Tickets
 from wds.access.tokens import Claims, TokenRefused
 from wds.fanout.framing import deflated_frame, text_frame
 from wds.fanout.hub import Hub
@@ -47,8 +48,10 @@ from wds.session.session import (
     Verify,
 )
 from wds.settings import WdsSettings
+from wds.transport.event_stream import EventStream, TicketDesk, sse_event
 
 FRAGMENTS_MAX = 64
+TICKET = "ticket"  # before a ticket, where else a token stands: no token has a space in it
 # No context from frame to frame, so that one compressed frame fits everybody, and memory is held only while it is made.
 DEFLATE = ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
 CLOSING_NS = 2_000_000_000  # how long the peer has to answer a close frame before the socket is cut
@@ -88,6 +91,7 @@ class Host(Protocol):
     hub: Hub
     script: bytes
     draining: bool
+    tickets: Tickets
 
     @property
     def answers(self) -> Asked: ...
@@ -105,7 +109,9 @@ class Host(Protocol):
 
     def forget(self, connection: Connection) -> None: ...
 
-    def new_session(self) -> Session: ...
+    def new_session(self, deaf: bool) -> Session: ...
+
+    def wall_s(self) -> float: ...
 
     def settle(self) -> None: ...
 
@@ -118,8 +124,8 @@ class Connection(asyncio.Protocol):
     """One accepted socket."""
 
     __slots__ = (
-        "_address", "_closing_ns", "_counted", "_fragments", "_opened_ns", "_peer", "_server", "_text", "_transport", "_waiting",
-        "_ws", "member", "session", "user",
+        "_address", "_closing_ns", "_counted", "_events", "_fragments", "_opened_ns", "_peer", "_server", "_text", "_transport",
+        "_waiting", "_ws", "member", "session", "user",
     )  # fmt: skip
 
     def __init__(self, server: Host) -> None:
@@ -135,6 +141,7 @@ class Connection(asyncio.Protocol):
         self._closing_ns = 0
         self._fragments: list[bytes] = []
         self._text = True
+        self._events: EventStream | TicketDesk | None = None  # it speaks HTTP
         self.session: Session | None = None
         self.member: Member | None = None
 
@@ -169,6 +176,8 @@ class Connection(asyncio.Protocol):
             self._server.arrived(self._peer)
 
     def data_received(self, data: bytes) -> None:
+        if self._events is not None:
+            return  # the request was all that it may say
         ws = self._ws
         ws.receive_data(data)
         for event in ws.events_received():
@@ -180,6 +189,8 @@ class Connection(asyncio.Protocol):
         self._server.settle()
 
     def eof_received(self) -> None:
+        if self._events is not None:
+            return  # the transport closes by itself
         self._ws.receive_eof()
         self._flush_ws()
 
@@ -211,14 +222,25 @@ class Connection(asyncio.Protocol):
         if isinstance(decision, Page):
             self._answer(decision, head=request.method == "HEAD")
             return
+        address = client_address(self._address, headers.get("x-forwarded-for"), server.settings.trusted_proxies)
+        if isinstance(decision, Problem):
+            self._transport.write(decision.response)
+            self._transport.close()
+            return
+        if isinstance(decision, Events):
+            self._events = EventStream(decision.ask)
+            self._begin(address, decision.ask.token or f"{TICKET} {decision.ask.ticket}", sse_event, decision.ask.command())
+            return
+        if isinstance(decision, NewTicket):
+            self._events = TicketDesk(decision.origin)
+            self._begin(address, decision.token, sse_event)
+            return
         if decision.deflate:
             self._ws.available_extensions = [DEFLATE]
         response = self._ws.accept(request)
         self._ws.send_response(response)
         self._flush_ws()
         if response.status_code == 101:
-            forwarded = headers.get("x-forwarded-for")
-            address = client_address(self._address, forwarded, server.settings.trusted_proxies)
             self._begin(address, decision.token, deflated_frame if self._ws.extensions else text_frame)
 
     def _answer(self, page: Page, head: bool) -> None:
@@ -232,11 +254,11 @@ class Connection(asyncio.Protocol):
             headers["Upgrade"] = "websocket"
         self._ws.send_response(Response(page.status, "", headers, b"" if head else page.body))
 
-    def _begin(self, address: str, token: str | None, wrap: Wrap) -> None:
+    def _begin(self, address: str, token: str | None, wrap: Wrap, command: bytes | None = None) -> None:
         server = self._server
         self._arrive()
         self._address = address_key(address)
-        self.session = server.new_session()
+        self.session = server.new_session(self._events is not None)
         if server.draining:
             self._run(self.session.bye(OVERLOAD))
         elif server.census.full():
@@ -250,6 +272,8 @@ class Connection(asyncio.Protocol):
             self._counted = True
             self.member = Member(self._transport.write, server.ladder, wrap)
             self._run(self.session.open(token))
+            if command is not None:
+                self._run(self.session.receive(command, server.now_ns()))
 
     # Frames
 
@@ -295,11 +319,11 @@ class Connection(asyncio.Protocol):
 
     def _carry_out(self, action: Shape | Send | Close | Verify | ListKinds | Fetch | Change) -> None:
         if isinstance(action, Send):
-            self._transport.write(text_frame(action.payload))
+            self._say(action.payload)
         elif isinstance(action, Close):
             self.close(action.code)
         elif isinstance(action, Verify):
-            self._server.answers.verify(self, action.token)
+            self._verify(action.token)
         elif isinstance(action, ListKinds):
             self._server.answers.list_kinds(self, action.kinds)
         elif isinstance(action, Shape):
@@ -309,6 +333,33 @@ class Connection(asyncio.Protocol):
             self._server.answers.fetch(self, action.channels, action.limit)
         elif self.member is not None:
             self._change(action, self.member, self._server.now_ns())
+
+    def _say(self, payload: bytes) -> None:
+        if self._events is None:
+            self._transport.write(text_frame(payload))
+            return
+        self._transport.write(self._events.say(payload, self.member))
+        if self._events.over and self.session is not None and not self.session.closed:
+            self._end_response()  # a refusal; after the session's own goodbye it closes the connection by itself
+
+    def _end_response(self) -> None:
+        assert self.session is not None
+        self.session.closed = True
+        self._retire()
+        self._transport.close()
+
+    def _verify(self, token: str) -> None:
+        scheme, _, ticket = token.partition(" ")
+        if scheme != TICKET or self._events is None:
+            self._server.answers.verify(self, token)
+            return
+        now_s = self._server.wall_s()
+        try:
+            claims = self._server.tickets.redeem(ticket, now_s)
+        except TokenRefused as refused:
+            self.verified(refused, 0.0)
+        else:
+            self.verified(claims, claims.exp_s - now_s)
 
     def _change(self, action: Change, member: Member, now_ns: int) -> None:
         hub = self._server.hub
@@ -348,6 +399,10 @@ class Connection(asyncio.Protocol):
                 self._run(session.bye(TOO_MANY_CONNECTIONS))
                 return
             self.user = outcome.sub
+            if isinstance(self._events, TicketDesk):
+                self._transport.write(self._events.answer(server.tickets, outcome, server.wall_s()))
+                self._end_response()
+                return
             server.hub.add(self.member)
         self._run(session.on_verified(outcome, left_s, now_ns))
 
@@ -394,6 +449,8 @@ class Connection(asyncio.Protocol):
             if self.buffered_bytes > 0 or (self.member is not None and self.member.outbox.step is not Step.OPEN):
                 self.observe()  # also when empty: that is how a paused client is open again
             self._run(self.session.on_time(now_ns, wall_ms))
+            if self._events is not None and not self._closing_ns and self.member is not None and self.member.ready:
+                self._transport.write(self._events.mark(self.member))
 
     def shares(self, user: str | None, address: str) -> bool:
         """Whether it takes a place of this user, or of this address when there is no user."""
@@ -419,6 +476,9 @@ class Connection(asyncio.Protocol):
         if self._ws.state is OPEN:
             self._ws.send_close(code, CLOSE_CODES[code].means)
         self._retire()
+        if self._events is not None:
+            self._transport.close()
+            return
         self._flush_ws()
         if self.session is not None and self.session.held and not self._transport.is_closing():
             self._transport.resume_reading()  # for the answer to our goodbye
