@@ -7,12 +7,12 @@ settlements a member may only lose groups (it was demoted): then it is not ready
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Protocol
 
-from wds.fanout.pieces import Part, Recipient, Wrap
+from wds.fanout.pieces import PIECE_BYTES, Part, Piece, Recipient, Wrap, cut, hand_over
 from wds.protocol import Hz
 
 Round = tuple[Hz, int]  # a rate and one of its phases
@@ -55,10 +55,11 @@ class Cohort:
 class Cohorts:
     """All cohorts of a worker."""
 
-    __slots__ = ("_known", "loose")
+    __slots__ = ("_known", "loose", "readers")
 
     def __init__(self) -> None:
         self.loose: dict[Round, dict[Follower, None]] = defaultdict(dict)  # whose groups of a round have changed since
+        self.readers: Counter[Round] = Counter()  # how many members are written to in each round
         self._known: dict[tuple[Followed, ...], Cohort] = {}
 
     def __len__(self) -> int:
@@ -98,12 +99,14 @@ class Cohorts:
                 group.cohorts[cohort] = None
         cohort.members[member] = None
         member.cohorts[round_] = cohort
+        self.readers[round_] += 1
 
     def _part(self, member: Follower, round_: Round) -> None:
         cohort = member.cohorts.pop(round_, None)
         if cohort is None:
             return
         del cohort.members[member]
+        self.readers[round_] -= 1
         if not cohort.members:
             del self._known[cohort.groups]
             for group in cohort.groups:
@@ -123,3 +126,53 @@ class Cork:
         """Lay down a group's parts for everybody who follows it at once."""
         for cohort in group.cohorts:
             self.parts[cohort] += parts
+
+
+def deliver(corks: Sequence[Cork]) -> None:
+    """Write what was laid down: one write a member, made once for all members of the same cohorts."""
+    if len(corks) == 1:
+        for pieces, members in _letters(corks[0]):
+            whole = pieces[0].blob if len(pieces) == 1 else None
+            for member in members:  # who is demoted by a write stays in it until the next round
+                if whole is not None and member.ready:
+                    member.write(whole)
+                else:
+                    hand_over(member, pieces)
+        return
+    mail: defaultdict[Follower, list[list[Piece]]] = defaultdict(list)
+    for cork in corks:
+        for pieces, members in _letters(cork):
+            for member in members:
+                mail[member].append(pieces)
+    joined: dict[tuple[int, ...], list[Piece]] = {}
+    for member, letters in mail.items():
+        key = tuple(map(id, letters))
+        bundle = joined.get(key)
+        if bundle is None:
+            bundle = joined[key] = list(_bundled(piece for pieces in letters for piece in pieces))
+        hand_over(member, bundle)
+
+
+def _letters(cork: Cork) -> Iterator[tuple[list[Piece], Iterable[Follower]]]:
+    for cohort, parts in cork.parts.items():
+        yield cut(parts, cohort.groups[0].wrap), cohort.members
+
+
+def _bundled(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield the pieces, in order, as few writes of about PIECE_BYTES at most."""
+    waiting: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if waiting and size + len(piece.blob) > PIECE_BYTES:
+            yield _bundle(waiting)
+            waiting, size = [], 0
+        waiting.append(piece)
+        size += len(piece.blob)
+    if waiting:
+        yield _bundle(waiting)
+
+
+def _bundle(pieces: list[Piece]) -> Piece:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Piece(b"".join([piece.blob for piece in pieces]), [part for piece in pieces for part in piece.parts])

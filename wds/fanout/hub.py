@@ -19,13 +19,14 @@ from msgspec import UNSET, Raw, UnsetType
 from mdc.channels import kind_of
 from mdc.documents import Doc, Snapshot
 from wds.fanout.channel import Channel, Moved
-from wds.fanout.cohort import Cohorts, Cork, Round
+from wds.fanout.cohort import Cohorts, Cork, Round, deliver
 from wds.fanout.compact import Form
 from wds.fanout.freshness import LIVE, PIPELINE, Freshness, Verdict
 from wds.fanout.group import NOWHERE, Group
 from wds.fanout.member import Member, Want
 from wds.fanout.outbox import Step
-from wds.fanout.pieces import FRAMES_MAX, Cursor, Pile, Wrap, cut, hand_over
+from wds.fanout.phases import due, parts
+from wds.fanout.pieces import FRAMES_MAX, Cursor, Pile, Wrap
 from wds.fanout.topic import Batch, Done, Request, Tally, Topic
 from wds.protocol import GetOutcome, Hz, Status, SubOutcome, encode, error
 
@@ -175,10 +176,17 @@ class Hub:
     # Time
 
     def tick(self, hz: Hz, phase: int, now_ns: int) -> None:
-        """Flush what changed in one phase of a tier.  Cost: O(changed groups and their members)."""
+        """The time of one phase of a tier has come: flush what changed in it, and in those that go with it (`phases.py`).
+
+        Cost: O(changed groups and their members).
+        """
         self._now_ns = now_ns
+        now = due(hz, phase, parts(hz, self._cohorts.readers))
         with self._turn:
-            self._flush_dirty(hz, phase)
+            if len(now) == 1:
+                self._flush_dirty(hz, phase)
+            else:
+                self._flush_together([(hz, one) for one in now])
 
     def work(self, now_ns: int) -> bool:
         """Go on with one slice of what was too much for one turn; return whether more is left."""
@@ -455,7 +463,7 @@ class Hub:
             for group in dirty:
                 self._flush(group, cork)
         if cork is not None:
-            self._write_out(cork)
+            self._write_out([cork])
 
     def _open_cork(self, round_: Round, groups: int) -> Cork | None:
         # A write is a system call, 3 µs of the 4 that a frame costs: a client of 50 widgets gets one a tick, not 50, and in one
@@ -466,17 +474,23 @@ class Hub:
         self._cohorts.settle(round_)
         return Cork()
 
-    def _write_out(self, cork: Cork) -> None:
-        for cohort, parts in cork.parts.items():
-            pieces = cut(parts, cohort.groups[0].wrap)
-            whole = pieces[0].blob if len(pieces) == 1 else None
-            for member in cohort.members:  # who is demoted by a write stays in it until the next round
-                if whole is not None and member.ready:
-                    member.write(whole)
-                else:
-                    hand_over(member, pieces)
-        for group, spoke in cork.late.items():
-            self.tally.conflated += group.bring_late(spoke)
+    def _flush_together(self, rounds: list[Round]) -> None:
+        corks = []
+        for round_ in rounds:
+            if dirty := self._dirty.get(round_):
+                self._dirty[round_] = {}
+                self._cohorts.settle(round_)
+                corks.append(Cork())
+                for group in dirty:
+                    self._flush(group, corks[-1])
+        if corks:
+            self._write_out(corks)
+
+    def _write_out(self, corks: list[Cork]) -> None:
+        deliver(corks)
+        for cork in corks:
+            for group, spoke in cork.late.items():
+                self.tally.conflated += group.bring_late(spoke)
 
     def _flush(self, group: Group, cork: Cork | None = None) -> None:
         tally = self.tally

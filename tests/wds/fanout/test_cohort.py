@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+import pytest
+
 from tests.wds.upstream import Cache, Wire
+from wds.fanout import cohort, phases
 from wds.fanout.cohort import Cohort
 from wds.fanout.freshness import Freshness
 from wds.fanout.hub import Hub
 from wds.fanout.member import Member, Want
 from wds.fanout.outbox import Ladder
+from wds.protocol import PHASES
 
 NAMES = [f"quote:S{n}" for n in range(8)]
 
@@ -59,6 +64,34 @@ def test_equal_sets_share_the_very_same_bytes() -> None:
     assert first[0] is second[0]
     assert [item["ch"] for item in json.loads(third[0])] == NAMES[:5]
     assert [item["ch"] for item in json.loads(first[0])] == NAMES[:4]
+
+
+def test_joined_phases_are_one_write_that_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many clients a tick brings all phases: one write each, the same bytes for equal sets, in pieces when it is much."""
+    monkeypatch.setattr(phases, "WRITES_S_MAX", 1)
+    world = World(3)
+    for at, names in enumerate((NAMES, NAMES, NAMES[:5])):
+        world.hub.join(world.members[at], [Want(name, 4) for name in names], lambda _: lambda: None, 0)
+        world.wire.settle()
+    world.change(1)
+    for phase in range(PHASES[4]):
+        world.hub.tick(4, phase, 0)  # who reads which phase is known from the first flush on
+    world.change(2)
+    for phase in range(PHASES[4]):
+        assert phase == PHASES[4] - 1 or not any(world.written)
+        world.hub.tick(4, phase, 0)
+    (first,), (second,), (third,) = world.written
+    assert first is second
+    assert [channels(first), channels(third)] == [sorted(NAMES), sorted(NAMES[:5])]
+    monkeypatch.setattr(cohort, "PIECE_BYTES", len(first) - 1)
+    world.change(3)
+    world.hub.tick(4, PHASES[4] - 1, 0)
+    assert len(world.written[0]) == 2
+    assert channels(b"".join(world.written[0])) == sorted(NAMES)
+
+
+def channels(blob: bytes) -> list[str]:
+    return sorted(re.findall(r'"ch":"([^"]+)"', blob.decode()))
 
 
 def test_members_change_cohorts_with_their_subscriptions() -> None:
