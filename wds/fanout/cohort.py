@@ -8,11 +8,11 @@ settlements a member may only lose groups (it was demoted): then it is not ready
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Protocol
 
-from wds.fanout.pieces import PIECE_BYTES, Part, Piece, Recipient, Wrap, cut, hand_over
+from wds.fanout.pieces import Part, Piece, Recipient, Wrap, cut, hand_over
 from wds.protocol import Hz
 
 Round = tuple[Hz, int]  # a rate and one of its phases
@@ -128,51 +128,31 @@ class Cork:
             self.parts[cohort] += parts
 
 
-def deliver(corks: Sequence[Cork]) -> None:
-    """Write what was laid down: one write a member, made once for all members of the same cohorts."""
-    if len(corks) == 1:
-        for pieces, members in _letters(corks[0]):
-            whole = pieces[0].blob if len(pieces) == 1 else None
-            for member in members:  # who is demoted by a write stays in it until the next round
-                if whole is not None and member.ready:
-                    member.write(whole)
-                else:
-                    hand_over(member, pieces)
-        return
-    mail: defaultdict[Follower, list[list[Piece]]] = defaultdict(list)
-    for cork in corks:
-        for pieces, members in _letters(cork):
-            for member in members:
-                mail[member].append(pieces)
-    joined: dict[tuple[int, ...], list[Piece]] = {}
-    for member, letters in mail.items():
-        key = tuple(map(id, letters))
-        bundle = joined.get(key)
-        if bundle is None:
-            bundle = joined[key] = list(_bundled(piece for pieces in letters for piece in pieces))
-        hand_over(member, bundle)
-
-
-def _letters(cork: Cork) -> Iterator[tuple[list[Piece], Iterable[Follower]]]:
+def deliver(cork: Cork) -> None:
+    """Write what was laid down in one round: made once for all members of a cohort."""
     for cohort, parts in cork.parts.items():
-        yield cut(parts, cohort.groups[0].wrap), cohort.members
+        pieces = cut(parts, cohort.groups[0].wrap)
+        whole = pieces[0].blob if len(pieces) == 1 else None
+        for member in cohort.members:  # who is demoted by a write stays in it until the next round
+            if whole is not None and member.ready:
+                member.write(whole)
+            else:
+                hand_over(member, pieces)
 
 
-def _bundled(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Yield the pieces, in order, as few writes of about PIECE_BYTES at most."""
-    waiting: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        if waiting and size + len(piece.blob) > PIECE_BYTES:
-            yield _bundle(waiting)
-            waiting, size = [], 0
-        waiting.append(piece)
-        size += len(piece.blob)
-    if waiting:
-        yield _bundle(waiting)
-
-
-def _bundle(pieces: list[Piece]) -> Piece:
-    if len(pieces) == 1:
-        return pieces[0]
-    return Piece(b"".join([piece.blob for piece in pieces]), [part for piece in pieces for part in piece.parts])
+def deliver_together(cork: Cork) -> None:
+    """Write what was laid down in several rounds: to each member all of it at once, made once for all of the same cohorts."""
+    mail: defaultdict[Follower, list[Cohort]] = defaultdict(list)
+    for cohort in cork.parts:
+        for member in cohort.members:
+            mail[member].append(cohort)
+    made: dict[tuple[Cohort, ...], list[Piece]] = {}
+    for member, cohorts in mail.items():
+        key = tuple(cohorts)
+        pieces = made.get(key)
+        if pieces is None:
+            pieces = cut([part for cohort in cohorts for part in cork.parts[cohort]], cohorts[0].groups[0].wrap)
+            # What only one member gets is let go at once: kept until the end it would be 16 MB a tick for 1,000 of them.
+            if all(len(cohort.members) > 1 for cohort in cohorts):
+                made[key] = pieces
+        hand_over(member, pieces)

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, UnsetType
 from mdc.channels import kind_of
 from mdc.documents import Doc, Snapshot
 from wds.fanout.channel import Channel, Moved
-from wds.fanout.cohort import Cohorts, Cork, Round, deliver
+from wds.fanout.cohort import Cohorts, Cork, Round, deliver, deliver_together
 from wds.fanout.compact import Form
 from wds.fanout.freshness import LIVE, PIPELINE, Freshness, Verdict
 from wds.fanout.group import NOWHERE, Group
@@ -463,7 +463,8 @@ class Hub:
             for group in dirty:
                 self._flush(group, cork)
         if cork is not None:
-            self._write_out([cork])
+            deliver(cork)
+            self._bring_late(cork)
 
     def _open_cork(self, round_: Round, groups: int) -> Cork | None:
         # A write is a system call, 3 µs of the 4 that a frame costs: a client of 50 widgets gets one a tick, not 50, and in one
@@ -475,22 +476,19 @@ class Hub:
         return Cork()
 
     def _flush_together(self, rounds: list[Round]) -> None:
-        corks = []
+        cork = Cork()
         for round_ in rounds:
             if dirty := self._dirty.get(round_):
                 self._dirty[round_] = {}
                 self._cohorts.settle(round_)
-                corks.append(Cork())
                 for group in dirty:
-                    self._flush(group, corks[-1])
-        if corks:
-            self._write_out(corks)
+                    self._flush(group, cork)
+        deliver_together(cork)
+        self._bring_late(cork)
 
-    def _write_out(self, corks: list[Cork]) -> None:
-        deliver(corks)
-        for cork in corks:
-            for group, spoke in cork.late.items():
-                self.tally.conflated += group.bring_late(spoke)
+    def _bring_late(self, cork: Cork) -> None:
+        for group, spoke in cork.late.items():
+            self.tally.conflated += group.bring_late(spoke)
 
     def _flush(self, group: Group, cork: Cork | None = None) -> None:
         tally = self.tally
