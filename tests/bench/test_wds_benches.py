@@ -43,6 +43,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
                 for form in ("json", "compact", "json_deflate", "compact_deflate")
             },
         ),
+        (
+            "first_paint",
+            {f"{name}_{figure}" for name in ("cold", "warm") for figure in ("join_s", "longest_turn_ms")}
+            | {"back_s", "back_longest_turn_ms"},
+        ),
         ("greedy", {f"{kind}_{figure}" for kind in GREED for figure in ("p99_ms", "p99_greedy_ms", "p99_ratio")}),
         ("memory", {"bytes_per_idle_connection", "bytes_per_subscribed_connection"}),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import os
 import random
@@ -22,6 +23,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import uvloop
+
+from service.run import GC_THRESHOLD
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHANNEL = "quote:BENCH"
@@ -96,6 +100,7 @@ async def _serve(**settings: Any) -> None:
         say(port=worker.port, token=mint_local(Path(folder)))
         commands = await _commands()
         publisher = _Publisher(worker)
+        turns = _Turns()
         while line := await commands.readline():
             command = json.loads(line)
             if "fill" in command:
@@ -103,11 +108,48 @@ async def _serve(**settings: Any) -> None:
                 say(filled=command["fill"])
             elif "pages" in command:
                 say(**await publisher.pages(command["pages"], command["seconds"], command["universe"]))
+            elif "turns" in command:
+                say(**await turns.take(command["turns"], worker))
             elif "publish" in command:
                 say(**await publisher.publish(command["publish"], command["seconds"], command["burst"]))
             else:
                 say(rss_bytes=_rss_bytes(), connections=worker.census.connections)
         await worker.stop()
+
+
+class _Turns:
+    """Measures the loop's turns in processor time: what others of this machine take of it is not the worker's."""
+
+    def __init__(self) -> None:
+        self._longest_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def take(self, what: str, worker: Any) -> dict[str, Any]:
+        """`begin` measuring; `end` it; `outage` = measure how long the cache's return takes, until all channels are warm."""
+        if what == "begin":
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLD)  # as a worker's own process has it
+            self._longest_s = 0.0
+            self._task = asyncio.create_task(self._watch())
+            return {"measuring": True}
+        began = time.monotonic()
+        if what == "outage":
+            worker.upstream._on_state(False, "gone")
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            worker.upstream._on_state(True, "")
+            await until(lambda: all(topic.channel.warm for topic in worker.hub._topics.values()), 60, every_s=0.02)
+        took_s = time.monotonic() - began
+        if what == "end" and self._task is not None:
+            self._task.cancel()
+        return {"longest_s": self._longest_s, "seconds": took_s, "channels": worker.hub.watched}
+
+    async def _watch(self) -> None:
+        while True:
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            self._longest_s = max(self._longest_s, time.thread_time() - began)
 
 
 class _Publisher:
@@ -137,7 +179,7 @@ class _Publisher:
         from mdc import keys
         from mdc.connect import open_cache
 
-        cache = open_cache("memory://bench", "bench")
+        cache = open_cache(self._worker.settings.mdc_url, "bench")
         for doc in [*(self._quote(n) for n in range(universe)), *(self._board(name) for name in BOARDS)]:
             await cache.set(keys.document(doc["ch"]), json.dumps(doc))
         await cache.sadd(keys.index("quote"), *(f"S{n:04d}" for n in range(universe)))

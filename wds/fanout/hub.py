@@ -33,6 +33,7 @@ from wds.protocol import GetOutcome, Hz, Status, SubOutcome, encode, error
 SECOND_NS = 1_000_000_000
 RETRY_NS = SECOND_NS
 NEVER = Verdict("stale", "not told yet")  # differs from whatever is true
+JUDGED = 2048  # verdicts that are found, or told, before others have their turn: about 3 ms
 SLICE = 256  # channels of one client's command that are dealt with before others have their turn: about 3 ms
 
 
@@ -171,7 +172,18 @@ class Hub:
         if up:
             for topic in self._topics.values():
                 topic.channel.reopen()
+                topic.reading = False
+                topic.ticket = topic.retry_ns = 0  # an answer to a read from before is none
+            self._start(self._read_all(list(self._topics.values())))
+
+    def _read_all(self, topics: list[Topic]) -> Iterator[None]:
+        for at, topic in enumerate(topics, 1):
+            if not self._up:
+                return  # it went away again; when it is back, all begins anew
+            if not topic.channel.warm and not topic.reading and self._topics.get(topic.channel.name) is topic:
                 self._read(topic)
+            if at % self._slice == 0:
+                yield
 
     # Time
 
@@ -530,18 +542,27 @@ class Hub:
 
     def _judge(self, topics: Iterable[Topic]) -> None:
         """Tell the members of channels whose verdict has changed: one write a member, however many channels."""
+        self._start(self._judging(list(topics)))
+
+    def _judging(self, topics: list[Topic]) -> Iterator[None]:
         news: dict[Member, list[str]] = {}
-        for topic in topics:
+        for at, topic in enumerate(topics, 1):
             verdict = self._verdict_of(topic)
-            if verdict == topic.verdict:
-                continue
-            topic.verdict = verdict
-            for group in topic.groups.values():
-                for member in [*group.fast, *group.late]:
-                    news.setdefault(cast(Member, member), []).append(topic.channel.name)
+            if verdict != topic.verdict:
+                topic.verdict = verdict
+                for group in topic.groups.values():
+                    for member in [*group.fast, *group.late]:
+                        news.setdefault(cast(Member, member), []).append(topic.channel.name)
+            if at % JUDGED == 0:
+                yield
+        told = 0
         for member, names in news.items():
-            if member.ready:
+            if member.ready and not member.gone:
                 self._tell(member, names)
+            told += len(names)
+            if told >= JUDGED:
+                told = 0
+                yield
 
     def _tell(self, member: Member, names: Sequence[str]) -> None:
         """Tell it in pieces; one whose buffer fills meanwhile hears the rest when it is released."""
@@ -550,11 +571,16 @@ class Hub:
                 return
             statuses = []
             for name in names[at : at + FRAMES_MAX]:
+                if name not in member.groups:
+                    continue  # left since the verdict
                 verdict = self._topics[name].verdict
+                if member.told.get(name, LIVE) == verdict:
+                    continue  # told meanwhile, by whatever made it join or come back
                 if verdict == LIVE:
                     member.told.pop(name, None)
                 else:
                     member.told[name] = verdict
                 statuses.append(Status(name, verdict.state, verdict.reason))
-            self.tally.frames += 1
-            member.write(self._form(member).wrap(encode(statuses)))
+            if statuses:
+                self.tally.frames += 1
+                member.write(self._form(member).wrap(encode(statuses)))

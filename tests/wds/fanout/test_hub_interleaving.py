@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.wds.replica import Replica
 from tests.wds.upstream import Cache, Wire
 from wds.client.compact import Expander
-from wds.fanout import phases, pieces
+from wds.fanout import hub, phases, pieces
 from wds.fanout.compact import told_kinds
 from wds.fanout.freshness import Freshness
 from wds.fanout.hub import Hub
@@ -34,6 +34,7 @@ def small_pieces() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "FRAMES_MAX", 2)
         patch.setattr(pieces, "PIECE_BYTES", 150)
+        patch.setattr(hub, "JUDGED", 2)
         patch.setattr(phases, "WRITES_S_MAX", 8)  # three clients are a crowd: phases go together, or not
         yield
 
