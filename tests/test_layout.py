@@ -55,6 +55,21 @@ SHAPES = {
 }
 ORDER_BODIES = "engine/gateway/order_bodies.py"  # order messages have the fields of the gateway's bodies
 
+# A room of a folder → the rooms beside it that it may import. What lies in the folder itself wires the rooms, so a room imports
+# of it only the files that stand under all rooms.
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "wds": {
+        "fanout": set(),
+        "access": set(),
+        "session": {"fanout", "access"},
+        "transport": {"session", "fanout", "access"},
+        "client": {"access"},
+    },
+}
+UNDER_ALL_ROOMS: dict[str, set[str]] = {
+    "wds": {"protocol", "settings", "meter"},
+}
+
 # Pure code gets time, dice, bytes and limits as arguments; whoever imports one of these is a shell.
 IMPURE = {
     "asyncio", "socket", "socketserver", "select", "selectors", "ssl", "time", "random", "secrets", "threading", "subprocess",
@@ -101,13 +116,14 @@ SHELLS: dict[str, str] = {
     "mdc/reader.py": "pub/sub and snapshots from Redis",
     "mdc/writer.py": "Lua calls to Redis",
     "wds/__main__.py": "the command line of scripts",
-    "wds/answers.py": "tasks that wait for keys and the cache",
-    "wds/client.py": "the WebSocket client of scripts",
-    "wds/connection.py": "one client's socket",
-    "wds/keys.py": "keys from files and from the control plane, mints tokens by the clock",
+    "wds/transport/answers.py": "tasks that wait for keys and the cache",
+    "wds/client/client.py": "the WebSocket client of scripts",
+    "wds/transport/connection.py": "one client's socket",
+    "wds/access/keys.py": "keys from files and from the control plane, mints tokens by the clock",
+    "wds/access/tickets.py": "draws tickets, keeps them as files",
     "wds/server.py": "wires one worker: admission, drain",
     "wds/timers.py": "timers of the event loop",
-    "wds/upstream.py": "the cache's reader behind the hub",
+    "wds/fanout/upstream.py": "the cache's reader behind the hub",
     "wds/workers.py": "several processes on one port",
     "scp/apps/_default/__init__.py": "the py4web application",
     "scp/build.py": "runs npm",
@@ -316,6 +332,21 @@ def test_shapes_import_nothing_but_shapes() -> None:
 def test_the_core_of_the_engine_does_no_io() -> None:
     """No file of it is excused as a shell."""
     breaches([name for name in (SHELLS | TYPES_ONLY) if name.startswith("engine/core/")])
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_a_room_imports_only_what_lies_below_it(folder: str) -> None:
+    """Inside a folder imports run one way, too: a room knows nothing of the rooms that use it."""
+    rooms, found = ROOMS[folder], []
+    for name in modules():
+        room = name.split("/")[1]
+        if name.split("/")[0] == folder and name.count("/") > 1:
+            allowed = rooms.get(room, set()) | UNDER_ALL_ROOMS[folder] | {room}
+            others = {dotted.split(".")[1] for dotted in imports(name) if dotted.startswith(f"{folder}.")}
+            found += [f"{name} imports {folder}.{other}: it may import {sorted(allowed)}" for other in others - allowed]
+    breaches(found)
+    inside = {name.split("/")[1] for name in modules() if name.startswith(f"{folder}/") and name.count("/") > 1}
+    assert inside == set(rooms), f"the table names the rooms of {folder}/"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -19,8 +19,8 @@ from service.errors import OperatorError
 from service.run import Shutdown, fail, main
 from service.settings import ComponentSettings, load, shown
 from service.tasks import Tasks
+from wds.access.keys import KEY_FILE, mint_local
 from wds.client import Client, WdsError, stream_url
-from wds.keys import KEY_FILE, mint_local
 from wds.settings import WdsSettings
 
 
@@ -48,7 +48,7 @@ def _arguments() -> argparse.Namespace:
     watch.add_argument("channels", nargs="+", metavar="CHANNEL")
     watch.add_argument("--hz", default=None, help="raw, 10, 4, 1 or 0.2 (default 4)")
     made = commands.add_parser("schema", help="print the AsyncAPI contract, or write it with --write")
-    made.add_argument("--write", action="store_true", help="write wds/asyncapi.yaml and wds/schema.json")
+    made.add_argument("--write", action="store_true", help="write wds/asyncapi.yaml, wds/openapi.yaml and wds/schema.json")
     return parser.parse_args()
 
 

@@ -12,6 +12,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 VERSION = 1
 PATH = "/v1/stream"
+EVENTS_PATH = "/v1/sse"
+TICKET_PATH = "/v1/ticket"
 SUBPROTOCOL = "wds.v1.json"
 CHANNEL_CHARS_MAX = 96
 CHANNELS_PER_COMMAND_MAX = 500
@@ -99,9 +101,14 @@ class Since(Struct, frozen=True):
 
 
 class Auth(Struct, tag_field="op", tag="auth"):
-    """Present a token; later again = refresh in place."""
+    """Present a token; later again = refresh in place.
+
+    `form` asks for the form of changes: `json`, or `compact`. It counts until something is subscribed. The reply says which
+    one is in force; a server that does not know the word, or is older than it, stays with objects.
+    """
 
     token: Annotated[str, Meta(min_length=1, max_length=8192)]
+    form: Annotated[str, Meta(max_length=32)] | UnsetType = UNSET
     id: Id | UnsetType = UNSET
 
 
@@ -184,8 +191,18 @@ class GetOutcome(Struct):
     error: Error | UnsetType = UNSET
 
 
+class CompactKind(Struct):
+    """How compact items of a kind are read: the frame they stand for, its fields in the order of the mask's bits from 1."""
+
+    t: str
+    fields: list[str]
+
+
 class Reply(Struct):
-    """The answer to the command with this `id`. `set` hears `state` and `reason` of the pipeline as a whole."""
+    """The answer to the command with this `id`. `set` hears `state` and `reason` of the pipeline as a whole.
+
+    `auth` that asked for a form hears which one is in force; of `compact` also its kinds, and `base_ms` that its `ts` count from.
+    """
 
     id: Id | UnsetType
     ok: bool
@@ -195,6 +212,9 @@ class Reply(Struct):
     state: Literal["live", "stale", "closed"] | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     error: Error | UnsetType = UNSET
+    form: Literal["json", "compact"] | UnsetType = UNSET
+    base_ms: int | UnsetType = UNSET
+    kinds: dict[str, CompactKind] | UnsetType = UNSET
 
 
 class HelloLimits(Struct):
@@ -221,13 +241,24 @@ class Hello(Struct, tag_field="t", tag="hello"):
 
 
 class Snap(Struct, tag_field="t", tag="snap"):
-    """A channel's whole state: the chain starts (again) at `seq`. Event channels: an array, oldest first."""
+    """A channel's whole state: the chain starts (again) at `seq`. Event channels: an array, oldest first.
+
+    `n` is the channel's number on this connection, in the compact form.
+    """
 
     ch: str
     epoch: str
     seq: int
     ts: int
     data: Raw
+    n: int | UnsetType = UNSET
+
+
+class Num(Struct, tag_field="t", tag="num"):
+    """The channel's number in the compact form, when it resumes without a snap."""
+
+    ch: str
+    n: int
 
 
 class Upd(Struct, tag_field="t", tag="upd"):
@@ -297,7 +328,7 @@ class Bye(Struct, tag_field="t", tag="bye"):
     reason: str | UnsetType = UNSET
 
 
-Push = Hello | Snap | Upd | Rows | Event | Lost | Status | AuthExpiring | Ping | Bye
+Push = Hello | Snap | Num | Upd | Rows | Event | Lost | Status | AuthExpiring | Ping | Bye
 
 _encoder = msgspec.json.Encoder()
 _command = msgspec.json.Decoder(Command)

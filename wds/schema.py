@@ -10,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 import yaml  # type: ignore[import-untyped]
 
-from wds import protocol
+from wds import openapi, protocol
 
 HERE = Path(__file__).parent
 ASYNCAPI_FILE = HERE / "asyncapi.yaml"
@@ -18,6 +18,44 @@ SCHEMA_FILE = HERE / "schema.json"
 CLIENT = get_args(protocol.Command)
 JWT = {"$ref": "#/components/securitySchemes/jwt"}
 SERVER = (*get_args(protocol.Push), protocol.Reply)
+
+
+_HEAD: list[dict[str, Any]] = [
+    {"type": "integer", "minimum": 0, "title": "n", "description": "the channel's number: see Snap and Num"},
+    {"type": "integer", "minimum": 0, "title": "seq"},
+    {"type": "integer", "minimum": 1, "title": "step", "description": "prev = seq - step"},
+    {"type": "integer", "title": "ts", "description": "milliseconds since base_ms of the reply to auth"},
+]
+_MASK = {
+    "type": "integer",
+    "minimum": 0,
+    "title": "mask",
+    "description": "bit 0: the field ts has the frame's own time; bit i + 1: a value of the kind's i-th field follows",
+}
+_ROW = {"type": "array", "prefixItems": [_MASK], "minItems": 1}
+COMPACT: dict[str, dict[str, Any]] = {
+    "CompactChange": {
+        "title": "CompactChange",
+        "description": "An upd or event in the compact form (the reply's kinds say which): the head, the mask, the values of its "
+        "fields in the order of the bits. What has no bit comes as an object instead.",
+        "type": "array",
+        "prefixItems": [*_HEAD, _MASK],
+        "minItems": 5,
+    },
+    "CompactRows": {
+        "title": "CompactRows",
+        "description": "Rows in the compact form: the head, changed rows, deleted ones (0 = none), the order when it changed.",
+        "type": "array",
+        "prefixItems": [
+            *_HEAD,
+            {"type": "object", "additionalProperties": _ROW, "title": "set"},
+            {"anyOf": [{"const": 0}, {"type": "array", "items": {"type": "string"}}], "title": "del"},
+            {"type": "array", "items": {"type": "string"}, "title": "order"},
+        ],
+        "minItems": 5,
+        "maxItems": 7,
+    },
+}
 
 
 def schemas() -> dict[str, Any]:
@@ -39,9 +77,13 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Tapeline WDS protocol v1",
-        "description": "A frame is one object or an array of objects.",
-        "$defs": {**schemas(), "ClientObject": {"anyOf": client}, "ServerObject": {"anyOf": server}},
-        "anyOf": [{"$ref": "#/$defs/ClientObject"}, {"$ref": "#/$defs/ServerObject"}],
+        "description": "A frame is one item or an array of items; an item is an object, or an array that begins with a number.",
+        "$defs": {**schemas(), **COMPACT, "ClientObject": {"anyOf": client}, "ServerObject": {"anyOf": server}},
+        "anyOf": [
+            {"$ref": "#/$defs/ClientObject"},
+            {"$ref": "#/$defs/ServerObject"},
+            *({"$ref": f"#/$defs/{name}"} for name in COMPACT),
+        ],
     }
 
 
@@ -54,23 +96,27 @@ def asyncapi() -> dict[str, Any]:
             "title": "Tapeline widget data service",
             "version": "1.0.0",
             "description": "Live market-data channels over WebSocket. A frame is one JSON object or an array of objects; "
-            "`id` present = reply, absent = push. Unknown fields are ignored.",
+            "`id` present = reply, absent = push. Unknown fields are ignored. A client that asks for the compact form in `auth` "
+            "gets changes as arrays that begin with a number: CompactChange, CompactRows.",
         },
         "servers": {"local": {"host": "127.0.0.1:8400", "protocol": "ws", "security": [JWT]}},
         "channels": {
             "stream": {
                 "address": protocol.PATH,
                 "bindings": {"ws": {"method": "GET"}},
-                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in (*names, *COMPACT)},
             }
         },
         "operations": {
-            "command": _operation("receive", CLIENT, "What a client sends."),
-            "push": _operation("send", SERVER, "What the server sends: replies and pushes."),
+            "command": _operation("receive", [*map(_name, CLIENT)], "What a client sends."),
+            "push": _operation("send", [*map(_name, SERVER), *COMPACT], "What the server sends: replies and pushes."),
         },
         "components": {
-            "messages": {name: _message(name, kind) for name, kind in names.items()},
-            "schemas": json.loads(json.dumps(schemas()).replace("#/$defs/", "#/components/schemas/")),
+            "messages": {
+                **{name: _message(name, (kind.__doc__ or "").strip().partition("\n")[0]) for name, kind in names.items()},
+                **{name: _message(name, made["description"]) for name, made in COMPACT.items()},
+            },
+            "schemas": json.loads(json.dumps({**schemas(), **COMPACT}).replace("#/$defs/", "#/components/schemas/")),
             "securitySchemes": {
                 "jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "EdDSA JWT: iss, aud=wds, sub, exp, jti, ch (globs)"}
             },
@@ -85,15 +131,19 @@ def _close_code(said: protocol.CloseCode) -> dict[str, Any]:
     return {"means": said.means, "client": said.client, "retry": said.spread_ms is not None, **spread}
 
 
-def _operation(action: str, kinds: tuple[Any, ...], summary: str) -> dict[str, Any]:
-    messages = [{"$ref": f"#/channels/stream/messages/{kind.__name__}"} for kind in kinds]
+def _name(kind: Any) -> str:
+    return str(kind.__name__)
+
+
+def _operation(action: str, names: list[str], summary: str) -> dict[str, Any]:
+    messages = [{"$ref": f"#/channels/stream/messages/{name}"} for name in names]
     return {"action": action, "summary": summary, "channel": {"$ref": "#/channels/stream"}, "messages": messages}
 
 
-def _message(name: str, kind: Any) -> dict[str, Any]:
+def _message(name: str, summary: str) -> dict[str, Any]:
     return {
         "name": name,
-        "summary": (kind.__doc__ or "").strip().partition("\n")[0],
+        "summary": summary,
         "contentType": "application/json",
         "payload": {"$ref": f"#/components/schemas/{name}"},
     }
@@ -111,8 +161,9 @@ def schema_text() -> str:
 
 
 def main(write: bool) -> int:
-    """Print the contract, or write both files."""
+    """Print the contract of the stream, or write all three files."""
     if write:
+        openapi.OPENAPI_FILE.write_text(openapi.openapi_text())
         ASYNCAPI_FILE.write_text(asyncapi_text())
         SCHEMA_FILE.write_text(schema_text())
     else:

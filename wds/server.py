@@ -22,22 +22,23 @@ from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import admin_token
 from service.tasks import TaskEnded, Tasks
-from wds.answers import Answers
-from wds.connection import Connection
-from wds.framing import text_frame
-from wds.freshness import PIPELINE, Freshness
-from wds.handshake import address_key
-from wds.hub import Hub
-from wds.keys import KeySource, local_key
-from wds.limits import Census, Lobby
-from wds.outbox import Ladder
+from wds.access.handshake import address_key
+from wds.access.keys import KeySource, local_key
+from wds.access.limits import Census, Lobby
+from wds.access.tickets import Tickets
+from wds.access.tokens import KeyRing
+from wds.fanout.framing import text_frame
+from wds.fanout.freshness import PIPELINE, Freshness
+from wds.fanout.hub import Hub
+from wds.fanout.outbox import Ladder
+from wds.fanout.upstream import Upstream
 from wds.protocol import DRAINING
-from wds.roster import Roster
-from wds.session import Session, SessionLimits
+from wds.session.session import Session, SessionLimits
 from wds.settings import WdsSettings
 from wds.timers import Timers, sparing_others
-from wds.tokens import KeyRing
-from wds.upstream import Upstream
+from wds.transport.answers import Answers
+from wds.transport.connection import Connection
+from wds.transport.roster import Roster
 
 CLOSING_S = 2.5
 PROBE_NS = 2_000_000_000  # between two looks at whether the connections of a user or an address still answer
@@ -62,10 +63,11 @@ class Server:
             settings.connections_max, settings.per_address_max, settings.unauthenticated_max, settings.per_user_max
         )
         freshness = Freshness(settings.silence_s, self.now_ns())
-        self.hub = Hub(text_frame, freshness, settings.linger_s)
+        self.hub = Hub(text_frame, freshness, settings.linger_s, base_ms=self.clock.wall_ns() // 1_000_000)
         self.tasks = Tasks("wds", self._fail)
         self.upstream = Upstream(self.hub, settings, self.clock, self._fail)
         self.keys = _keys(settings)
+        self.tickets = Tickets(settings.run_dir / "tickets", settings.per_user_max)
         self.roster = Roster()
         self.sockets_max = settings.connections_max + 1000
         if files_max:
@@ -119,6 +121,7 @@ class Server:
             self._listening.close()
         for connection in self.roster:
             connection.cut()
+        self.tickets.close()
         await self.tasks.close()
         await self.upstream.close()
 
@@ -167,9 +170,13 @@ class Server:
             self._empty.set()
         self.settle()
 
-    def new_session(self) -> Session:
-        """Return a session for a connection that finished its handshake."""
-        return Session(secrets.token_hex(6), self.limits, self.now_ns())
+    def new_session(self, deaf: bool) -> Session:
+        """Return a session for a connection that finished its handshake; `deaf` = its client can only listen."""
+        return Session(secrets.token_hex(6), self.limits, self.now_ns(), self.hub.base_ms, deaf)
+
+    def wall_s(self) -> float:
+        """The clock by which tokens and tickets expire."""
+        return self.clock.wall_ns() / 1e9
 
     def settle(self) -> None:
         """Carry out what the hub asked for."""

@@ -15,14 +15,14 @@ import structlog
 from service.clock import Clock
 from service.tasks import Tasks
 from wds import meter
-from wds.connection import Connection
-from wds.hub import Hub
-from wds.keys import KeySource
-from wds.limits import Census
-from wds.outbox import Step
+from wds.access.keys import KeySource
+from wds.access.limits import Census
+from wds.fanout.hub import Hub
+from wds.fanout.outbox import Step
+from wds.fanout.upstream import Upstream
 from wds.protocol import PERIOD_S, PHASES, Hz
-from wds.roster import SLOTS, Roster
-from wds.upstream import Upstream
+from wds.transport.connection import Connection
+from wds.transport.roster import SLOTS, Roster
 
 log = structlog.get_logger()
 

@@ -21,8 +21,8 @@ import orjson
 from tests.bench.window import Window
 from tests.servers import free_port
 from tests.stack import Stack, stack
+from wds.access.keys import mint_local
 from wds.client import Client
-from wds.keys import mint_local
 
 LATE = {5, 13, 32, 33}  # sold out of sequence: the simulator makes some, as the market does
 BUCKETS_MS = (5, 10, 20, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500, 1000, 5000)

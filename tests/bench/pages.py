@@ -1,8 +1,9 @@
 """What does one worker spend on many pages, each with many channels, and does it matter whether they look at the same ones?
 
 Each client has the page's own subscriptions: 200 quotes at 4 Hz out of a universe of 2,500, four boards, and one symbol at `raw`.
-`shared`: all look at the same 200 (everybody's page sorts alike); `unshared`: everybody has 200 of his own. 5,000 updates a second
-come in as Redis messages would, in bursts of a listener's batch. Worker and clients are a process each. Redis is excluded.
+`shared`: all look at the same 200 (everybody's page sorts alike); `unshared`: everybody has 200 of his own; `compact`:
+as `shared`, in the form that the page asks for (its frames are counted by the worker). 5,000 updates a second come in as Redis
+messages would, in bursts of a listener's batch. Worker and clients are a process each. Redis is excluded.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("--universe", type=int, default=2500)
     parser.add_argument("--updates", type=float, default=5000.0, help="a second")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--sets", nargs="*", default=["shared", "unshared"])
+    parser.add_argument("--sets", nargs="*", default=["shared", "unshared", "compact"])
     parser.add_argument("--tiny", action="store_true", help="a few clients for a moment: that it runs, not what it says")
     given = parser.parse_args()
     if given.tiny:
@@ -34,7 +35,17 @@ def measure(kind: str, clients: int, quotes: int, universe: int, updates: float,
     """Run one kind of set and print a line a figure."""
     server = Child("server", ping_s=3600.0, subs_max=quotes + 10, commands_burst=10_000)
     begun = server.hear()
-    crowd = Child("pages", port=begun["port"], token=begun["token"], clients=clients, quotes=quotes, universe=universe, kind=kind)
+    form = "compact" if kind == "compact" else "json"
+    crowd = Child(
+        "pages",
+        port=begun["port"],
+        token=begun["token"],
+        clients=clients,
+        quotes=quotes,
+        universe=universe,
+        kind="shared" if kind == "compact" else kind,
+        form=form,
+    )
     try:
         server.tell(fill=universe)
         server.hear()
@@ -55,8 +66,8 @@ def measure(kind: str, clients: int, quotes: int, universe: int, updates: float,
         "updates_per_s": updates,
         "seconds": seconds,
     }
-    frames = max(1, found["frames"])
-    _figure(f"{kind}_frames_per_s", found["frames"] / found["seconds"], "frames/s", workload)
+    frames = max(1, spent["frames"] if form == "compact" else found["frames"])
+    _figure(f"{kind}_frames_per_s", frames / (spent if form == "compact" else found)["seconds"], "frames/s", workload)
     _figure(f"{kind}_updates_taken_per_s", spent["docs"] / spent["seconds"], "updates/s", workload)
     _figure(f"{kind}_cpu_per_client_s", spent["cpu_s"] / spent["seconds"] / clients * 1e6, "us/s", workload)
     _figure(f"{kind}_cpu_per_update", spent["cpu_s"] / max(1, spent["docs"]) * 1e6, "us", workload)

@@ -16,8 +16,8 @@ from statistics import median
 
 from tests.servers import free_port
 from tests.stack import Stack, stack
+from wds.access.keys import mint_local
 from wds.client import Client
-from wds.keys import mint_local
 
 RATE, SYMBOLS, CLIENTS = 20_000, 2_000, 5
 SAMPLES = 10  # the median of so many seconds stands for a moment: one sample catches a garbage collection half done

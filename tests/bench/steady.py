@@ -26,7 +26,7 @@ from websockets.typing import Subprotocol
 from tests.bench.window import Window
 from tests.servers import free_port
 from tests.stack import Stack, stack
-from wds.keys import mint_local
+from wds.access.keys import mint_local
 from wds.protocol import PATH, SUBPROTOCOL
 
 LATE = {5, 13, 32, 33}  # sold out of sequence: the simulator makes some, as the market does

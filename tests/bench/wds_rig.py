@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import os
 import random
+import re
 import resource
 import socket
 import subprocess
@@ -22,10 +24,14 @@ from typing import Any, cast
 
 import uvloop
 
+from service.run import GC_THRESHOLD
+from tests.waiting import until
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHANNEL = "quote:BENCH"
 BOARDS = ("volume", "gainers", "losers", "gappers")
 MANY = 1_000_000
+LONG_NUMBER = re.compile(rb"[,\[](\d{12,})[,\]]")
 
 
 class Child:
@@ -82,7 +88,7 @@ def server(given: str) -> None:
 
 
 async def _serve(**settings: Any) -> None:
-    from wds.keys import mint_local
+    from wds.access.keys import mint_local
     from wds.server import Server
     from wds.settings import WdsSettings
 
@@ -94,6 +100,7 @@ async def _serve(**settings: Any) -> None:
         say(port=worker.port, token=mint_local(Path(folder)))
         commands = await _commands()
         publisher = _Publisher(worker)
+        turns = _Turns()
         while line := await commands.readline():
             command = json.loads(line)
             if "fill" in command:
@@ -101,11 +108,48 @@ async def _serve(**settings: Any) -> None:
                 say(filled=command["fill"])
             elif "pages" in command:
                 say(**await publisher.pages(command["pages"], command["seconds"], command["universe"]))
+            elif "turns" in command:
+                say(**await turns.take(command["turns"], worker))
             elif "publish" in command:
                 say(**await publisher.publish(command["publish"], command["seconds"], command["burst"]))
             else:
                 say(rss_bytes=_rss_bytes(), connections=worker.census.connections)
         await worker.stop()
+
+
+class _Turns:
+    """Measures the loop's turns in processor time: what others of this machine take of it is not the worker's."""
+
+    def __init__(self) -> None:
+        self._longest_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def take(self, what: str, worker: Any) -> dict[str, Any]:
+        """`begin` measuring; `end` it; `outage` = measure how long the cache's return takes, until all channels are warm."""
+        if what == "begin":
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLD)  # as a worker's own process has it
+            self._longest_s = 0.0
+            self._task = asyncio.create_task(self._watch())
+            return {"measuring": True}
+        began = time.monotonic()
+        if what == "outage":
+            worker.upstream._on_state(False, "gone")
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            worker.upstream._on_state(True, "")
+            await until(lambda: all(topic.channel.warm for topic in worker.hub._topics.values()), 60, every_s=0.02)
+        took_s = time.monotonic() - began
+        if what == "end" and self._task is not None:
+            self._task.cancel()
+        return {"longest_s": self._longest_s, "seconds": took_s, "channels": worker.hub.watched}
+
+    async def _watch(self) -> None:
+        while True:
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            self._longest_s = max(self._longest_s, time.thread_time() - began)
 
 
 class _Publisher:
@@ -135,17 +179,19 @@ class _Publisher:
         from mdc import keys
         from mdc.connect import open_cache
 
-        cache = open_cache("memory://bench", "bench")
+        cache = open_cache(self._worker.settings.mdc_url, "bench")
         for doc in [*(self._quote(n) for n in range(universe)), *(self._board(name) for name in BOARDS)]:
             await cache.set(keys.document(doc["ch"]), json.dumps(doc))
+        await cache.sadd(keys.index("quote"), *(f"S{n:04d}" for n in range(universe)))
         await cache.aclose()
 
     async def pages(self, updates_s: float, seconds: float, universe: int) -> dict[str, Any]:
         """Publish quotes of random symbols in batches of 10 ms, and each board once a second; making them is not counted."""
         from mdc.documents import decode_message
+        from wds import meter
 
         loop = asyncio.get_running_loop()
-        began, cpu = loop.time(), time.process_time()
+        began, cpu, frames = loop.time(), time.process_time(), meter.frames._value.get()
         sent, boards_at, made_s = 0, 0.0, 0.0
         while loop.time() - began < seconds:
             entered = time.process_time()
@@ -160,7 +206,8 @@ class _Publisher:
             sent += burst
             await asyncio.sleep(max(0.0, began + sent / updates_s - loop.time()))
         took_s = loop.time() - began
-        return {"docs": sent, "seconds": took_s, "cpu_s": time.process_time() - cpu - made_s}
+        cpu_s = time.process_time() - cpu - made_s
+        return {"docs": sent, "seconds": took_s, "cpu_s": cpu_s, "frames": meter.frames._value.get() - frames}
 
     def _quote(self, n: int) -> dict[str, Any]:
         self._seq += 1
@@ -229,7 +276,7 @@ def pages(given: str) -> None:
     uvloop.run(_pages(**json.loads(given)))
 
 
-async def _pages(port: int, token: str, clients: int, quotes: int, universe: int, kind: str) -> None:
+async def _pages(port: int, token: str, clients: int, quotes: int, universe: int, kind: str, form: str = "json") -> None:
     dice, count = random.Random(3), _Count()
     commands = await _commands()
     await commands.readline()
@@ -241,7 +288,7 @@ async def _pages(port: int, token: str, clients: int, quotes: int, universe: int
             focus = dice.choice(own)
             names = [f"quote:S{n:04d}" for n in own if n != focus] + [f"board:{name}" for name in BOARDS]
             wanted.append([{"op": "sub", "ch": names, "hz": 4}, {"op": "sub", "ch": [f"quote:S{focus:04d}"], "hz": "raw"}])
-        await asyncio.gather(*(_Reader.connect(port, token, count, True, subs) for subs in wanted))
+        await asyncio.gather(*(_Reader.connect(port, token, count, True, subs, form) for subs in wanted))
     say(ready=clients)
     while line := await commands.readline():
         if "start" in json.loads(line):
@@ -249,6 +296,60 @@ async def _pages(port: int, token: str, clients: int, quotes: int, universe: int
             say(started=True)
         else:
             say(**count.end())
+
+
+def greedy(given: str) -> None:
+    """Ask for too much in the way of `kind` on {"start": true} until {"stop": true}; says how many bytes came of it."""
+    uvloop.run(_greedy(**json.loads(given)))
+
+
+# What one greedy client sends at once; it comes back when it has been sent away.
+GREED: dict[str, list[dict[str, Any]]] = {
+    "gets": [{"op": "get", "ch": ["quote:*"]}] * 100,
+    "subs": [{"op": "sub", "ch": [f"quote:Z{n:05d}" for n in range(at, at + 500)]} for at in range(0, 20_000, 500)],
+    "nothing": [{"op": op, "ch": ["halts:*"]} for op in ("sub", "get", "unsub")] * 33,
+}
+
+
+async def _greedy(port: int, token: str, kind: str) -> None:
+    commands = await _commands()
+    while await commands.readline():
+        stop = asyncio.ensure_future(commands.readline())
+        taken, rounds = 0, 0
+        while not stop.done():
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+            writer.write(_upgrade())
+            writer.write(_masked({"id": 1, "op": "auth", "token": token}))
+            for number, command in enumerate(GREED[kind], 2):
+                writer.write(_masked({"id": number, **command}))
+            begun = time.monotonic()
+            rounds += 1
+            while not stop.done() and time.monotonic() - begun < 1.0:  # then anew, with a new allowance
+                try:
+                    async with asyncio.timeout(0.05):
+                        data = await reader.read(1 << 20)
+                except TimeoutError:
+                    continue
+                if not data:
+                    break
+                taken += len(data)
+            writer.close()
+        await stop
+        say(bytes=taken, rounds=rounds)
+
+
+def _upgrade() -> bytes:
+    key = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET /v1/stream HTTP/1.1\r\nHost: b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+
+def _masked(command: dict[str, Any]) -> bytes:
+    payload = json.dumps(command).encode()
+    size = bytes([0x81, 0x80 | len(payload)]) if len(payload) < 126 else bytes([0x81, 0xFE]) + len(payload).to_bytes(2, "big")
+    return size + b"\0\0\0\0" + payload
 
 
 class _Count:
@@ -276,8 +377,11 @@ class _Count:
 class _Reader(asyncio.Protocol):
     """One client: a handshake, two commands, then counting."""
 
-    def __init__(self, token: str, count: _Count, subscribe: bool, subs: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, token: str, count: _Count, subscribe: bool, subs: list[dict[str, Any]] | None = None, form: str = "json"
+    ) -> None:
         self._token = token
+        self._form = {} if form == "json" else {"form": form}
         self._count = count
         self._subscribe = subscribe
         self._subs = subs or [{"op": "sub", "ch": [CHANNEL], "hz": "raw"}]
@@ -287,26 +391,22 @@ class _Reader(asyncio.Protocol):
 
     @classmethod
     async def connect(
-        cls, port: int, token: str, count: _Count, subscribe: bool, subs: list[dict[str, Any]] | None = None
+        cls, port: int, token: str, count: _Count, subscribe: bool, subs: list[dict[str, Any]] | None = None, form: str = "json"
     ) -> _Reader:
         loop = asyncio.get_running_loop()
-        _, reader = await loop.create_connection(lambda: cls(token, count, subscribe, subs), "127.0.0.1", port)
+        _, reader = await loop.create_connection(lambda: cls(token, count, subscribe, subs, form), "127.0.0.1", port)
         await reader.ready
         return reader
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
-        key = base64.b64encode(os.urandom(16)).decode()
-        transport.write(
-            f"GET /v1/stream HTTP/1.1\r\nHost: b\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
+        transport.write(_upgrade())
 
     def data_received(self, data: bytes) -> None:
         if self.ready.done():
             self._take(data)
         elif b" 101 " in data[:20]:
-            self._send({"id": 1, "op": "auth", "token": self._token})
+            self._send({"id": 1, "op": "auth", "token": self._token, **self._form})
             if self._subscribe:
                 for number, sub in enumerate(self._subs, 2):
                     self._send({"id": number, **sub})
@@ -315,17 +415,19 @@ class _Reader(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         count = self._count
-        count.frames += data.count(b'"t":"upd"')
         if b'"t":"ping"' in data:
             self._send({"op": "pong"})
+        if self._form:  # what is written is counted by the worker; of all values only the bid, our time, has so many digits
+            if times := LONG_NUMBER.findall(data, max(0, len(data) - 300)):
+                count.ages_ns.append(time.monotonic_ns() - int(times[-1]))
+            return
+        count.frames += data.count(b'"t":"upd"')
         at = data.rfind(b'"bid":')
         if at >= 0 and (end := data.find(b",", at)) > 0:
             count.ages_ns.append(time.monotonic_ns() - int(data[at + 6 : end]))
 
     def _send(self, command: dict[str, Any]) -> None:
-        payload = json.dumps(command).encode()
-        size = bytes([0x81, 0x80 | len(payload)]) if len(payload) < 126 else bytes([0x81, 0xFE]) + len(payload).to_bytes(2, "big")
-        self._transport.write(size + b"\0\0\0\0" + payload)
+        self._transport.write(_masked(command))
 
     def stall(self) -> None:
         """Stop reading, with a small receive buffer, so that the server feels it soon."""

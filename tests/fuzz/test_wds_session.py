@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wds.freshness import LIVE
+from wds.access.tokens import Claims, KeyRing, TokenRefused
+from wds.fanout.freshness import LIVE
 from wds.protocol import CLOSE_CODES, Code, GetOutcome, SubOutcome
-from wds.session import Again, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Tune, Verify
-from wds.tokens import Claims, KeyRing, TokenRefused
+from wds.session.session import Again, Close, Fetch, Join, Leave, ListKinds, Send, Session, SessionLimits, Shape, Tune, Verify
 
 CODES = set(get_args(Code))
-ACTIONS = (Again, Send, Close, Verify, ListKinds, Join, Leave, Fetch, Tune)
+ACTIONS = (Shape, Again, Send, Close, Verify, ListKinds, Join, Leave, Fetch, Tune)
 CHANNELS = st.sampled_from([
     "quote:A", "quote:*", "board:*", "board:gainers", "trades:A", "bars:1m:A", "bars:1m:*", "status:pipeline", "*", ":", "ch:quote:A",
     "quote:\u0000", "nope:*", "x" * 96, "admin:x",
@@ -29,6 +29,7 @@ COMMANDS = st.fixed_dictionaries(
     optional={
         "id": st.one_of(st.integers(0, 9), st.text(max_size=70), VALUES),
         "token": st.one_of(st.text(max_size=30), VALUES),
+        "form": st.one_of(st.sampled_from(["compact", "json"]), VALUES),
         "ch": st.one_of(st.lists(CHANNELS, max_size=5), VALUES),
         "hz": st.one_of(st.sampled_from(["raw", 10, 4, 1, 0.2, "0.2", 3]), VALUES),
         "fields": st.one_of(st.lists(st.sampled_from(["last", "close", "history", "?"]), max_size=3), VALUES),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.wds.talk import Talk
-from wds.keys import mint_local
+from wds.access.keys import mint_local
 from wds.protocol import CLOSE_CODES, STANDARD_CLOSE_CODES
 from wds.server import Server
 from wds.settings import WdsSettings

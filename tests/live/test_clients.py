@@ -16,8 +16,8 @@ import pytest
 
 from tests.market import Market
 from tests.waiting import until
+from wds.access.keys import mint_local
 from wds.client import Client
-from wds.keys import mint_local
 
 pytestmark = pytest.mark.live
 

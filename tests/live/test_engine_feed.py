@@ -18,8 +18,8 @@ from tests.market import ask, post
 from tests.servers import free_port
 from tests.stack import Stack
 from tests.waiting import until
+from wds.access.keys import mint_local
 from wds.client import Client
-from wds.keys import mint_local
 
 pytestmark = pytest.mark.live
 

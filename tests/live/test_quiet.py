@@ -17,7 +17,7 @@ from tests.cable import Cable
 from tests.market import answers, ask
 from tests.servers import free_port
 from tests.stack import Stack
-from wds.keys import mint_local
+from wds.access.keys import mint_local
 
 pytestmark = pytest.mark.live
 

@@ -11,8 +11,8 @@ import pytest
 from mdc.channels import KINDS
 from scp.tokens import KEY_FILE, Minter, signing_key
 from service.errors import OperatorError
-from wds.keys import local_key
-from wds.tokens import KeyRing, TokenRefused
+from wds.access.keys import local_key
+from wds.access.tokens import KeyRing, TokenRefused
 
 
 def test_the_stream_accepts_our_tokens_whoever_made_the_key(tmp_path: Path) -> None:

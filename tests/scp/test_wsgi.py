@@ -10,8 +10,8 @@ import pytest
 from scp.desk import PAGE
 from scp.settings import APPS
 from tests.scp.conftest import ScpProcess
-from wds.keys import local_key
-from wds.tokens import KeyRing
+from wds.access.keys import local_key
+from wds.access.tokens import KeyRing
 
 
 def test_the_page_comes_with_the_policy(scp: ScpProcess) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.wds.replica import Replica
-from wds.hub import Hub
-from wds.member import Member, Want
-from wds.outbox import Ladder
+from wds.fanout.hub import Hub
+from wds.fanout.member import Member, Want
+from wds.fanout.outbox import Ladder
 from wds.protocol import Since
 
 

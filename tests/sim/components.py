@@ -21,11 +21,11 @@ from service.run import Shutdown, wait_for
 from tests.sim.clients import Browser
 from tests.sim.loop import Process
 from tests.sim.queues import RemoteBroker
-from wds.freshness import PIPELINE, Freshness
-from wds.hub import Hub
+from wds.fanout.freshness import PIPELINE, Freshness
+from wds.fanout.hub import Hub
+from wds.fanout.upstream import Upstream
 from wds.protocol import PERIOD_S, PHASES
 from wds.settings import WdsSettings
-from wds.upstream import Upstream
 
 if TYPE_CHECKING:
     from tests.sim.world import World

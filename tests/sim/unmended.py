@@ -11,7 +11,7 @@ from mdp.ahead import Ahead
 from mdp.tenure import Tenure
 from mdq.gaps import GapCounter
 from service.lease import RedisLease
-from wds.freshness import LIVE, Freshness, Verdict
+from wds.fanout.freshness import LIVE, Freshness, Verdict
 
 
 def one_publisher_a_queue() -> None:

@@ -12,7 +12,7 @@ import pytest
 from mdc.connect import forget_in_process
 from tests.waiting import until
 from tests.wds.publisher import Publisher
-from wds.keys import mint_local
+from wds.access.keys import mint_local
 from wds.server import Server
 from wds.settings import WdsSettings
 

@@ -9,8 +9,8 @@ import socket
 from typing import Any, Self
 
 from tests.waiting import until
-from wds.connection import Connection
 from wds.server import Server
+from wds.transport.connection import Connection
 
 HANDSHAKE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 
 class Talk:
-    """A connection; every received object is kept in `heard`."""
+    """A connection; every received object, and every array of the compact form, is kept in `heard`."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -21,9 +21,10 @@ class Talk:
         self._task = asyncio.create_task(self._listen())
 
     @classmethod
-    async def to(cls, port: int, token: str | None = None, **more: Any) -> Self:
+    async def to(cls, port: int, token: str | None = None, query: str = "", **more: Any) -> Self:
         """Connect, and authenticate when a token is given."""
-        socket = await connect(f"ws://127.0.0.1:{port}/v1/stream", compression=None, max_size=None, ping_interval=None, **more)
+        url = f"ws://127.0.0.1:{port}/v1/stream{query}"
+        socket = await connect(url, compression=None, max_size=None, ping_interval=None, **more)
         talk = cls(socket)
         if token is not None:
             reply = await talk.ask(op="auth", token=token)
@@ -34,7 +35,8 @@ class Talk:
         try:
             async for text in self.socket:
                 frame = json.loads(text)
-                self.heard += frame if isinstance(frame, list) else [frame]
+                several = isinstance(frame, list) and not isinstance(frame[0], int)
+                self.heard += frame if several else [frame]
         except ConnectionClosed:
             pass
         self.code = self.socket.close_code
@@ -51,7 +53,11 @@ class Talk:
 
     def all(self, **wanted: Any) -> list[dict[str, Any]]:
         """Return what was heard so far with these fields."""
-        return [item for item in self.heard if all(item.get(name) == value for name, value in wanted.items())]
+        return [
+            item
+            for item in self.heard
+            if isinstance(item, dict) and all(item.get(name) == value for name, value in wanted.items())
+        ]
 
     async def find(self, seconds: float = 5, **wanted: Any) -> dict[str, Any]:
         """Wait for the first object with these fields."""

@@ -10,25 +10,28 @@ import pytest
 import yaml
 
 from mdc.channels import KINDS
-from wds import protocol, schema
+from wds import openapi, protocol, schema
 from wds.protocol import Error, Event, GetOutcome, Hello, HelloLimits, Lost, Ping, Raw, Reply, Rows, Snap, Status, SubOutcome, Upd
 
 DOCUMENT = json.loads(schema.SCHEMA_FILE.read_text())
 
 
 def test_the_files_are_what_the_code_says() -> None:
-    """asyncapi.yaml and schema.json are regenerated whenever the protocol changes: `python -m wds schema --write`."""
+    """asyncapi.yaml, openapi.yaml and schema.json are regenerated whenever the protocol changes: `python -m wds schema --write`."""
     assert schema.ASYNCAPI_FILE.read_text() == schema.asyncapi_text()
     assert schema.SCHEMA_FILE.read_text() == schema.schema_text()
+    assert openapi.OPENAPI_FILE.read_text() == openapi.openapi_text()
 
 
 def test_every_reference_resolves() -> None:
-    """The AsyncAPI document refers to nothing that is not in it, and names every close code."""
+    """The documents refer to nothing that is not in them, and every close code is named."""
+    for file in (schema.ASYNCAPI_FILE, openapi.OPENAPI_FILE):
+        document = yaml.safe_load(file.read_text())
+        for pointer in _references(document):
+            found = document
+            for part in pointer.removeprefix("#/").split("/"):
+                found = found[part]
     document = yaml.safe_load(schema.ASYNCAPI_FILE.read_text())
-    for pointer in _references(document):
-        found = document
-        for part in pointer.removeprefix("#/").split("/"):
-            found = found[part]
     assert set(document["x-close-codes"]) == set(protocol.CLOSE_CODES)
     jsonschema.Draft202012Validator.check_schema(DOCUMENT)
 

@@ -17,7 +17,7 @@ from tests.servers import Process, free_port
 from tests.waiting import until
 from tests.wds.publisher import Publisher
 from tests.wds.talk import Talk
-from wds.keys import mint_local
+from wds.access.keys import mint_local
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

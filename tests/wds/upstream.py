@@ -12,7 +12,8 @@ from msgspec import Raw
 
 from mdc.channels import kind_of
 from mdc.documents import Doc, Snapshot
-from wds.hub import Hub, Request
+from wds.fanout.hub import Hub
+from wds.fanout.topic import Request
 
 
 class Cache:

@@ -44,6 +44,7 @@ export class Tapeline {
    * @param {object} options
    *   token: string, or (async) function that returns a fresh one: called before each connect and when one expires
    *   hz: default rate (raw, 10, 4, 1, 0.2); pauseWhenHidden: default true
+   *   form: "compact" (default: a third of the bytes, where the server has it) or "json"; you are called the same
    *   onState: called with {state: "connecting"|"open"|"waiting"|"closed", code, reason, inMs}. "closed" comes only when
    *     trying again by itself would not help; `connect()` tries all the same.
    *   WebSocket, random, document, window, clock ({now, setTimeout, clearTimeout}): for tests
@@ -51,7 +52,7 @@ export class Tapeline {
   constructor(url, options = {}) {
     const { protocol, host, pathname } = new URL(url);
     this.url = pathname.length > 1 ? url : `${protocol}//${host}${PATH}`;
-    this.options = { hz: 4, pauseWhenHidden: true, onState: () => {}, random: Math.random, ...options };
+    this.options = { hz: 4, pauseWhenHidden: true, form: "compact", onState: () => {}, random: Math.random, ...options };
     this.WebSocket = options.WebSocket || globalThis.WebSocket;
     this.document = options.document || globalThis.document;
     this.window = options.window || globalThis;
@@ -69,6 +70,7 @@ export class Tapeline {
     this.broken = new Set(); // channels out of step
     this.questions = []; // gets that were not sent yet
     this.replies = new Map(); // id → function(reply, or null when the connection ended)
+    this.expander = null; // reads the compact form, when the server writes it
     this.timers = {};
     this.pace = new Pace(this.clock);
     this.nextId = 1;
@@ -180,7 +182,7 @@ export class Tapeline {
 
   #open(token) {
     const socket = (this.socket = new this.WebSocket(this.url, ["wds.v1.json"]));
-    Object.assign(this, { afterMs: null, greeted: false, toldPaused: false, refused: null, openedAt: null });
+    Object.assign(this, { afterMs: null, greeted: false, toldPaused: false, refused: null, openedAt: null, expander: null });
     this.wire.clear();
     this.crowded.clear();
     this.broken.clear();
@@ -189,7 +191,8 @@ export class Tapeline {
     this.#after("patience", PATIENCE_MS.signIn, () => this.#drop("no answer"));
     socket.onopen = () => {
       if (socket !== this.socket) return;
-      this.#send({ id: 0, op: "auth", token });
+      const { form } = this.options;
+      this.#send({ id: 0, op: "auth", token, ...(form === "json" ? {} : { form }) });
       this.replies.set(0, (reply) => reply && this.#signedIn(reply));
     };
     socket.onmessage = (event) => socket === this.socket && this.#take(event.data);
@@ -205,6 +208,7 @@ export class Tapeline {
     this.#after("patience", null);
     this.badTokens = 0;
     this.openedAt = this.clock.now();
+    if (reply.kinds) this.expander = new Expander(reply);
     this.#learn(reply.limits);
     this.#report("open");
   }
@@ -314,6 +318,7 @@ export class Tapeline {
     for (const ch of isPattern(name) ? [...this.channels.keys()] : [name]) {
       if (covers(name, ch) && !this.#isWanted(ch)) {
         this.channels.delete(ch);
+        this.expander?.forget(ch);
         this.broken.delete(ch);
       }
     }
@@ -529,7 +534,10 @@ export class Tapeline {
     this.#guard();
     this.#after("probe", null);
     const frame = JSON.parse(text);
-    for (const item of Array.isArray(frame) ? frame : [frame]) this.#takeOne(item);
+    for (const item of Array.isArray(frame) && typeof frame[0] !== "number" ? frame : [frame]) {
+      const whole = Array.isArray(item) ? this.expander?.frame(item) : item;
+      if (whole) this.#takeOne(whole);
+    }
   }
 
   #takeOne(item) {
@@ -539,6 +547,7 @@ export class Tapeline {
       case "ping": return this.#send({ op: "pong" });
       case "bye": this.afterMs = item.after_ms ?? null; return;
       case "auth_expiring": return void this.#refresh(this.clock.now() + item.in_s * 1000, 0);
+      case "num": return this.#isWanted(item.ch) && this.expander?.note(item);
       case "status": return this.#isWanted(item.ch) && this.#mark(item.ch, item.state, item.reason);
       case "snap": return this.#reset(item);
       default: return this.#advance(item);
@@ -580,6 +589,7 @@ export class Tapeline {
 
   #reset(snap) {
     if (!this.#isWanted(snap.ch)) return;
+    if (snap.n !== undefined) this.expander?.note(snap);
     const { state, reason } = this.channels.get(snap.ch) || { state: "live", reason: "" };
     const fields = fieldsOf(this.#keyOf(snap.ch));
     const { epoch, seq, ts, data } = snap;
@@ -779,6 +789,45 @@ export class Tapeline {
   #isWanted(ch) {
     return this.wanted.has(ch) || this.patterns.some((name) => covers(name, ch));
   }
+}
+
+/** Makes of an item of the compact form the frame that it stands for. */
+class Expander {
+  constructor({ base_ms: base, kinds }) {
+    Object.assign(this, { base, kinds, names: new Map(), numbers: new Map() });
+  }
+
+  note({ ch, n }) {
+    this.forget(ch);
+    this.names.set(n, ch);
+    this.numbers.set(ch, n);
+  }
+
+  forget(ch) {
+    this.names.delete(this.numbers.get(ch));
+    this.numbers.delete(ch);
+  }
+
+  frame([n, seq, step, ms, changed, ...more]) {
+    const ch = this.names.get(n);
+    if (ch === undefined) return null; // on its way when the channel was left
+    const [first, second] = ch.split(":", 2);
+    const { t, fields } = this.kinds[first] ?? this.kinds[`${first}:${second}`];
+    const ts = ms + this.base;
+    const head = { t, ch, prev: seq - step, seq, ts };
+    if (t !== "rows") return { ...head, data: named(fields, changed, more, ts) };
+    const set = Object.fromEntries(Object.entries(changed).map(([sym, [mask, ...values]]) => [sym, named(fields, mask, values)]));
+    return { ...head, set, ...(more[0] ? { del: more[0] } : {}), ...(more[1] ? { order: more[1] } : {}) };
+  }
+}
+
+/** The fields whose bits are in `mask`; bit 0 = `ts` is the frame's own. */
+function named(fields, mask, values, ts) {
+  const data = {};
+  let at = 0;
+  for (let i = 0, rest = Math.floor(mask / 2); rest > 0; i += 1, rest = Math.floor(rest / 2)) if (rest % 2) data[fields[i]] = values[at++];
+  if (mask % 2) data.ts = ts;
+  return data;
 }
 
 /** Keeps to the server's command rate, with something to spare. */

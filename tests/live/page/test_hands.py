@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Route
 from tests.live.page.browser import MARKER, Desk, page_url
 from tests.live.page.monkey import Monkey
 from tests.local_run import LocalRun
-from wds.keys import mint_local
+from wds.access.keys import mint_local
 
 pytestmark = pytest.mark.live
 
