@@ -22,7 +22,7 @@ from engine.streams.sink import SinkLimits, StreamSink
 from service import metrics
 from tests.engine.streams.rig import SMALL, DurableRedis, Market, assert_complete, caught_up, expected, held, running, shortened
 from tests.servers import Redis, free_port
-from tests.waiting import until
+from tests.waiting import until, until_reached
 
 WARM = 1_100  # commands until the books are full and some traded
 
@@ -52,15 +52,15 @@ def market(tmp_path: Path) -> Market:
 
 
 @contextlib.asynccontextmanager
-async def trading(market: Market, group: int = 20) -> AsyncIterator[None]:
-    """Let the market trade all the while, for at most a quarter of the loop's time: a sink on the same core has to catch up."""
+async def trading(market: Market, group: int = 20, rest: float = 3) -> AsyncIterator[None]:
+    """Let the market trade all the while, and rest `rest` times as long: a sink on the same core has to catch up."""
     stop = False
 
     async def trade() -> None:
         while not stop:
             began = time.perf_counter()
             await market.trade(group)
-            await asyncio.sleep(max(0.001, 3 * (time.perf_counter() - began)))
+            await asyncio.sleep(max(0.001, rest * (time.perf_counter() - began)))
 
     task = asyncio.create_task(trade())
     try:
@@ -422,8 +422,8 @@ async def test_a_disk_that_refuses(market: Market, mdc_url: str, monkeypatch: py
             disk.setattr(os, "fdatasync", sometimes)
             if stubborn:
                 disk.setattr(os, "ftruncate", later)
-            async with trading(market, 100), trading(market, 5):
-                await until(lambda: calls[0] > 300, 20)
+            async with trading(market, 100, rest=0), trading(market, 5, rest=0):
+                await until_reached(lambda: calls[0], 300, what="writes")
         await until(lambda: not market.sequencer.refusal, 10)
         await market.sequencer.submit(CheckLiveness("end", "test"))
         await caught_up(sink)
