@@ -15,6 +15,7 @@ from engine.core.units import scale
 
 MONEY_UNITS_MAX = 10**15  # of one deposit and of the largest order's value: sums of thousands still fit 64 bits
 CLIENT_ID_LENGTH_MAX = 64
+DISPLAYS_MAX = 100  # times an iceberg may show itself: each is a trade, and somebody else's turn, of one command
 IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
 
 
@@ -73,7 +74,7 @@ def _refuse_terms(contract: Contract, order: PlaceOrder, time_ns: int) -> Reject
     most = contract.instrument
     if order.side not in (BUY, SELL):
         return RejectReason.INVALID_SIDE
-    if not 0 < order.size_lots <= most.size_lots_max or not 0 <= order.display_lots <= order.size_lots:
+    if not 0 < order.size_lots <= most.size_lots_max or not _shows_enough(order.size_lots, order.display_lots):
         return RejectReason.INVALID_SIZE
     if (reason := _refuse_prices(contract, order.price_ticks, order.stop_ticks)) is not None:
         return reason
@@ -85,6 +86,10 @@ def _refuse_terms(contract: Contract, order: PlaceOrder, time_ns: int) -> Reject
     if not 0 < len(order.cl_ord_id) <= CLIENT_ID_LENGTH_MAX:
         return RejectReason.INVALID_COMBINATION
     return None
+
+
+def _shows_enough(size_lots: int, display_lots: int) -> bool:
+    return display_lots == 0 or display_lots <= size_lots <= DISPLAYS_MAX * display_lots
 
 
 def _refuse_prices(contract: Contract, price_ticks: int | None, stop_ticks: int | None) -> RejectReason | None:
@@ -108,7 +113,7 @@ def refuse_amend(state: State, order: Order, amend: AmendOrder) -> RejectReason 
     if (reason := _refuse_prices(contract, amend.price_ticks, amend.stop_ticks)) is not None:
         return reason
     size = order.size_lots if amend.size_lots is None else amend.size_lots
-    if not order.filled_lots < size <= contract.instrument.size_lots_max or size < terms.display_lots:
+    if not order.filled_lots < size <= contract.instrument.size_lots_max or not _shows_enough(size, terms.display_lots):
         return RejectReason.INVALID_SIZE
     more = 0 if terms.reduce_only else size - order.size_lots
     price = order.price_ticks if amend.price_ticks is None else amend.price_ticks

@@ -96,6 +96,10 @@ class Book:
         level[order_id] = size_lots
         self.orders[order_id] = level
 
+    def alone(self, order_id: int) -> bool:
+        """Return whether a resting order is the only one at its price."""
+        return len(self.orders[order_id]) == 1
+
     def resize(self, order_id: int, size_lots: int) -> None:
         """Give a resting order another open quantity in its place. Says nothing."""
         self.orders[order_id][order_id] = size_lots

@@ -63,7 +63,9 @@ class Matching:
             if front is None or not self._reaches(order, front[0]):
                 return True
             maker = state.orders[front[1]]
-            size = min(self._may_trade(order, order.leaves_lots), maker.shown_lots)
+            # An iceberg with nobody behind it is refilled within one fill: a million lots shown one by one were as many trades.
+            offered = maker.leaves_lots if book.alone(maker.order_id) else maker.shown_lots
+            size = min(self._may_trade(order, order.leaves_lots), offered)
             if not size:
                 self.cancel(order, CancelReason.REDUCE_ONLY)
                 return False
@@ -130,7 +132,7 @@ class Matching:
             )
             while queue:
                 maker, shown, leaves = queue.popleft()
-                size = min(paper.may_trade(order, wanted), shown)
+                size = min(paper.may_trade(order, wanted), shown if queue else leaves)
                 if not size:
                     return False
                 if maker.terms.account == terms.account:
@@ -145,7 +147,7 @@ class Matching:
                 if not paper.bears(maker, size, level.price):
                     continue
                 paper.trade(order, maker, size, level.price)
-                wanted, shown, leaves = wanted - size, shown - size, leaves - size
+                wanted, shown, leaves = wanted - size, max(0, shown - size), leaves - size
                 if not wanted:
                     return True
                 if shown:

@@ -169,10 +169,11 @@ class State:
     def _rested(self, event: ev.OrderRested) -> None:
         self._show(self.orders[event.order_id])
 
-    def _show(self, order: Order) -> None:
+    def _show(self, order: Order, taken_lots: int = 0) -> None:
+        """Let an order rest, last in its queue; `taken_lots` of what it shows next are gone already."""
         assert order.price_ticks is not None, f"order {order.order_id} has no price to rest at"
         order.resting = True
-        order.shown_lots = min(order.leaves_lots, order.terms.display_lots or order.leaves_lots)
+        order.shown_lots = min(order.leaves_lots, (order.terms.display_lots or order.leaves_lots) - taken_lots)
         book = self.markets[order.terms.symbol].book
         book.rest(order.terms.side, order.order_id, order.price_ticks, order.shown_lots)
 
@@ -212,15 +213,19 @@ class State:
             self._close(order)
 
     def _fill_maker(self, maker: Order, lots: int, value_units: int) -> None:
-        """Fill a resting order; an iceberg whose shown part is gone shows the next one, last in its queue."""
-        if lots == maker.shown_lots:
+        """Fill a resting order; an iceberg whose shown part is gone shows the next one, last in its queue.
+
+        A fill of more than it shows stands for all its refills: nobody else was at its price.
+        """
+        beyond = lots - maker.shown_lots
+        if beyond >= 0:
             self.forget(maker)
         else:
             maker.shown_lots -= lots
             self.markets[maker.terms.symbol].book.resize(maker.order_id, maker.shown_lots)
         self._fill(maker, lots, value_units)
         if maker.leaves_lots and not maker.resting:
-            self._show(maker)
+            self._show(maker, beyond % maker.terms.display_lots if maker.terms.display_lots else 0)
 
     def _mark_set(self, event: ev.MarkSet) -> None:
         market = self.markets[event.symbol]

@@ -54,7 +54,10 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     ),
     RejectReason.INVALID_AMOUNT: (422, "The number is outside what is allowed here."),
     RejectReason.INVALID_SIDE: (422, "The side is Buy or Sell."),
-    RejectReason.INVALID_SIZE: (422, "The quantity is not above zero and up to orderQtyMax, or displayQty is larger than it."),
+    RejectReason.INVALID_SIZE: (
+        422,
+        "The quantity is not above zero and up to orderQtyMax, or displayQty is larger than it, or less than a hundredth of it.",
+    ),
     RejectReason.INVALID_PRICE: (422, "The price is not a multiple of the tick size, above zero and up to priceMax."),
     RejectReason.INVALID_EXPIRY: (422, "expireTime goes with GoodTillDate only and lies ahead; a timeout is at most one day."),
     RejectReason.INVALID_COMBINATION: (422, "These fields do not go together."),

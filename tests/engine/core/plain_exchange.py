@@ -170,7 +170,8 @@ class PlainExchange:
                 self.close(maker, "NothingToReduce")
             else:
                 clips = [self.reducible(o) for o in (order, maker) if o.terms.reduce_only]
-                self.trade(order, maker, min(order.leaves, maker.shown, *clips))
+                alone = [o for o in self.resting if o.terms.side == maker.terms.side and o.price == maker.price] == [maker]
+                self.trade(order, maker, min(order.leaves, maker.leaves if alone else maker.shown, *clips))
         return True
 
     def trade(self, taker: PlainOrder, maker: PlainOrder, size: int) -> None:
@@ -181,9 +182,11 @@ class PlainExchange:
             account, sign = order.terms.account, 1 if order.terms.side == BUY else -1
             self.lots[account] = self.lots.get(account, 0) + sign * size
             self.cash[account] = self.cash.get(account, 0) - sign * value - math.ceil(Fraction(value * rate, 10**6))
-            order.filled += size
-        maker.shown -= size
-        if not maker.shown:
-            self.take_out(maker)
-            if maker.leaves:
-                self.show(maker)
+            order.filled += size if order is taker else 0
+        while size:  # one display after the other
+            part = min(size, maker.shown)
+            maker.shown, maker.filled, size = maker.shown - part, maker.filled + part, size - part
+            if not maker.shown:
+                self.take_out(maker)
+                if maker.leaves:
+                    self.show(maker)

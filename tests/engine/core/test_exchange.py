@@ -69,6 +69,7 @@ REFUSED = {
     "negative size": (PlaceOrder(1, X, "a", BUY, -5, 100), RejectReason.INVALID_SIZE),
     "huge size": (PlaceOrder(1, X, "a", BUY, 10**30, 100), RejectReason.INVALID_SIZE),
     "shows more than all": (PlaceOrder(1, X, "a", BUY, 5, 100, display_lots=6), RejectReason.INVALID_SIZE),
+    "shows too little": (PlaceOrder(1, X, "a", BUY, 501, 100, display_lots=5), RejectReason.INVALID_SIZE),
     "zero price": (PlaceOrder(1, X, "a", BUY, 5, 0), RejectReason.INVALID_PRICE),
     "huge price": (PlaceOrder(1, X, "a", BUY, 5, 10**30), RejectReason.INVALID_PRICE),
     "negative stop": (PlaceOrder(1, X, "a", BUY, 5, None, -1), RejectReason.INVALID_PRICE),
@@ -160,6 +161,21 @@ def test_less_size_keeps_priority_and_anything_else_loses_it() -> None:
     assert desk.refusal(AmendOrder(1, "b", stop_ticks=5)) == RejectReason.INVALID_COMBINATION
 
 
+def test_an_iceberg_is_met_in_few_trades() -> None:
+    """The least that it may show makes a hundred trades with somebody else at its price, and one without."""
+    desk = Desk()
+    desk.place(1, SELL, 10_000, 100, display_lots=100, name="ice")
+    assert trades(desk.place(3, BUY, 9_950, 100)) == [(100, 9_950)]
+    assert desk.queue(SELL) == [(100, 50)]
+    assert desk.refusal(AmendOrder(1, "ice", size_lots=10_001)) == RejectReason.INVALID_SIZE
+    desk = Desk()
+    for account in (1, 2):
+        desk.place(account, SELL, 10_000, 100, display_lots=100)
+    events = desk.place(3, BUY, 20_000, 100)
+    assert len(trades(events)) == 200
+    assert desk.queue(SELL) == []
+
+
 def test_an_iceberg_shows_its_next_part_at_the_end_of_the_queue() -> None:
     """What others see is the shown part only; all of it trades."""
     desk = Desk()
@@ -168,7 +184,7 @@ def test_an_iceberg_shows_its_next_part_at_the_end_of_the_queue() -> None:
     assert desk.queue(SELL) == [(100, 4), (100, 5)]
     assert trades(desk.place(3, BUY, 6, 100)) == [(100, 4), (100, 2)]
     assert desk.queue(SELL) == [(100, 3), (100, 4)]
-    assert trades(desk.place(3, BUY, 9, 100)) == [(100, 3), (100, 4), (100, 2)]
+    assert trades(desk.place(3, BUY, 9, 100)) == [(100, 3), (100, 6)]  # alone at its price it is refilled within one fill
     assert desk.queue(SELL) == []
 
 
