@@ -68,6 +68,6 @@ def test_a_greedy_client_makes_nobody_wait() -> None:
     Windows with and without the greedy one alternate, and medians are compared, for the machine may be busy; what it is on a quiet one
     stands in README.md of wds.
     """
-    found = measure(clients=100, universe=1500, seconds=0.4, rounds=5, kinds=list(GREED))
+    found = measure(clients=100, universe=1500, seconds=0.3, rounds=3, kinds=list(GREED))
     for kind, (without_ms, with_ms) in found.items():
         assert with_ms < 3 * without_ms + 30, (kind, without_ms, with_ms)
