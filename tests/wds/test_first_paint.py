@@ -63,9 +63,9 @@ async def test_ten_thousand_quotes_are_joined_without_a_stall(serve: Any, publis
             began = time.perf_counter()
             await raw.send(id=1, op="sub", ch=["quote:*"])
             (member,) = wds.hub.members
-            await until(lambda member=member: len(member.groups) == 10_000 and not wds.hub.chores, 10, every_s=0.02)
+            await until(lambda member=member: len(member.groups) == 10_000 and not wds.hub.chores, 60, every_s=0.02)
             joined_s = time.perf_counter() - began
-        await until(lambda raw=raw: raw.read() and len(raw.all(t="snap")) == 10_000, 10)
+        await until(lambda raw=raw: raw.read() and len(raw.all(t="snap")) == 10_000, 60, every_s=0.2)
         print(f"joined in {joined_s:.2f} s, longest turn {max(turns) * 1e3:.0f} ms")
         assert joined_s < 1.0 * SLOWER
         assert max(turns) < 0.02 * SLOWER
@@ -80,12 +80,12 @@ async def test_a_returned_cache_is_read_again_without_a_stall(serve: Any, publis
     raw = await Raw.to(wds.port, 4 << 20)
     await raw.sign_in(token())
     await raw.send(id=1, op="sub", ch=["quote:*"])
-    await until(lambda: raw.read() and len(raw.all(t="snap")) == 10_000, 10)
+    await until(lambda: raw.read() and len(raw.all(t="snap")) == 10_000, 60, every_s=0.2)
     async with stalls() as turns:
         wds.upstream._on_state(False, "gone")
         began = time.perf_counter()
         wds.upstream._on_state(True, "")
-        await until(lambda: all(topic.channel.warm for topic in wds.hub._topics.values()), 10, every_s=0.02)
+        await until(lambda: all(topic.channel.warm for topic in wds.hub._topics.values()), 60, every_s=0.02)
         warm_s = time.perf_counter() - began
     print(f"warm in {warm_s:.2f} s, longest turn {max(turns) * 1e3:.0f} ms")
     assert warm_s < 1.0 * SLOWER
