@@ -156,7 +156,7 @@ def test_a_rabbitmq_that_is_down_is_waited_for(run: Run) -> None:
     server = RabbitMQ()
     try:
         one = run(MDQ_URL=server.url)
-        assert "Start RabbitMQ" in one.says("waiting for")
+        assert "waiting for" in one.says("Start RabbitMQ", 60)
         server.start()
         one.says("ready after", 90)
         one.interrupt()
@@ -170,7 +170,7 @@ def test_a_redis_that_is_down_is_waited_for(run: Run) -> None:
     server = Redis()
     try:
         one = run(MDC_URL=server.url)
-        assert "Start Redis" in one.says("waiting for")
+        assert "waiting for" in one.says("Start Redis", 60)
         server.start()
         one.says("ready after", 60)
         one.interrupt()

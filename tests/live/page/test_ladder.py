@@ -113,7 +113,7 @@ def test_the_command_line_watches_a_book(run: LocalRun) -> None:
         if updates >= 20:
             break
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=10)
+    watching.communicate(timeout=60)
     assert updates >= 20
 
 
