@@ -423,7 +423,7 @@ async def test_a_disk_that_refuses(market: Market, mdc_url: str, monkeypatch: py
             if stubborn:
                 disk.setattr(os, "ftruncate", later)
             async with trading(market, 100, rest=0), trading(market, 5, rest=0):
-                await until_reached(lambda: calls[0], 300, what="writes")
+                await until_reached(lambda: calls[0], 150, what="writes")
         await until(lambda: not market.sequencer.refusal, 10)
         await market.sequencer.submit(CheckLiveness("end", "test"))
         await caught_up(sink)
