@@ -23,13 +23,14 @@ import pytest
 from engine.journal.reader import read
 from tests.engine.oms.ground import expected, last_index, query, sqlite_url, stored
 from tests.engine_process import EngineProcess
+from tests.scale import many
 from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent
 from tests.waiting import until
 
 pytestmark = pytest.mark.live
 
-KILLS = 25
+KILLS = many(25)
 START_S_MAX = 30
 
 
@@ -128,7 +129,7 @@ def check(floor: Floor, url: str, executions_min: int) -> None:
 
 
 async def test_a_consumer_that_is_killed_again_and_again_has_everything_once(tmp_path: Path, url: str) -> None:
-    """25 SIGKILLs while 300 commands a second go on: while it starts, writes, purges; rows equal the engine's executions."""
+    """25 SIGKILLs (10 in the usual run) while 300 commands a second go on: while it starts, writes, purges; rows equal the engine's executions."""
     dice = random.Random(17)
     async with floor_in(tmp_path) as floor:
         floor.start("oms", OMS_DATABASE_URL=url, OMS_BATCH_MAX=20)
