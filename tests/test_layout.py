@@ -32,32 +32,23 @@ MAY_IMPORT = {
 }
 PACKAGES = tuple(MAY_IMPORT)
 
-# The rooms of engine/, bottom up: room → the rooms below it that it may import. What lies beside them in engine/ wires them.
+# A room of a folder → the rooms beside it that it may import, bottom up. What lies in the folder itself wires the rooms, so a room
+# imports of it only what `UNDER_ALL_ROOMS` names.
 CORE = {"core"}
 STAGES = {"journal", *CORE}
-ENGINE_ROOMS = {
-    "core": set(),
-    "journal": CORE,
-    "stores": STAGES,
-    "recovery": STAGES,
-    "risk": STAGES,
-    "gateway": {"stores", "risk", *STAGES},
-    "orders": {"stores", "risk", *STAGES},
-    "streams": {"stores", "recovery", *STAGES},
-    "oms": set(),
-    "bots": set(),
-}
-# What others than the rooms above may import, too: shapes, which import nothing but shapes. Clients know nothing else.
-SHAPES = {
-    "engine/core/commands.py": "what may be asked",
-    "engine/core/units.py": "decimals and ticks, times",
-    "engine/stores/messages.py": "what consumers are told",
-}
-ORDER_BODIES = "engine/gateway/order_bodies.py"  # order messages have the fields of the gateway's bodies
-
-# A room of a folder → the rooms beside it that it may import. What lies in the folder itself wires the rooms, so a room imports
-# of it only the files that stand under all rooms.
 ROOMS: dict[str, dict[str, set[str]]] = {
+    "engine": {
+        "core": set(),
+        "journal": CORE,
+        "stores": STAGES,
+        "recovery": STAGES,
+        "risk": STAGES,
+        "gateway": {"stores", "risk", *STAGES},
+        "orders": {"stores", "risk", *STAGES},
+        "streams": {"stores", "recovery", *STAGES},
+        "oms": set(),
+        "bots": set(),
+    },
     "wds": {
         "fanout": set(),
         "access": set(),
@@ -66,9 +57,14 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "client": {"access"},
     },
 }
-UNDER_ALL_ROOMS: dict[str, set[str]] = {
-    "wds": {"protocol", "settings", "meter"},
+# Shapes, which import nothing but shapes: clients of the engine know nothing else of it.
+SHAPES = {
+    "engine/core/commands.py": "what may be asked",
+    "engine/core/units.py": "decimals and ticks, times",
+    "engine/stores/messages.py": "what consumers are told",
 }
+UNDER_ALL_ROOMS = {"engine": set(SHAPES), "wds": {"wds/protocol.py", "wds/settings.py", "wds/meter.py"}}
+ALSO = {"engine/orders": {"engine/gateway/order_bodies.py"}}  # order messages have the fields of the gateway's bodies
 
 # Pure code gets time, dice, bytes and limits as arguments; whoever imports one of these is a shell.
 IMPURE = {
@@ -295,31 +291,41 @@ def test_a_folder_imports_only_what_lies_below_it(folder: str) -> None:
 
 
 def room(name: str) -> str:
-    """Return the room of a file of engine/, empty for what lies beside the rooms."""
+    """Return the room of a file in its folder, empty for what lies beside the rooms."""
     return name.split("/")[1] if name.count("/") > 1 else ""
 
 
-@pytest.mark.parametrize("own", ENGINE_ROOMS)
-def test_a_room_of_the_engine_imports_only_rooms_below_it(own: str) -> None:
-    """From order to trade to store the way is down; clients import shapes and not the core."""
-    excused = {*SHAPES, *([ORDER_BODIES] if own == "orders" else [])}
-    if own == "core":
-        excused = set()
+@pytest.mark.parametrize(("folder", "own"), [(folder, own) for folder, rooms in ROOMS.items() for own in rooms])
+def test_a_room_imports_only_rooms_below_it(folder: str, own: str) -> None:
+    """Inside a folder imports run one way, too: a room knows nothing of the rooms that use it."""
+    below, files = {own, *ROOMS[folder][own]}, UNDER_ALL_ROOMS[folder] | ALSO.get(f"{folder}/{own}", set())
     breaches([
-        f"{name} imports {imported}: {own}/ may import {sorted(ENGINE_ROOMS[own])}"
+        f"{name} imports {imported}: {folder}/{own}/ may import {sorted(below)}"
         for name in modules()
-        if name.startswith(f"engine/{own}/")
+        if name.startswith(f"{folder}/{own}/")
         for imported in imported_modules(name)
-        if room(imported) not in {own, *ENGINE_ROOMS[own]} or not imported.startswith("engine/")
-        if imported not in excused and (imported.startswith("engine/") or own == "core")
+        if imported.startswith(f"{folder}/") and room(imported) not in below and imported not in files
     ])  # fmt: skip
 
 
-def test_the_rooms_of_the_engine_are_known() -> None:
-    """A new room gets its place in the table, and what lies beside the rooms is the wiring alone."""
-    names = [name for name in modules() if name.startswith("engine/")]
-    assert {room(name) for name in names} == {"", *ENGINE_ROOMS}
-    assert {Path(name).stem for name in names if not room(name)} == {"__init__", "__main__", "serve", "settings"}
+@pytest.mark.parametrize("folder", ROOMS)
+def test_the_rooms_of_a_folder_are_known(folder: str) -> None:
+    """A new room gets its place in the table."""
+    assert {room(name) for name in modules() if name.startswith(f"{folder}/")} == {"", *ROOMS[folder]}
+
+
+def test_beside_the_rooms_of_the_engine_lies_the_wiring_alone() -> None:
+    """Whatever else there is belongs into a room."""
+    beside = {Path(name).stem for name in modules() if name.startswith("engine/") and not room(name)}
+    assert beside == {"__init__", "__main__", "serve", "settings"}
+
+
+def test_the_core_of_the_engine_imports_nothing_of_ours() -> None:
+    """Not even what all folders share."""
+    core = [name for name in modules() if name.startswith("engine/core/")]
+    breaches(
+        [f"{name} imports {other}" for name in core for other in imported_modules(name) if not other.startswith("engine/core/")]
+    )
 
 
 def test_shapes_import_nothing_but_shapes() -> None:
@@ -332,21 +338,6 @@ def test_shapes_import_nothing_but_shapes() -> None:
 def test_the_core_of_the_engine_does_no_io() -> None:
     """No file of it is excused as a shell."""
     breaches([name for name in (SHELLS | TYPES_ONLY) if name.startswith("engine/core/")])
-
-
-@pytest.mark.parametrize("folder", ROOMS)
-def test_a_room_imports_only_what_lies_below_it(folder: str) -> None:
-    """Inside a folder imports run one way, too: a room knows nothing of the rooms that use it."""
-    rooms, found = ROOMS[folder], []
-    for name in modules():
-        room = name.split("/")[1]
-        if name.split("/")[0] == folder and name.count("/") > 1:
-            allowed = rooms.get(room, set()) | UNDER_ALL_ROOMS[folder] | {room}
-            others = {dotted.split(".")[1] for dotted in imports(name) if dotted.startswith(f"{folder}.")}
-            found += [f"{name} imports {folder}.{other}: it may import {sorted(allowed)}" for other in others - allowed]
-    breaches(found)
-    inside = {name.split("/")[1] for name in modules() if name.startswith(f"{folder}/") and name.count("/") > 1}
-    assert inside == set(rooms), f"the table names the rooms of {folder}/"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -7,7 +7,7 @@ the best level shows. It pays no more for closing than it was paid for taking ov
 from __future__ import annotations
 
 from engine.core.accounts import Contract, share_units
-from engine.core.commands import BUY, INSURANCE, SELL, PlaceOrder, TimeInForce
+from engine.core.commands import BUY, INSURANCE, SELL, PlaceOrder, SelfTrade, TimeInForce
 from engine.core.matching import in_band
 from engine.core.solvency import Solvency
 from engine.core.state import State
@@ -28,8 +28,11 @@ def next_order(state: State, index: int) -> PlaceOrder | None:
             continue
         lots = min(abs(position.lots), sum(level.values()), contract.instrument.size_lots_max)
         if Solvency(state).affords(account, symbol, side, lots, level.price, 0):
-            life = TimeInForce.IOC
-            return PlaceOrder(INSURANCE, symbol, f"unwind-{index}", side, lots, level.price, time_in_force=life, reduce_only=True)
+            # Its own order, should it have one there, is cancelled: cancelling the new one instead would go on with every tick.
+            return PlaceOrder(
+                INSURANCE, symbol, f"unwind-{index}", side, lots, level.price, time_in_force=TimeInForce.IOC, reduce_only=True,
+                self_trade=SelfTrade.OLDEST,
+            )  # fmt: skip
     return None
 
 

@@ -36,3 +36,18 @@ def test_insurance_does_not_trade_while_nobody_may() -> None:
     desk.do(cm.Suspend("manual"))
     assert next_order(desk.exchange.state, 1) is None
     assert desk.do(cm.Tick()) == []
+
+
+def test_ticks_come_to_an_end_whoever_stands_in_the_way() -> None:
+    """INSURANCE's own bid, bids that cannot be paid and bids with nothing to reduce: after a few ticks nothing happens any more."""
+    desk = poor(insurance=10_000)
+    desk.do(cm.Deposit(5, 50))
+    desk.place(5, BUY, 5, 94)
+    desk.do(cm.SetMark(X, 94))
+    desk.place(INSURANCE, BUY, 10, 94)
+    desk.place(1, BUY, 3, 94, reduce_only=True)
+    desk.do(cm.SetMark(X, 93))
+    for _ in range(10):
+        events = desk.do(cm.Tick())
+    assert events == []
+    assert next_order(desk.exchange.state, 0) is None
