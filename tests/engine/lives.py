@@ -10,9 +10,10 @@ import msgspec
 
 from engine.core import commands as cm
 from engine.core.commands import BUY, SELL
-from engine.core.events import encode
+from engine.core.events import decode, encode
 from engine.core.exchange import Exchange
-from engine.journal.journal import open_journal
+from engine.core.state import State
+from engine.journal.journal import Journal, open_journal, probe
 from engine.journal.reader import Record, read
 from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.test_accounts import random_command
@@ -121,3 +122,15 @@ def journaled(folder: Path, commands: Life, exchange: Exchange | None = None, se
 def records(folder: Path) -> list[Record]:
     """Return all records of a journal."""
     return list(read(folder))
+
+
+def rebuilt(folder: Path, probing: bool = True) -> tuple[State, Journal]:
+    """Recover the plainest way, every record from the first one; return the state and the journal, open."""
+    if probing:
+        probe(folder)
+    journal, state = open_journal(folder), State()
+    for record in read(folder):
+        for event in decode(record.payload):
+            state.apply(event)
+        state.message_index = record.command_index if record.message else state.message_index
+    return state, journal

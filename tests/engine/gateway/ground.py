@@ -10,39 +10,24 @@ from typing import Any
 
 import httpx
 
-from engine.core import events as ev
-from engine.core.state import State
 from engine.gateway.app import GatewayServer
-from engine.journal.journal import Journal, open_journal
-from engine.journal.reader import read
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
 from service.clock import Clock, SystemClock
+from tests.engine.lives import rebuilt
 
 BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "markPrice": 100, "takerFee": 0.0005, "makerFee": -0.0001}
 MONEY = 1_000_000_000
-
-
-def rebuild(folder: Path) -> tuple[State, Journal]:
-    """Return the state that a journal's events lead to, and the journal."""
-    opened = open_journal(folder)
-    state = State()
-    for record in read(folder):
-        for event in ev.decode(record.payload):
-            state.apply(event)
-        if record.message:
-            state.message_index = record.command_index
-    return state, opened
 
 
 class Ground:
     """One engine: sequencer, messages, watch, gateway."""
 
     def __init__(self, folder: Path, token: str = "", clock: Clock | None = None, frames_max: int = 65_536) -> None:
-        state, opened = rebuild(folder)
-        self.sequencer = Sequencer(state, opened, lambda: rebuild(folder), MessageBuilder, clock)
+        state, opened = rebuilt(folder, probing=False)
+        self.sequencer = Sequencer(state, opened, lambda: rebuilt(folder, probing=False), MessageBuilder, clock)
         self.messages = MessageLog(folder, frames_max=frames_max)
         self.messages.restore(list(state.stores.values()), self.sequencer.committed_index, self.sequencer.last_message_index)
         self.sequencer.on_commit(self.messages.on_commit)

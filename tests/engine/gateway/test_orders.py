@@ -23,15 +23,15 @@ from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from service.clock import SystemClock
-from tests.engine.gateway.ground import rebuild
+from tests.engine.lives import rebuilt
 
 X = Instrument("X", 500, -100, 500, tick_size="0.5", size_lots_max=1_000, price_ticks_max=1_000)
 
 
 async def trading(folder: Path) -> tuple[Sequencer, OrderDesk]:
     """Return an exchange with one contract and three accounts."""
-    state, opened = rebuild(folder)
-    sequencer = Sequencer(state, opened, lambda: rebuild(folder), MessageBuilder)
+    state, opened = rebuilt(folder, probing=False)
+    sequencer = Sequencer(state, opened, lambda: rebuilt(folder, probing=False), MessageBuilder)
     await sequencer.submit(CreateInstrument(X, 200))
     for account in (1, 2, 3):
         await sequencer.submit(Deposit(account, 10**9))

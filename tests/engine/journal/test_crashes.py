@@ -26,7 +26,7 @@ from engine.journal.reader import read, segments
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from service.clock import ManualClock
-from tests.engine.journal.test_sequencer import rebuilt
+from tests.engine.lives import rebuilt
 from tests.engine.order_flow import commands
 
 CRASHES = 1_050

@@ -13,30 +13,19 @@ import msgspec
 import pytest
 
 from engine.core import commands as cm
-from engine.core.events import OrderAccepted, decode
+from engine.core.events import OrderAccepted
 from engine.core.state import State
 from engine.journal import sequencer as sequencer_module
-from engine.journal.journal import Journal, open_journal, probe
+from engine.journal.journal import open_journal
 from engine.journal.reader import Record, read
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.messages import Message
 from service.clock import ManualClock
+from tests.engine.lives import rebuilt
 from tests.waiting import until
 
 X = cm.Instrument("X")
-
-
-def rebuilt(folder: Path, probing: bool = True) -> tuple[State, Journal]:
-    """Recover the plainest way: every record from the first one."""
-    if probing:
-        probe(folder)
-    journal, state = open_journal(folder), State()
-    for record in read(folder):
-        for event in decode(record.payload):
-            state.apply(event)
-        state.message_index = record.command_index if record.message else state.message_index
-    return state, journal
 
 
 def started(folder: Path, **more: int) -> Sequencer:

@@ -16,8 +16,6 @@ from pamqp.commands import Basic
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.events import decode
-from engine.core.state import State
-from engine.journal.journal import Journal, open_journal, probe
 from engine.journal.reader import read
 from engine.journal.sequencer import Sequencer
 from engine.orders.client import OrdersClient
@@ -26,21 +24,11 @@ from engine.orders.topology import DEAD, DEAD_EXCHANGE, ORDERS, QUEUES
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import REQUESTS, RESPONSES
 from engine.stores.message_builder import MessageBuilder
+from tests.engine.lives import rebuilt
 
 SYMBOL = "BTC-PERP"
 RICH, POOR = 1, 2  # accounts
 CROWD = tuple(range(10, 20))  # rich ones, for more orders than one account may have open
-
-
-def rebuilt(folder: Path) -> tuple[State, Journal]:
-    """Recover the plainest way: every record from the first one."""
-    probe(folder)
-    journal, state = open_journal(folder), State()
-    for record in read(folder):
-        for event in decode(record.payload):
-            state.apply(event)
-        state.message_index = record.command_index if record.message else state.message_index
-    return state, journal
 
 
 async def exchange(folder: Path, crowd: bool = False, **more: Any) -> Sequencer:

@@ -53,6 +53,11 @@ async def url(rabbitmq_url: str) -> AsyncIterator[str]:
     await delete(rabbitmq_url)
 
 
+def full(*_: object) -> int:
+    """The disk's answer to whoever wants something written for good."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 async def settled(queue: OrdersQueue, messages: int, seconds: float = 20) -> None:
     """Wait until so many messages have ended."""
     ends = ("done", "repeated", "Malformed", "Expired", "Poisoned", "RiskRejected", "Overflow", "Rejected")
@@ -158,9 +163,6 @@ async def test_a_refusing_disk_keeps_orders_unacknowledged(url: str, tmp_path: P
     async with desk(url, tmp_path / "j") as (sequencer, queue, client):
         await client.ask(place("before"))
 
-        def full(*_: object) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
         with monkeypatch.context() as disk:
             disk.setattr(os, "fdatasync", full)
             await push(url, [place(f"o{n}") for n in range(300)])
@@ -179,9 +181,6 @@ async def test_a_reconnect_while_the_disk_refuses_loses_no_order(
     """What comes again is not found in the state that is about to be rolled back: nobody is told of what the disk did not take."""
     async with desk(url, tmp_path / "j") as (sequencer, queue, client):
         await client.ask(place("before"))
-
-        def full(*_: object) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as disk:
             disk.setattr(os, "fdatasync", full)
@@ -210,9 +209,6 @@ async def test_what_was_not_acknowledged_stays_in_the_queue(url: str, tmp_path: 
     """An engine that ends while its disk refuses leaves every order where it was; the next one executes them in order."""
     monkeypatch.setattr("engine.orders.consumer.DRAIN_S_MAX", 0.2)
     names = [f"o{n}" for n in range(100)]
-
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
         async with desk(url, tmp_path / "j") as (_, queue, _):

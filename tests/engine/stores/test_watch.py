@@ -13,7 +13,7 @@ from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
 from service.clock import ManualClock
-from tests.engine.gateway.ground import rebuild
+from tests.engine.lives import rebuilt
 
 SECOND = 1_000_000_000
 
@@ -23,8 +23,8 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
-        state, journal = rebuild(folder)
-        self.sequencer = Sequencer(state, journal, lambda: rebuild(folder), MessageBuilder, self.clock)
+        state, journal = rebuilt(folder, probing=False)
+        self.sequencer = Sequencer(state, journal, lambda: rebuilt(folder, probing=False), MessageBuilder, self.clock)
         self.messages = MessageLog(folder)
         self.messages.restore(list(state.stores.values()), self.sequencer.committed_index, self.sequencer.last_message_index)
         self.sequencer.on_commit(self.messages.on_commit)
