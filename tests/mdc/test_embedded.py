@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import pytest
@@ -38,10 +39,12 @@ def test_small_replies_do_not_wait(embedded_url: str) -> None:
     """A round trip takes no delayed acknowledgement of 40 ms."""
     with redis.Redis.from_url(embedded_url) as client:
         client.ping()
-        began = time.perf_counter()
+        taken = []
         for _ in range(20):
+            began = time.perf_counter()
             client.ping()
-        assert time.perf_counter() - began < 20 * 0.02
+            taken.append(time.perf_counter() - began)
+        assert statistics.median(taken) < 0.02
 
 
 def test_an_error_reply_leaves_the_connection_open(embedded_url: str) -> None:

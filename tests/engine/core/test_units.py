@@ -48,12 +48,12 @@ def test_a_price_between_ticks_is_misaligned(instrument: Instrument, written: An
 )  # fmt: skip
 def test_nonsense_is_refused_quickly(written: Any) -> None:
     """No number, not finite, not above zero, too long, too large: an error at once, in a short text."""
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     with pytest.raises(ValueError, match="price") as refused:
         ticks(CENT, written)
     assert not isinstance(refused.value, Misaligned)
     assert len(str(refused.value)) < 150
-    assert time.perf_counter() - began_s < 0.5
+    assert time.process_time() - began_s < 0.5
 
 
 def test_more_than_the_instrument_allows_is_the_engines_question() -> None:

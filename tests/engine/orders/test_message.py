@@ -106,12 +106,12 @@ MALFORMED = [
 @pytest.mark.parametrize("body", MALFORMED, ids=range(len(MALFORMED)))
 def test_what_is_not_a_message_is_malformed(body: bytes) -> None:
     """No JSON, no object, no type, wrong types, unknown fields, broken text: refused at once, with a short reason."""
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     with pytest.raises(MessageRefused) as refused:
         read(body)
     assert refused.value.reason == "Malformed"
     assert 0 < len(refused.value.detail) <= 500
-    assert time.perf_counter() - began_s < 0.5
+    assert time.process_time() - began_s < 0.5
 
 
 @pytest.mark.parametrize("price", ["40.25", 0, -1, "NaN", "Infinity", "1e400", "1e-400", "9" * 5_000])

@@ -151,7 +151,7 @@ async def test_the_recorded_speed_is_kept_and_multiplied(tmp_path: Path) -> None
             assert not feed.lossless
             began_s = time.monotonic()
             assert len(await played(feed)) == 5
-            assert 0.08 / factor - 0.005 <= time.monotonic() - began_s < 1
+            assert 0.08 / factor - 0.005 <= time.monotonic() - began_s < 5
 
 
 async def test_times_that_go_backwards_do_not_wait() -> None:
@@ -160,7 +160,7 @@ async def test_times_that_go_backwards_do_not_wait() -> None:
     began_s = time.monotonic()
     for at_ns in (1_000_000_000, 5, None, 1_010_000_000):
         await pace.until(at_ns)
-    assert 0.008 < time.monotonic() - began_s < 0.5
+    assert 0.008 < time.monotonic() - began_s < 5
 
 
 async def test_closing_ends_a_waiting_replay_when_it_is_cancelled(tmp_path: Path) -> None:
