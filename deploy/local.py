@@ -26,6 +26,7 @@ from service.errors import OperatorError
 from service.run import fail
 from service.settings import admin_token, hide_password
 
+WELCOME_FILE = "welcome.url"  # in RUN_DIR, made by the control plane while it has no administrator
 STOP_S_MAX = 9.0  # of the 10 s that a stop may take; who still runs then is killed
 PROGRESS_S = 5.0
 SLOW_START_S = 5.0
@@ -228,7 +229,10 @@ def _invitation(own: LocalSettings, what: Plan, directory: Path, took_s: float) 
     given = [f"WDS_URL=ws://127.0.0.1:{what.stream_port}"] if what.stream_port != 8400 else []
     given += [f"RUN_DIR={_short(directory)}"] if directory != Path(".run").absolute() else []
     script = " ".join([*given, _short(Path(sys.executable)), "-m wds get board:volume"])
-    return f"ready after {took_s:.1f} s: open http://127.0.0.1:{what.page_port} (Ctrl-C stops)\n  from a script: {script}"
+    page = f"http://127.0.0.1:{what.page_port}"
+    welcome = directory / WELCOME_FILE
+    first = f"\n  nobody can sign in yet; once, within a day: {welcome.read_text().strip()}" if welcome.is_file() else ""
+    return f"ready after {took_s:.1f} s: open {page} (Ctrl-C stops){first}\n  from a script: {script}"
 
 
 def _short(path: Path) -> str:

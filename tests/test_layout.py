@@ -49,6 +49,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "oms": set(),
         "bots": set(),
     },
+    "scp": {
+        "apps": {"api", "security"},
+        "store": set(),
+        "security": {"store"},
+        "api": {"security", "store"},
+    },
     "wds": {
         "fanout": set(),
         "access": set(),
@@ -63,8 +69,15 @@ SHAPES = {
     "engine/core/units.py": "decimals and ticks, times",
     "engine/stores/messages.py": "what consumers are told",
 }
-UNDER_ALL_ROOMS = {"engine": set(SHAPES), "wds": {"wds/protocol.py", "wds/settings.py", "wds/meter.py"}}
-ALSO = {"engine/orders": {"engine/gateway/order_bodies.py"}}  # order messages have the fields of the gateway's bodies
+UNDER_ALL_ROOMS = {
+    "engine": set(SHAPES),
+    "scp": {"scp/problems.py", "scp/settings.py", "scp/desk.py"},
+    "wds": {"wds/protocol.py", "wds/settings.py", "wds/meter.py"},
+}
+ALSO = {
+    "engine/orders": {"engine/gateway/order_bodies.py"},  # order messages have the fields of the gateway's bodies
+    "scp/api": {"scp/control.py"},  # the parts that handlers work with
+}
 
 # Pure code gets time, dice, bytes and limits as arguments; whoever imports one of these is a shell.
 IMPURE = {
@@ -122,7 +135,12 @@ SHELLS: dict[str, str] = {
     "wds/fanout/upstream.py": "the cache's reader behind the hub",
     "wds/workers.py": "several processes on one port",
     "scp/apps/_default/__init__.py": "the py4web application",
+    "scp/announce.py": "tells the cache every half second",
     "scp/build.py": "runs npm",
+    "scp/control.py": "wires the parts, draws secrets, stamps what the process does",
+    "scp/mail.py": "an SMTP client",
+    "scp/security/door.py": "a WSGI middleware: reads cookies, stamps each request",
+    "scp/store/database.py": "the database's connections",
     "scp/desk.py": "issues tokens by the clock",
     "scp/health.py": "the control plane's admin port and its probe",
     "scp/server.py": "gunicorn around the application",
@@ -171,7 +189,13 @@ TYPES = {"asyncio.Future", "asyncio.Task", "asyncio.AbstractEventLoop"}
 SEEDED = "random.Random"  # dice that come with their seed are an argument like any other
 
 # A module is tested by the test module of its name, or is imported by some test; these are reached in another way.
-TESTED_THROUGH: dict[str, str] = {}
+TESTED_THROUGH: dict[str, str] = {
+    "scp/api/calls.py": "tests/scp/api/test_authority.py",
+    "scp/api/me.py": "tests/scp/api/test_ways_in.py",
+    "scp/api/openapi.py": "tests/scp/api/test_authority.py",
+    "scp/api/people.py": "tests/scp/api/test_authority.py",
+    "scp/api/signing.py": "tests/scp/api/test_ways_in.py",
+}
 
 # Modules that import each other, directly or through others of the same entry.
 CIRCLES: dict[frozenset[str], str] = {}
@@ -194,6 +218,7 @@ PORTABLE_ANYWAY: dict[str, str] = {
 # Packages are declared under the names of their distributions.
 IMPORTED_AS = {
     "aio_pika": "aio-pika",
+    "argon2": "argon2-cffi",
     "prometheus_client": "prometheus-client",
     "pydantic_settings": "pydantic-settings",
     "yaml": "pyyaml",
