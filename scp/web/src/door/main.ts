@@ -1,5 +1,5 @@
 // Signs people in: name and password, second factor, one-time links. The session lives in a cookie that no script can read.
-import { send, type Refusal } from "./ask.ts";
+import { send, type Refusal } from "../api/ask.ts";
 
 type Name = "sign-in" | "second-factor" | "forgotten" | "new-password";
 
