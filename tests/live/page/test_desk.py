@@ -39,6 +39,21 @@ def test_prices_move(desk: Desk) -> None:
     changes(desk, "[...document.querySelectorAll('.grid-row .cell:nth-child(2)')].map(e => e.textContent).join()")
 
 
+LIT = """(() => {
+  const lit = [...document.querySelectorAll('.grid-row .lights[data-flash]')];
+  const ground = (element) => getComputedStyle(element).backgroundColor;
+  return lit.length ? lit.map((cell) => ground(cell) !== ground(cell.parentElement)) : null;
+})()"""
+
+
+def test_a_cell_that_moved_is_tinted_for_a_moment(desk: Desk) -> None:
+    """Its ground differs from its row's; not for somebody who asks for less motion."""
+    assert all(desk.until(lambda: desk.value(LIT)))
+    desk.page.emulate_media(reduced_motion="reduce")
+    assert not any(desk.until(lambda: desk.value(LIT)))
+    desk.page.emulate_media(reduced_motion="no-preference")
+
+
 def test_many_symbols_are_in_the_grid_but_few_elements(desk: Desk) -> None:
     """All known symbols can be scrolled to; only those in view exist."""
     desk.until(lambda: desk.value("tapeline.symbols") > 150, 60)
