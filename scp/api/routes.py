@@ -61,7 +61,7 @@ def answer(
     else:
         body = b"" if given.document is None else msgspec.json.encode(given.document)
     headers = [*given.headers, ("X-Request-Id", asked.request_id)]
-    if body:
+    if given.document is not None:
         headers.append(("Content-Type", given.content_type))
     return status, headers, body, given
 

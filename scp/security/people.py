@@ -26,8 +26,8 @@ class Refused(Exception):
 
 
 def normal_name(username: str) -> str:
-    """Return the form of a name that is kept and compared."""
-    return unicodedata.normalize("NFKC", username).strip().lower()
+    """Return the form of a name that is kept and compared: what cannot be printed is in no name."""
+    return "".join(letter for letter in unicodedata.normalize("NFKC", username) if letter.isprintable()).strip().lower()
 
 
 def create(db: Any, username: str, role: str, email: str, now_ms: int, password_hash: str = "") -> int:

@@ -11,6 +11,15 @@ const said = () => {
   return made;
 };
 
+/** What a change gave that is shown once: the pane is drawn anew with it. */
+let given: HTMLElement | null = null;
+
+const shownOnce = (): HTMLElement => {
+  const made = el("div", "", ...(given ? [given] : []));
+  given = null;
+  return made;
+};
+
 export const leave = async (api: Api): Promise<void> => {
   await api.change("POST", "sign-out");
   location.replace("/sign-in");
@@ -99,7 +108,7 @@ export const sessions: Pane = async (api, again) => {
 };
 
 export const tokens: Pane = async (api, again) => {
-  const [below, made] = [said(), el("div")];
+  const [below, made] = [said(), shownOnce()];
   const found = await api.get<TokenShown[]>("me/tokens");
   const scopes = api.me.scopes.filter((scope) => scope !== "account");
   const rows = found.map((one) => [
@@ -116,7 +125,8 @@ export const tokens: Pane = async (api, again) => {
     async ({ name, scopes: wanted, days }) => {
       const body = { name, scopes: (wanted ?? "").split(/[\s,]+/).filter(Boolean), days: Number(days) };
       const { token } = await api.change<{ token: string }>("POST", "me/tokens", body);
-      made.replaceChildren(once("The token, for the header Authorization: Bearer …", token));
+      given = once("The token, for the header Authorization: Bearer …", token);
+      again();
     },
   );
   return [
@@ -128,7 +138,7 @@ export const tokens: Pane = async (api, again) => {
 const ROLES = ["viewer", "operator", "admin"] as const;
 
 export const people: Pane = async (api, again) => {
-  const [below, made] = [said(), el("div")];
+  const [below, made] = [said(), shownOnce()];
   const found: User[] = [];
   for (let after: number | null = 0; after !== null && found.length < 1000; ) {
     const page: { users: User[]; next: number | null } = await api.get(`users?after=${after}`);
@@ -157,9 +167,10 @@ export const people: Pane = async (api, again) => {
   const add = form(
     [{ name: "username", label: "Name" }, { name: "email", label: "E-mail (or nothing)", type: "email", optional: true }, { name: "role", label: "Role", options: ROLES }],
     "Invite",
-    async (given) => {
-      const { link: address, user } = await api.change<{ link: string; user: User }>("POST", "users", given);
-      made.replaceChildren(once(`For ${user.username}: the address where they choose a password, within three days`, address));
+    async (typed) => {
+      const { link: address, user } = await api.change<{ link: string; user: User }>("POST", "users", typed);
+      given = once(`For ${user.username}: the address where they choose a password, within three days`, address);
+      again();
     },
   );
   return [table(["Name", "E-mail", "Role", "", ""], rows, "Nobody."), below, made, el("h3", "", "Invite somebody"), add];
