@@ -13,7 +13,7 @@ import pytest
 
 from engine.core.events import OrderAccepted, decode
 from engine.journal.reader import HEADER, PREFACE, read, segments
-from tests.engine_process import EngineProcess
+from tests.engine_process import OPERATOR, EngineProcess
 from tests.servers import free_port
 from tests.waiting import until
 
@@ -39,7 +39,7 @@ async def test_a_disk_that_refuses_loses_nothing_and_service_resumes(tmp_path: P
     engine.ready()
     assert engine.process is not None
     pid = engine.process.pid
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         await market(http)
         hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
@@ -76,7 +76,7 @@ async def test_a_damaged_journal_halts_with_the_index(tmp_path: Path) -> None:
     engine = EngineProcess(tmp_path)
     engine.start()
     engine.ready()
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         await market(http)
         for number in range(20):
             await http.post("/Order", json=order(f"a{number}"))
@@ -113,7 +113,7 @@ async def test_one_folder_has_one_engine_and_one_port_one_gateway(tmp_path: Path
         assert await asyncio.to_thread(second.process.wait, 20) in (2, 3)
         assert said in second.log.strip().splitlines()[-1]
         assert "Traceback" not in second.log
-    async with httpx.AsyncClient(base_url=first.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=first.url, headers=OPERATOR, trust_env=False) as http:
         assert (await http.get("/Instrument")).status_code == 200
     assert first.end(signal.SIGTERM) == 0
 
@@ -123,7 +123,7 @@ async def test_time_alone_expires_orders_and_runs_out_timers(tmp_path: Path) -> 
     engine = EngineProcess(tmp_path)
     engine.start()
     engine.ready()
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         await market(http)
         resting = {**order("timer"), "timeInForce": "GoodTillCancel"}
         assert (await http.post("/Order", json=resting)).status_code == 201
@@ -149,7 +149,7 @@ async def test_readiness_knows_risk_and_streams(tmp_path: Path, rabbitmq_url: st
     engine = EngineProcess(tmp_path, **settings)
     engine.start()
     await until(lambda: any("streams: Redis at" in reason for reason in engine.readiness().get("reasons", [])), 30)
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         await market(http)
 
         async def told() -> bool:

@@ -1,0 +1,124 @@
+"""Cuts connections that keep a place without asking anything: slow or endless heads, slow bodies, too many from one address.
+
+uvicorn waits for a head without end and takes it however long; a few thousand such connections would be all that the process
+may have open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from engine.access.limits import Places
+from engine.gateway.problems import problem_bytes
+
+SPARE_BYTES = 1 << 20  # of a body that is refused: read and thrown away, so that its sender comes to read the answer
+TITLES = {408: b"Request Timeout", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large"}
+
+
+class ConnectionLimits(NamedTuple):
+    """How long a request may take to arrive, how long its head may be, how many connections one address may have (0 = any)."""
+
+    head_s: float = 10.0
+    body_s: float = 20.0
+    head_bytes: int = 16_384
+    per_address: int = 512
+
+
+def guarded(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
+    """Return uvicorn's protocol with these limits; all its connections share the count of addresses."""
+    return type("Guarded", (GuardedConnection,), {"limits": limits, "places": Places(limits.per_address)})
+
+
+class GuardedConnection(HttpToolsProtocol):
+    """One connection, which must send a whole request in time."""
+
+    limits: ConnectionLimits
+    places: Places
+
+    _address = ""
+    _timer: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+    _spare_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        address = str((transport.get_extra_info("peername") or ("",))[0])
+        if not self.places.enter(address):
+            self._cut(429, "TooManyConnections", f"This address has {self.places.most} connections open, which is the most.")
+            return
+        self._address = address
+        self._wait(self.limits.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._let_go()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return  # what comes after we have said no
+        if self._in_head:
+            self._head_bytes += len(data)
+        elif self.cycle is not None and self.cycle.response_complete:
+            self._spare_bytes += len(data)
+            if self._spare_bytes > SPARE_BYTES:
+                self.transport.close()
+                return
+        super().data_received(data)
+        if self._in_head and self._head_bytes > self.limits.head_bytes and not self.transport.is_closing():
+            self._cut(431, "HeadTooLarge", f"The head of a request has at most {self.limits.head_bytes} bytes.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._timer is None:
+            self._wait(self.limits.head_s)
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._head_bytes, self._spare_bytes = False, 0, 0
+        self._wait(self.limits.body_s)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._let_go()  # a WebSocket is counted with its key
+        super().handle_websocket_upgrade()
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(seconds, self._late)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        self._timer = None
+        if not self._in_head and self.cycle is not None and self.cycle.response_complete:
+            self.transport.close()  # a refused body that goes on and on
+            return
+        seconds = self.limits.head_s if self._in_head else self.limits.body_s
+        self._cut(408, "RequestTimeout", f"The {'head' if self._in_head else 'body'} of a request has {seconds:g} s to arrive.")
+
+    def _cut(self, status: int, code: str, detail: str) -> None:
+        """Say why and close; an answer that is under way is not broken into."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            body = problem_bytes(status, code, detail)
+            head = b"HTTP/1.1 %d %s\r\ncontent-type: application/problem+json\r\n" % (status, TITLES[status])
+            self.transport.write(head + b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body))
+        self.transport.close()
+
+    def _let_go(self) -> None:
+        self._stop_waiting()
+        if self._address:
+            self.places.leave(self._address)
+            self._address = ""
