@@ -153,6 +153,8 @@ SHELLS: dict[str, str] = {
     "engine/gateway/door.py": "an ASGI application; answers a flood late",
     "engine/gateway/connections.py": "timers of connections",
     "engine/gateway/keys.py": "HTTP routes of keys",
+    "engine/gateway/trade.py": "the WebSocket of orders and private streams",
+    "engine/gateway/private_streams.py": "purges on and on what nobody resumes from",
     "engine/gateway/app.py": "serves HTTP and WebSockets",
     "engine/gateway/accounts.py": "HTTP routes of accounts",
     "engine/gateway/controls.py": "HTTP routes of the exchange-wide controls",

@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvicorn
 from litestar import Litestar
+from litestar.types import ControllerRouterHandler
 
 from engine.access.key_watch import KeyWatch
-from engine.gateway import accounts, controls, docs, markets, orders, stores
+from engine.gateway import accounts, controls, docs, markets, orders, stores, trade
 from engine.gateway import keys as key_routes
 from engine.gateway.connections import ConnectionLimits, guarded
-from engine.gateway.door import Door, DoorLimits
+from engine.gateway.door import Door, DoorLimits, Rates
+from engine.gateway.order_entry import OrderEntry
+from engine.gateway.private_streams import PrivateStreams
 from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal
 from engine.gateway.views import Views
 from engine.journal.sequencer import Sequencer
@@ -31,6 +33,7 @@ from service.admin import bind
 from service.clock import Clock, SystemClock
 from service.errors import OperatorError
 from service.origin import SameOrigin
+from service.tasks import Tasks
 
 PING_S, PONG_S = 20.0, 300.0  # a consumer that works off what it was sent answers late; one that is gone never does
 KEEP_ALIVE_S = 75
@@ -45,44 +48,37 @@ class Doors(NamedTuple):
     tls: tuple[Path, Path] | None = None
 
 
-def app(
-    sequencer: Sequencer, messages: MessageLog, keys: KeyWatch, clock: Clock | None = None, risk: RiskChecker | None = None
-) -> Litestar:
-    """Return the application behind its door. `messages` is fed by the sequencer.
-
-    With `risk` every order is asked about before it goes to the engine.
-    """
-    clock = clock or SystemClock()
-    views = Views(sequencer, messages, clock)
-    desk = orders.OrderDesk(sequencer, views, risk)
-    consumers = stores.StoreDesk(sequencer, messages, desk, clock, keys.register)
-    shown = (markets.routes(views, desk), accounts.routes(views, desk), controls.routes(views, desk))
-    return Litestar(
-        [*orders.routes(desk), *chain(*shown), *stores.routes(consumers), *key_routes.routes(key_routes.KeyDesk(keys, clock))],
-        guards=[require_journal(sequencer)],
-        exception_handlers={Exception: problem_of},
-        request_max_body_size=BODY_BYTES_MAX,
-        openapi_config=docs.config(),
-        plugins=[docs.PriceSchema()],
-        logging_config=None,
-    )
-
-
 class GatewayServer:
-    """The application on its port, for those who have a key. Port 0 takes a free one; `.port` tells which."""
+    """The application on its port, for those who have a key. Port 0 takes a free one; `.port` tells which.
+
+    `messages` is fed by the sequencer. With `risk` every order is asked about before it goes to the engine.
+    """
 
     def __init__(
         self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, keys: KeyWatch, clock: Clock | None = None,
         risk: RiskChecker | None = None, doors: Doors | None = None,
     ) -> None:  # fmt: skip
-        doors = doors or Doors()
+        doors, clock = doors or Doors(), clock or SystemClock()
         self.host = host
         self.port = port
-        origin = SameOrigin(None, doors.names, json_only=True)
-        self.application = app(sequencer, messages, keys, clock, risk)
-        door = Door(self.application, origin, keys.register, doors.orders, clock or SystemClock())
+        self.streams = PrivateStreams(sequencer, messages, clock)
+        rates = Rates(doors.orders, clock)
+        views = Views(sequencer, messages, clock)
+        desk = orders.OrderDesk(sequencer, views, risk)
+        self.application = app(
+            [
+                *orders.routes(desk), *markets.routes(views, desk), *accounts.routes(views, desk), *controls.routes(views, desk),
+                *stores.routes(stores.StoreDesk(sequencer, messages, desk, clock, keys.register)),
+                *trade.routes(trade.TradeDesk(desk, views, self.streams, keys.register, rates)),
+                *key_routes.routes(key_routes.KeyDesk(keys, clock)),
+            ],
+            sequencer,
+        )  # fmt: skip
+        entry = OrderEntry(self.application, desk, sequencer)
+        door = Door(entry, SameOrigin(None, doors.names, json_only=True), keys.register, rates, clock)
         self._server = uvicorn.Server(config(door, doors))
         self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks("gateway")
 
     async def start(self) -> None:
         """Listen.  Raises: OperatorError when the port is taken."""
@@ -90,13 +86,28 @@ class GatewayServer:
         sock = bind(self.host, self.port, "ENGINE_PORT")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections have it from here, whatever the loop does
         self.port = sock.getsockname()[1]
+        self._tasks.start("private streams", self.streams.run())
         self._task = asyncio.create_task(self._server._serve(sockets=[sock]))  # serve() would take the signals over
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, send every consumer a close frame (1012)."""
+        await self._tasks.close()
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+
+
+def app(routes: Sequence[ControllerRouterHandler], sequencer: Sequencer) -> Litestar:
+    """Return the application of these routes, which answers nothing while the state is in doubt."""
+    return Litestar(
+        routes,
+        guards=[require_journal(sequencer)],
+        exception_handlers={Exception: problem_of},
+        request_max_body_size=BODY_BYTES_MAX,
+        openapi_config=docs.config(),
+        plugins=[docs.PriceSchema()],
+        logging_config=None,
+    )
 
 
 def config(application: Any, doors: Doors | None = None) -> uvicorn.Config:

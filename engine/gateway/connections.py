@@ -43,6 +43,8 @@ class GuardedConnection(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _spare_bytes = 0
+    _began = False  # a head or a body, with the last bytes
+    _whole = False  # the last request
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -67,23 +69,26 @@ class GuardedConnection(HttpToolsProtocol):
             if self._spare_bytes > SPARE_BYTES:
                 self.transport.close()
                 return
+        self._began = False
         super().data_received(data)
         if self._in_head and self._head_bytes > self.limits.head_bytes and not self.transport.is_closing():
             self._cut(431, "HeadTooLarge", f"The head of a request has at most {self.limits.head_bytes} bytes.")
+        if self._began:  # a part of a request came; when all of it has, nothing is waited for
+            self._wait(self.limits.head_s if self._in_head else self.limits.body_s)
+        elif self._timer is not None and self._whole:
+            self._stop_waiting()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._timer is None:
-            self._wait(self.limits.head_s)
+        self._began, self._whole = True, False
 
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes, self._spare_bytes = False, 0, 0
-        self._wait(self.limits.body_s)
+        self._began = True
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._in_head = True
-        self._stop_waiting()
+        self._in_head, self._began, self._whole = True, False, True
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:

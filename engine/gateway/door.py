@@ -32,6 +32,27 @@ class DoorLimits(NamedTuple):
     public_per_s: float = 200.0
 
 
+class Rates:
+    """What each caller may still ask for now."""
+
+    def __init__(self, limits: DoorLimits, clock: Clock) -> None:
+        self._clock = clock
+        self._orders = Limits(limits.orders_per_s)
+        self._requests = Limits(limits.requests_per_s)
+        self._public = Limits(limits.public_per_s)
+
+    def wait_s(self, caller: Caller, address: str, is_order: bool) -> float:
+        """Count a request; return 0.0, or after how many seconds it may come again."""
+        now_ns = self._clock.mono_ns()
+        if caller.role is None:
+            return self._public.take(address, now_ns)
+        return (self._orders if is_order else self._requests).take(caller.sender, now_ns)
+
+    def orders_wait_s(self, caller: Caller, count: int) -> float:
+        """Count the orders of one WebSocket message; the same."""
+        return self._orders.take(caller.sender, self._clock.mono_ns(), count)
+
+
 class Denied(NamedTuple):
     """Why a request is not let in."""
 
@@ -45,14 +66,12 @@ class Denied(NamedTuple):
 class Door:
     """An ASGI application in front of another one, which hears callers only."""
 
-    def __init__(self, behind: Any, origin: SameOrigin, register: Register, limits: DoorLimits, clock: Clock) -> None:
+    def __init__(self, behind: Any, origin: SameOrigin, register: Register, rates: Rates, clock: Clock) -> None:
         self._behind: ASGI = behind
         self._origin = origin
         self._register = register
+        self._rates = rates
         self._clock = clock
-        self._orders = Limits(limits.orders_per_s)
-        self._requests = Limits(limits.requests_per_s)
-        self._public = Limits(limits.public_per_s)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -64,10 +83,6 @@ class Door:
             return
         scope[CALLER] = found
         await self._behind(scope, receive, send)
-
-    def take_orders(self, caller: Caller, count: int) -> float:
-        """Count the orders of one WebSocket message; return 0.0, or after how many seconds they may come again."""
-        return self._orders.take(caller.sender, self._clock.mono_ns(), count)
 
     def _look(self, scope: Message) -> Caller | Denied:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}  # names are lower case
@@ -86,7 +101,7 @@ class Door:
             caller = self._register.identify(authorization, self._clock.wall_ns()) if authorization else PUBLIC
         except Unknown as error:
             caller, unknown = PUBLIC, str(error)
-        wait_s = self._wait_s(caller, scope, rule)
+        wait_s = self._rates.wait_s(caller, str((scope.get("client") or ("",))[0]), rule.is_order)
         if wait_s:
             late_s = min(max(wait_s, WAIT_S_MIN), WAIT_S_MAX)
             what = "This key sends more than it may; ENGINE_ORDERS_PER_S and ENGINE_REQUESTS_PER_S say how much that is."
@@ -101,12 +116,6 @@ class Door:
             what = f"This needs a key ({rule.need.value}): Authorization: Bearer tl_…; python -m engine keys create makes one."
             return Denied(401, "Unauthorized", what, {"WWW-Authenticate": "Bearer"})
         return Denied(403, "Forbidden", f"This is for {rule.need.value}; the key is a {caller.role.value}'s.")
-
-    def _wait_s(self, caller: Caller, scope: Message, rule: Rule) -> float:
-        now_ns = self._clock.mono_ns()
-        if caller.role is None:
-            return self._public.take(str((scope.get("client") or ("",))[0]), now_ns)
-        return (self._orders if rule.is_order else self._requests).take(caller.sender, now_ns)
 
 
 def caller_of(scope: Any) -> Caller:

@@ -6,7 +6,8 @@ to the order is taken back from the events of that group, so that `messageIndex`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -88,17 +89,29 @@ class OrderDesk:
     def state(self) -> State:
         return self._sequencer.state
 
+    @property
+    def has_risk(self) -> bool:
+        """Whether orders are asked about before they go to the engine: then they are placed one at a time."""
+        return self._risk is not None
+
     async def place(self, caller: Caller, body: PlaceBody) -> OrderView:
         """Enter an order.  Raises: Refused."""
+        command = self.placing(caller, body)
+        return self.placed(command, await self._submit(caller, command))
+
+    def placing(self, caller: Caller, body: PlaceBody) -> PlaceOrder:
+        """Return the command of a new order.  Raises: Refused."""
         own(caller, body.account)
         contract = self.state.ledger.contracts.get(body.symbol)
         try:
-            command = place_of(body, contract.instrument if contract else None)
+            return place_of(body, contract.instrument if contract else None)
         except Misaligned as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
             raise Refused(400, "BadRequest", str(error)) from None
-        outcome = await self._submit(caller, command)
+
+    def placed(self, command: PlaceOrder, outcome: Outcome) -> OrderView:
+        """Return an order right after the command that made it.  Raises: Refused."""
         for event in outcome.events:
             if isinstance(event, ev.OrderRejected):
                 raise rejected(event.reason, self._first_id(command, event.reason))
@@ -107,26 +120,35 @@ class OrderDesk:
 
     async def amend(self, caller: Caller, body: AmendBody) -> OrderView:
         """Change an open order.  Raises: Refused."""
-        own(caller, body.account)
-        order = await self._find(body.account, body.cl_ord_id)
+        order = await self.find(caller, body.account, body.cl_ord_id)
+        return await self.changed(order, self._submit(caller, self.amending(order, body)))
+
+    def amending(self, order: Order, body: AmendBody) -> AmendOrder:
+        """Return the command that changes an order.  Raises: Refused."""
         try:
-            command = amend_of(body, self.state.ledger.contracts[order.terms.symbol].instrument)
+            return amend_of(body, self.state.ledger.contracts[order.terms.symbol].instrument)
         except Misaligned as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
             raise Refused(400, "BadRequest", str(error)) from None
-        return await self._changed(caller, order, command)
 
     async def cancel(self, caller: Caller, account: int, cl_ord_id: str) -> OrderView:
         """Cancel an open order.  Raises: Refused."""
-        own(caller, account)
-        order = await self._find(account, cl_ord_id)
-        return await self._changed(caller, order, CancelOrder(account, cl_ord_id))
+        order = await self.find(caller, account, cl_ord_id)
+        return await self.changed(order, self._submit(caller, CancelOrder(account, cl_ord_id)))
 
     async def order(self, caller: Caller, account: int, cl_ord_id: str) -> OrderView:
         """Return an open order as it is.  Raises: Refused."""
+        return self._views.open_order(await self.find(caller, account, cl_ord_id))
+
+    async def find(self, caller: Caller, account: int, cl_ord_id: str) -> Order:
+        """Return a caller's open order, without waiting when it is known.  Raises: Refused."""
         own(caller, account)
-        return self._views.open_order(await self._find(account, cl_ord_id))
+        return await self._find(account, cl_ord_id)
+
+    def send(self, caller: Caller, command: Command) -> asyncio.Future[Outcome]:
+        """Submit a command that no risk service is asked about.  Raises: EngineBusy, EngineUnavailable."""
+        return self._sequencer.submit(command, caller.sender)
 
     async def _find(self, account: int, cl_ord_id: str) -> Order:
         """Return an open order; one that is just being placed by somebody else is waited for.  Raises: Refused."""
@@ -158,8 +180,9 @@ class OrderDesk:
             raise Refused(422, "RiskRejected", f"{done.reason} (request {done.request_id})")
         return done
 
-    async def _changed(self, caller: Caller, order: Order, command: AmendOrder | CancelOrder) -> OrderView:
-        outcome = await self._submit(caller, command)
+    async def changed(self, order: Order, sent: Awaitable[Outcome]) -> OrderView:
+        """Return an order after the amend or cancel that was sent, without what came after it.  Raises: Refused."""
+        outcome = await sent
         before = Order(order.order_id, order.terms, order.size_lots, order.price_ticks, order.stop_ticks, 0)
         before.filled_lots, before.cost_units = order.filled_lots, order.cost_units
         for events in (outcome.events, *outcome.later()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -96,26 +96,46 @@ def rejected(reason: RejectReason, order_id: str = "") -> Refused:
     return Refused(status, reason.value, detail, order_id)
 
 
+class Told(NamedTuple):
+    """What a caller is told of something that went wrong."""
+
+    status: int
+    code: str
+    detail: str
+    order_id: str = ""
+    headers: dict[str, str] = {}  # noqa: RUF012  # never changed
+    errors: list[str] = []  # noqa: RUF012
+
+
+def told(error: Exception, path: str) -> Told:
+    """Return what is told of whatever a handler raised. Of a fault of ours nothing but the fact is told."""
+    if isinstance(error, Refused):
+        return Told(error.status, error.code, error.detail, error.order_id)
+    if isinstance(error, EngineBusy | EngineUnavailable):
+        return Told(503, error.code, str(error), headers={"Retry-After": RETRY_AFTER_S[type(error)]})
+    log.error("gateway_failed", path=path, exc_info=error)
+    return Told(500, "InternalError", "The engine could not answer; its log says why.")
+
+
 def problem_of(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Return the answer to whatever a handler raised. Of a fault of ours nothing but the fact is told."""
+    """Return the answer to whatever a handler or the router raised."""
     headers: dict[str, str] = {}
     errors: list[str] = []
-    if isinstance(error, Refused):
-        return _problem(error.status, error.code, error.detail, order_id=error.order_id)
-    if isinstance(error, EngineBusy | EngineUnavailable):
-        headers["Retry-After"] = RETRY_AFTER_S[type(error)]
-        return _problem(503, error.code, str(error), headers=headers)
     if isinstance(error, HTTPException) and error.status_code < 500:
         headers.update({name: value for name, value in (error.headers or {}).items() if name.lower() in ("allow", "retry-after")})
         if isinstance(error, ValidationException) and isinstance(error.extra, list):
             errors = [_wrong(item.get("key", "request"), item.get("message", "")) for item in error.extra]
         status = HTTPStatus(error.status_code)
         code = status.phrase.title().replace(" ", "").replace("-", "")
-        return _problem(status, code, _detail(request, error), headers=headers, errors=errors)
+        return _problem(Told(status, code, _detail(request, error), headers=headers, errors=errors))
     if isinstance(error, InternalServerException) and "disconnected" in error.detail:  # Litestar's word for a client that went
-        return _problem(400, "ClientGone", "The client went before its request was whole.")
-    log.error("gateway_failed", path=request.url.path, exc_info=error)
-    return _problem(500, "InternalError", "The engine could not answer; its log says why.")
+        return _problem(Told(400, "ClientGone", "The client went before its request was whole."))
+    return _problem(told(error, request.url.path))
+
+
+def not_as_documented(error: Exception) -> str:
+    """Return what is told of a body that cannot be decoded."""
+    return f"The body is not as documented: {error}"
 
 
 def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
@@ -139,16 +159,9 @@ def _wrong(name: str, message: str) -> str:
     return f"{shown}: {message}"
 
 
-def _problem(
-    status: int,
-    code: str,
-    detail: str,
-    order_id: str = "",
-    headers: dict[str, str] | None = None,
-    errors: list[str] | None = None,
-) -> Response[bytes]:
-    body = problem_bytes(status, code, detail, order_id, errors)
-    return Response(body, status_code=int(status), media_type=PROBLEM, headers=headers or {})
+def _problem(what: Told) -> Response[bytes]:
+    body = problem_bytes(what.status, what.code, what.detail, what.order_id, what.errors)
+    return Response(body, status_code=int(what.status), media_type=PROBLEM, headers=what.headers)
 
 
 def problem_bytes(status: int, code: str, detail: str, order_id: str = "", errors: list[str] | None = None) -> bytes:
@@ -201,7 +214,7 @@ class StrictBody(AbstractDTO[T]):
         try:
             return decoder(self.model_type).decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ClientException(f"The body is not as documented: {error}") from None
+            raise ClientException(not_as_documented(error)) from None
 
     def decode_builtins(self, value: dict[str, Any]) -> T:
         """Forms are not taken."""

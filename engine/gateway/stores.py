@@ -29,6 +29,7 @@ from engine.core.units import WHOLE_MAX
 from engine.gateway.bodies import DeletedView, PurgeView, StoreView
 from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk
+from engine.gateway.private_streams import STORE as PRIVATE
 from engine.gateway.problems import Refused, problems, rejected
 from engine.journal.reader import JournalDamaged
 from engine.journal.sequencer import Sequencer
@@ -241,7 +242,7 @@ def _admit(socket: WebSocket[Any, Any, Any], stores: StoreDesk, caller: Caller) 
         store = stores.store(name)
     except Refused as error:
         return UNKNOWN, f"There is no message store {name[:64]!r}. {error.detail}"
-    if len(stores.messages.readers) >= CONSUMERS_MAX:
+    if sum(reader.store_id != PRIVATE for reader in stores.messages.readers) >= CONSUMERS_MAX:
         return TOO_MANY, f"There are {CONSUMERS_MAX} consumers already; this gateway takes no more."
     after = start(store, int(seen) if seen else None, stores.last_index)
     return (GONE, after) if isinstance(after, str) else stores.messages.reader(name, after)

@@ -96,11 +96,13 @@ def test_a_page_gets_nothing_from_the_exchange(engine: EngineProcess, tmp_path: 
 
 
 def test_the_exchanges_own_documentation_works_in_a_browser(engine: EngineProcess) -> None:
-    """Its page may try the routes that it describes: it is of the same origin."""
+    """Its page may try the routes that it describes, with a key: it is of the same origin."""
     with chromium() as browser:
         page = browser.new_page()
         answer = page.goto(f"{engine.url}/docs/")
         assert answer is not None
         assert answer.status == 200
-        balance = page.evaluate("async () => (await (await fetch('/Account/1')).json()).balance")
+        ask = "async (headers) => (await (await fetch('/Account/1', { headers })).json()).balance"
+        assert page.evaluate(ask, {}) is None, "the page itself has no key"
+        balance = page.evaluate(ask, OPERATOR)
         assert balance == 1_000_000
