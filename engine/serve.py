@@ -124,7 +124,9 @@ class Engine:
     def _doors(self) -> Doors:
         of = self._settings
         orders = DoorLimits(of.orders_per_s, of.requests_per_s, of.public_per_s)
-        connections = ConnectionLimits(of.head_ms / 1_000, of.body_ms / 1_000, per_address=of.connections_max)
+        connections = ConnectionLimits(
+            of.head_ms / 1_000, of.body_ms / 1_000, per_address=of.connections_max, opened_per_s=of.opened_per_s
+        )
         return Doors(orders, connections, of.host_names, of.tls)
 
     async def _recover_or_say_why(self) -> tuple[Recovered, Journal]:

@@ -44,6 +44,9 @@ class EngineSettings(ComponentSettings):
     connections_max: int = Field(
         512, ge=0, validation_alias="ENGINE_CONNECTIONS_MAX", description="HTTP connections an address; 0 = any"
     )
+    opened_per_s: float = Field(
+        200, ge=0, validation_alias="ENGINE_OPENED_PER_S", description="connections an address may open; 0 = any"
+    )
     sockets_max: int = Field(64, ge=0, validation_alias="ENGINE_SOCKETS_MAX", description="WebSockets a key; 0 = any")
     head_ms: int = Field(10_000, ge=1, validation_alias="ENGINE_HEAD_MS", description="for the head of a request to arrive")
     body_ms: int = Field(20_000, ge=1, validation_alias="ENGINE_BODY_MS", description="for its body")

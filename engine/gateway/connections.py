@@ -7,29 +7,39 @@ may have open.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from engine.access.limits import Places
+from engine.access.limits import Limits, Places
 from engine.gateway.problems import problem_bytes
 
-SPARE_BYTES = 1 << 20  # of a body that is refused: read and thrown away, so that its sender comes to read the answer
+HELD_S_MIN, HELD_S_MAX = 0.5, 1.0
+SPARE_BYTES = 1 << 18  # of a body that is refused: read and thrown away, so that its sender comes to read the answer
 TITLES = {408: b"Request Timeout", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large"}
 
 
 class ConnectionLimits(NamedTuple):
-    """How long a request may take to arrive, how long its head may be, how many connections one address may have (0 = any)."""
+    """How long a request may take to arrive, how long its head may be, how many connections one address may have.
+
+    `opened_per_s` is how many it may open; the first request of one too many waits. 0 = any.
+    """
 
     head_s: float = 10.0
     body_s: float = 20.0
     head_bytes: int = 16_384
     per_address: int = 512
+    opened_per_s: float = 200.0
 
 
 def guarded(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
     """Return uvicorn's protocol with these limits; all its connections share the count of addresses."""
-    return type("Guarded", (GuardedConnection,), {"limits": limits, "places": Places(limits.per_address)})
+    return type(
+        "Guarded",
+        (GuardedConnection,),
+        {"limits": limits, "places": Places(limits.per_address), "opened": Limits(limits.opened_per_s)},
+    )
 
 
 class GuardedConnection(HttpToolsProtocol):
@@ -37,6 +47,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     limits: ConnectionLimits
     places: Places
+    opened: Limits
 
     _address = ""
     _timer: asyncio.TimerHandle | None = None
@@ -45,6 +56,7 @@ class GuardedConnection(HttpToolsProtocol):
     _spare_bytes = 0
     _began = False  # a head or a body, with the last bytes
     _whole = False  # the last request
+    _held: bytes | None = None  # what came while the connection waits for its turn
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -54,6 +66,10 @@ class GuardedConnection(HttpToolsProtocol):
             return
         self._address = address
         self._wait(self.limits.head_s)
+        wait_s = self.opened.take(address, time.monotonic_ns())
+        if wait_s:
+            self._held = b""
+            self.loop.call_later(min(max(wait_s, HELD_S_MIN), HELD_S_MAX), self._let_in)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._let_go()
@@ -62,6 +78,10 @@ class GuardedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # what comes after we have said no
+        if self._held is not None:
+            self._held += data
+            self.transport.pause_reading()
+            return
         if self._in_head:
             self._head_bytes += len(data)
         elif self.cycle is not None and self.cycle.response_complete:
@@ -77,6 +97,12 @@ class GuardedConnection(HttpToolsProtocol):
             self._wait(self.limits.head_s if self._in_head else self.limits.body_s)
         elif self._timer is not None and self._whole:
             self._stop_waiting()
+
+    def _let_in(self) -> None:
+        held, self._held = self._held, None
+        if held and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.data_received(held)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

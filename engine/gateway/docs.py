@@ -33,6 +33,12 @@ Books, contracts and this page are public; everything else needs a key: Authoriz
 handshake too. A trader's key moves and shows its own accounts, a market-data key reads and purges message stores, an operator's \
 does everything. Operators make keys by POST /Key or python -m engine keys create.
 
+/v1/trade is a WebSocket for orders and private streams: {"op": "place" | "amend" | "cancel" | "cancelAll", "id": any, \
+and the fields of the bodies here}; {"op": "batch", "orders": [up to 100 of these]}; {"op": "subscribe", "accounts": [7], \
+"lastSeq": 123}. Answers: {"type": "results", "id", "results": [{"status", "order" | "problem"}]}, then {"type": \
+"update", "seq", "prevSeq", "executions", "accountTransactions"} for every command that concerns the accounts. It closes with \
+4401 when the key is withdrawn, 4429 when the key has too many WebSockets.
+
 An order that was answered is on the disk. After a lost answer send it again under the same clOrdID: 409 and `orderId` say that \
 it was there.
 

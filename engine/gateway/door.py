@@ -20,7 +20,7 @@ from service.clock import Clock
 from service.origin import ASGI, Message, Receive, SameOrigin, Send
 
 CALLER = "tapeline.caller"
-WAIT_S_MIN, WAIT_S_MAX = 0.1, 1.0  # how late an answer to too many requests comes
+WAIT_S_MIN, WAIT_S_MAX = 0.5, 1.0  # how late an answer to too many requests comes
 Headers = MutableMapping[str, str]
 
 

@@ -100,7 +100,7 @@ async def test_a_head_without_end_is_refused(ground: Ground) -> None:
 
 
 async def test_100_mb_are_refused_before_they_are_sent(ground: Ground) -> None:
-    """By what is announced, for whoever asks; who sends on is cut after a megabyte."""
+    """By what is announced, for whoever asks; who sends on is cut after 256 kB."""
     for head in (HEAD, b"POST /Order HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"):
         peer = await Peer.of(ground)
         peer.send(head + b"Content-Length: 104857600\r\nExpect: 100-continue\r\n\r\n")
@@ -145,3 +145,25 @@ async def test_one_address_has_so_many_connections(ground: Ground) -> None:
         return b"TooManyConnections" not in await peer.rest()
 
     await until(served)
+
+
+async def test_who_opens_connections_without_end_waits(tmp_path: Path) -> None:
+    """The first request of one too many is answered, half a second later; others of the address that are open are not held up."""
+    doors = Doors(connections=ConnectionLimits(opened_per_s=2))
+    async with exchange(tmp_path, doors=doors) as ground:
+        request = b"GET /Instrument HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        await ground.ask("GET", "/Instrument")
+        peers = [await Peer.of(ground) for _ in range(8)]
+        for peer in peers:
+            peer.send(request)
+        ended: list[int] = []
+
+        async def rest(number: int) -> None:
+            assert (await peers[number].rest()).startswith(b"HTTP/1.1 200")
+            ended.append(number)
+
+        resting = [asyncio.create_task(rest(number)) for number in range(8)]
+        await until(lambda: ended)
+        await ground.ask("GET", "/Instrument")
+        assert len(ended) < 8, "some wait"
+        await asyncio.gather(*resting)
