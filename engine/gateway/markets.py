@@ -36,12 +36,15 @@ from engine.gateway.orders import OrderDesk, SymbolOrAll, SymbolQuery
 from engine.gateway.problems import Refused, StrictBody, problems
 from engine.gateway.views import Views, instrument_view
 
+PUBLIC_DEPTH_MAX = 100  # whole books of the public would be the exchange's time
 PUBLIC: list[dict[str, list[str]]] = [{}]  # for the documentation: the rules say it
 NAME_LENGTH_MAX = 64
 PRICE_TICKS_MAX = 10_000_000
 RATE_DIGITS = 9
 
-DepthQuery = Annotated[int, QueryParameter(name="depth", ge=0, le=1_000_000, description="levels a side; 0 = all")]
+DepthQuery = Annotated[
+    int, QueryParameter(name="depth", ge=0, le=1_000_000, description="levels a side; 0 = all; up to 100 without a key")
+]
 PriceQuery = Annotated[
     Decimal, QueryParameter(name="price", description="a multiple of the tick size", examples=[Example(value="100.5")])
 ]
@@ -78,7 +81,9 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
 
 def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
     @get("/OrderBook", security=PUBLIC, responses=problems(404), tags=["market"], summary="The best levels of a book")
-    async def order_book(symbol: SymbolQuery, depth: DepthQuery = 10) -> BookView:
+    async def order_book(symbol: SymbolQuery, scope: Scope, depth: DepthQuery = 10) -> BookView:
+        if caller_of(scope).role is None and not 0 < depth <= PUBLIC_DEPTH_MAX:
+            raise Refused(401, "Unauthorized", f"Without a key a book has up to {PUBLIC_DEPTH_MAX} levels a side.")
         return views.book(symbol, depth)
 
     @get("/Instrument", security=PUBLIC, responses=problems(404), tags=["market"], summary="The contracts")

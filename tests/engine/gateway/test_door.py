@@ -161,3 +161,10 @@ async def test_the_journal_names_who_sent_each_command(ground: Ground, tmp_path:
     assert {"OrderAccepted", "OrderRejected"} <= senders[key_id]
     assert "Transferred" in senders["token"]
     assert "TimerSet" in senders["engine"]
+
+
+async def test_the_public_sees_the_top_of_a_book(ground: Ground) -> None:
+    """A hundred levels a side; whole books are for keys."""
+    for depth, status in ((1, 200), (100, 200), (101, 401), (0, 401)):
+        assert (await asked(ground, NOBODY, "GET", f"/OrderBook?symbol=BTC-PERP&depth={depth}"))[0] == status
+        assert (await asked(ground, OPERATOR, "GET", f"/OrderBook?symbol=BTC-PERP&depth={depth}"))[0] == 200

@@ -230,3 +230,15 @@ async def test_a_withdrawn_key_ends_the_socket_and_a_flood_is_refused(tmp_path: 
                     pass
             assert denied.value.response.status_code == status
             assert json.loads(denied.value.response.body)["status"] == status
+
+
+async def test_a_message_that_is_too_large_ends_the_socket(ground: Ground) -> None:
+    """1009, and nothing of it is done."""
+    before = ground.digest
+    async with trader(ground, OPERATOR) as desk:
+        await desk.socket.send(json.dumps({"op": "ping", "id": "x" * 70_000}))
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await desk.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+    assert ground.digest == before
