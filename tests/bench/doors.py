@@ -23,6 +23,7 @@ from typing import Any
 
 import uvloop
 
+from engine.access.key_file import KeyFile
 from engine.access.keys import Role, ranges
 from engine.core.commands import CreateInstrument, Deposit, Instrument
 from engine.core.state import State
@@ -56,15 +57,17 @@ def main() -> None:
     if given.attack:
         print(json.dumps(uvloop.run(attack(given.attack, given.port, given.key, seconds))))
         return
-    for name, found in uvloop.run(measure(seconds)).items():
-        line = {"bench": "doors", "figure": f"{name}_p99_ratio", "value": found["ratio"], "unit": ""}
-        workload = (
-            f"an order every {EVERY_S * 1_000:g} ms for {seconds} s, alone and beside {CONNECTIONS} connections that attack"
-        )
-        print(json.dumps({**line, "workload": workload, **found, "excludes": "network, TLS"}), flush=True)
+    uvloop.run(measure(seconds))
 
 
-async def measure(seconds: float) -> dict[str, dict[str, Any]]:
+def report(name: str, seconds: float, found: dict[str, Any]) -> None:
+    """Print one JSON line."""
+    workload = f"an order every {EVERY_S * 1_000:g} ms for {seconds} s, alone and beside {CONNECTIONS} connections that attack"
+    line = {"bench": "doors", "figure": f"{name}_p99_ratio", "value": found.pop("ratio"), "unit": "", "workload": workload}
+    print(json.dumps({**line, **found, "excludes": "network, TLS"}), flush=True)
+
+
+async def measure(seconds: float) -> None:
     """Serve, let the honest caller send, start the attackers beside it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
@@ -72,9 +75,9 @@ async def measure(seconds: float) -> dict[str, dict[str, Any]]:
         messages = MessageLog(path)
         messages.restore([], 0, 0)
         sequencer.on_commit(messages.on_commit)
+        file = KeyFile(Path(folder) / "keys" / "keys.json")
+        texts = [file.create(time.time_ns(), Role.TRADER, accounts=ranges(number))[1] for number in ("1", "2")]
         keys = operators(Path(folder) / "keys")
-        texts = [keys.file.create(time.time_ns(), Role.TRADER, accounts=ranges(number))[1] for number in ("1", "2")]
-        keys.look()
         doors = Doors(DoorLimits(FLOOD_PER_S * 2, 100.0, 50.0), ConnectionLimits(head_s=1.0, body_s=1.0))
         gateway = GatewayServer(sequencer, messages, "127.0.0.1", 0, keys, doors=doors)
         await gateway.start()
@@ -83,7 +86,6 @@ async def measure(seconds: float) -> dict[str, dict[str, Any]]:
             await sequencer.submit(Deposit(account, 10**12))
         honest = Honest(gateway.port, texts[0])
         await honest.run(seconds)  # warm
-        found: dict[str, dict[str, Any]] = {}
         before = await honest.run(seconds)
         for name in ATTACKS:
             argv = ["--attack", name, "--port", str(gateway.port), "--key", texts[1], "--seconds", str(seconds + BURST_S + 1.0)]
@@ -98,11 +100,11 @@ async def measure(seconds: float) -> dict[str, dict[str, Any]]:
             after = await honest.run(seconds)
             told = json.loads(out)
             ratio = round(under["p99_ms"] / ((before["p99_ms"] + after["p99_ms"]) / 2), 2)
-            found[name] = {"ratio": ratio, "p99_ms": under["p99_ms"], "alone_p99_ms": before["p99_ms"], "refused": told}
+            found = {"ratio": ratio, "p99_ms": under["p99_ms"], "alone_p99_ms": before["p99_ms"], "refused": told}
+            report(name, seconds, found)
             before = after
         await gateway.stop()
         await sequencer.close()
-    return found
 
 
 class Honest:
