@@ -22,6 +22,8 @@ from deploy.console import Readiness, progress
 from deploy.plan import Plan, plan
 from deploy.probe import ask
 from deploy.settings import LocalSettings, read
+from engine.access.key_file import KeyFile
+from engine.access.keys import Role
 from service.errors import OperatorError
 from service.run import fail
 from service.settings import admin_token, hide_password
@@ -58,7 +60,7 @@ class Local:
             if self._stop.is_set():
                 return
             try:
-                await self._serve(plan(self._settings, self._ports, self._dir, reference))
+                await self._serve(plan(self._settings, self._ports, self._dir, reference, self._make_keys()))
             finally:
                 rundir.forget(self._dir)
 
@@ -94,6 +96,14 @@ class Local:
                 return None
             new.replace(path)
         return path
+
+    def _make_keys(self) -> dict[str, str]:
+        """Return the exchange's keys for those that ask it, by role: made once, kept beside its journal."""
+        if "engine" not in self._settings.sources:
+            return {}
+        folder = self._dir / "engine"
+        file, roles = KeyFile(folder / "keys.json"), (Role.OPERATOR, Role.MARKET_DATA)
+        return {role.value: file.ensure(folder / f"{role.value}.key", time.time_ns(), role, "make run") for role in roles}
 
     async def _step(self, *arguments: str, out: Any = None) -> int:
         """Run one command to its end, or until the stop; return its exit code."""

@@ -3,6 +3,7 @@
 python -m engine serve                         the exchange: gateway, journal, message stores, queue, streams (ENGINE_*)
 python -m engine bots                          trading bots that keep it alive (BOTS_*)
 python -m engine oms                           a message store into SQL tables (OMS_*)
+python -m engine keys create|list|revoke         who may use the gateway (ENGINE_DIR, ENGINE_KEYS_FILE)
 python -m engine risk                          the sample risk service (RISK_*)
 python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
 python -m engine workload FILE.bin[.gz]        {"sha256": …, "messages": …, "messages_per_s": …}
@@ -23,9 +24,12 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from engine.access import command as key_command
+from engine.access.key_file import KeyFile
 from engine.core.book import Book
 from engine.core.workload import BookMessage, WorkloadInvalid, digest, parse, run
 from service import logs
+from service.clock import SystemClock
 from service.errors import OperatorError
 from service.run import GC_THRESHOLD, fail
 from service.run import main as main_of
@@ -52,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("bots", help="run trading bots against it (BOTS_*)")
     commands.add_parser("oms", help="keep a message store in SQL tables (OMS_*)")
     commands.add_parser("risk", help="run the sample risk service (RISK_*)")
+    key_command.arguments(commands.add_parser("keys", help="make, list and withdraw the gateway's keys"))
     lost = commands.add_parser("import-stream", help="make a lost journal anew of the Redis stream engine_events")
     lost.add_argument("--from-snapshot", action="store_true", help="leave out what the newest snapshot has")
     workload = commands.add_parser("workload", help="run a workload file through the book; print one JSON line")
@@ -93,6 +98,12 @@ def _risk(_: argparse.Namespace) -> None:
     main_of("engine risk", partial(risk_service.run, settings))
 
 
+def _keys(given: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+
+    key_command.run(KeyFile(load(EngineSettings).keys_file), given, SystemClock().wall_ns())
+
+
 def _import_stream(arguments: argparse.Namespace) -> None:
     from engine.settings import EngineSettings
     from engine.streams.restore import import_from
@@ -114,7 +125,8 @@ def _workload(arguments: argparse.Namespace) -> None:
 
 
 _RUN = {
-    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "import-stream": _import_stream, "workload": _workload,
+    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys,
+    "import-stream": _import_stream, "workload": _workload,
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "wds": {"mdc", "service"},
     "scp": {"mdc", "service"},
     "engine": {"service", "mdq"},
-    "deploy": {"service", "mdq", "mdl", "mdc", "mdp", "wds", "scp"},
+    "deploy": {"service", "mdq", "mdl", "mdc", "mdp", "wds", "scp", "engine"},
 }
 PACKAGES = tuple(MAY_IMPORT)
 
@@ -39,12 +39,13 @@ STAGES = {"journal", *CORE}
 ROOMS: dict[str, dict[str, set[str]]] = {
     "engine": {
         "core": set(),
+        "access": set(),
         "journal": CORE,
         "stores": STAGES,
         "recovery": STAGES,
         "risk": STAGES,
-        "gateway": {"stores", "risk", *STAGES},
-        "orders": {"stores", "risk", *STAGES},
+        "gateway": {"access", "stores", "risk", *STAGES},
+        "orders": {"access", "stores", "risk", *STAGES},
         "streams": {"stores", "recovery", *STAGES},
         "oms": set(),
         "bots": set(),
@@ -165,6 +166,13 @@ SHELLS: dict[str, str] = {
     "engine/journal/retention.py": "copies files to another file system",
     "engine/__main__.py": "the command line; measures a workload",
     "engine/streams/sink.py": "Redis, deadlines, a thread that reads the journal",
+    "engine/access/key_file.py": "draws keys, locks and writes their file",
+    "engine/access/key_watch.py": "looks at the key file on and on",
+    "engine/gateway/door.py": "an ASGI application; answers a flood late",
+    "engine/gateway/connections.py": "timers of connections",
+    "engine/gateway/keys.py": "HTTP routes of keys",
+    "engine/gateway/trade.py": "the WebSocket of orders and private streams",
+    "engine/gateway/private_streams.py": "purges on and on what nobody resumes from",
     "engine/gateway/app.py": "serves HTTP and WebSockets",
     "engine/gateway/accounts.py": "HTTP routes of accounts",
     "engine/gateway/controls.py": "HTTP routes of the exchange-wide controls",

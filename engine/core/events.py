@@ -68,6 +68,15 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """The base of all events; the tag on the wire is the domain's name for it."""
 
 
+class SentBy(Event, frozen=True, tag="sent.by"):
+    """Who sent the command whose events these are: a key's id, `token`, `queue`, or `engine` for what it does by itself.
+
+    The first event of a record; it changes nothing, and whoever decides does not see it.
+    """
+
+    sender: str
+
+
 class InstrumentCreated(Event, frozen=True, tag="instrument.created"):
     """A contract is listed."""
 
@@ -263,10 +272,10 @@ class StoreConfigured(Event, frozen=True, tag="store.configured"):
 
 
 AnyEvent = (
-    InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped | OrderTriggered
-    | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
-    | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
-    | StoreConfigured
+    SentBy | InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped
+    | OrderTriggered | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged
+    | PositionMoved | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated
+    | StoreDeleted | StorePurged | StoreConfigured
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

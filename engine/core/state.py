@@ -84,7 +84,8 @@ class State:
             ev.FundingCharged: self._funding, ev.PositionMoved: self._position_moved, ev.MoneyMoved: self._money_moved,
             ev.TimerSet: self._timer_set, ev.KillSwitchSet: self._kill_switch, ev.Suspended: self._suspended,
             ev.Resumed: self._resumed, ev.OrderRejected: _nothing, ev.CancelRejected: _nothing, ev.CommandRejected: _nothing,
-            ev.LivenessChecked: _nothing, ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
+            ev.LivenessChecked: _nothing, ev.SentBy: _nothing,
+            ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
             ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured,
         }  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from litestar import get, put
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 
 from engine.core.commands import (
     Resume,
@@ -12,6 +12,7 @@ from engine.core.commands import (
 from engine.gateway.bodies import (
     ControlsView,
 )  # fmt: skip
+from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import problems
 from engine.gateway.views import Views
@@ -26,14 +27,14 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
         return views.controls(views.index)
 
     @put("/ExchangeWideControls/SuspendTrading", responses=problems(), tags=["controls"], summary="Suspend trading by hand")
-    async def suspend() -> ControlsView:
-        return views.controls((await desk.carry_out(Suspend(MANUAL))).index)
+    async def suspend(scope: Scope) -> ControlsView:
+        return views.controls((await desk.carry_out(caller_of(scope), Suspend(MANUAL))).index)
 
     @put(
         "/ExchangeWideControls/ResumeTrading", responses=problems(), tags=["controls"],
         summary="Lift the suspension by hand; stores that are behind keep theirs",
     )  # fmt: skip
-    async def resume() -> ControlsView:
-        return views.controls((await desk.carry_out(Resume(MANUAL))).index)
+    async def resume(scope: Scope) -> ControlsView:
+        return views.controls((await desk.carry_out(caller_of(scope), Resume(MANUAL))).index)
 
     return [controls, suspend, resume]

@@ -8,7 +8,7 @@ from typing import Annotated
 from litestar import get, put
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 from msgspec.structs import replace
 
 from engine.core import events as ev
@@ -31,15 +31,20 @@ from engine.gateway.bodies import (
     LivenessView,
     MarkView,
 )  # fmt: skip
+from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk, SymbolOrAll, SymbolQuery
 from engine.gateway.problems import Refused, StrictBody, problems
 from engine.gateway.views import Views, instrument_view
 
+PUBLIC_DEPTH_MAX = 100  # whole books of the public would be the exchange's time
+PUBLIC: list[dict[str, list[str]]] = [{}]  # for the documentation: the rules say it
 NAME_LENGTH_MAX = 64
 PRICE_TICKS_MAX = 10_000_000
 RATE_DIGITS = 9
 
-DepthQuery = Annotated[int, QueryParameter(name="depth", ge=0, le=1_000_000, description="levels a side; 0 = all")]
+DepthQuery = Annotated[
+    int, QueryParameter(name="depth", ge=0, le=1_000_000, description="levels a side; 0 = all; up to 100 without a key")
+]
 PriceQuery = Annotated[
     Decimal, QueryParameter(name="price", description="a multiple of the tick size", examples=[Example(value="100.5")])
 ]
@@ -75,11 +80,13 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
 
 
 def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
-    @get("/OrderBook", responses=problems(404), tags=["market"], summary="The best levels of a book")
-    async def order_book(symbol: SymbolQuery, depth: DepthQuery = 10) -> BookView:
+    @get("/OrderBook", security=PUBLIC, responses=problems(404), tags=["market"], summary="The best levels of a book")
+    async def order_book(symbol: SymbolQuery, scope: Scope, depth: DepthQuery = 10) -> BookView:
+        if caller_of(scope).role is None and not 0 < depth <= PUBLIC_DEPTH_MAX:
+            raise Refused(401, "Unauthorized", f"Without a key a book has up to {PUBLIC_DEPTH_MAX} levels a side.")
         return views.book(symbol, depth)
 
-    @get("/Instrument", responses=problems(404), tags=["market"], summary="The contracts")
+    @get("/Instrument", security=PUBLIC, responses=problems(404), tags=["market"], summary="The contracts")
     async def instruments(symbol: SymbolOrAll = None) -> list[InstrumentView]:
         contracts = views.state.ledger.contracts
         return [instrument_view(views.contract(one)) for one in ([symbol] if symbol else sorted(contracts))]
@@ -88,7 +95,7 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
         "/Instrument", dto=InstrumentDTO, return_dto=None, responses=problems(409, 413, 422), tags=["market"],
         summary="List a contract; again with the same terms changes nothing",
     )  # fmt: skip
-    async def create(data: InstrumentData) -> InstrumentView:
+    async def create(data: InstrumentData, scope: Scope) -> InstrumentView:
         try:
             command = creation_of(data)
         except Misaligned as error:
@@ -97,7 +104,7 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
             raise Refused(422, RejectReason.INVALID_INSTRUMENT.value, str(error)) from None
         known = views.state.ledger.contracts.get(data.symbol)
         if known is None or known.instrument != command.instrument:
-            await desk.carry_out(command)
+            await desk.carry_out(caller_of(scope), command)
         return instrument_view(views.contract(data.symbol))
 
     return [order_book, instruments, create]
@@ -105,29 +112,29 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
 
 def _feed_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
     @put("/MarkPrice", responses=problems(404, 422), tags=["market"], summary="Set a contract's mark price")
-    async def mark_price(symbol: SymbolQuery, price: PriceQuery) -> MarkView:
+    async def mark_price(symbol: SymbolQuery, price: PriceQuery, scope: Scope) -> MarkView:
         instrument = views.contract(symbol).instrument
         try:
             ticks = units.ticks(instrument, price)
         except ValueError as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
-        outcome = await desk.carry_out(SetMark(symbol, ticks))
+        outcome = await desk.carry_out(caller_of(scope), SetMark(symbol, ticks))
         pending = any(isinstance(event, ev.MarkSet) and event.pending for event in outcome.events)
         return MarkView(outcome.index, symbol, units.price(instrument, ticks), pending)
 
     @put("/Funding", responses=problems(404, 422), tags=["market"], summary="Charge funding")
-    async def funding(symbol: SymbolQuery, rate: RateQuery) -> FundingView:
+    async def funding(symbol: SymbolQuery, rate: RateQuery, scope: Scope) -> FundingView:
         try:
             ppm = _ppm("rate", rate)
         except ValueError as error:
             raise Refused(422, RejectReason.INVALID_AMOUNT.value, str(error)) from None
-        outcome = await desk.carry_out(Fund(symbol, ppm))
+        outcome = await desk.carry_out(caller_of(scope), Fund(symbol, ppm))
         payments = sum(len(event.payments) for event in outcome.events if isinstance(event, ev.FundingCharged))
         return FundingView(outcome.index, symbol, ppm / PPM, payments)
 
     @put("/LivenessCheck", responses=problems(422), tags=["market"], summary="Send a milestone through the sequence")
-    async def liveness(check_id: CheckQuery, source: SourceQuery = "") -> LivenessView:
-        outcome = await desk.carry_out(CheckLiveness(check_id, source))
+    async def liveness(check_id: CheckQuery, scope: Scope, source: SourceQuery = "") -> LivenessView:
+        outcome = await desk.carry_out(caller_of(scope), CheckLiveness(check_id, source))
         return LivenessView(outcome.index, check_id, source)
 
     return [mark_price, funding, liveness]

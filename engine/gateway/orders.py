@@ -6,14 +6,17 @@ to the order is taken back from the events of that group, so that `messageIndex`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from functools import partial
 from typing import Annotated
 
 from litestar import delete, get, post, put
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 
+from engine.access.keys import Caller
 from engine.core import events as ev
 from engine.core import units
 from engine.core.admission import CLIENT_ID_LENGTH_MAX
@@ -23,16 +26,19 @@ from engine.core.commands import (
     CancelAllAfter,
     CancelOrder,
     Command,
+    Deposit,
     KillSwitch,
     PlaceOrder,
     Tick,
+    Withdraw,
 )
 from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.state import Order, State
 from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
+from engine.gateway.door import caller_of
 from engine.gateway.order_bodies import SYMBOL_LENGTH_MAX, AmendBody, PlaceBody, amend_of, place_of
-from engine.gateway.problems import Refused, StrictBody, problems, rejected
+from engine.gateway.problems import Refused, StrictBody, foreign_account, problems, rejected
 from engine.gateway.views import Views
 from engine.journal.sequencer import Outcome, Sequencer
 from engine.risk.checker import RiskChecker
@@ -52,6 +58,8 @@ SymbolOrAll = Annotated[
 ]
 TimeoutQuery = Annotated[int, QueryParameter(name="timeoutMillis", ge=0, le=86_400_000, description="0 = never")]
 OnQuery = Annotated[bool, QueryParameter(name="on", description="true refuses and cancels, false allows again")]
+
+OF_ACCOUNTS = CancelAll, CancelAllAfter, KillSwitch, Deposit, Withdraw
 
 PLACE = {
     "account": 1, "symbol": "BTC-PERP", "clOrdID": "a-1", "side": "Buy", "orderQty": 10, "price": 100.5,
@@ -81,41 +89,66 @@ class OrderDesk:
     def state(self) -> State:
         return self._sequencer.state
 
-    async def place(self, body: PlaceBody) -> OrderView:
+    @property
+    def has_risk(self) -> bool:
+        """Whether orders are asked about before they go to the engine: then they are placed one at a time."""
+        return self._risk is not None
+
+    async def place(self, caller: Caller, body: PlaceBody) -> OrderView:
         """Enter an order.  Raises: Refused."""
+        command = self.placing(caller, body)
+        return self.placed(command, await self._submit(caller, command))
+
+    def placing(self, caller: Caller, body: PlaceBody) -> PlaceOrder:
+        """Return the command of a new order.  Raises: Refused."""
+        own(caller, body.account)
         contract = self.state.ledger.contracts.get(body.symbol)
         try:
-            command = place_of(body, contract.instrument if contract else None)
+            return place_of(body, contract.instrument if contract else None)
         except Misaligned as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
             raise Refused(400, "BadRequest", str(error)) from None
-        outcome = await self._submit(command)
+
+    def placed(self, command: PlaceOrder, outcome: Outcome) -> OrderView:
+        """Return an order right after the command that made it.  Raises: Refused."""
         for event in outcome.events:
             if isinstance(event, ev.OrderRejected):
                 raise rejected(event.reason, self._first_id(command, event.reason))
         order = Order(outcome.index, command, command.size_lots, command.price_ticks, command.stop_ticks, 0)
         return self._view(order, outcome.index, outcome.events)
 
-    async def amend(self, body: AmendBody) -> OrderView:
+    async def amend(self, caller: Caller, body: AmendBody) -> OrderView:
         """Change an open order.  Raises: Refused."""
-        order = await self._find(body.account, body.cl_ord_id)
+        order = await self.find(caller, body.account, body.cl_ord_id)
+        return await self.changed(order, self._submit(caller, self.amending(order, body)))
+
+    def amending(self, order: Order, body: AmendBody) -> AmendOrder:
+        """Return the command that changes an order.  Raises: Refused."""
         try:
-            command = amend_of(body, self.state.ledger.contracts[order.terms.symbol].instrument)
+            return amend_of(body, self.state.ledger.contracts[order.terms.symbol].instrument)
         except Misaligned as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
             raise Refused(400, "BadRequest", str(error)) from None
-        return await self._changed(order, command)
 
-    async def cancel(self, account: int, cl_ord_id: str) -> OrderView:
+    async def cancel(self, caller: Caller, account: int, cl_ord_id: str) -> OrderView:
         """Cancel an open order.  Raises: Refused."""
-        order = await self._find(account, cl_ord_id)
-        return await self._changed(order, CancelOrder(account, cl_ord_id))
+        order = await self.find(caller, account, cl_ord_id)
+        return await self.changed(order, self._submit(caller, CancelOrder(account, cl_ord_id)))
 
-    async def order(self, account: int, cl_ord_id: str) -> OrderView:
+    async def order(self, caller: Caller, account: int, cl_ord_id: str) -> OrderView:
         """Return an open order as it is.  Raises: Refused."""
-        return self._views.open_order(await self._find(account, cl_ord_id))
+        return self._views.open_order(await self.find(caller, account, cl_ord_id))
+
+    async def find(self, caller: Caller, account: int, cl_ord_id: str) -> Order:
+        """Return a caller's open order, without waiting when it is known.  Raises: Refused."""
+        own(caller, account)
+        return await self._find(account, cl_ord_id)
+
+    def send(self, caller: Caller, command: Command) -> asyncio.Future[Outcome]:
+        """Submit a command that no risk service is asked about.  Raises: EngineBusy, EngineUnavailable."""
+        return self._sequencer.submit(command, caller.sender)
 
     async def _find(self, account: int, cl_ord_id: str) -> Order:
         """Return an open order; one that is just being placed by somebody else is waited for.  Raises: Refused."""
@@ -137,17 +170,19 @@ class OrderDesk:
             return ""
         return str(self.state.ledger.accounts[command.account].client_ids.get(command.cl_ord_id, ""))
 
-    async def _submit(self, command: Command) -> Outcome:
+    async def _submit(self, caller: Caller, command: Command) -> Outcome:
         """Send a command, after the risk service approved it where there is one.  Raises: Refused."""
         if self._risk is None:
-            return await self._sequencer.submit(command)
-        done = await self._risk.submit(command, self.state, self._sequencer.submit)
+            return await self._sequencer.submit(command, caller.sender)
+        send = partial(self._sequencer.submit, sender=caller.sender)
+        done = await self._risk.submit(command, self.state, send)
         if isinstance(done, Verdict):
             raise Refused(422, "RiskRejected", f"{done.reason} (request {done.request_id})")
         return done
 
-    async def _changed(self, order: Order, command: AmendOrder | CancelOrder) -> OrderView:
-        outcome = await self._submit(command)
+    async def changed(self, order: Order, sent: Awaitable[Outcome]) -> OrderView:
+        """Return an order after the amend or cancel that was sent, without what came after it.  Raises: Refused."""
+        outcome = await sent
         before = Order(order.order_id, order.terms, order.size_lots, order.price_ticks, order.stop_ticks, 0)
         before.filled_lots, before.cost_units = order.filled_lots, order.cost_units
         for events in (outcome.events, *outcome.later()):
@@ -178,13 +213,21 @@ class OrderDesk:
                 order.stop_ticks = None
         return self._views.order(order, index, filled, cost, reason)
 
-    async def carry_out(self, command: Command) -> Outcome:
-        """Submit a command that is no order.  Raises: Refused when it is rejected."""
-        outcome = await self._sequencer.submit(command)
+    async def carry_out(self, caller: Caller, command: Command) -> Outcome:
+        """Submit a command that is no order.  Raises: Refused when it is rejected, or moves what is not the caller's."""
+        if isinstance(command, OF_ACCOUNTS):
+            own(caller, command.account)
+        outcome = await self._sequencer.submit(command, caller.sender)
         for event in outcome.events:
             if isinstance(event, ev.CommandRejected):
                 raise rejected(event.reason)
         return outcome
+
+
+def own(caller: Caller, account: int) -> None:
+    """Raises: Refused when an account is not the caller's."""
+    if not caller.may_use(account):
+        raise foreign_account(account)
 
 
 def canceled(events: Iterable[Event], reason: CancelReason) -> list[str]:
@@ -198,8 +241,8 @@ def routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
     @post(
         "/Order", dto=PlaceDTO, return_dto=None, responses=problems(404, 409, 413, 422), tags=["orders"], summary="Place an order"
     )
-    async def place(data: PlaceData) -> OrderView:
-        return await desk.place(data)
+    async def place(data: PlaceData, scope: Scope) -> OrderView:
+        return await desk.place(caller_of(scope), data)
 
     @put(
         "/Order",
@@ -209,37 +252,41 @@ def routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
         tags=["orders"],
         summary="Change an open order",
     )
-    async def amend(data: AmendData) -> OrderView:
-        return await desk.amend(data)
+    async def amend(data: AmendData, scope: Scope) -> OrderView:
+        return await desk.amend(caller_of(scope), data)
 
     @delete("/Order", status_code=200, responses=problems(404), tags=["orders"], summary="Cancel an open order")
-    async def cancel(account: AccountQuery, cl_ord_id: ClientIdQuery) -> OrderView:
-        return await desk.cancel(account, cl_ord_id)
+    async def cancel(account: AccountQuery, cl_ord_id: ClientIdQuery, scope: Scope) -> OrderView:
+        return await desk.cancel(caller_of(scope), account, cl_ord_id)
 
     @get("/Order", responses=problems(404), tags=["orders"], summary="An open order as it is")
-    async def order(account: AccountQuery, cl_ord_id: ClientIdQuery) -> OrderView:
-        return await desk.order(account, cl_ord_id)
+    async def order(account: AccountQuery, cl_ord_id: ClientIdQuery, scope: Scope) -> OrderView:
+        return await desk.order(caller_of(scope), account, cl_ord_id)
 
     return [place, amend, cancel, order, *_bulk_routes(desk)]
 
 
 def _bulk_routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
     @delete("/Order/All", status_code=200, responses=problems(404), tags=["orders"], summary="Cancel an account's open orders")
-    async def cancel_all(account: AccountQuery, symbol: SymbolOrAll = None) -> CanceledView:
-        outcome = await desk.carry_out(CancelAll(account, symbol or None))
+    async def cancel_all(account: AccountQuery, scope: Scope, symbol: SymbolOrAll = None) -> CanceledView:
+        outcome = await desk.carry_out(caller_of(scope), CancelAll(account, symbol or None))
         return CanceledView(outcome.index, canceled(outcome.events, CancelReason.REQUESTED))
 
     @put(
         "/Order/CancelAllAfter", responses=problems(404, 422), tags=["orders"], summary="Cancel all unless heard of again in time"
     )
-    async def cancel_all_after(account: AccountQuery, timeout_millis: TimeoutQuery) -> TimerView:
-        outcome = await desk.carry_out(CancelAllAfter(account, timeout_millis * 1_000_000))
+    async def cancel_all_after(account: AccountQuery, timeout_millis: TimeoutQuery, scope: Scope) -> TimerView:
+        outcome = await desk.carry_out(caller_of(scope), CancelAllAfter(account, timeout_millis * 1_000_000))
         deadline = next(event.deadline_ns for event in reversed(outcome.events) if isinstance(event, ev.TimerSet))
         return TimerView(outcome.index, account, units.iso(deadline) if deadline else None)
 
     @put("/KillSwitch", responses=problems(404), tags=["orders"], summary="Stop an account's trading, or let it go on")
-    async def kill_switch(account: AccountQuery, on: OnQuery) -> KillSwitchView:
-        outcome = await desk.carry_out(KillSwitch(account, on))
+    async def kill_switch(account: AccountQuery, on: OnQuery, scope: Scope) -> KillSwitchView:
+        caller = caller_of(scope)
+        own(caller, account)
+        if not on and not caller.is_operator:
+            raise Refused(403, "Forbidden", "Only an operator switches a kill switch off: it may have been an operator's.")
+        outcome = await desk.carry_out(caller, KillSwitch(account, on))
         return KillSwitchView(outcome.index, account, on, canceled(outcome.events, CancelReason.KILLED))
 
     return [cancel_all, cancel_all_after, kill_switch]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 from engine.core import units
@@ -110,10 +111,10 @@ class Views:
             available=max(0, Solvency(self.state).free_units(account)), kill_switch=account.killed,
         )  # fmt: skip
 
-    def summaries(self, after: int, limit: int) -> list[AccountSummary]:
-        """Return accounts by rising number. Cost: O(accounts)."""
+    def summaries(self, after: int, limit: int, seen: Callable[[int], bool]) -> list[AccountSummary]:
+        """Return accounts by rising number, those that may be `seen`. Cost: O(accounts)."""
         accounts = self.state.ledger.accounts
-        numbers = sorted(number for number in accounts if number > after)
+        numbers = sorted(number for number in accounts if number > after and seen(number))
         return [self.summary(accounts[number]) for number in islice(numbers, limit)]
 
     def controls(self, index: int) -> ControlsView:

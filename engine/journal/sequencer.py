@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from engine.core.commands import Command, Instrument
-from engine.core.events import Event, encode
+from engine.core.events import Event, SentBy, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
 from engine.journal.journal import Journal, JournalRefused
@@ -29,6 +29,8 @@ from service.clock import Clock, SystemClock
 QUEUE_MAX = 10_000
 GROUP_MAX = 256
 RETRY_S = 0.5
+ENGINE = "engine"  # sends what nobody else sends: ticks, suspensions for a store
+SENDERS_MAX = 1_000
 FIRST_INDEX = 1  # 0 is "nothing yet": of consumers' last message, of an empty store
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -81,7 +83,8 @@ class Sequencer:
         self._clock = clock or SystemClock()
         self._queue_max = queue_max
         self._group_max = group_max
-        self._queue: deque[tuple[Command, asyncio.Future[Outcome]]] = deque()
+        self._queue: deque[tuple[Command, str, asyncio.Future[Outcome]]] = deque()
+        self._senders: dict[str, SentBy] = {}
         self._listeners: list[Listener] = []
         self._group: Group = []  # the last one written
         self._scheduled = False
@@ -141,8 +144,10 @@ class Sequencer:
         """Show every committed group to `listener`, in order, on the loop; it must not block."""
         self._listeners.append(listener)
 
-    def submit(self, command: Command) -> asyncio.Future[Outcome]:
+    def submit(self, command: Command, sender: str = ENGINE) -> asyncio.Future[Outcome]:
         """Queue a command; the future is done when the journal has it, or fails with EngineUnavailable.
+
+        `sender` is the id of the key that sent it; the command's record opens with it.
 
         Raises: EngineBusy, EngineUnavailable at once, then nothing was queued. Cancelling the future does not take it back.
         """
@@ -154,7 +159,7 @@ class Sequencer:
             raise EngineBusy(f"{self._queue_max} commands are waiting; send it again in a moment")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._queue.append((command, future))
+        self._queue.append((command, sender, future))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._run)
@@ -201,13 +206,13 @@ class Sequencer:
         records: list[Record] = []
         try:
             for _ in range(min(len(queue), self._group_max)):
-                command, future = queue.popleft()
+                command, sender, future = queue.popleft()
                 self._index = index = self._index + 1
                 events = exchange.decide(index, time_ns, command)
                 done.append((index, events))
                 group.append((future, Outcome(index, time_ns, events, done)))
                 if events:
-                    records.append(append(index, time_ns, encode(events), exchange.message))
+                    records.append(append(index, time_ns, encode([self._sent_by(sender), *events]), exchange.message))
             began_ns = self._clock.mono_ns()
             self._journal.commit()
         except JournalRefused as error:
@@ -224,6 +229,15 @@ class Sequencer:
             for listener in self._listeners:
                 listener(records)
 
+    def _sent_by(self, sender: str) -> SentBy:
+        """Return the event that names a sender, made once."""
+        found = self._senders.get(sender)
+        if found is None:
+            if len(self._senders) >= SENDERS_MAX:
+                self._senders.clear()
+            found = self._senders[sender] = SentBy(sender)
+        return found
+
     # The disk refuses
 
     def _take_back(self, futures: list[asyncio.Future[Outcome]], error: JournalRefused) -> None:
@@ -235,7 +249,7 @@ class Sequencer:
     def _refuse(self, why: str, futures: Sequence[asyncio.Future[Outcome]] = ()) -> None:
         """Fail what waits, and whatever comes until the refusal is lifted."""
         self.refusal = why
-        waiting = [*futures, *(future for _, future in self._queue)]
+        waiting = [*futures, *(future for *_, future in self._queue)]
         self._queue.clear()
         self._refused.labels("unavailable").inc(len(waiting))
         for future in waiting:

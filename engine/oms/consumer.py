@@ -39,6 +39,8 @@ QUEUE_FRAMES = 1_000  # received and not yet written; then the engine waits, not
 FRAME_BYTES_MAX = 64 << 20
 HTTP_S_MAX = 5.0
 CLOSE_S_MAX = 2.0
+KEY_FIX = "python -m engine keys create --role market-data"
+NO_KEY = (4401, 4403)  # close codes: our key was withdrawn, or is for other stores
 TRY_AGAIN = (1011, 1012, 1013, 4429)  # close codes: a fault of the engine, too many consumers
 GAP_EXIT = 4
 GAP_FIX = (
@@ -65,7 +67,7 @@ class OmsSettings(ComponentSettings):
     database_url: str = Field(
         "", validation_alias="OMS_DATABASE_URL", description="sqlite:///path or postgresql://…; empty = RUN_DIR/oms.sqlite"
     )
-    api_token: SecretStr | None = Field(None, validation_alias="OMS_API_TOKEN", description="bearer token of the gateway")
+    api_token: SecretStr | None = Field(None, validation_alias="OMS_API_TOKEN", description="key for the gateway, market-data")
     batch_max: int = Field(500, ge=1, le=10_000, validation_alias="OMS_BATCH_MAX", description="messages a transaction, at most")
     purge_ms: int = Field(1_000, ge=10, validation_alias="OMS_PURGE_MS", description="between purges of the store")
     admin_port: int = Field(9107, ge=0, le=65535, validation_alias="OMS_ADMIN_PORT", description="0 = a free one")
@@ -133,7 +135,7 @@ class Stores:
 
 
 def _no_token(status: int) -> OperatorError:
-    return OperatorError(f"The engine refuses our token ({status})", "Set OMS_API_TOKEN to the gateway's ENGINE_API_TOKEN", 3)
+    return OperatorError(f"The engine refuses our token ({status})", f"Set OMS_API_TOKEN to a key: {KEY_FIX}", 3)
 
 
 class Oms:
@@ -341,8 +343,11 @@ async def _read(socket: ClientConnection, queue: asyncio.Queue[StoredMessage | N
             try:
                 await queue.put(decode(frame))
             except Gap as word:
-                if await _close_code(socket) in TRY_AGAIN:
+                code = await _close_code(socket)
+                if code in TRY_AGAIN:
                     raise GatewayUnavailable(str(word)) from None
+                if code in NO_KEY:
+                    raise _no_token(code) from None
                 raise
     except Exception:  # not when we are cancelled: nobody makes room in the queue then
         await queue.put(None)

@@ -22,9 +22,10 @@ from engine.gateway.order_bodies import AccountNumber, AmendBody, Body, ClientId
 BODY_BYTES_MAX = 16 * 1024
 DETAIL_LENGTH_MAX = 500
 ATTEMPTS_MAX = 3
+KEY = "x-api-key"  # the header in which a message shows its key; it goes no further than the engine
 ATTEMPTS, REASON, DETAIL, AT = "x-attempts", "x-reason", "x-detail", "x-at"
 
-Reason = Literal["Malformed", "Expired", "Poisoned", "RiskRejected", "Overflow", "Rejected"]
+Reason = Literal["Unauthorized", "ForeignAccount", "Malformed", "Expired", "Poisoned", "RiskRejected", "Overflow", "Rejected"]
 REASON_OF_DEATH: dict[str, Reason] = {"expired": "Expired", "maxlen": "Overflow", "rejected": "Rejected"}  # RabbitMQ's x-death
 
 
@@ -167,8 +168,12 @@ def done_before(command: Command, state: State) -> int | None:
 # Answers
 
 Answer = dict[str, Any]
-MALFORMED, NOT_FOUND, CONFLICT, REJECTED = 400, 404, 409, 422  # as HTTP says it
-TITLES = {MALFORMED: "Bad Request", NOT_FOUND: "Not Found", CONFLICT: "Conflict", REJECTED: "Unprocessable Entity"}
+MALFORMED, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, REJECTED = 400, 401, 403, 404, 409, 422  # as HTTP says it
+TITLES = {
+    MALFORMED: "Bad Request", UNAUTHORIZED: "Unauthorized", FORBIDDEN: "Forbidden", NOT_FOUND: "Not Found",
+    CONFLICT: "Conflict", REJECTED: "Unprocessable Entity",
+}  # fmt: skip
+STATUS_OF_REFUSAL: dict[str, int] = {"Malformed": MALFORMED, "Unauthorized": UNAUTHORIZED, "ForeignAccount": FORBIDDEN}
 STATUS_OF: dict[RejectReason, int] = {
     RejectReason.UNKNOWN_SYMBOL: NOT_FOUND,
     RejectReason.UNKNOWN_ACCOUNT: NOT_FOUND,
@@ -191,7 +196,7 @@ def problem(status: int, code: str, detail: str, **more: Any) -> Answer:
 
 def refusal_answer(reason: str, detail: str) -> Answer:
     """Return what the sender of a message is told that went to the dead letters."""
-    return problem(MALFORMED if reason == "Malformed" else REJECTED, reason, detail)
+    return problem(STATUS_OF_REFUSAL.get(reason, REJECTED), reason, detail)
 
 
 def repeated_answer(command: PlaceOrder, order_id: int, state: State) -> Answer:

@@ -16,9 +16,10 @@ from engine.core.commands import CheckLiveness, CreateStore
 from engine.gateway.stores import CONSUMERS_MAX
 from service.clock import ManualClock
 from tests.engine.gateway.ground import BTC, Ground, exchange
+from tests.engine_process import OPERATOR
 from tests.waiting import until
 
-OPTIONS: Any = {"ping_interval": None, "proxy": None, "max_size": None}
+OPTIONS: Any = {"ping_interval": None, "proxy": None, "max_size": None, "additional_headers": OPERATOR}
 
 
 @pytest.fixture
