@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from engine.core.commands import Instrument, PlaceOrder
 
@@ -53,6 +54,7 @@ class CancelReason(StrEnum):
     KILLED = "KillSwitch"
     LIQUIDATED = "Liquidated"
     MARGIN = "InsufficientMargin"  # its account cannot pay for its price any more
+    LINKED = "Linked"  # an order that it is linked to traded, was triggered or was cancelled
 
 
 class MoveReason(StrEnum):
@@ -62,6 +64,16 @@ class MoveReason(StrEnum):
     DELEVERAGE = "Deleverage"
     LIQUIDATION_FEE = "LiquidationFee"
     DEFICIT = "Deficit"
+
+
+class Link(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Which other orders an order is linked to, by id; 0 and () are none. What is closed meanwhile links nothing any more."""
+
+    partner: int = 0  # the other one of a pair: what one trades, the other may not
+    entry: int = 0  # whose position it closes
+    exits: tuple[int, ...] = ()  # what closes its position
+    held: bool = False  # an exit before the first fill of its entry
+    covered: bool = False  # its partner has the open lots of both
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -95,6 +107,7 @@ class OrderAccepted(Event, frozen=True, tag="order.accepted"):
     order_id: int
     order: PlaceOrder
     expire_ns: int  # 0 = never
+    link: Link | UnsetType = UNSET
 
 
 class OrderRejected(Event, frozen=True, tag="order.rejected"):
@@ -132,6 +145,20 @@ class OrderAmended(Event, frozen=True, tag="order.amended"):
     price_ticks: int | None
     stop_ticks: int | None
     kept: bool
+
+
+class OrderReleased(Event, frozen=True, tag="order.released"):
+    """An exit follows the fills of its entry: so many lots in all. It is in no book and enters, or waits, again."""
+
+    order_id: int
+    size_lots: int
+
+
+class StopsTrailed(Event, frozen=True, tag="stops.trailed"):
+    """New triggers of stops that follow the last trade of their market."""
+
+    symbol: str
+    moves: tuple[tuple[int, int], ...]  # order id, stop_ticks
 
 
 class OrderCanceled(Event, frozen=True, tag="order.cancelled"):
@@ -266,7 +293,7 @@ AnyEvent = (
     InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped | OrderTriggered
     | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
-    | StoreConfigured
+    | StoreConfigured | OrderReleased | StopsTrailed
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

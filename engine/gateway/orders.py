@@ -6,7 +6,7 @@ to the order is taken back from the events of that group, so that `messageIndex`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from litestar import delete, get, post, put
@@ -28,6 +28,7 @@ from engine.core.commands import (
     Tick,
 )
 from engine.core.events import CancelReason, Event, RejectReason
+from engine.core.linked import canceled
 from engine.core.state import Order, State
 from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
@@ -56,8 +57,20 @@ OnQuery = Annotated[bool, QueryParameter(name="on", description="true refuses an
 PLACE = {
     "account": 1, "symbol": "BTC-PERP", "clOrdID": "a-1", "side": "Buy", "orderQty": 10, "price": 100.5,
 }  # fmt: skip
+BRACKET = {
+    "account": 1, "symbol": "BTC-PERP", "clOrdID": "b-1", "side": "Buy", "orderQty": 10, "price": 100.5,
+    "takeProfit": {"clOrdID": "b-1-profit", "price": 104}, "stopLoss": {"clOrdID": "b-1-loss", "stopPx": 98.5, "trailRate": 0.02},
+}  # fmt: skip
+PAIR = {
+    "account": 1, "symbol": "BTC-PERP", "clOrdID": "c-1", "side": "Sell", "orderQty": 10, "price": 104,
+    "oco": {"clOrdID": "c-2", "stopPx": 98.5},
+}  # fmt: skip
 AMEND = {"account": 1, "clOrdID": "a-1", "orderQty": 8, "price": 101}
-PlaceData = Annotated[PlaceBody, Body(examples=[Example(value=PLACE)])]
+EXAMPLES = [
+    Example("A limit order", value=PLACE), Example("A bracket whose stop trails", value=BRACKET),
+    Example("One cancels the other", value=PAIR),
+]  # fmt: skip
+PlaceData = Annotated[PlaceBody, Body(examples=EXAMPLES)]
 AmendData = Annotated[AmendBody, Body(examples=[Example(value=AMEND)])]
 
 
@@ -95,6 +108,8 @@ class OrderDesk:
             if isinstance(event, ev.OrderRejected):
                 raise rejected(event.reason, self._first_id(command, event.reason))
         order = Order(outcome.index, command, command.size_lots, command.price_ticks, command.stop_ticks, 0)
+        accepted = next(e for e in outcome.events if isinstance(e, ev.OrderAccepted) and e.order_id == outcome.index)
+        order.link = accepted.link
         return self._view(order, outcome.index, outcome.events)
 
     async def amend(self, body: AmendBody) -> OrderView:
@@ -149,7 +164,7 @@ class OrderDesk:
     async def _changed(self, order: Order, command: AmendOrder | CancelOrder) -> OrderView:
         outcome = await self._submit(command)
         before = Order(order.order_id, order.terms, order.size_lots, order.price_ticks, order.stop_ticks, 0)
-        before.filled_lots, before.cost_units = order.filled_lots, order.cost_units
+        before.filled_lots, before.cost_units, before.link = order.filled_lots, order.cost_units, order.link
         for events in (outcome.events, *outcome.later()):
             for event in events:
                 if isinstance(event, ev.Traded) and order.order_id in (event.taker_id, event.maker_id):
@@ -176,6 +191,8 @@ class OrderDesk:
                 order.size_lots, order.price_ticks, order.stop_ticks = event.size_lots, event.price_ticks, event.stop_ticks
             elif isinstance(event, ev.OrderTriggered) and event.order_id == order.order_id:
                 order.stop_ticks = None
+            elif isinstance(event, ev.StopsTrailed):
+                order.stop_ticks = dict(event.moves).get(order.order_id, order.stop_ticks)
         return self._views.order(order, index, filled, cost, reason)
 
     async def carry_out(self, command: Command) -> Outcome:
@@ -185,11 +202,6 @@ class OrderDesk:
             if isinstance(event, ev.CommandRejected):
                 raise rejected(event.reason)
         return outcome
-
-
-def canceled(events: Iterable[Event], reason: CancelReason) -> list[str]:
-    """Return the ids of the orders that a command cancelled for a reason."""
-    return [str(event.order_id) for event in events if isinstance(event, ev.OrderCanceled) and event.reason is reason]
 
 
 def routes(desk: OrderDesk) -> list[ControllerRouterHandler]:

@@ -41,6 +41,8 @@ class Execution(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True
     text: str = ""
     last_liquidity_ind: str = ""
     trd_match_id: str = msgspec.field(name="trdMatchID", default="")
+    link_id: str = ""  # of orders that came together: the id of the first
+    contingency_type: str = ""
 
 
 class Transaction(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):
