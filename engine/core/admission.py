@@ -10,7 +10,7 @@ from msgspec import UNSET
 from engine.core.accounts import Contract
 from engine.core.commands import BUY, INSURANCE, SELL, AmendOrder, Instrument, PlaceOrder, TimeInForce
 from engine.core.events import RejectReason
-from engine.core.linked import pair_size, refuse_legs, with_legs
+from engine.core.linked import is_pair, pair_size, refuse_legs, with_legs
 from engine.core.matching import in_band, reducible_lots
 from engine.core.solvency import Solvency
 from engine.core.state import ORDERS_MAX, Order, State
@@ -53,11 +53,11 @@ def refuse_order(state: State, order: PlaceOrder, time_ns: int) -> RejectReason 
         return reason
     besides_units = 0
     for n, one in enumerate(orders):
-        exits, covered = n > 0 and order.oco is UNSET, n > 0 and one.side == order.side
+        exits, covered = n > 0 and not is_pair(order), n > 0 and one.side == order.side
         more = 0 if one.reduce_only or covered else one.size_lots
         if (reason := _refuse_one(state, one, time_ns, len(orders), exits, more, besides_units)) is not None:
             return reason
-        if order.oco is not UNSET and n == 0:
+        if is_pair(order) and n == 0:
             besides_units = Solvency(state).needs_units(one.symbol, one.side, more, None if one.is_stop else one.price_ticks)
     return None
 

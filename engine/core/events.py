@@ -12,6 +12,8 @@ from msgspec import UNSET, UnsetType
 
 from engine.core.commands import Instrument, PlaceOrder
 
+VERSION = 2  # 1 had no linked orders, no trails, no waivers; it is read as it is
+
 
 class RejectReason(StrEnum):
     """Why a command was not done (`ordRejReason`)."""
@@ -78,6 +80,22 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """The base of all events; the tag on the wire is the domain's name for it."""
+
+
+class EventsTooNew(msgspec.DecodeError):
+    """A later version of the engine wrote what follows."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"from here on they are of version {version}, and this engine reads up to {VERSION}")
+
+
+class SchemaSet(Event, frozen=True, tag="schema.set"):
+    """Events are of this version from here on; before the first one they are of version 1.
+
+    Once a version, and not in each record: there it cost a twentieth of the time of a journaled command.
+    """
+
+    version: int
 
 
 class InstrumentCreated(Event, frozen=True, tag="instrument.created"):
@@ -255,6 +273,13 @@ class Resumed(Event, frozen=True, tag="trading.resumed"):
     reason: str
 
 
+class StoreWaived(Event, frozen=True, tag="store.waived"):
+    """Whether a store's age is overlooked, because trading was resumed by hand; until its consumer has caught up."""
+
+    store_id: str
+    on: bool
+
+
 class LivenessChecked(Event, frozen=True, tag="liveness.checked"):
     """A milestone of an outside service; nothing changed."""
 
@@ -293,7 +318,7 @@ AnyEvent = (
     InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped | OrderTriggered
     | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
-    | StoreConfigured | OrderReleased | StopsTrailed
+    | StoreConfigured | OrderReleased | StopsTrailed | StoreWaived | SchemaSet
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.admission import MONEY_UNITS_MAX, refuse_amend, refuse_instrument, refuse_order
-from engine.core.commands import BUY, SELL
+from engine.core.commands import BUY, SELL, STORE_REASON
 from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.linked import Links, linked, with_legs
 from engine.core.liquidation import Liquidation
@@ -71,7 +71,7 @@ class Exchange:
             cm.Resume: self._resume, cm.SetMark: self._set_mark, cm.Fund: self._fund, cm.Tick: self._tick,
             cm.Deposit: self._deposit, cm.Withdraw: self._withdraw, cm.CreateInstrument: self._create,
             cm.CheckLiveness: self._check_liveness, cm.CreateStore: self._create_store, cm.DeleteStore: self._delete_store,
-            cm.PurgeStore: self._purge_store, cm.ConfigureStore: self._configure_store,
+            cm.ResumeAll: self._resume_all, cm.PurgeStore: self._purge_store, cm.ConfigureStore: self._configure_store,
         }  # fmt: skip
 
     def decide(self, index: int, time_ns: int, command: cm.Command) -> list[Event]:
@@ -89,10 +89,17 @@ class Exchange:
         self._deciders[type(command)](index, time_ns, command)
         self._settle()
         self.state.ledger.check()
+        if self._events and self.state.version != ev.VERSION:
+            self._say_version()
         self.message = self._builder.finish() if heard and self._events else b""
         if self.message:
             self.state.message_index = index
         return self._events
+
+    def _say_version(self) -> None:
+        """Put the version before the first events that this one writes."""
+        self._events.insert(0, ev.SchemaSet(ev.VERSION))
+        self.state.apply(self._events[0])
 
     def _emit(self, event: Event) -> None:
         orders, kind = self.state.orders, type(event)
@@ -316,11 +323,25 @@ class Exchange:
             self._emit(ev.Suspended(command.reason))
 
     def _resume(self, index: int, time_ns: int, command: cm.Resume) -> None:
-        """Lift a reason; with the last one, process the marks that came meanwhile."""
-        if command.reason not in self.state.suspended:
-            return
-        self._emit(ev.Resumed(command.reason))
-        if not self.state.suspended:
+        """Lift a reason; a store that has caught up counts again from then on."""
+        store = self.state.stores.get(command.reason.removeprefix(STORE_REASON))
+        if store is not None and store.waived and command.reason.startswith(STORE_REASON):
+            self._emit(ev.StoreWaived(store.store_id, False))
+        self._lift([command.reason] if command.reason in self.state.suspended else [])
+
+    def _resume_all(self, index: int, time_ns: int, command: cm.ResumeAll) -> None:
+        reasons = sorted(self.state.suspended)
+        for reason in reasons:
+            store_id = reason.removeprefix(STORE_REASON)
+            if reason.startswith(STORE_REASON) and store_id in self.state.stores:
+                self._emit(ev.StoreWaived(store_id, True))
+        self._lift(reasons)
+
+    def _lift(self, reasons: list[str]) -> None:
+        """Lift reasons; with the last one, process the marks that came meanwhile."""
+        for reason in reasons:
+            self._emit(ev.Resumed(reason))
+        if reasons and not self.state.suspended:
             for symbol, market in self.state.markets.items():
                 self._traded[symbol] = None
                 if market.pending_mark_ticks:

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from engine.core.commands import BUY, SELL, Leg, PlaceOrder, TimeInForce
+from engine.core.commands import BUY, SELL, Leg, More, PlaceOrder, TimeInForce
 from engine.core.events import CancelReason, Event, Link, OrderAmended, OrderCanceled, OrderReleased, RejectReason
 from engine.core.state import Order, State
 
@@ -54,19 +54,24 @@ def canceled(events: Iterable[Event], reason: CancelReason) -> list[str]:
 
 def with_legs(order: PlaceOrder) -> tuple[PlaceOrder, ...]:
     """Return the orders of a command, each with its own terms; the first one is the command itself."""
-    if order.oco is UNSET and order.take_profit is UNSET and order.stop_loss is UNSET:
+    more = order.more
+    if more is UNSET:
         return (order,)
-    if order.oco is not UNSET:
-        return order, _leg(order, order.oco, order.side)
-    exits = [leg for leg in (order.take_profit, order.stop_loss) if leg is not UNSET]
+    if more.oco is not UNSET:
+        return order, _leg(order, more.oco, order.side)
+    exits = [leg for leg in (more.take_profit, more.stop_loss) if leg is not UNSET]
     return order, *(_exit(order, leg) for leg in exits)
+
+
+def is_pair(order: PlaceOrder) -> bool:
+    """Return whether a command brings a pair."""
+    return order.more is not UNSET and order.more.oco is not UNSET
 
 
 def _leg(order: PlaceOrder, leg: Leg, side: int) -> PlaceOrder:
     return replace(
         order, cl_ord_id=leg.cl_ord_id, side=side if leg.side is UNSET else leg.side, price_ticks=leg.price_ticks,
-        stop_ticks=leg.stop_ticks, trail=leg.trail, post_only=False, display_lots=0, oco=UNSET, take_profit=UNSET,
-        stop_loss=UNSET,
+        stop_ticks=leg.stop_ticks, post_only=False, display_lots=0, more=UNSET if leg.trail is UNSET else More(trail=leg.trail),
     )  # fmt: skip
 
 
@@ -79,7 +84,7 @@ def linked(index: int, order: PlaceOrder) -> list[Linked]:
     """Return id, terms and link of each order of a command that brings others."""
     orders = with_legs(order)
     ids = ids_of(index)[: len(orders)]
-    if order.oco is not UNSET:
+    if is_pair(order):
         links = [Link(partner=ids[1]), Link(partner=ids[0], covered=orders[1].side == order.side)]
     else:
         partners = ids[:0:-1] if len(ids) == 3 else (0,)  # of two exits each other, of one nobody
@@ -90,11 +95,13 @@ def linked(index: int, order: PlaceOrder) -> list[Linked]:
 def refuse_legs(order: PlaceOrder, orders: tuple[PlaceOrder, ...]) -> RejectReason | None:
     """Return what is wrong with the orders of a command as a group."""
     names = {one.cl_ord_id for one in orders}
-    bracket = order.oco is UNSET
-    if (not bracket and len(with_legs(replace(order, oco=UNSET))) > 1) or len(names) < len(orders):
+    more = order.more
+    assert more is not UNSET, "an order that comes alone is no group"
+    exits = more.take_profit, more.stop_loss
+    if len(names) < len(orders) or (is_pair(order) and exits != (UNSET, UNSET)):
         return RejectReason.INVALID_COMBINATION
-    if bracket:
-        return _refuse_exits(order)
+    if not is_pair(order):
+        return _refuse_exits(order, *exits)
     if any(one.side not in (BUY, SELL) for one in orders):
         return RejectReason.INVALID_SIDE
     # What is filled or gone at once has no use for a second one, and hidden parts would make a partial fill ambiguous.
@@ -105,9 +112,9 @@ def refuse_legs(order: PlaceOrder, orders: tuple[PlaceOrder, ...]) -> RejectReas
 _IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
 
 
-def _refuse_exits(order: PlaceOrder) -> RejectReason | None:
+def _refuse_exits(order: PlaceOrder, profit: Leg | UnsetType, loss: Leg | UnsetType) -> RejectReason | None:
     """The take-profit is a limit beyond the entry, the stop-loss a stop before it; neither chooses its side."""
-    profit, loss, sign = order.take_profit, order.stop_loss, 1 if order.side == BUY else -1
+    sign = 1 if order.side == BUY else -1
     if order.reduce_only or any(leg is not UNSET and leg.side is not UNSET for leg in (profit, loss)):
         return RejectReason.INVALID_COMBINATION
     limits = [] if order.price_ticks is None else [order.price_ticks]

@@ -73,6 +73,7 @@ class Store(msgspec.Struct):
     first_index: int
     purged_index: int
     age_ms_max: int = STORE_AGE_MS_MAX
+    waived: bool | UnsetType = UNSET  # trading was resumed by hand although it is behind
 
 
 class State:
@@ -83,6 +84,7 @@ class State:
         self.markets: dict[str, Market] = {}
         self.orders: dict[int, Order] = {}
         self.trades = 0
+        self.version = 1  # of the events that made it
         self.suspended: set[str] = set()
         self.stores: dict[str, Store] = {}
         self.message_index = 0  # of the last command that had a message, 0 = none yet
@@ -98,6 +100,7 @@ class State:
             ev.Resumed: self._resumed, ev.OrderRejected: _nothing, ev.CancelRejected: _nothing, ev.CommandRejected: _nothing,
             ev.LivenessChecked: _nothing, ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
             ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured,
+            ev.SchemaSet: self._schema_set, ev.StoreWaived: self._store_waived,
             ev.OrderReleased: self._released, ev.StopsTrailed: self._trailed,
         }  # fmt: skip
 
@@ -122,6 +125,7 @@ class State:
             [order for _, order in sorted(self.orders.items())],
             [self.trades, ledger.deposited_units, sorted(self.suspended)],
             [self.message_index, [store for _, store in sorted(self.stores.items())]],
+            *([self.version] if self.version > 1 else []),  # the hash of what version 1 made is what it was
         ]
 
     def _market_of(self, symbol: str) -> list[Any]:
@@ -169,6 +173,11 @@ class State:
         self._reserve(order, order.leaves_lots)
         if order.terms.trail is not UNSET:
             self.markets[order.terms.symbol].trails += 1
+
+    def _schema_set(self, event: ev.SchemaSet) -> None:
+        if event.version > ev.VERSION:
+            raise ev.EventsTooNew(event.version)
+        self.version = event.version
 
     def _instrument_created(self, event: ev.InstrumentCreated) -> None:
         self.ledger.add_contract(event.instrument, event.mark_ticks)
@@ -317,6 +326,9 @@ class State:
 
     def _store_created(self, event: ev.StoreCreated) -> None:
         self.stores[event.store_id] = Store(event.store_id, event.after_index + 1, event.after_index)
+
+    def _store_waived(self, event: ev.StoreWaived) -> None:
+        self.stores[event.store_id].waived = True if event.on else UNSET
 
     def _store_deleted(self, event: ev.StoreDeleted) -> None:
         del self.stores[event.store_id]

@@ -6,7 +6,7 @@ from litestar import get, put
 from litestar.types import ControllerRouterHandler
 
 from engine.core.commands import (
-    Resume,
+    ResumeAll,
     Suspend,
 )  # fmt: skip
 from engine.gateway.bodies import (
@@ -31,9 +31,9 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
 
     @put(
         "/ExchangeWideControls/ResumeTrading", responses=problems(), tags=["controls"],
-        summary="Lift the suspension by hand; stores that are behind keep theirs",
+        summary="Resume trading by hand, whatever suspended it; a store that is behind counts again when it has caught up",
     )  # fmt: skip
     async def resume() -> ControlsView:
-        return views.controls((await desk.carry_out(Resume(MANUAL))).index)
+        return views.controls((await desk.carry_out(ResumeAll())).index)
 
     return [controls, suspend, resume]

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.core.admission import CLIENT_ID_LENGTH_MAX
-from engine.core.commands import SIDES, AmendOrder, Instrument, Leg, PlaceOrder, SelfTrade, TimeInForce, Trail
+from engine.core.commands import SIDES, AmendOrder, Instrument, Leg, More, PlaceOrder, SelfTrade, TimeInForce, Trail
 from engine.core.units import WHOLE_MAX, ppm, ticks, time_ns
 
 SYMBOL_LENGTH_MAX = 64
@@ -105,11 +105,14 @@ def place_of(body: PlaceBody, instrument: Instrument | None) -> PlaceOrder:
         display_lots=body.display_qty,
         self_trade=body.self_trade_prevention,
         expire_ns=0 if body.expire_time is None else time_ns(body.expire_time),
-        trail=_trail_of(instrument, body),
-        oco=_leg_of(instrument, body.oco),
-        take_profit=_leg_of(instrument, body.take_profit),
-        stop_loss=_leg_of(instrument, body.stop_loss),
+        more=_more_of(instrument, body),
     )
+
+
+def _more_of(instrument: Instrument | None, body: PlaceBody) -> More | UnsetType:
+    legs = [_leg_of(instrument, one) for one in (body.oco, body.take_profit, body.stop_loss)]
+    more = More(_trail_of(instrument, body), *legs)
+    return UNSET if more == More() else more
 
 
 def _leg_of(instrument: Instrument | None, body: OtherBody | None) -> Leg | UnsetType:

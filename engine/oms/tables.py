@@ -15,7 +15,7 @@ import msgspec
 
 from engine.stores.messages import Execution
 
-OF_ORDERS = frozenset({"New", "Trade", "Canceled", "Replaced", "Rejected", "Triggered"})
+OF_ORDERS = frozenset({"New", "Trade", "Canceled", "Replaced", "Rejected", "Triggered", "Restated"})
 OF_TRADES = frozenset({"Trade", "Liquidation", "Deleverage"})
 
 Cell = int | float | str | None

@@ -59,6 +59,7 @@ def snapshot(
         accounts=[_stored_account(account) for account in state.ledger.accounts.values()],
         trades=state.trades, deposited_units=state.ledger.deposited_units, suspended=sorted(state.suspended),
         stores=[replace(store) for store in state.stores.values()], message_index=state.message_index,
+        events_version=state.version,
     )  # fmt: skip
     return Generation(sealed(exchange), markets)
 
@@ -98,7 +99,7 @@ def _restored(exchange: StoredExchange, markets: list[StoredSnapshot]) -> tuple[
     open_orders(state, orders)
     state.ledger.audit()
     state.ledger.check()
-    state.trades, state.message_index = exchange.trades, exchange.message_index
+    state.trades, state.message_index, state.version = exchange.trades, exchange.message_index, exchange.events_version
     state.suspended = set(exchange.suspended)
     state.stores = {store.store_id: store for store in exchange.stores}
     state.expiries = sorted((order.expire_ns, order.order_id) for order in orders if order.expire_ns)

@@ -139,6 +139,7 @@ class StoredExchange(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     message_index: int
     version: int = FORMAT
     sha256: str = ""
+    events_version: int = 1
 
 
 class Generation(NamedTuple):

@@ -17,7 +17,17 @@ from engine.core.commands import BUY, INSURANCE, SELL, SIDE_NAMES, Command, Inst
 from engine.core.linked import group_of, with_legs
 from engine.core.state import Order, State
 from engine.core.units import PPM, iso, scale
-from engine.stores.messages import BookUpdate, Execution, FundingSummary, LiquidationSummary, LivenessCheck, Message, Transaction
+from engine.stores.controls import Controls
+from engine.stores.messages import (
+    SCHEMA_VERSION,
+    BookUpdate,
+    Execution,
+    FundingSummary,
+    LiquidationSummary,
+    LivenessCheck,
+    Message,
+    Transaction,
+)
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -36,7 +46,9 @@ class MessageBuilder:
             ev.OrderAccepted: self._accepted, ev.OrderRejected: self._rejected, ev.OrderTriggered: self._triggered,
             ev.OrderRested: self._rested, ev.OrderAmended: self._amended, ev.OrderCanceled: self._canceled,
             ev.Traded: self._traded, ev.Transferred: self._transferred, ev.FundingCharged: self._funding,
-            ev.OrderReleased: self._released, ev.StopsTrailed: self._trailed,
+            ev.InstrumentCreated: self._control, ev.MarkSet: self._control, ev.KillSwitchSet: self._control,
+            ev.Suspended: self._control, ev.Resumed: self._control, ev.OrderReleased: self._released,
+            ev.StopsTrailed: self._trailed,
             ev.PositionMoved: self._position_moved, ev.MoneyMoved: self._money_moved, ev.LivenessChecked: self._liveness,
         }  # fmt: skip
 
@@ -52,6 +64,7 @@ class MessageBuilder:
         self._liquidations: list[LiquidationSummary] = []
         self._charges: list[FundingSummary] = []
         self._checks: list[LivenessCheck] = []
+        self._controls = Controls(self._time)
         self._sweeps: dict[int, list[Execution]] = {}  # taker's order id → the group of its trades
         self._touched: dict[tuple[str, int, int], None] = {}  # symbol, side, ticks of levels that may have changed
 
@@ -65,10 +78,12 @@ class MessageBuilder:
 
     def finish(self) -> bytes:
         """Return the frame, empty when the command has nothing for consumers. Cost: O(levels touched × their orders)."""
-        if not (self._executions or self._transactions or self._checks or self._charges or self._touched):
+        orders = self._executions or self._transactions or self._checks or self._charges or self._touched
+        if not (orders or self._controls):
             return b""
         message = Message(
             message_index=self._index, prev_message_index=self._state.message_index, timestamp=self._time,
+            schema_version=SCHEMA_VERSION, **self._controls.lists(),
             executions=self._executions, account_transactions=self._transactions, liquidations=self._liquidations,
             funding_charges=self._charges, liveness_checks=self._checks, book_updates=self._updates(),
         )  # fmt: skip
@@ -282,6 +297,10 @@ class MessageBuilder:
             last_qty=size, exec_cost=abs(value), last_px=price, commission=rate_ppm / PPM, exec_comm=fee,
             transact_time=self._time,
         )  # fmt: skip
+
+    def _control(self, event: ev.Event) -> None:
+        self._state.apply(event)
+        self._controls.note(event, self._state)
 
     def _liveness(self, event: ev.LivenessChecked) -> None:
         self._state.apply(event)

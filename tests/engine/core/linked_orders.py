@@ -6,7 +6,7 @@ import random
 
 from msgspec import UNSET, UnsetType
 
-from engine.core.commands import BUY, SELL, Leg, PlaceOrder, SelfTrade, TimeInForce, Trail
+from engine.core.commands import BUY, SELL, Leg, More, PlaceOrder, SelfTrade, TimeInForce, Trail
 
 LIVES = (TimeInForce.GTC, TimeInForce.GTC, TimeInForce.DAY)
 
@@ -26,7 +26,7 @@ def _trailing(dice: random.Random, account: int, symbol: str, name: str, around:
     life, reduces = TimeInForce.GTC if price else dice.choice(LIVES), dice.random() < 0.2
     return PlaceOrder(
         account, symbol, name, _side(dice), dice.randint(1, 9), price, stop, life, reduce_only=reduces,
-        self_trade=dice.choice(list(SelfTrade)), trail=_trail(dice),
+        self_trade=dice.choice(list(SelfTrade)), more=More(trail=_trail(dice)),
     )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def _pair(dice: random.Random, account: int, symbol: str, name: str, around: int
     other = Leg(f"{name}-other", side, price, stop, trail)
     return PlaceOrder(
         account, symbol, name, _side(dice), dice.randint(1, 9), _near(dice, around), None, dice.choice(LIVES), dice.random() < 0.2,
-        dice.random() < 0.1, self_trade=dice.choice(list(SelfTrade)), oco=other,
+        dice.random() < 0.1, self_trade=dice.choice(list(SelfTrade)), more=More(oco=other),
     )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def _bracket(dice: random.Random, account: int, symbol: str, name: str, around: 
     market = dice.random() < 0.2
     return PlaceOrder(
         account, symbol, name, side, dice.randint(1, 9), None if market else price, None, life,
-        self_trade=dice.choice(list(SelfTrade)), take_profit=legs[0], stop_loss=legs[1],
+        self_trade=dice.choice(list(SelfTrade)), more=More(take_profit=legs[0], stop_loss=legs[1]),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from msgspec import UNSET
 
 from engine.core.commands import BUY, PlaceOrder, SelfTrade, TimeInForce
-from engine.core.linked import LEG_STEP, with_legs
+from engine.core.linked import LEG_STEP, is_pair, with_legs
 
 Log = list[tuple[object, ...]]
 
@@ -64,13 +64,13 @@ class PlainExchange:
             for n, one in enumerate(with_legs(terms))
         ]
         order = orders[0]
-        checked = orders if terms.oco is not UNSET else orders[:1]
+        checked = orders if is_pair(terms) else orders[:1]
         if terms.reduce_only and not all(map(self.reducible, checked)):
             self.log.append(("rejected", "ReduceOnlyWouldIncrease"))
         elif terms.post_only and terms.stop_ticks is None and terms.trail is UNSET and self.against(order):
             self.log.append(("rejected", "PostOnlyWouldTrade"))
         else:
-            self.link(orders, terms.oco is not UNSET)
+            self.link(orders, is_pair(terms))
             for one in orders:
                 self.open[one.order_id] = one
                 self.log.append(("accepted", one.order_id))

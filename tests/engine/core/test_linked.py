@@ -7,7 +7,7 @@ import pytest
 
 from engine.core import commands as cm
 from engine.core import events as ev
-from engine.core.commands import BUY, SELL, AmendOrder, Leg, PlaceOrder, TimeInForce, Trail
+from engine.core.commands import BUY, SELL, AmendOrder, Leg, More, PlaceOrder, TimeInForce, Trail
 from engine.core.events import CancelReason, RejectReason
 from engine.core.linked import LEG_STEP
 from engine.core.state import Order
@@ -124,9 +124,12 @@ def test_a_pair_is_refused_as_a_whole() -> None:
         RejectReason.MARGIN: Leg("b", side=SELL, price_ticks=60),
     }
     for reason, leg in bad.items():
-        assert desk.refusal(msgspec.structs.replace(base, oco=leg)) == reason
-    for terms in ({"price_ticks": None}, {"time_in_force": TimeInForce.IOC}, {"display_lots": 5}, {"stop_loss": Leg("c")}):
-        order = msgspec.structs.replace(base, oco=Leg("b", side=SELL, price_ticks=105), **terms)
+        assert desk.refusal(msgspec.structs.replace(base, more=More(oco=leg))) == reason
+    other = Leg("b", side=SELL, price_ticks=105)
+    three = msgspec.structs.replace(base, more=More(oco=other, stop_loss=Leg("c", stop_ticks=90)))
+    assert desk.refusal(three) == RejectReason.INVALID_COMBINATION
+    for terms in ({"price_ticks": None}, {"time_in_force": TimeInForce.IOC}, {"display_lots": 5}):
+        order = msgspec.structs.replace(base, more=More(oco=other), **terms)
         assert desk.refusal(order) == RejectReason.INVALID_COMBINATION
 
 
@@ -189,7 +192,8 @@ def test_exits_only_close() -> None:
 def test_a_bracket_is_refused_as_a_whole() -> None:
     """The profit is a limit beyond the entry, the loss a stop before it; three orders need three names and three places."""
     desk = Desk()
-    good = PlaceOrder(1, X, "e", BUY, 5, 100, take_profit=Leg("p", price_ticks=105), stop_loss=Leg("l", stop_ticks=95))
+    profit, loss = Leg("p", price_ticks=105), Leg("l", stop_ticks=95)
+    good = PlaceOrder(1, X, "e", BUY, 5, 100, more=More(take_profit=profit, stop_loss=loss))
     replace = msgspec.structs.replace
     wrong = {
         RejectReason.INVALID_PRICE: [Leg("p", price_ticks=100), Leg("p", price_ticks=94)],
@@ -197,9 +201,9 @@ def test_a_bracket_is_refused_as_a_whole() -> None:
     }
     for reason, legs in wrong.items():
         for leg in legs:
-            assert desk.refusal(replace(good, take_profit=leg)) == reason
-    for loss, reason in ((Leg("l", stop_ticks=100), RejectReason.INVALID_PRICE), (Leg("l"), RejectReason.INVALID_COMBINATION)):
-        assert desk.refusal(replace(good, stop_loss=loss)) == reason
+            assert desk.refusal(replace(good, more=More(take_profit=leg, stop_loss=loss))) == reason
+    for bad, reason in ((Leg("l", stop_ticks=100), RejectReason.INVALID_PRICE), (Leg("l"), RejectReason.INVALID_COMBINATION)):
+        assert desk.refusal(replace(good, more=More(take_profit=profit, stop_loss=bad))) == reason
     assert desk.refusal(replace(good, reduce_only=True)) == RejectReason.INVALID_COMBINATION
     desk.do(good)
     assert desk.refusal(replace(good, cl_ord_id="e2")) == RejectReason.DUPLICATE_CL_ORD_ID
@@ -213,8 +217,10 @@ def test_an_account_that_is_liquidated_loses_its_linked_orders_too() -> None:
     desk.do(cm.Deposit(4, 1_000))
     desk.do(cm.Deposit(cm.INSURANCE, 10_000))
     desk.place(1, SELL, 90, 100)
-    desk.do(PlaceOrder(4, X, "e", BUY, 90, 100, take_profit=Leg("p", price_ticks=105), stop_loss=Leg("l", stop_ticks=50)))
-    desk.do(PlaceOrder(4, X, "a", BUY, 1, 90, oco=Leg("b", stop_ticks=120)))
+    desk.do(
+        PlaceOrder(4, X, "e", BUY, 90, 100, more=More(take_profit=Leg("p", price_ticks=105), stop_loss=Leg("l", stop_ticks=50)))
+    )
+    desk.do(PlaceOrder(4, X, "a", BUY, 1, 90, more=More(oco=Leg("b", stop_ticks=120))))
     assert len(reasons(desk.do(cm.SetMark(X, 92)))) == 4
     assert open_orders(desk, 4) == {}
 

@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from engine.core import commands as cm
 from engine.core import events as ev
-from engine.core.commands import BUY, SELL, AmendOrder, Leg, PlaceOrder, Trail
+from engine.core.commands import BUY, SELL, AmendOrder, Leg, More, PlaceOrder, Trail
 from engine.core.events import RejectReason
 from engine.core.trailing import moves_at, stop_behind
 from tests.engine.core.test_exchange import Desk, X, trades
@@ -92,7 +92,7 @@ def test_an_entrys_trailing_loss_starts_with_its_first_fill() -> None:
 )
 def test_a_distance_that_is_none_is_refused(trail: Trail, reason: RejectReason) -> None:
     """Neither, both, below zero, beyond all prices."""
-    assert Desk().refusal(PlaceOrder(1, X, "t", SELL, 5, trail=trail)) == reason
+    assert Desk().refusal(PlaceOrder(1, X, "t", SELL, 5, more=More(trail=trail))) == reason
 
 
 def test_trailing_stops_of_a_contract_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_trailing_stops_of_a_contract_are_bounded(monkeypatch: pytest.MonkeyPatc
     desk = Desk()
     for name in ("a", "b"):
         desk.place(1, SELL, 5, None, name=name, trail=Trail(1))
-    more = PlaceOrder(2, X, "c", SELL, 5, trail=Trail(1))
+    more = PlaceOrder(2, X, "c", SELL, 5, more=More(trail=Trail(1)))
     assert desk.refusal(more) == RejectReason.TOO_MANY_ORDERS
     desk.do(cm.CancelOrder(1, "a"))
     assert isinstance(desk.do(more)[0], ev.OrderAccepted)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.core.commands import SELL, AmendOrder, Instrument, Leg, PlaceOrder, SelfTrade, TimeInForce, Trail
+from engine.core.commands import SELL, AmendOrder, Instrument, Leg, More, PlaceOrder, SelfTrade, TimeInForce, Trail
 from engine.gateway.order_bodies import AmendBody, PlaceBody, amend_of, place_of
 
 CENT = Instrument("X", tick_size="0.01")
@@ -36,9 +36,10 @@ def test_linked_orders_and_trails_arrive_in_their_command() -> None:
     """Distances are prices or fractions, exactly; the other order says only what is its own."""
     assert place(trailAmount="0.25").trail == Trail(ticks=25)
     assert place(trailRate=0.0125).trail == Trail(ppm=12_500)
-    assert place(oco={"clOrdID": "b", "side": "Sell", "price": 2}).oco == Leg("b", SELL, 200)
+    assert place(oco={"clOrdID": "b", "side": "Sell", "price": 2}).more == More(oco=Leg("b", SELL, 200))
     exits = place(takeProfit={"clOrdID": "p", "price": 2}, stopLoss={"clOrdID": "l", "stopPx": 1, "trailAmount": 0.5})
-    assert (exits.take_profit, exits.stop_loss) == (Leg("p", price_ticks=200), Leg("l", stop_ticks=100, trail=Trail(ticks=50)))
+    profit, loss = Leg("p", price_ticks=200), Leg("l", stop_ticks=100, trail=Trail(ticks=50))
+    assert exits.more == More(take_profit=profit, stop_loss=loss)
     for wrong in ({"trailRate": "0.0000001"}, {"trailAmount": 0.001}, {"oco": {"clOrdID": "b", "price": 0.001}}):
         with pytest.raises(ValueError, match=r"price|trail"):
             place(**wrong)

@@ -21,6 +21,7 @@ from engine.core import commands as cm
 from engine.core.exchange import Exchange
 from engine.stores.message_builder import MessageBuilder
 from service.admin import bind
+from tests.engine.core.linked_orders import linked_order
 from tests.engine.core.test_accounts import random_command
 
 Rows = dict[str, dict[str, Any]]
@@ -36,6 +37,8 @@ def frames(seed: int, count: int) -> list[bytes]:
         command = random_command(dice, index)
         if index < FIRST + 2:
             command = cm.CreateInstrument(cm.Instrument("AB"[index - 2], taker_fee_ppm=600, tick_size="0.05"), 100)
+        elif dice.random() < 0.1:
+            command = linked_order(dice, dice.randint(1, 6), dice.choice("AB"), str(index))
         elif dice.random() < 0.05 and exchange.state.orders:
             order = dice.choice(list(exchange.state.orders.values()))
             command = cm.AmendOrder(order.terms.account, order.terms.cl_ord_id, size_lots=order.size_lots + dice.randint(-1, 1))
