@@ -5,6 +5,7 @@ python -m engine bots                          trading bots that keep it alive (
 python -m engine oms                           a message store into SQL tables (OMS_*)
 python -m engine risk                          the sample risk service (RISK_*)
 python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
+python -m engine journal verify|dump|state     reads a journal, also of a running engine; JSON lines (ENGINE_DIR)
 python -m engine workload FILE.bin[.gz]        {"sha256": …, "messages": …, "messages_per_s": …}
 
 The rate of a workload is the median of five runs through a fresh book each, one call a message, reports built; reading and
@@ -17,6 +18,8 @@ import argparse
 import gc
 import gzip
 import json
+import os
+import sys
 import zlib
 from functools import partial
 from pathlib import Path
@@ -33,6 +36,7 @@ from service.settings import load
 
 RUNS = 5
 FIX = "Give a file of the format in engine/README.md, plain or gzip"
+INDEX_MAX = 2**63 - 1
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -54,9 +58,27 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("risk", help="run the sample risk service (RISK_*)")
     lost = commands.add_parser("import-stream", help="make a lost journal anew of the Redis stream engine_events")
     lost.add_argument("--from-snapshot", action="store_true", help="leave out what the newest snapshot has")
+    _add_journal(commands.add_parser("journal", help="read a journal, also while the engine writes it; JSON lines"))
     workload = commands.add_parser("workload", help="run a workload file through the book; print one JSON line")
     workload.add_argument("file", type=Path, metavar="FILE.bin[.gz]")
     return parser
+
+
+def _add_journal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, help="what ENGINE_DIR is for the engine; by default that")
+    commands = parser.add_subparsers(dest="what", required=True)
+    commands.add_parser("verify", help="read and check every record; exit code 3 names the first index in doubt")
+    dump = commands.add_parser("dump", help="print one JSON object a record")
+    dump.add_argument("--from", type=_index, default=0, dest="first", metavar="INDEX")
+    dump.add_argument("--to", type=_index, dest="last", metavar="INDEX")
+    state = commands.add_parser("state", help="print everything in the exchange after one command")
+    state.add_argument("--at", type=_index, required=True, metavar="INDEX")
+
+
+def _index(text: str) -> int:
+    if not text.isdecimal() or int(text) > INDEX_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no index; write a whole number, 0 or more")
+    return int(text)
 
 
 # A process imports only what it runs.
@@ -105,6 +127,24 @@ def _import_stream(arguments: argparse.Namespace) -> None:
     print(json.dumps(done._asdict(), default=str))
 
 
+def _journal(arguments: argparse.Namespace) -> None:
+    from engine.recovery import inspection
+    from engine.settings import EngineSettings
+
+    folder = arguments.folder or load(EngineSettings).folder
+    journal, snapshots = folder / "journal", folder / "snapshots"
+    try:
+        if arguments.what == "verify":
+            print(json.dumps(inspection.verify(journal, snapshots)))
+        elif arguments.what == "state":
+            print(inspection.state_at(journal, snapshots, arguments.at).decode())
+        else:
+            for line in inspection.dump(journal, arguments.first, arguments.last):
+                print(line.decode())
+    except BrokenPipeError:  # whoever reads has enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # or Python complains when it flushes at the end
+
+
 def _workload(arguments: argparse.Namespace) -> None:
     gc.set_threshold(*GC_THRESHOLD)  # as every process of ours
     try:
@@ -114,7 +154,8 @@ def _workload(arguments: argparse.Namespace) -> None:
 
 
 _RUN = {
-    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "import-stream": _import_stream, "workload": _workload,
+    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "import-stream": _import_stream, "journal": _journal,
+    "workload": _workload,
 }  # fmt: skip
 
 
