@@ -2,7 +2,7 @@
 
 python -m engine serve                         the exchange: gateway, journal, message stores, queue, streams (ENGINE_*)
 python -m engine bots                          trading bots that keep it alive (BOTS_*)
-python -m engine oms                           a message store into SQL tables (OMS_*)
+python -m engine oms [reconcile]               a message store into SQL tables (OMS_*)
 python -m engine risk                          the sample risk service (RISK_*)
 python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
 python -m engine journal verify|dump|state     reads a journal, also of a running engine; JSON lines (ENGINE_DIR)
@@ -54,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the exchange (settings ENGINE_*)")
     commands.add_parser("bots", help="run trading bots against it (BOTS_*)")
-    commands.add_parser("oms", help="keep a message store in SQL tables (OMS_*)")
+    oms = commands.add_parser("oms", help="keep a message store in SQL tables (OMS_*)")
+    oms.add_argument(
+        "what", nargs="?", choices=["reconcile"], help="compare the tables with the exchange, once; exit code 1: they differ"
+    )
     commands.add_parser("risk", help="run the sample risk service (RISK_*)")
     lost = commands.add_parser("import-stream", help="make a lost journal anew of the Redis stream engine_events")
     lost.add_argument("--from-snapshot", action="store_true", help="leave out what the newest snapshot has")
@@ -99,11 +102,17 @@ def _bots(_: argparse.Namespace) -> None:
     main_of("engine bots", partial(bots.run, settings))
 
 
-def _oms(_: argparse.Namespace) -> None:
+def _oms(arguments: argparse.Namespace) -> None:
     from engine.oms import consumer as oms
 
     settings = load(oms.OmsSettings)
     logs.setup("oms", settings.log_level, settings.log_format)
+    if arguments.what == "reconcile":
+        import asyncio
+
+        from engine.oms import reconcile
+
+        sys.exit(reconcile.DIFFERENT_EXIT if asyncio.run(reconcile.run(settings)) else 0)
     main_of("engine oms", partial(oms.run, settings))
 
 

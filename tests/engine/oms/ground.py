@@ -150,6 +150,10 @@ class StandIn:
         def stores() -> list[dict[str, Any]]:
             return [{"storeId": "oms", "firstItemIndex": self.first_index - 1}] if self.exists else []
 
+        @get("/Account", sync_to_thread=False)
+        def accounts() -> list[dict[str, Any]]:
+            return []
+
         @put("/MessageStore", sync_to_thread=False)
         def create(storeId: FromQuery[str]) -> dict[str, Any]:
             assert storeId == "oms"
@@ -175,7 +179,7 @@ class StandIn:
             with contextlib.suppress(WebSocketDisconnect):
                 await self._send(socket, lastSeen)
 
-        return Litestar([stores, create, purge, joined], logging_config=None, openapi_config=None)
+        return Litestar([stores, accounts, create, purge, joined], logging_config=None, openapi_config=None)
 
     async def _send(self, socket: WebSocket[Any, Any, Any], last_seen: int) -> None:
         if self.words:
