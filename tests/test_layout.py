@@ -159,6 +159,7 @@ SHELLS: dict[str, str] = {
     "engine/risk/service.py": "answers the engine",
     "engine/oms/consumer.py": "the message store's consumer: sockets, waiting",
     "engine/oms/database.py": "a thread for SQLite, connections to PostgreSQL",
+    "engine/oms/reconcile.py": "waits until the database is as far as the exchange",
     "engine/bots/connections.py": "the bots' HTTP connections",
     "engine/bots/runner.py": "the bots' requests, the pace",
     "engine/recovery/snapshotter.py": "a process of its own, and the one that keeps it alive",

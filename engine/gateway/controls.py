@@ -6,7 +6,7 @@ from litestar import get, put
 from litestar.types import ControllerRouterHandler, Scope
 
 from engine.core.commands import (
-    Resume,
+    ResumeAll,
     Suspend,
 )  # fmt: skip
 from engine.gateway.bodies import (
@@ -32,9 +32,9 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
 
     @put(
         "/ExchangeWideControls/ResumeTrading", responses=problems(), tags=["controls"],
-        summary="Lift the suspension by hand; stores that are behind keep theirs",
+        summary="Resume trading by hand, whatever suspended it; a store that is behind counts again when it has caught up",
     )  # fmt: skip
     async def resume(scope: Scope) -> ControlsView:
-        return views.controls((await desk.carry_out(caller_of(scope), Resume(MANUAL))).index)
+        return views.controls((await desk.carry_out(caller_of(scope), ResumeAll())).index)
 
     return [controls, suspend, resume]

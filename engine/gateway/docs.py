@@ -42,6 +42,10 @@ and the fields of the bodies here}; {"op": "batch", "orders": [up to 100 of thes
 An order that was answered is on the disk. After a lost answer send it again under the same clOrdID: 409 and `orderId` say that \
 it was there.
 
+One POST /Order may bring several orders: oco makes a pair of which one cancels the other, takeProfit and stopLoss make it \
+the entry of a bracket. trailAmount and trailRate make a stop that follows the last trade. They are accepted or refused \
+together, linkId is the orderId of the first, and each is amended and cancelled by its own clOrdID.
+
 Messages: PUT /MessageStore?storeId=NAME, then open the WebSocket /joined?storeId=NAME&lastSeen=INDEX. Every text message is one \
 JSON object with everything that one command did: messageIndex, prevMessageIndex, timestamp, executions (groups), \
 accountTransactions, liquidations, fundingCharges, livenessChecks, bookUpdates. Indices rise and have holes; prevMessageIndex \

@@ -22,7 +22,7 @@ from engine.core.commands import (
     SetMark,
 )  # fmt: skip
 from engine.core.events import RejectReason
-from engine.core.units import PPM, WHOLE_MAX, Misaligned
+from engine.core.units import PPM, WHOLE_MAX, Misaligned, ppm
 from engine.gateway.bodies import (
     BookView,
     FundingView,
@@ -40,7 +40,6 @@ PUBLIC_DEPTH_MAX = 100  # whole books of the public would be the exchange's time
 PUBLIC: list[dict[str, list[str]]] = [{}]  # for the documentation: the rules say it
 NAME_LENGTH_MAX = 64
 PRICE_TICKS_MAX = 10_000_000
-RATE_DIGITS = 9
 
 DepthQuery = Annotated[
     int, QueryParameter(name="depth", ge=0, le=1_000_000, description="levels a side; 0 = all; up to 100 without a key")
@@ -125,12 +124,12 @@ def _feed_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
     @put("/Funding", responses=problems(404, 422), tags=["market"], summary="Charge funding")
     async def funding(symbol: SymbolQuery, rate: RateQuery, scope: Scope) -> FundingView:
         try:
-            ppm = _ppm("rate", rate)
+            rate_ppm = ppm("rate", rate)
         except ValueError as error:
             raise Refused(422, RejectReason.INVALID_AMOUNT.value, str(error)) from None
-        outcome = await desk.carry_out(caller_of(scope), Fund(symbol, ppm))
+        outcome = await desk.carry_out(caller_of(scope), Fund(symbol, rate_ppm))
         payments = sum(len(event.payments) for event in outcome.events if isinstance(event, ev.FundingCharged))
-        return FundingView(outcome.index, symbol, ppm / PPM, payments)
+        return FundingView(outcome.index, symbol, rate_ppm / PPM, payments)
 
     @put("/LivenessCheck", responses=problems(422), tags=["market"], summary="Send a milestone through the sequence")
     async def liveness(check_id: CheckQuery, scope: Scope, source: SourceQuery = "") -> LivenessView:
@@ -150,27 +149,12 @@ def creation_of(body: InstrumentBody) -> CreateInstrument:
             raise ValueError("one lot times one tick is no whole number of money units; give lotTickUnits, or other sizes")
     most = min(PRICE_TICKS_MAX, MONEY_UNITS_MAX // (lot_units * body.order_qty_max))
     draft = Instrument(
-        symbol=body.symbol, lot_tick_units=lot_units, maker_fee_ppm=_ppm("makerFee", body.maker_fee),
-        taker_fee_ppm=_ppm("takerFee", body.taker_fee), initial_margin_ppm=_ppm("initialMargin", body.initial_margin),
-        maintenance_margin_ppm=_ppm("maintenanceMargin", body.maintenance_margin),
-        liquidation_fee_ppm=_ppm("liquidationFee", body.liquidation_fee), band_ppm=_ppm("priceBand", body.price_band),
+        symbol=body.symbol, lot_tick_units=lot_units, maker_fee_ppm=ppm("makerFee", body.maker_fee),
+        taker_fee_ppm=ppm("takerFee", body.taker_fee), initial_margin_ppm=ppm("initialMargin", body.initial_margin),
+        maintenance_margin_ppm=ppm("maintenanceMargin", body.maintenance_margin),
+        liquidation_fee_ppm=ppm("liquidationFee", body.liquidation_fee), band_ppm=ppm("priceBand", body.price_band),
         size_lots_max=body.order_qty_max, price_ticks_max=max(1, most), tick_size=body.tick_size, lot_size=body.lot_size,
     )  # fmt: skip
     if body.price_max is not None:
         draft = replace(draft, price_ticks_max=units.ticks(draft, body.price_max, "priceMax"))
     return CreateInstrument(draft, units.ticks(draft, body.mark_price, "markPrice"))
-
-
-def _ppm(field: str, rate: Decimal) -> int:
-    """Return a rate as parts per million.  Raises: ValueError between two of them."""
-    if not rate.is_finite() or (rate and not -RATE_DIGITS <= rate.adjusted() < RATE_DIGITS):
-        raise ValueError(f"{field} must be a fraction, like 0.0005")
-    if len(rate.as_tuple().digits) > units.DIGITS_MAX:
-        raise ValueError(f"{field} has too many digits")
-    if not rate:
-        return 0
-    over, under = rate.as_integer_ratio()
-    ppm, rest = divmod(over * PPM, under)
-    if rest:
-        raise ValueError(f"{field} has more than six digits behind the point")
-    return ppm

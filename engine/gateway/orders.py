@@ -7,7 +7,7 @@ to the order is taken back from the events of that group, so that `messageIndex`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -33,6 +33,7 @@ from engine.core.commands import (
     Withdraw,
 )
 from engine.core.events import CancelReason, Event, RejectReason
+from engine.core.linked import canceled
 from engine.core.state import Order, State
 from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
@@ -64,8 +65,20 @@ OF_ACCOUNTS = CancelAll, CancelAllAfter, KillSwitch, Deposit, Withdraw
 PLACE = {
     "account": 1, "symbol": "BTC-PERP", "clOrdID": "a-1", "side": "Buy", "orderQty": 10, "price": 100.5,
 }  # fmt: skip
+BRACKET = {
+    "account": 1, "symbol": "BTC-PERP", "clOrdID": "b-1", "side": "Buy", "orderQty": 10, "price": 100.5,
+    "takeProfit": {"clOrdID": "b-1-profit", "price": 104}, "stopLoss": {"clOrdID": "b-1-loss", "stopPx": 98.5, "trailRate": 0.02},
+}  # fmt: skip
+PAIR = {
+    "account": 1, "symbol": "BTC-PERP", "clOrdID": "c-1", "side": "Sell", "orderQty": 10, "price": 104,
+    "oco": {"clOrdID": "c-2", "stopPx": 98.5},
+}  # fmt: skip
 AMEND = {"account": 1, "clOrdID": "a-1", "orderQty": 8, "price": 101}
-PlaceData = Annotated[PlaceBody, Body(examples=[Example(value=PLACE)])]
+EXAMPLES = [
+    Example("A limit order", value=PLACE), Example("A bracket whose stop trails", value=BRACKET),
+    Example("One cancels the other", value=PAIR),
+]  # fmt: skip
+PlaceData = Annotated[PlaceBody, Body(examples=EXAMPLES)]
 AmendData = Annotated[AmendBody, Body(examples=[Example(value=AMEND)])]
 
 
@@ -116,6 +129,8 @@ class OrderDesk:
             if isinstance(event, ev.OrderRejected):
                 raise rejected(event.reason, self._first_id(command, event.reason))
         order = Order(outcome.index, command, command.size_lots, command.price_ticks, command.stop_ticks, 0)
+        accepted = next(e for e in outcome.events if isinstance(e, ev.OrderAccepted) and e.order_id == outcome.index)
+        order.link = accepted.link
         return self._view(order, outcome.index, outcome.events)
 
     async def amend(self, caller: Caller, body: AmendBody) -> OrderView:
@@ -184,7 +199,7 @@ class OrderDesk:
         """Return an order after the amend or cancel that was sent, without what came after it.  Raises: Refused."""
         outcome = await sent
         before = Order(order.order_id, order.terms, order.size_lots, order.price_ticks, order.stop_ticks, 0)
-        before.filled_lots, before.cost_units = order.filled_lots, order.cost_units
+        before.filled_lots, before.cost_units, before.link = order.filled_lots, order.cost_units, order.link
         for events in (outcome.events, *outcome.later()):
             for event in events:
                 if isinstance(event, ev.Traded) and order.order_id in (event.taker_id, event.maker_id):
@@ -211,6 +226,8 @@ class OrderDesk:
                 order.size_lots, order.price_ticks, order.stop_ticks = event.size_lots, event.price_ticks, event.stop_ticks
             elif isinstance(event, ev.OrderTriggered) and event.order_id == order.order_id:
                 order.stop_ticks = None
+            elif isinstance(event, ev.StopsTrailed):
+                order.stop_ticks = dict(event.moves).get(order.order_id, order.stop_ticks)
         return self._views.order(order, index, filled, cost, reason)
 
     async def carry_out(self, caller: Caller, command: Command) -> Outcome:
@@ -228,11 +245,6 @@ def own(caller: Caller, account: int) -> None:
     """Raises: Refused when an account is not the caller's."""
     if not caller.may_use(account):
         raise foreign_account(account)
-
-
-def canceled(events: Iterable[Event], reason: CancelReason) -> list[str]:
-    """Return the ids of the orders that a command cancelled for a reason."""
-    return [str(event.order_id) for event in events if isinstance(event, ev.OrderCanceled) and event.reason is reason]
 
 
 def routes(desk: OrderDesk) -> list[ControllerRouterHandler]:

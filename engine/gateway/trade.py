@@ -21,9 +21,10 @@ from litestar.types import ControllerRouterHandler
 from engine.access.register import Register, TooManySockets
 from engine.core.commands import CancelAll, CancelOrder
 from engine.core.events import CancelReason
+from engine.core.linked import canceled
 from engine.gateway.bodies import CanceledView, OrderView
 from engine.gateway.door import Rates, caller_of
-from engine.gateway.orders import OrderDesk, canceled, own
+from engine.gateway.orders import OrderDesk, own
 from engine.gateway.private_streams import PrivateStreams
 from engine.gateway.problems import Refused, problem_view
 from engine.gateway.trade_frames import (

@@ -39,6 +39,19 @@ async def trading(folder: Path) -> tuple[Sequencer, OrderDesk]:
     return sequencer, OrderDesk(sequencer, Views(sequencer, MessageLog(folder), SystemClock()))
 
 
+def linked(dice: random.Random, number: int, price: float, buys: bool) -> dict[str, Any]:
+    """Return what makes an order one of a pair, the entry of a bracket, or a stop that trails."""
+    up, down = (price + 1, price - 1) if buys else (price - 1, price + 1)
+    kinds: list[dict[str, Any]] = [
+        {"oco": {"clOrdID": f"p{number}", "stopPx": up}},
+        {"oco": {"clOrdID": f"p{number}", "side": dice.choice(["Buy", "Sell"]), "price": down}},
+        {"takeProfit": {"clOrdID": f"t{number}", "price": up}, "stopLoss": {"clOrdID": f"l{number}", "stopPx": down}},
+        {"takeProfit": {"clOrdID": f"t{number}", "price": up}, "stopLoss": {"clOrdID": f"l{number}", "trailRate": 0.01}},
+        {"trailAmount": dice.choice([0.5, 1, "1.5"])},
+    ]
+    return dice.choice(kinds)
+
+
 async def ask(desk: OrderDesk, dice: random.Random, number: int) -> OrderView | None:
     """Send one random request; None when it is refused."""
     account, name = dice.randint(1, 3), f"o{dice.randrange(max(1, number))}"
@@ -57,6 +70,8 @@ async def ask(desk: OrderDesk, dice: random.Random, number: int) -> OrderView | 
                 if kind == "stop":
                     body["stopPx"] = dice.choice([98, 99, 100])
                 if dice.random() < 0.2:
+                    body |= linked(dice, number, float(price), body["side"] == "Buy")
+                elif dice.random() < 0.2:
                     body["timeInForce"] = dice.choice(["ImmediateOrCancel", "FillOrKill"])
                 return await desk.place(OURSELVES, msgspec.convert(body, PlaceBody))
     except Refused:
