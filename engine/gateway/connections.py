@@ -16,7 +16,8 @@ from engine.access.limits import Limits, Places
 from engine.gateway.problems import problem_bytes
 
 HELD_S_MIN, HELD_S_MAX = 0.5, 1.0
-SPARE_BYTES = 1 << 18  # of a body that is refused: read and thrown away, so that its sender comes to read the answer
+SPARE_BYTES = 1 << 16  # of a body that was answered before it came: read and thrown away
+LINGER_S = 1.0  # then nothing is read any more; what the kernel takes meanwhile lets most senders come to read the answer
 TITLES = {408: b"Request Timeout", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large"}
 
 
@@ -87,7 +88,7 @@ class GuardedConnection(HttpToolsProtocol):
         elif self.cycle is not None and self.cycle.response_complete:
             self._spare_bytes += len(data)
             if self._spare_bytes > SPARE_BYTES:
-                self.transport.close()
+                self._linger()
                 return
         self._began = False
         super().data_received(data)
@@ -97,6 +98,11 @@ class GuardedConnection(HttpToolsProtocol):
             self._wait(self.limits.head_s if self._in_head else self.limits.body_s)
         elif self._timer is not None and self._whole:
             self._stop_waiting()
+
+    def _linger(self) -> None:
+        self._stop_waiting()
+        self.transport.pause_reading()
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def _let_in(self) -> None:
         held, self._held = self._held, None

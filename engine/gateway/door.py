@@ -89,11 +89,16 @@ class Door:
         method = str(scope.get("method", "WEBSOCKET"))
         refusal = self._origin.refusal(method, headers)
         if refusal is not None:
-            return Denied(*refusal)
+            return self._counted(scope, Denied(*refusal))
         length = headers.get("content-length", "")
         if length.isdigit() and int(length[:12]) > BODY_BYTES_MAX:
-            return Denied(413, "RequestEntityTooLarge", f"A body has at most {BODY_BYTES_MAX} bytes.")
+            return self._counted(scope, Denied(413, "RequestEntityTooLarge", f"A body has at most {BODY_BYTES_MAX} bytes."))
         return self._admit(scope, headers, rule_of(method, scope["path"]))
+
+    def _counted(self, scope: Message, why: Denied) -> Denied:
+        """Return a refusal of somebody unknown: late, when the address has had too many."""
+        wait_s = self._rates.wait_s(PUBLIC, _address(scope), False)
+        return why._replace(late_s=_late_s(wait_s)) if wait_s else why
 
     def _admit(self, scope: Message, headers: Headers, rule: Rule) -> Caller | Denied:
         authorization, unknown = headers.get("authorization", ""), ""
@@ -101,13 +106,12 @@ class Door:
             caller = self._register.identify(authorization, self._clock.wall_ns()) if authorization else PUBLIC
         except Unknown as error:
             caller, unknown = PUBLIC, str(error)
-        wait_s = self._rates.wait_s(caller, str((scope.get("client") or ("",))[0]), rule.is_order)
+        wait_s = self._rates.wait_s(caller, _address(scope), rule.is_order)
         if wait_s:
-            late_s = min(max(wait_s, WAIT_S_MIN), WAIT_S_MAX)
             what = "This key sends more than it may; ENGINE_ORDERS_PER_S and ENGINE_REQUESTS_PER_S say how much that is."
             if caller.role is None:
                 what = "Too many requests without a key come from this address."
-            return Denied(429, "TooManyRequests", what, {"Retry-After": str(ceil(wait_s))}, late_s)
+            return Denied(429, "TooManyRequests", what, {"Retry-After": str(ceil(wait_s))}, _late_s(wait_s))
         if unknown:
             return Denied(401, "Unauthorized", unknown, {"WWW-Authenticate": "Bearer"})
         if allows(rule, caller):
@@ -116,6 +120,14 @@ class Door:
             what = f"This needs a key ({rule.need.value}): Authorization: Bearer tl_…; python -m engine keys create makes one."
             return Denied(401, "Unauthorized", what, {"WWW-Authenticate": "Bearer"})
         return Denied(403, "Forbidden", f"This is for {rule.need.value}; the key is a {caller.role.value}'s.")
+
+
+def _address(scope: Message) -> str:
+    return str((scope.get("client") or ("",))[0])
+
+
+def _late_s(wait_s: float) -> float:
+    return min(max(wait_s, WAIT_S_MIN), WAIT_S_MAX)
 
 
 def caller_of(scope: Any) -> Caller:

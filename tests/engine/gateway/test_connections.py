@@ -100,7 +100,7 @@ async def test_a_head_without_end_is_refused(ground: Ground) -> None:
 
 
 async def test_100_mb_are_refused_before_they_are_sent(ground: Ground) -> None:
-    """By what is announced, for whoever asks; who sends on is cut after 256 kB."""
+    """By what is announced, for whoever asks; who sends on is not read and cut."""
     for head in (HEAD, b"POST /Order HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"):
         peer = await Peer.of(ground)
         peer.send(head + b"Content-Length: 104857600\r\nExpect: 100-continue\r\n\r\n")
