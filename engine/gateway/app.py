@@ -15,7 +15,8 @@ from typing import Any
 import uvicorn
 from litestar import Litestar
 
-from engine.gateway import accounts, controls, docs, markets, orders, stores
+from engine.gateway import accounts, controls, docs, markets, orders, past, stores
+from engine.gateway.history import History
 from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal, require_token
 from engine.gateway.views import Views
 from engine.journal.sequencer import Sequencer
@@ -41,8 +42,9 @@ def app(
     desk = orders.OrderDesk(sequencer, views, risk)
     consumers = stores.StoreDesk(sequencer, messages, desk, clock)
     shown = (markets.routes(views, desk), accounts.routes(views, desk), controls.routes(views, desk))
+    old = past.routes(views, History(messages.folder, lambda: sequencer.committed_index))
     return Litestar(
-        [*orders.routes(desk), *chain(*shown), *stores.routes(consumers)],
+        [*orders.routes(desk), *old, *chain(*shown), *stores.routes(consumers)],
         guards=[*([require_token(api_token)] if api_token else []), require_journal(sequencer)],
         exception_handlers={Exception: problem_of},
         request_max_body_size=BODY_BYTES_MAX,
