@@ -157,6 +157,8 @@ SHELLS: dict[str, str] = {
     "engine/risk/checker.py": "asks the risk service, waits no longer than it may",
     "engine/orders/risk_ahead.py": "tasks that wait for verdicts",
     "engine/risk/service.py": "answers the engine",
+    "engine/gateway/past.py": "HTTP routes of what is over",
+    "engine/gateway/history.py": "reads the journal in a thread, between slices of other work",
     "engine/oms/consumer.py": "the message store's consumer: sockets, waiting",
     "engine/oms/database.py": "a thread for SQLite, connections to PostgreSQL",
     "engine/oms/reconcile.py": "waits until the database is as far as the exchange",

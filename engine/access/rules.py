@@ -40,6 +40,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("PUT", "/Order"): Rule(Need.OWN, is_order=True),
     ("DELETE", "/Order"): Rule(Need.OWN, is_order=True),
     ("GET", "/Order"): Rule(Need.OWN),
+    ("GET", "/Order/History"): Rule(Need.OWN),
+    ("GET", "/Fill"): Rule(Need.OWN),
     ("DELETE", "/Order/All"): Rule(Need.OWN, is_order=True),
     ("PUT", "/Order/CancelAllAfter"): Rule(Need.OWN, is_order=True),
     ("PUT", "/KillSwitch"): Rule(Need.OWN),

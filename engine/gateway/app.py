@@ -18,10 +18,11 @@ from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from engine.access.key_watch import KeyWatch
-from engine.gateway import accounts, controls, docs, markets, orders, stores, trade
+from engine.gateway import accounts, controls, docs, markets, orders, past, stores, trade
 from engine.gateway import keys as key_routes
 from engine.gateway.connections import ConnectionLimits, guarded
 from engine.gateway.door import Door, DoorLimits, Rates
+from engine.gateway.history import History
 from engine.gateway.order_entry import OrderEntry
 from engine.gateway.private_streams import PrivateStreams
 from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal
@@ -68,6 +69,7 @@ class GatewayServer:
         self.application = app(
             [
                 *orders.routes(desk), *markets.routes(views, desk), *accounts.routes(views, desk), *controls.routes(views, desk),
+                *past.routes(views, History(messages.folder, lambda: sequencer.committed_index)),
                 *stores.routes(stores.StoreDesk(sequencer, messages, desk, clock, keys.register)),
                 *trade.routes(trade.TradeDesk(desk, views, self.streams, keys.register, rates)),
                 *key_routes.routes(key_routes.KeyDesk(keys, clock)),

@@ -114,6 +114,48 @@ class OrderView(Struct, kw_only=True, rename="camel", omit_defaults=True):
     linked: list[LinkedView] = []
 
 
+class PastOrderView(Struct, rename="camel"):
+    """An order as it was last, when it came, and when it was closed; null while it is open."""
+
+    order: OrderView
+    accepted_time: str
+    closed_time: str | None
+
+
+class PastOrdersView(Struct, rename="camel"):
+    """A page. `cursor` asks for the next one, null when there is none. Orders that came after `since_index` are all kept."""
+
+    orders: list[PastOrderView]
+    cursor: str | None
+    since_index: int
+
+
+class FillView(Struct, kw_only=True, rename="camel"):
+    """One side of a trade. `exec_cost` is its value, `exec_comm` the fee, a rebate when negative; both money units."""
+
+    message_index: int
+    trd_match_id: str = field(name="trdMatchID")
+    order_id: str
+    cl_ord_id: str = field(name="clOrdID")
+    account: int
+    symbol: str
+    side: str
+    last_qty: int
+    last_px: float
+    exec_cost: int
+    exec_comm: int
+    last_liquidity_ind: str
+    transact_time: str
+
+
+class FillsView(Struct, rename="camel"):
+    """A page of fills; as a page of orders."""
+
+    fills: list[FillView]
+    cursor: str | None
+    since_index: int
+
+
 class CanceledView(Struct, rename="camel"):
     """Which orders a command cancelled."""
 

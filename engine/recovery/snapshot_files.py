@@ -1,13 +1,15 @@
 """Writes and reads the files of snapshots: whole generations or none, whatever cuts the writing short.
 
 `{market}.{sequence}.snapshot.json` for each market, then `exchange.{sequence}.snapshot.json`: a generation counts when its
-exchange file is there and every market is the one that this file names by hash. A file is written under another name, synced
+exchange file is there and every market is the one that this file names by hash. `snapshot_metadata.jsonl` has one row a market's
+file, so that tools need not open them. A file is written under another name, synced
 and renamed, and the folder is synced before the exchange file appears. `{market}.snapshot.json` and `exchange.snapshot.json`
 are links to the newest. One writer a folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
+import msgspec
 import structlog
 
 from engine.journal.journal import sync_folder, write_all
@@ -23,6 +26,7 @@ from engine.recovery.snapshot_format import Generation, SnapshotInvalid, StoredE
 
 KEPT = 3
 EXCHANGE = "exchange"
+METADATA = "snapshot_metadata.jsonl"
 NAME_LENGTH_MAX = 120  # file systems take 255 bytes, of which sequence and endings need some
 NUMBERED = re.compile(r"(.+)\.(\d{20})\.snapshot\.json")
 log = structlog.get_logger()
@@ -53,6 +57,7 @@ class FileSnapshotStore:
         sync_folder(self.folder)
         self._point(name, snapshot.engine_sequence)
         self._forget()
+        self._describe([snapshot])
 
     def read_latest(self, market: str) -> StoredSnapshot | None:
         """Return a market's newest valid snapshot, or None; what cannot be read is passed over with a warning.
@@ -69,6 +74,17 @@ class FileSnapshotStore:
             except (SnapshotInvalid, OSError) as error:
                 log.warning("snapshot_passed_over", file=file, error=str(error))
         return None
+
+    def metadata(self) -> list[SnapshotMetadata]:
+        """Return a row for each market's snapshot that is kept, newest first, without reading the snapshots.
+
+        Rows that cannot be read are left out: the snapshots are the truth, and each one says the same of itself.
+        """
+        rows: list[SnapshotMetadata] = []
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            rows = _ROWS.decode_lines((self.folder / METADATA).read_bytes())
+        rows = [row for row in rows if (self.folder / row.file).exists()]
+        return sorted(rows, key=lambda row: (-row.engine_sequence, row.market))
 
     # The whole exchange
 
@@ -87,6 +103,7 @@ class FileSnapshotStore:
             self._point(file_name(market.market), sequence)
         self._point(EXCHANGE, sequence)
         self._forget()
+        self._describe(generation.markets)
 
     def sequences(self) -> list[int]:
         """Return the sequences that have an exchange file, rising."""
@@ -159,6 +176,18 @@ class FileSnapshotStore:
             link.unlink(missing_ok=True)  # replacing a name by another one of the same file does nothing
         sync_folder(self.folder)
 
+    def _describe(self, snapshots: list[StoredSnapshot]) -> None:
+        """Add the rows of what was just written. A fault here takes nothing of the snapshots and is only said."""
+        news = [metadata_of(one) for one in snapshots]
+        names = {row.file for row in news}
+        rows = [*news, *(row for row in self.metadata() if row.file not in names)]
+        try:
+            self._put(METADATA, b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+        except OSError as error:
+            log.warning(
+                "snapshot_metadata_not_written", error=str(error), fix="The snapshots are complete; the next one writes it"
+            )
+
     def _sequences(self, name: str) -> list[int]:
         return self._numbers().get(name, [])
 
@@ -181,6 +210,28 @@ class FileSnapshotStore:
             for sequence in sequences[: -self._kept]:
                 if sequence not in kept:
                     (self.folder / _numbered(name, sequence)).unlink()
+
+
+class SnapshotMetadata(msgspec.Struct, rename="camel", frozen=True):
+    """A row about one market's snapshot. `createdAt` in ms; the stream's entries after `lastRedisStreamId` go on from it."""
+
+    market: str
+    engine_sequence: int
+    last_redis_stream_id: str
+    created_at: int
+    file: str
+    sha256: str
+
+
+_ROWS = msgspec.json.Decoder(SnapshotMetadata)
+
+
+def metadata_of(stored: StoredSnapshot) -> SnapshotMetadata:
+    """Return the row of a market's snapshot."""
+    file = _numbered(file_name(stored.market), stored.engine_sequence)
+    return SnapshotMetadata(
+        stored.market, stored.engine_sequence, stored.last_redis_stream_id, stored.created_at, file, stored.sha256
+    )
 
 
 def file_name(market: str) -> str:
