@@ -21,8 +21,8 @@ from engine.core.commands import Command, Instrument
 from engine.core.events import Event, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
+from engine.journal.format import Record
 from engine.journal.journal import Journal, JournalRefused
-from engine.journal.reader import Record
 from service import metrics
 from service.clock import Clock, SystemClock
 
@@ -198,7 +198,6 @@ class Sequencer:
         done: Group = []
         self._group = done
         group: list[tuple[asyncio.Future[Outcome], Outcome]] = []
-        records: list[Record] = []
         try:
             for _ in range(min(len(queue), self._group_max)):
                 command, future = queue.popleft()
@@ -207,9 +206,9 @@ class Sequencer:
                 done.append((index, events))
                 group.append((future, Outcome(index, time_ns, events, done)))
                 if events:
-                    records.append(append(index, time_ns, encode(events), exchange.message))
+                    append(index, time_ns, encode(events), exchange.message)
             began_ns = self._clock.mono_ns()
-            self._journal.commit()
+            records = self._journal.commit()
         except JournalRefused as error:
             self._take_back([future for future, _ in group], error)
             return

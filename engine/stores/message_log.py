@@ -14,7 +14,8 @@ from pathlib import Path
 
 from engine.core import events as ev
 from engine.core.state import Store
-from engine.journal.reader import Record, Tail, read
+from engine.journal.format import Record
+from engine.journal.reader import Tail, read
 from engine.stores.message_window import FRAMES_BYTES_MAX, FRAMES_MAX, Backlog, Frame, Frames, Places
 
 BATCH_FRAMES = 256

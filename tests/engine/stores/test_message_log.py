@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from engine.core import events as ev
 from engine.core.state import Store
 from engine.journal.journal import Journal, open_journal
-from engine.journal.reader import Record
 from engine.stores.message_log import MessageLog, Purged, Reader, StoreGone
 from engine.stores.message_window import Frame
 from tests.waiting import until
@@ -28,13 +27,12 @@ class Writer:
         self.log = MessageLog(folder, frames_max=frames_max)
         self.index = 0
         self.frames: list[Frame] = []
-        self._group: list[Record] = []
 
     def command(self, message: bytes = b"", *events: ev.Event, skip: int = 0) -> int:
         """Add a command's record to the group; `skip` indices before it had none."""
         self.index += 1 + skip
         payload = ev.encode(list(events) or [ev.LivenessChecked("check", "test")])
-        self._group.append(self.journal.append(self.index, self.index * 1_000, payload, message))
+        self.journal.append(self.index, self.index * 1_000, payload, message)
         if message:
             self.frames.append(Frame(self.index, message))
         return self.index
@@ -45,9 +43,7 @@ class Writer:
 
     def commit(self) -> None:
         """Write the group and show it."""
-        group, self._group = self._group, []
-        self.journal.commit()
-        if group:
+        if group := self.journal.commit():
             self.log.on_commit(group)
 
     def create(self, store: str) -> int:
@@ -165,13 +161,13 @@ async def test_what_is_written_but_not_committed_is_not_given_out(tmp_path: Path
         writer.message()
     writer.commit()
     writer.message()
-    writer.journal.commit()  # on the disk, but nobody has said so yet
+    group = writer.journal.commit()  # on the disk, but nobody has said so yet
     reader = writer.log.reader("a", start)
     assert await take(reader, 5) == writer.frames[:5]
     following = asyncio.create_task(reader.next())
     await asyncio.sleep(0.05)
     assert not following.done()
-    writer.log.on_commit(writer._group)
+    writer.log.on_commit(group)
     assert await following == writer.frames[5:]
 
 
