@@ -9,6 +9,7 @@ import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from heapq import heappush
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -16,7 +17,8 @@ import msgspec
 from engine.core import events as ev
 from engine.core.accounts import Account, Ledger
 from engine.core.book import Book
-from engine.core.commands import BUY, FEES, INSURANCE, PlaceOrder
+from engine.core.commands import BUY, CLEARING, FEES, INSURANCE, PlaceOrder
+from engine.core.work import Funding, Review, Work
 
 CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
 ORDERS_MAX = 1_000  # open ones by account
@@ -53,6 +55,13 @@ class Market:
         # by trigger: buys (stop, id) rising, sells (-stop, id) rising, so that the first of each triggers first
         self.stops: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
 
+    def due_stop(self) -> int | None:
+        """Return the stop that the last trade triggers first, or None: buys before sells."""
+        for stops, reached in zip(self.stops, (self.last_ticks, -self.last_ticks), strict=True):
+            if stops and self.last_ticks and stops[0][0] <= reached:
+                return stops[0][1]
+        return None
+
 
 class Store(msgspec.Struct):
     """A consumer's place in the messages: it has all up to `purged_index`; its first one ever was at or above `first_index`."""
@@ -74,6 +83,7 @@ class State:
         self.suspended: set[str] = set()
         self.stores: dict[str, Store] = {}
         self.message_index = 0  # of the last command that had a message, 0 = none yet
+        self.work = Work()
         # Heaps of what falls due; entries whose order is gone or whose deadline has moved are skipped. Not part of the hash.
         self.expiries: list[tuple[int, int]] = []
         self.timers: list[tuple[int, int]] = []
@@ -85,7 +95,10 @@ class State:
             ev.TimerSet: self._timer_set, ev.KillSwitchSet: self._kill_switch, ev.Suspended: self._suspended,
             ev.Resumed: self._resumed, ev.OrderRejected: _nothing, ev.CancelRejected: _nothing, ev.CommandRejected: _nothing,
             ev.LivenessChecked: _nothing, ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
-            ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured,
+            ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured, ev.OrderPaused: self._paused,
+            ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
+            ev.ReviewBegun: self._review_begun, ev.ReviewStepped: self._review_stepped, ev.ReviewEnded: self._review_ended,
+            ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken,
         }  # fmt: skip
 
     def apply(self, event: ev.Event) -> None:
@@ -109,6 +122,7 @@ class State:
             [order for _, order in sorted(self.orders.items())],
             [self.trades, ledger.deposited_units, sorted(self.suspended)],
             [self.message_index, [store for _, store in sorted(self.stores.items())]],
+            *([self.work.snapshot()] if self.work else []),
         ]
 
     def _market_of(self, symbol: str) -> list[Any]:
@@ -126,8 +140,10 @@ class State:
             stops = market.stops[order.terms.side]
             del stops[bisect_left(stops, _stop_key(order))]
             order.waiting = False
+        self.work.entering.pop(order.order_id, None)
 
     def _close(self, order: Order) -> None:
+        self.work.entering.pop(order.order_id, None)
         self._reserve(order, -order.leaves_lots)
         del self.orders[order.order_id]
         del self.ledger.accounts[order.terms.account].orders[order.order_id]
@@ -166,7 +182,11 @@ class State:
         self.forget(order)
         order.stop_ticks = None
 
+    def _paused(self, event: ev.OrderPaused) -> None:
+        self.work.entering[event.order_id] = None
+
     def _rested(self, event: ev.OrderRested) -> None:
+        self.work.entering.pop(event.order_id, None)
         self._show(self.orders[event.order_id])
 
     def _show(self, order: Order, taken_lots: int = 0) -> None:
@@ -238,6 +258,39 @@ class State:
     def _funding(self, event: ev.FundingCharged) -> None:
         for account, units in event.payments:
             self.ledger.move(account, INSURANCE, units)
+
+    def _funding_begun(self, event: ev.FundingBegun) -> None:
+        self.work.fundings[event.symbol] = Funding(event.symbol, event.rate_ppm, event.mark_ticks, ahead={})
+
+    def _funding_stepped(self, event: ev.FundingStepped) -> None:
+        funding = self.work.fundings[event.symbol]
+        for account, units in event.payments:
+            self.ledger.move(account, CLEARING, units)
+            funding.held_units += units
+        funding.after = event.upto
+        funding.ahead.update(dict.fromkeys(event.ahead))
+
+    def _funding_ended(self, event: ev.FundingEnded) -> None:
+        del self.work.fundings[event.symbol]
+        self.ledger.move(CLEARING, INSURANCE, event.rest_units)
+
+    def _review_begun(self, event: ev.ReviewBegun) -> None:
+        review = self.work.reviews.setdefault(event.symbol, Review(event.symbol))
+        review.until, review.wrapped = review.after, False
+
+    def _review_stepped(self, event: ev.ReviewStepped) -> None:
+        review = self.work.reviews[event.symbol]
+        review.after, review.wrapped = event.after, event.wrapped
+
+    def _review_ended(self, event: ev.ReviewEnded) -> None:
+        del self.work.reviews[event.symbol]
+
+    def _suspects_noted(self, event: ev.SuspectsNoted) -> None:
+        self.work.suspects.update(dict.fromkeys(event.accounts))
+
+    def _suspects_taken(self, event: ev.SuspectsTaken) -> None:
+        for number in list(islice(self.work.suspects, event.count)):
+            del self.work.suspects[number]
 
     def _position_moved(self, event: ev.PositionMoved) -> None:
         self.ledger.exchange(event.symbol, event.taker, event.giver, event.lots, event.value_units)

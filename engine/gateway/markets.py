@@ -115,7 +115,7 @@ def _feed_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
         pending = any(isinstance(event, ev.MarkSet) and event.pending for event in outcome.events)
         return MarkView(outcome.index, symbol, units.price(instrument, ticks), pending)
 
-    @put("/Funding", responses=problems(404, 422), tags=["market"], summary="Charge funding")
+    @put("/Funding", responses=problems(404, 409, 422), tags=["market"], summary="Charge funding")
     async def funding(symbol: SymbolQuery, rate: RateQuery) -> FundingView:
         try:
             ppm = _ppm("rate", rate)
@@ -123,6 +123,7 @@ def _feed_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
             raise Refused(422, RejectReason.INVALID_AMOUNT.value, str(error)) from None
         outcome = await desk.carry_out(Fund(symbol, ppm))
         payments = sum(len(event.payments) for event in outcome.events if isinstance(event, ev.FundingCharged))
+        payments += sum(event.holders for event in outcome.events if isinstance(event, ev.FundingBegun))
         return FundingView(outcome.index, symbol, ppm / PPM, payments)
 
     @put("/LivenessCheck", responses=problems(422), tags=["market"], summary="Send a milestone through the sequence")

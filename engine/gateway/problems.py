@@ -68,6 +68,7 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.POST_ONLY: (422, "The order would trade at once, and it is post-only."),
     RejectReason.REDUCE_ONLY: (422, "There is no position that this order would reduce."),
     RejectReason.MARGIN: (422, "The account has not enough money for it."),
+    RejectReason.FUNDING_UNDER_WAY: (409, "A funding of this contract is being charged; ask again when it is done."),
     RejectReason.INVALID_STORE: (422, "A storeId has up to 64 characters, and there are up to 64 stores."),
 }
 BY_STATUS = {

@@ -2,7 +2,8 @@
 
 One event loop, one writer: what was submitted while the loop was busy forms a group, the group is decided, written with one
 fdatasync, and only then are its futures done and its records shown to the listeners. The loop itself waits for the disk, so
-that nobody, not even a reader of `state`, can see what is not in the journal.
+that nobody, not even a reader of `state`, can see what is not in the journal. A group begins with a step of what commands have
+left to be done; while there is some, one group follows the other, and whatever comes meanwhile is in between.
 
 When the disk refuses a group nobody is told it happened: its commands fail, no more are taken, the state is rebuilt from the
 journal, and service resumes as soon as the disk takes a write again.
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 import structlog
 
-from engine.core.commands import Command, Instrument
+from engine.core.commands import Command, Instrument, Proceed
 from engine.core.events import Event, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
@@ -28,6 +29,10 @@ from service.clock import Clock, SystemClock
 
 QUEUE_MAX = 10_000
 GROUP_MAX = 256
+GROUP_NS_MAX = 5_000_000  # a group that took so long to decide is written: nobody waits for many heavy commands of others
+LOOK_EVERY = 4  # commands between two looks at the clock
+STEP_NS_MAX = 4_000_000  # a step of what commands have left becomes smaller when it takes longer
+STEP_MIN, STEP_MAX = 16, 512  # events
 RETRY_S = 0.5
 FIRST_INDEX = 1  # 0 is "nothing yet": of consumers' last message, of an empty store
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -39,7 +44,10 @@ Group = list[tuple[int, list[Event]]]  # index and events of each command that o
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What a command did; the journal has it. `group` is that of all commands written with it, in sequence."""
+    """What a command did; the journal has it. `group` is that of all commands written with it, in sequence.
+
+    What is left of a command's work is done by later steps, whose events are in no outcome.
+    """
 
     index: int
     time_ns: int
@@ -91,6 +99,7 @@ class Sequencer:
         self._time_ns = time_ns  # of the last command; never goes back, over restarts neither
         self._index = max(journal.last_index, FIRST_INDEX - 1)  # the last one given
         self.refusal = ""  # why no command is taken now
+        self._step = STEP_MIN
         self._doubtful = False  # the state holds commands that the journal refused
         self.committed_index = self._index
         self._commands = metrics.counter("engine", "commands", "Commands decided and journaled")
@@ -178,6 +187,8 @@ class Sequencer:
     def _run(self) -> None:
         """Decide and write one group; what else waits is the next turn's, so that sockets are served in between."""
         self._scheduled = False
+        if self.refusal:
+            return
         try:
             self._commit_group()
         except Exception as error:
@@ -186,10 +197,22 @@ class Sequencer:
             if self._fatal is None or self._fatal.done():
                 raise
             self._fatal.set_exception(error)
-        if self._queue and not self._scheduled:
+        if (self._queue or self._has_work()) and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._run)
         self._depth.set(len(self._queue))
+
+    def _has_work(self) -> bool:
+        return not self.refusal and self._exchange.busy(self.now_ns())
+
+    def proceed(self) -> None:
+        """Go on with what a command before the start has left to be done, or what time has brought; at once if need be.
+
+        From then on each group of commands takes a step of it.
+        """
+        if self._has_work() and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run)
 
     def _commit_group(self) -> None:
         queue, exchange, append = self._queue, self._exchange, self._journal.append
@@ -199,7 +222,18 @@ class Sequencer:
         self._group = done
         group: list[tuple[asyncio.Future[Outcome], Outcome]] = []
         try:
-            for _ in range(min(len(queue), self._group_max)):
+            ends_ns = self._clock.mono_ns() + GROUP_NS_MAX
+            if exchange.busy(time_ns):
+                self._index = index = self._index + 1
+                if events := exchange.decide(index, time_ns, Proceed(self._step)):
+                    done.append((index, events))
+                    append(index, time_ns, encode(events), exchange.message)
+                took_ns = self._clock.mono_ns() - ends_ns + GROUP_NS_MAX
+                self._step = max(STEP_MIN, self._step // 2) if took_ns > STEP_NS_MAX else min(STEP_MAX, self._step + STEP_MIN)
+                ends_ns += took_ns  # the step is not on the commands' account
+            for number in range(min(len(queue), self._group_max)):
+                if number % LOOK_EVERY == 0 and self._clock.mono_ns() > ends_ns:
+                    break
                 command, future = queue.popleft()
                 self._index = index = self._index + 1
                 events = exchange.decide(index, time_ns, command)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -18,7 +18,7 @@ from engine.core.commands import BUY, SELL, SIDE_NAMES, Instrument, PlaceOrder
 from engine.core.state import Store
 from service.errors import OperatorError
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no work left to be done; it is read as having none
 StoredSide = Literal["buy", "sell"]
 STORED_SIDES = cast(tuple[StoredSide, StoredSide], tuple(name.lower() for name in SIDE_NAMES))
 
@@ -92,6 +92,7 @@ class StoredSnapshot(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     order_book: StoredBook
     version: int = FORMAT
     stops: list[StoredOrder] = []  # waiting, buys then sells, each side as it will trigger
+    entering: list[StoredOrder] = []  # in no book: their matching goes on with the next step
     last_ticks: int = 0  # of the last trade, 0 = none
     mark_ticks: int = 0
     pending_mark_ticks: int = 0  # came while trading was suspended, 0 = none
@@ -134,6 +135,7 @@ class StoredExchange(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     stores: list[Store]
     message_index: int
     version: int = FORMAT
+    work: list[Any] = []  # as `Work.snapshot` gives it; empty when nothing is left to be done
     sha256: str = ""
 
 
@@ -157,10 +159,11 @@ def stream_id(index: int) -> str:
 
 
 def orders_of(stored: StoredSnapshot) -> Iterator[StoredOrder]:
-    """Yield the orders of a market: bids, asks, stops."""
+    """Yield the orders of a market: bids, asks, stops, and those that are entering."""
     for level in [*stored.order_book.bids, *stored.order_book.asks]:
         yield from level.orders
     yield from stored.stops
+    yield from stored.entering
 
 
 def sealed(stored: File) -> File:
@@ -186,7 +189,7 @@ def decode(content: bytes, kind: type[File]) -> File:
         stored = msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as error:
         raise SnapshotInvalid(str(error)) from error
-    ensure(stored.version == FORMAT, f"there is no format {stored.version}")
+    ensure(0 < stored.version <= FORMAT, f"there is no format {stored.version}")
     if own := stored.sha256:  # of the very bytes: a name that was damaged may be missed, when a default stands in for it
         ensure(own == sha256(content.replace(_sealing(own), _sealing(""))).hexdigest(), "its content is not what was written")
     if isinstance(stored, StoredSnapshot):
@@ -217,6 +220,7 @@ def check(stored: StoredSnapshot) -> None:
     for order in orders_of(stored):
         _check_order(order, stored.market)
     ensure(all(order.stop_ticks is not None for order in stored.stops), "a stop has no trigger")
+    ensure(all(order.stop_ticks is None for order in stored.entering), "an order enters that waits for its trigger")
 
 
 def _check_order(order: StoredOrder, market: str) -> None:

@@ -225,8 +225,8 @@ def test_files_of_two_generations_do_not_mix() -> None:
 
 def test_a_later_format_is_named_to_the_operator() -> None:
     """It is no damage: an older snapshot must not be taken silently."""
-    content = encode(msgspec.structs.replace(grown().exchange, version=2))
-    with pytest.raises(SnapshotTooNew, match="format 2"):
+    content = encode(msgspec.structs.replace(grown().exchange, version=3))
+    with pytest.raises(SnapshotTooNew, match="format 3"):
         decode(content.replace(b'"trades"', b'"unheard":1,"trades"'), StoredExchange)
     with pytest.raises(SnapshotInvalid, match="no format 0"):
         decode(encode(msgspec.structs.replace(grown().exchange, version=0)), StoredExchange)
