@@ -236,6 +236,17 @@ class ReviewEnded(Event, frozen=True, tag="review.ended"):
     symbol: str
 
 
+class KeyUsed(Event, frozen=True, tag="key.used"):
+    """The command was asked with an idempotency key and answered so. `digest` (hex) is of what was asked."""
+
+    key: str
+    digest: str
+    time_ns: int
+    index: int
+    status: int
+    body: str
+
+
 class SuspectsNoted(Event, frozen=True, tag="suspects.noted"):
     """The margin of these accounts is looked at in a later step."""
 
@@ -333,7 +344,7 @@ AnyEvent = (
     | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
     | StoreConfigured | OrderPaused | FundingBegun | FundingStepped | FundingEnded | ReviewBegun | ReviewStepped | ReviewEnded
-    | SuspectsNoted | SuspectsTaken
+    | SuspectsNoted | SuspectsTaken | KeyUsed
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

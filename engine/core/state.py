@@ -18,10 +18,12 @@ from engine.core import events as ev
 from engine.core.accounts import Account, Ledger
 from engine.core.book import Book
 from engine.core.commands import BUY, CLEARING, FEES, INSURANCE, PlaceOrder
+from engine.core.keys import Kept, Keys
 from engine.core.work import Funding, Review, Work
 
 CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
 ORDERS_MAX = 1_000  # open ones by account
+SPARE = 1_000  # entries of a heap that may be stale until it pays to look for them
 STORE_AGE_MS_MAX = 21_600_000  # six hours
 
 
@@ -84,6 +86,7 @@ class State:
         self.stores: dict[str, Store] = {}
         self.message_index = 0  # of the last command that had a message, 0 = none yet
         self.work = Work()
+        self.keys = Keys()
         # Heaps of what falls due; entries whose order is gone or whose deadline has moved are skipped. Not part of the hash.
         self.expiries: list[tuple[int, int]] = []
         self.timers: list[tuple[int, int]] = []
@@ -99,6 +102,7 @@ class State:
             ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
             ev.ReviewBegun: self._review_begun, ev.ReviewStepped: self._review_stepped, ev.ReviewEnded: self._review_ended,
             ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken,
+            ev.KeyUsed: self._key_used,
         }  # fmt: skip
 
     def apply(self, event: ev.Event) -> None:
@@ -122,7 +126,8 @@ class State:
             [order for _, order in sorted(self.orders.items())],
             [self.trades, ledger.deposited_units, sorted(self.suspended)],
             [self.message_index, [store for _, store in sorted(self.stores.items())]],
-            *([self.work.snapshot()] if self.work else []),
+            *([self.work.snapshot()] if self.work or self.keys.kept else []),
+            *([list(self.keys.kept.values())] if self.keys.kept else []),
         ]
 
     def _market_of(self, symbol: str) -> list[Any]:
@@ -171,6 +176,8 @@ class State:
         self._reserve(order, terms.size_lots)
         if event.expire_ns:
             heappush(self.expiries, (event.expire_ns, event.order_id))
+            if len(self.expiries) > 2 * len(self.orders) + SPARE:  # most are of orders that are gone
+                self.expiries = sorted((order.expire_ns, order.order_id) for order in self.orders.values() if order.expire_ns)
 
     def _stopped(self, event: ev.OrderStopped) -> None:
         order = self.orders[event.order_id]
@@ -292,6 +299,9 @@ class State:
         for number in list(islice(self.work.suspects, event.count)):
             del self.work.suspects[number]
 
+    def _key_used(self, event: ev.KeyUsed) -> None:
+        self.keys.add(Kept(event.key, event.digest, event.time_ns, event.index, event.status, event.body))
+
     def _position_moved(self, event: ev.PositionMoved) -> None:
         self.ledger.exchange(event.symbol, event.taker, event.giver, event.lots, event.value_units)
 
@@ -302,6 +312,8 @@ class State:
         self.ledger.account(event.account).deadline_ns = event.deadline_ns
         if event.deadline_ns:
             heappush(self.timers, (event.deadline_ns, event.account))
+            if len(self.timers) > 2 * len(self.ledger.accounts) + SPARE:  # most have been set anew since
+                self.timers = sorted((a.deadline_ns, a.number) for a in self.ledger.accounts.values() if a.deadline_ns)
 
     def _kill_switch(self, event: ev.KillSwitchSet) -> None:
         self.ledger.account(event.account).killed = event.on

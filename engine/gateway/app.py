@@ -13,9 +13,10 @@ from itertools import chain
 from typing import Any
 
 import uvicorn
-from litestar import Litestar
+from litestar import Litestar, Router
+from litestar.handlers import HTTPRouteHandler
 
-from engine.gateway import accounts, controls, docs, markets, orders, stores
+from engine.gateway import accounts, controls, docs, keys, markets, orders, stores
 from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal, require_token
 from engine.gateway.views import Views
 from engine.journal.sequencer import Sequencer
@@ -41,8 +42,11 @@ def app(
     desk = orders.OrderDesk(sequencer, views, risk)
     consumers = stores.StoreDesk(sequencer, messages, desk, clock)
     shown = (markets.routes(views, desk), accounts.routes(views, desk), controls.routes(views, desk))
+    handlers = [*orders.routes(desk), *chain(*shown), *stores.routes(consumers)]
+    changing = [one for one in handlers if isinstance(one, HTTPRouteHandler) and "GET" not in one.http_methods]
+    keyed = Router("/", route_handlers=changing, guards=[keys.read_key], parameters={"idempotency_key": keys.HEADER_PARAMETER})
     return Litestar(
-        [*orders.routes(desk), *chain(*shown), *stores.routes(consumers)],
+        [keyed, *(one for one in handlers if one not in changing)],
         guards=[*([require_token(api_token)] if api_token else []), require_journal(sequencer)],
         exception_handlers={Exception: problem_of},
         request_max_body_size=BODY_BYTES_MAX,

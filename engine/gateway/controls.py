@@ -27,13 +27,13 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
 
     @put("/ExchangeWideControls/SuspendTrading", responses=problems(), tags=["controls"], summary="Suspend trading by hand")
     async def suspend() -> ControlsView:
-        return views.controls((await desk.carry_out(Suspend(MANUAL))).index)
+        return await desk.carry_out(Suspend(MANUAL), lambda outcome: views.controls(outcome.index))
 
     @put(
         "/ExchangeWideControls/ResumeTrading", responses=problems(), tags=["controls"],
         summary="Lift the suspension by hand; stores that are behind keep theirs",
     )  # fmt: skip
     async def resume() -> ControlsView:
-        return views.controls((await desk.carry_out(Resume(MANUAL))).index)
+        return await desk.carry_out(Resume(MANUAL), lambda outcome: views.controls(outcome.index))
 
     return [controls, suspend, resume]

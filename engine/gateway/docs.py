@@ -29,7 +29,9 @@ units (millionths of the settlement currency), times ISO 8601 in UTC. Whatever i
 application/problem+json whose `code` is for programs.
 
 An order that was answered is on the disk. After a lost answer send it again under the same clOrdID: 409 and `orderId` say that \
-it was there.
+it was there. Every request that changes something takes an Idempotency-Key header: with the same key and the same content it is \
+done once, and every retry is answered as the first one was, for three days, whatever happens to the engine in between. The same \
+key with another content is refused (422 IdempotencyKeyReused). A key belongs to the account of the request, if it has one.
 
 Messages: PUT /MessageStore?storeId=NAME, then open the WebSocket /joined?storeId=NAME&lastSeen=INDEX. Every text message is one \
 JSON object with everything that one command did: messageIndex, prevMessageIndex, timestamp, executions (groups), \

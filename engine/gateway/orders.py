@@ -6,8 +6,9 @@ to the order is taken back from the events of that group, so that `messageIndex`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Annotated
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 from litestar import delete, get, post, put
 from litestar.openapi.spec import Example
@@ -31,10 +32,11 @@ from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.state import Order, State
 from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
+from engine.gateway.keys import answer_again, asked, refused_of
 from engine.gateway.order_bodies import SYMBOL_LENGTH_MAX, AmendBody, PlaceBody, amend_of, place_of
-from engine.gateway.problems import Refused, StrictBody, problems, rejected
+from engine.gateway.problems import Answered, Refused, StrictBody, problems, rejected
 from engine.gateway.views import Views
-from engine.journal.sequencer import Outcome, Sequencer
+from engine.journal.sequencer import Asked, KeyReused, KeysFull, Outcome, Sequencer
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import Verdict
 
@@ -59,6 +61,9 @@ PLACE = {
 AMEND = {"account": 1, "clOrdID": "a-1", "orderQty": 8, "price": 101}
 PlaceData = Annotated[PlaceBody, Body(examples=[Example(value=PLACE)])]
 AmendData = Annotated[AmendBody, Body(examples=[Example(value=AMEND)])]
+
+
+T = TypeVar("T")
 
 
 class PlaceDTO(StrictBody[PlaceBody]):
@@ -90,28 +95,32 @@ class OrderDesk:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
             raise Refused(400, "BadRequest", str(error)) from None
-        outcome = await self._submit(command)
-        for event in outcome.events:
-            if isinstance(event, ev.OrderRejected):
-                raise rejected(event.reason, self._first_id(command, event.reason))
-        order = Order(outcome.index, command, command.size_lots, command.price_ticks, command.stop_ticks, 0)
-        return self._view(order, outcome.index, outcome.events)
+
+        def view(outcome: Outcome) -> OrderView:
+            for event in outcome.events:
+                if isinstance(event, ev.OrderRejected):
+                    raise rejected(event.reason, self._first_id(command, event.reason))
+            order = Order(outcome.index, command, command.size_lots, command.price_ticks, command.stop_ticks, 0)
+            return self._view(order, outcome.index, outcome.events)
+
+        return await self._ask(command, view, asked("place", body.account, body, view, 201))
 
     async def amend(self, body: AmendBody) -> OrderView:
         """Change an open order.  Raises: Refused."""
-        order = await self._find(body.account, body.cl_ord_id)
+        order = await self._find_to("amend", body.account, body.cl_ord_id, body)
         try:
             command = amend_of(body, self.state.ledger.contracts[order.terms.symbol].instrument)
         except Misaligned as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
         except ValueError as error:
             raise Refused(400, "BadRequest", str(error)) from None
-        return await self._changed(order, command)
+        return await self._changed("amend", order, command, body)
 
     async def cancel(self, account: int, cl_ord_id: str) -> OrderView:
         """Cancel an open order.  Raises: Refused."""
-        order = await self._find(account, cl_ord_id)
-        return await self._changed(order, CancelOrder(account, cl_ord_id))
+        command = CancelOrder(account, cl_ord_id)
+        order = await self._find_to("cancel", account, cl_ord_id, command)
+        return await self._changed("cancel", order, command, command)
 
     async def order(self, account: int, cl_ord_id: str) -> OrderView:
         """Return an open order as it is.  Raises: Refused."""
@@ -128,6 +137,16 @@ class OrderDesk:
             raise rejected(RejectReason.UNKNOWN_ORDER, "" if closed is None else str(closed))
         return order
 
+    async def _find_to(self, kind: str, account: int, cl_ord_id: str, what: Any) -> Order:
+        """Return the order of a request, or answer a retry: the first may have closed it.  Raises: Refused, Answered."""
+        one = asked(kind, account, what, _nothing, 200)
+        answer_again(self.state, one)
+        try:
+            return await self._find(account, cl_ord_id)
+        except Refused:
+            answer_again(self.state, one)
+            raise
+
     def _known(self, account: int, cl_ord_id: str) -> Order | None:
         holder = self.state.ledger.accounts.get(account)
         return self.state.orders.get(holder.client_ids.get(cl_ord_id, -1)) if holder else None
@@ -137,17 +156,31 @@ class OrderDesk:
             return ""
         return str(self.state.ledger.accounts[command.account].client_ids.get(command.cl_ord_id, ""))
 
-    async def _submit(self, command: Command) -> Outcome:
+    async def _ask(self, command: Command, view: Callable[[Outcome], T], one: Asked | None) -> T:
+        """Submit an order command and show its outcome.  Raises: Refused; Answered when it has a key."""
+        answer_again(self.state, one)
+        try:
+            outcome = await self._submit(command, one)
+        except (KeyReused, KeysFull) as error:
+            raise refused_of(error) from None
+        if outcome.answer is not None:
+            raise Answered(*outcome.answer)
+        return view(outcome)
+
+    async def _submit(self, command: Command, one: Asked | None) -> Outcome:
         """Send a command, after the risk service approved it where there is one.  Raises: Refused."""
         if self._risk is None:
-            return await self._sequencer.submit(command)
-        done = await self._risk.submit(command, self.state, self._sequencer.submit)
+            return await self._sequencer.submit(command, one)
+        done = await self._risk.submit(command, self.state, partial(self._sequencer.submit, asked=one))
         if isinstance(done, Verdict):
             raise Refused(422, "RiskRejected", f"{done.reason} (request {done.request_id})")
         return done
 
-    async def _changed(self, order: Order, command: AmendOrder | CancelOrder) -> OrderView:
-        outcome = await self._submit(command)
+    async def _changed(self, kind: str, order: Order, command: AmendOrder | CancelOrder, what: Any) -> OrderView:
+        view = partial(self._changed_view, order)
+        return await self._ask(command, view, asked(kind, command.account, what, view, 200))
+
+    def _changed_view(self, order: Order, outcome: Outcome) -> OrderView:
         before = Order(order.order_id, order.terms, order.size_lots, order.price_ticks, order.stop_ticks, 0)
         before.filled_lots, before.cost_units = order.filled_lots, order.cost_units
         for events in (outcome.events, *outcome.later()):
@@ -178,13 +211,30 @@ class OrderDesk:
                 order.stop_ticks = None
         return self._views.order(order, index, filled, cost, reason)
 
-    async def carry_out(self, command: Command) -> Outcome:
-        """Submit a command that is no order.  Raises: Refused when it is rejected."""
-        outcome = await self._sequencer.submit(command)
-        for event in outcome.events:
-            if isinstance(event, ev.CommandRejected):
-                raise rejected(event.reason)
-        return outcome
+    async def carry_out(self, command: Command, view: Callable[[Outcome], T], what: Any = None) -> T:
+        """Submit a command that is no order; `view` shows its outcome, right after it. `what` was asked, if not the command.
+
+        Raises: Refused when it is rejected; Answered when it has a key.
+        """
+
+        def checked(outcome: Outcome) -> T:
+            for event in outcome.events:
+                if isinstance(event, ev.CommandRejected):
+                    raise rejected(event.reason)
+            return view(outcome)
+
+        one = asked(type(command).__name__, getattr(command, "account", None), what or command, checked, 200)
+        try:
+            outcome = await self._sequencer.submit(command, one)
+        except (KeyReused, KeysFull) as error:
+            raise refused_of(error) from None
+        if outcome.answer is not None:
+            raise Answered(*outcome.answer)
+        return checked(outcome)
+
+
+def _nothing(_: Outcome) -> None:
+    """Show nothing."""
 
 
 def canceled(events: Iterable[Event], reason: CancelReason) -> list[str]:
@@ -226,20 +276,26 @@ def routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
 def _bulk_routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
     @delete("/Order/All", status_code=200, responses=problems(404), tags=["orders"], summary="Cancel an account's open orders")
     async def cancel_all(account: AccountQuery, symbol: SymbolOrAll = None) -> CanceledView:
-        outcome = await desk.carry_out(CancelAll(account, symbol or None))
-        return CanceledView(outcome.index, canceled(outcome.events, CancelReason.REQUESTED))
+        return await desk.carry_out(
+            CancelAll(account, symbol or None),
+            lambda outcome: CanceledView(outcome.index, canceled(outcome.events, CancelReason.REQUESTED)),
+        )
 
     @put(
         "/Order/CancelAllAfter", responses=problems(404, 422), tags=["orders"], summary="Cancel all unless heard of again in time"
     )
     async def cancel_all_after(account: AccountQuery, timeout_millis: TimeoutQuery) -> TimerView:
-        outcome = await desk.carry_out(CancelAllAfter(account, timeout_millis * 1_000_000))
-        deadline = next(event.deadline_ns for event in reversed(outcome.events) if isinstance(event, ev.TimerSet))
-        return TimerView(outcome.index, account, units.iso(deadline) if deadline else None)
+        def view(outcome: Outcome) -> TimerView:
+            deadline = next(event.deadline_ns for event in reversed(outcome.events) if isinstance(event, ev.TimerSet))
+            return TimerView(outcome.index, account, units.iso(deadline) if deadline else None)
+
+        return await desk.carry_out(CancelAllAfter(account, timeout_millis * 1_000_000), view)
 
     @put("/KillSwitch", responses=problems(404), tags=["orders"], summary="Stop an account's trading, or let it go on")
     async def kill_switch(account: AccountQuery, on: OnQuery) -> KillSwitchView:
-        outcome = await desk.carry_out(KillSwitch(account, on))
-        return KillSwitchView(outcome.index, account, on, canceled(outcome.events, CancelReason.KILLED))
+        return await desk.carry_out(
+            KillSwitch(account, on),
+            lambda outcome: KillSwitchView(outcome.index, account, on, canceled(outcome.events, CancelReason.KILLED)),
+        )
 
     return [cancel_all, cancel_all_after, kill_switch]

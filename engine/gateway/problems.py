@@ -14,7 +14,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import ResponseHeader
 from litestar.dto import AbstractDTO
 from litestar.dto.data_structures import DTOFieldDefinition
-from litestar.enums import ScopeType
+from litestar.enums import MediaType, ScopeType
 from litestar.exceptions import (
     ClientException,
     HTTPException,
@@ -80,6 +80,15 @@ BY_STATUS = {
 }  # fmt: skip
 
 
+class Answered(Exception):
+    """A request with an idempotency key is answered by these bytes, the first time and at every retry."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(body)
+        self.status = status
+        self.body = body
+
+
 class Refused(Exception):
     """Something is not done; becomes a problem. `code` is for programs, `detail` for people."""
 
@@ -103,6 +112,9 @@ def problem_of(request: Request[Any, Any, Any], error: Exception) -> Response[by
     errors: list[str] = []
     if isinstance(error, Refused):
         return _problem(error.status, error.code, error.detail, order_id=error.order_id)
+    if isinstance(error, Answered):
+        media = PROBLEM if error.status >= 400 else MediaType.JSON
+        return Response(error.body.encode(), status_code=error.status, media_type=media)
     if isinstance(error, EngineBusy | EngineUnavailable):
         headers["Retry-After"] = RETRY_AFTER_S[type(error)]
         return _problem(503, error.code, str(error), headers=headers)
@@ -142,6 +154,12 @@ def _wrong(name: str, message: str) -> str:
     return f"{shown}: {message}"
 
 
+def problem_bytes(refused: Refused) -> bytes:
+    """Return the body of a problem."""
+    content: bytes = _problem(refused.status, refused.code, refused.detail, order_id=refused.order_id).content
+    return content
+
+
 def _problem(
     status: int,
     code: str,
@@ -161,7 +179,7 @@ def _problem(
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """Return the documentation of the problems a route may answer with; every route may answer the first ones."""
     found = {}
-    for status in sorted({400, 401, 403, 405, 415, 421, 500, 503, *statuses}):
+    for status in sorted({400, 401, 403, 405, 415, 421, 422, 500, 503, *statuses}):
         code = HTTPStatus(status).phrase.title().replace(" ", "")
         example = Problem(f"urn:tapeline:problem:{code}", HTTPStatus(status).phrase, status, BY_STATUS[status], code)
         found[status] = ResponseSpec(

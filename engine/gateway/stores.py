@@ -118,6 +118,17 @@ class StoreDesk:
         """Return how many consumers are connected."""
         return sum(reader.store_id == store_id for reader in self.messages.readers)
 
+    async def purge(self, store_id: str, message_index: int) -> PurgeView:
+        """Acknowledge the messages up to an index.  Raises: Refused."""
+        upto, store = message_index, self._sequencer.state.stores.get(store_id)
+        if store is not None and message_index <= self.last_index:
+            upto = self.messages.last_message(message_index, store.purged_index)
+        return await self.desk.carry_out(
+            PurgeStore(store_id, upto),
+            lambda outcome: PurgeView(outcome.index, store_id, self.store(store_id).purged_index),
+            ("purge", store_id, message_index),
+        )
+
     async def delete(self, store_id: str, force: bool) -> DeletedView:
         """Forget a store.  Raises: Refused while it is in use, unless `force`."""
         view = self.view(store_id)
@@ -126,7 +137,7 @@ class StoreDesk:
                 409, "StoreInUse",
                 f"The store holds {view.item_count} messages and has {view.consumers} consumers; force=true deletes it anyway.",
             )  # fmt: skip
-        return DeletedView((await self.desk.carry_out(DeleteStore(store_id))).index, store_id)
+        return await self.desk.carry_out(DeleteStore(store_id), lambda outcome: DeletedView(outcome.index, store_id))
 
 
 def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
@@ -143,8 +154,7 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         summary="Create a message store; one that exists stays as it is",
     )
     async def create(store_id: StoreQuery = "") -> StoreView:
-        await stores.desk.carry_out(CreateStore(store_of(store_id)))
-        return stores.view(store_of(store_id))
+        return await stores.desk.carry_out(CreateStore(store_of(store_id)), lambda _: stores.view(store_of(store_id)))
 
     @delete("/MessageStore", status_code=200, responses=problems(404, 409), tags=["stores"], summary="Delete a message store")
     async def remove(store_id: StoreQuery = "", force: ForceQuery = False) -> DeletedView:
@@ -159,8 +169,7 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
     )
     async def purge(message_index: IndexQuery, store_id: StoreQuery = "") -> PurgeView:
         name = store_of(store_id)
-        outcome = await stores.desk.carry_out(PurgeStore(name, message_index))
-        return PurgeView(outcome.index, name, stores.store(name).purged_index)
+        return await stores.purge(name, message_index)
 
     @put(
         "/MessageStore/Suspension",
@@ -169,8 +178,8 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         summary="From which age on a store suspends trading",
     )
     async def suspension(maximum_unpurged_item_age_millis: AgeQuery, store_id: StoreQuery = "") -> StoreView:
-        await stores.desk.carry_out(ConfigureStore(store_of(store_id), maximum_unpurged_item_age_millis))
-        return stores.view(store_of(store_id))
+        command = ConfigureStore(store_of(store_id), maximum_unpurged_item_age_millis)
+        return await stores.desk.carry_out(command, lambda _: stores.view(store_of(store_id)))
 
     @websocket("/joined")
     async def joined(socket: WebSocket[Any, Any, Any]) -> None:

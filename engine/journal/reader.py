@@ -96,6 +96,11 @@ class Tail:
                 return wanted
         return []
 
+    def pause(self) -> None:
+        """Let go of the file and keep the place: nothing before it is read again."""
+        if self._scan is not None:
+            self._scan.close()
+
     def close(self) -> None:
         """Let go of the file."""
         if self._scan is not None:
@@ -178,6 +183,8 @@ class Scan:
         return records
 
     def _read(self, size: int) -> bytes:
+        if self._file.closed:
+            self._file = self.path.open("rb", buffering=0)
         return os.pread(self._file.fileno(), size, self.offset)
 
     def _left_by_a_crash(self) -> bool:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
 
 from engine.core.commands import Command, Instrument, Proceed
-from engine.core.events import Event, encode
+from engine.core.events import Event, KeyUsed, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
 from engine.journal.format import Record
@@ -53,6 +54,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     time_ns: int
     events: list[Event]
     group: Group
+    answer: tuple[int, str] | None = None  # status and body, of a command with a key; of a retry those of the first
 
     def later(self) -> Iterator[list[Event]]:
         """Yield what the commands behind this one did in the same group.
@@ -61,6 +63,26 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         outcome that is kept for long keeps no others.
         """
         return (events for index, events in self.group if index > self.index)
+
+
+class Asked(NamedTuple):
+    """A command's idempotency key, the hash of what was asked (hex), and what makes the answer of the outcome, at once."""
+
+    key: str
+    digest: str
+    answer: Callable[[Outcome], tuple[int, str]]
+
+
+class KeyReused(Exception):
+    """The key was used for something else; nothing was done."""
+
+    code = "IdempotencyKeyReused"
+
+
+class KeysFull(Exception):
+    """There is no room for another key; nothing was done. Ask without one, or later."""
+
+    code = "IdempotencyKeysFull"
 
 
 class EngineBusy(Exception):
@@ -89,7 +111,7 @@ class Sequencer:
         self._clock = clock or SystemClock()
         self._queue_max = queue_max
         self._group_max = group_max
-        self._queue: deque[tuple[Command, asyncio.Future[Outcome]]] = deque()
+        self._queue: deque[tuple[Command, asyncio.Future[Outcome], Asked | None]] = deque()
         self._listeners: list[Listener] = []
         self._group: Group = []  # the last one written
         self._scheduled = False
@@ -150,9 +172,11 @@ class Sequencer:
         """Show every committed group to `listener`, in order, on the loop; it must not block."""
         self._listeners.append(listener)
 
-    def submit(self, command: Command) -> asyncio.Future[Outcome]:
+    def submit(self, command: Command, asked: Asked | None = None) -> asyncio.Future[Outcome]:
         """Queue a command; the future is done when the journal has it, or fails with EngineUnavailable.
 
+        With a key that is known the command is not done again: the outcome has no events and the first one's answer. The
+        future may fail with KeyReused and KeysFull.
         Raises: EngineBusy, EngineUnavailable at once, then nothing was queued. Cancelling the future does not take it back.
         """
         if self.refusal:
@@ -163,7 +187,7 @@ class Sequencer:
             raise EngineBusy(f"{self._queue_max} commands are waiting; send it again in a moment")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._queue.append((command, future))
+        self._queue.append((command, future, asked))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._run)
@@ -220,7 +244,7 @@ class Sequencer:
         self._group.clear()
         done: Group = []
         self._group = done
-        group: list[tuple[asyncio.Future[Outcome], Outcome]] = []
+        group: list[tuple[asyncio.Future[Outcome], Outcome | Exception]] = []
         try:
             ends_ns = self._clock.mono_ns() + GROUP_NS_MAX
             if exchange.busy(time_ns):
@@ -234,11 +258,15 @@ class Sequencer:
             for number in range(min(len(queue), self._group_max)):
                 if number % LOOK_EVERY == 0 and self._clock.mono_ns() > ends_ns:
                     break
-                command, future = queue.popleft()
+                command, future, asked = queue.popleft()
+                if asked is not None and (known := self._repeated(asked, time_ns)) is not None:
+                    group.append((future, known))
+                    continue
                 self._index = index = self._index + 1
                 events = exchange.decide(index, time_ns, command)
                 done.append((index, events))
-                group.append((future, Outcome(index, time_ns, events, done)))
+                one = Outcome(index, time_ns, events, done)
+                group.append((future, one if asked is None else self._answered(one, asked)))
                 if events:
                     append(index, time_ns, encode(events), exchange.message)
             began_ns = self._clock.mono_ns()
@@ -251,11 +279,34 @@ class Sequencer:
         self._commands.inc(len(group))
         self.committed_index = self._index
         for future, outcome in group:
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(outcome, Outcome):
                 future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+                future.exception()  # who does not wait for it needs no warning
         if records:
             for listener in self._listeners:
                 listener(records)
+
+    def _repeated(self, asked: Asked, time_ns: int) -> Outcome | Exception | None:
+        """Return what a key that is known gets, and one for which there is no room; None for a new one."""
+        keys = self._exchange.state.keys
+        kept = keys.kept.get(asked.key)
+        if kept is None:
+            return KeysFull(asked.key) if keys.full else None
+        if kept.digest != asked.digest:
+            return KeyReused(asked.key)
+        return Outcome(kept.index, kept.time_ns, [], [], (kept.status, kept.body))
+
+    def _answered(self, outcome: Outcome, asked: Asked) -> Outcome:
+        """Return an outcome with its answer, which is in the record of what the command did."""
+        status, body = asked.answer(outcome)
+        used = KeyUsed(asked.key, asked.digest, outcome.time_ns, outcome.index, status, body)
+        self._exchange.state.apply(used)
+        outcome.events.append(used)
+        return Outcome(outcome.index, outcome.time_ns, outcome.events, outcome.group, (status, body))
 
     # The disk refuses
 
@@ -268,7 +319,7 @@ class Sequencer:
     def _refuse(self, why: str, futures: Sequence[asyncio.Future[Outcome]] = ()) -> None:
         """Fail what waits, and whatever comes until the refusal is lifted."""
         self.refusal = why
-        waiting = [*futures, *(future for _, future in self._queue)]
+        waiting = [*futures, *(future for _, future, _ in self._queue)]
         self._queue.clear()
         self._refused.labels("unavailable").inc(len(waiting))
         for future in waiting:

@@ -57,7 +57,7 @@ def snapshot(
         accounts=[_stored_account(account) for account in state.ledger.accounts.values()],
         trades=state.trades, deposited_units=state.ledger.deposited_units, suspended=sorted(state.suspended),
         stores=[replace(store) for store in state.stores.values()], message_index=state.message_index,
-        work=state.work.snapshot() if state.work else [],
+        work=state.work.snapshot() if state.work else [], keys=list(state.keys.kept.values()),
     )  # fmt: skip
     return Generation(sealed(exchange), markets)
 
@@ -95,6 +95,8 @@ def _restored(exchange: StoredExchange, markets: list[StoredSnapshot]) -> tuple[
         _restore_account(state, stored)
     state.ledger.deposited_units = exchange.deposited_units
     open_orders(state, orders)
+    for kept in exchange.keys:
+        state.keys.add(kept)
     if exchange.work:
         state.work.restore(exchange.work)
     state.ledger.audit()

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 import msgspec
 
 from engine.core.commands import BUY, SELL, SIDE_NAMES, Instrument, PlaceOrder
+from engine.core.keys import Kept
 from engine.core.state import Store
 from service.errors import OperatorError
 
@@ -135,6 +136,7 @@ class StoredExchange(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     stores: list[Store]
     message_index: int
     version: int = FORMAT
+    keys: list[Kept] = []  # answers to commands with an idempotency key, oldest first
     work: list[Any] = []  # as `Work.snapshot` gives it; empty when nothing is left to be done
     sha256: str = ""
 

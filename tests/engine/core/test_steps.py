@@ -14,6 +14,7 @@ from engine.core.commands import BUY, CLEARING, INSURANCE, SELL, PlaceOrder, Tim
 from engine.core.events import CancelReason, RejectReason
 from engine.core.exchange import STEP, Exchange
 from engine.core.state import State
+from engine.core.work import Work
 from engine.recovery.snapshot import restore, snapshot
 from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.test_exchange import X, reasons, trades
@@ -71,8 +72,10 @@ class Slow:
 
 
 def restored(state: State) -> State:
-    found = restore(snapshot(state, 1, bytes(16), 1)).state
+    found, work = restore(snapshot(state, 1, bytes(16), 1)).state, Work()
     assert found.digest() == state.digest()
+    work.restore(state.work.snapshot())
+    assert work.snapshot() == found.work.snapshot()
     return found
 
 
@@ -317,3 +320,20 @@ def test_an_ordinary_command_is_one_step() -> None:
     desk.do(cm.SetMark(X, 101))
     assert not desk.exchange.busy(desk.now_ns)
     assert msgspec.json.encode(desk.state.snapshot()[-1]) == msgspec.json.encode([desk.state.message_index, []])
+
+
+def test_what_is_closed_leaves_the_heaps() -> None:
+    """Orders that end long before their time, and timers that are set anew, take no room for ever; what is due still is found."""
+    desk = Slow(step=STEP)
+    desk.rich(1)
+    for number in range(5_000):
+        desk.do(PlaceOrder(1, X, f"e{number}", BUY, 1, 90, time_in_force=TimeInForce.GTD, expire_ns=SECOND * (1 + number)))
+        desk.do(cm.CancelAllAfter(1, 10 * SECOND))
+        if number < 4_990:
+            desk.do(cm.CancelOrder(1, f"e{number}"))
+    assert len(desk.state.expiries) < 1_100
+    assert len(desk.state.timers) < 1_100
+    desk.do(cm.CancelAllAfter(1, 0))
+    desk.now_ns = SECOND * 4_995
+    desk.do(cm.Tick())
+    assert len(desk.state.orders) == 5

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from engine.core import events as ev
 from engine.core.state import Store
+from engine.journal import reader as journal_reader
 from engine.journal.journal import Journal, open_journal
+from engine.journal.reader import Scan, segments
 from engine.stores.message_log import MessageLog, Purged, Reader, StoreGone
 from engine.stores.message_window import Frame
 from tests.waiting import until
@@ -287,7 +289,7 @@ async def test_many_slow_readers_keep_few_files_open(tmp_path: Path) -> None:
     found = await asyncio.gather(*(take(reader, 300 - 20 * number) for number, reader in enumerate(readers)))
     for number, frames in enumerate(found):
         assert frames == writer.above(start + 20 * number)
-    assert len(writer.log._tails) <= 4
+    assert sum(not tail._scan._file.closed for tail in writer.log._tails.values() if tail._scan) <= 4
     for reader in readers:
         reader.close()
     assert not writer.log._tails
@@ -310,3 +312,35 @@ async def test_a_cancelled_read_leaves_nothing_behind(tmp_path: Path) -> None:
     await until(lambda: not writer.log._tails)
     assert not writer.log.readers
     assert await take(writer.log.reader("a", start), 50) == writer.frames
+
+
+async def test_many_slow_consumers_read_the_journal_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight take turns in one segment, four files are open: what one of them has read he does not read again."""
+    size, read, really = 0, 0, Scan._read
+
+    def counted(scan: Scan, most: int) -> bytes:
+        nonlocal read
+        content = really(scan, most)
+        read += len(content)
+        return content
+
+    monkeypatch.setattr(journal_reader, "READ_BYTES", 2_000)
+    monkeypatch.setattr(Scan, "_read", counted)
+    writer = Writer(tmp_path, frames_max=1, segment_bytes=1 << 20)
+    start = writer.create("a")
+    for number in range(400):
+        writer.message()
+        if number % 5 == 0:
+            writer.commit()
+    writer.commit()
+    size = sum(path.stat().st_size for path in segments(tmp_path))
+    readers = [writer.log.reader("a", start) for _ in range(8)]
+    taken: list[list[Frame]] = [[] for _ in readers]
+    read = 0
+    while any(len(frames) < 400 for frames in taken):
+        for reader, frames in zip(readers, taken, strict=True):
+            if len(frames) < 400:
+                frames += await reader.next()
+    assert taken == [writer.frames] * 8
+    assert read < 2 * 8 * size
+    assert sum(not tail._scan._file.closed for tail in writer.log._tails.values() if tail._scan) <= 4
