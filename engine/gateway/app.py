@@ -16,7 +16,7 @@ import uvicorn
 from litestar import Litestar, Router
 from litestar.handlers import HTTPRouteHandler
 
-from engine.gateway import accounts, controls, docs, keys, markets, orders, stores
+from engine.gateway import accounts, controls, docs, idempotency, markets, orders, stores
 from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal, require_token
 from engine.gateway.views import Views
 from engine.journal.sequencer import Sequencer
@@ -44,7 +44,7 @@ def app(
     shown = (markets.routes(views, desk), accounts.routes(views, desk), controls.routes(views, desk))
     handlers = [*orders.routes(desk), *chain(*shown), *stores.routes(consumers)]
     changing = [one for one in handlers if isinstance(one, HTTPRouteHandler) and "GET" not in one.http_methods]
-    keyed = Router("/", route_handlers=changing, guards=[keys.read_key], parameters={"idempotency_key": keys.HEADER_PARAMETER})
+    keyed = Router("/", route_handlers=changing, guards=[idempotency.read_key], parameters={"idempotency_key": idempotency.HEADER_PARAMETER})
     return Litestar(
         [keyed, *(one for one in handlers if one not in changing)],
         guards=[*([require_token(api_token)] if api_token else []), require_journal(sequencer)],

@@ -32,7 +32,7 @@ from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.state import Order, State
 from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
-from engine.gateway.keys import answer_again, asked, refused_of
+from engine.gateway.idempotency import answer_again, asked, refused_of
 from engine.gateway.order_bodies import SYMBOL_LENGTH_MAX, AmendBody, PlaceBody, amend_of, place_of
 from engine.gateway.problems import Answered, Refused, StrictBody, problems, rejected
 from engine.gateway.views import Views
