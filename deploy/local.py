@@ -22,10 +22,13 @@ from deploy.console import Readiness, progress
 from deploy.plan import Plan, plan
 from deploy.probe import ask
 from deploy.settings import LocalSettings, read
+from engine.access.key_file import KeyFile
+from engine.access.keys import Role
 from service.errors import OperatorError
 from service.run import fail
 from service.settings import admin_token, hide_password
 
+WELCOME_FILE = "welcome.url"  # in RUN_DIR, made by the control plane while it has no administrator
 STOP_S_MAX = 9.0  # of the 10 s that a stop may take; who still runs then is killed
 PROGRESS_S = 5.0
 SLOW_START_S = 5.0
@@ -57,7 +60,7 @@ class Local:
             if self._stop.is_set():
                 return
             try:
-                await self._serve(plan(self._settings, self._ports, self._dir, reference))
+                await self._serve(plan(self._settings, self._ports, self._dir, reference, self._make_keys()))
             finally:
                 rundir.forget(self._dir)
 
@@ -93,6 +96,14 @@ class Local:
                 return None
             new.replace(path)
         return path
+
+    def _make_keys(self) -> dict[str, str]:
+        """Return the exchange's keys for those that ask it, by role: made once, kept beside its journal."""
+        if "engine" not in self._settings.sources:
+            return {}
+        folder = self._dir / "engine"
+        file, roles = KeyFile(folder / "keys.json"), (Role.OPERATOR, Role.MARKET_DATA)
+        return {role.value: file.ensure(folder / f"{role.value}.key", time.time_ns(), role, "make run") for role in roles}
 
     async def _step(self, *arguments: str, out: Any = None) -> int:
         """Run one command to its end, or until the stop; return its exit code."""
@@ -228,7 +239,10 @@ def _invitation(own: LocalSettings, what: Plan, directory: Path, took_s: float) 
     given = [f"WDS_URL=ws://127.0.0.1:{what.stream_port}"] if what.stream_port != 8400 else []
     given += [f"RUN_DIR={_short(directory)}"] if directory != Path(".run").absolute() else []
     script = " ".join([*given, _short(Path(sys.executable)), "-m wds get board:volume"])
-    return f"ready after {took_s:.1f} s: open http://127.0.0.1:{what.page_port} (Ctrl-C stops)\n  from a script: {script}"
+    page = f"http://127.0.0.1:{what.page_port}"
+    welcome = directory / WELCOME_FILE
+    first = f"\n  nobody can sign in yet; once, within a day: {welcome.read_text().strip()}" if welcome.is_file() else ""
+    return f"ready after {took_s:.1f} s: open {page} (Ctrl-C stops){first}\n  from a script: {script}"
 
 
 def _short(path: Path) -> str:

@@ -75,15 +75,21 @@ def clash(wanted: list[Claim]) -> tuple[Claim, Claim] | None:
     return None
 
 
-def plan(settings: LocalSettings, ports: Mapping[str, int], run_dir: Path, reference: Path | None) -> Plan:
-    """Return the processes. `ports` holds a number for every variable of `claims`, and MDP_ADMIN_PORT_1… for more workers."""
+def plan(
+    settings: LocalSettings, ports: Mapping[str, int], run_dir: Path, reference: Path | None, keys: Mapping[str, str]
+) -> Plan:
+    """Return the processes.
+
+    `keys` are the exchange\'s by role, for those that ask it. `ports` holds a number for every variable of
+    `claims`, and MDP_ADMIN_PORT_1… for more workers.
+    """
     cache_url = f"redis://127.0.0.1:{ports['MDC_EMBEDDED_PORT']}/0" if settings.embedded_cache else settings.mdc_url
     shared = {"MDC_URL": cache_url, "MDQ_URL": settings.mdq_url, "RUN_DIR": str(run_dir), "LOG_FORMAT": "json"}
     shared["MDQ_PARTITIONS"] = str(settings.mdq_partitions)
     processes = [
         *_cache(settings, ports, shared),
-        *_exchange(settings, ports, shared),
-        *_pipeline(settings, ports, shared, reference),
+        *_exchange(settings, ports, shared, keys),
+        *_pipeline(settings, ports, shared, reference, keys),
         _stream(settings, ports, shared),
         _page(ports, shared),
     ]
@@ -96,7 +102,9 @@ def _cache(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[st
     return [Process("mdc", ("-m", "mdc", "embedded"), CACHE, {**shared, "MDC_EMBEDDED_PORT": str(ports["MDC_EMBEDDED_PORT"])})]
 
 
-def _exchange(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str]) -> list[Process]:
+def _exchange(
+    settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str], keys: Mapping[str, str]
+) -> list[Process]:
     """The engine and the bots that keep it alive, when its market is among the feeds."""
     if "engine" not in settings.sources:
         return []
@@ -111,8 +119,7 @@ def _exchange(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping
     }
     bots = {"ENGINE_URL": _gateway(ports), "BOTS_SEED": str(settings.bots_seed), "BOTS_RATE": f"{settings.bots_rate:g}"}
     bots["BOTS_ADMIN_PORT"] = str(ports["BOTS_ADMIN_PORT"])
-    if settings.engine_token is not None:
-        bots["BOTS_API_TOKEN"] = settings.engine_token.get_secret_value()
+    bots["BOTS_API_TOKEN"] = keys["operator"]  # they list contracts, set marks and bring their own money
     admin = [(name, ports[f"{name.upper()}_ADMIN_PORT"]) for name in ("engine", "bots")]
     return [
         Process("engine", ("-m", "engine", "serve"), PROCESSORS, {**shared, **engine}, (admin[0],)),
@@ -125,12 +132,16 @@ def _gateway(ports: Mapping[str, int]) -> str:
 
 
 def _pipeline(
-    settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str], reference: Path | None
+    settings: LocalSettings,
+    ports: Mapping[str, int],
+    shared: Mapping[str, str],
+    reference: Path | None,
+    keys: Mapping[str, str],
 ) -> list[Process]:
     """One process around the in-memory queue, or a listener and processors of their own around RabbitMQ."""
     mdl = {**shared, **feed_variables(settings), "MDL_ADMIN_PORT": str(ports["MDL_ADMIN_PORT"])}
     if "engine" in settings.sources:
-        mdl["MDL_ENGINE_URL"] = _gateway(ports)
+        mdl |= {"MDL_ENGINE_URL": _gateway(ports), "MDL_ENGINE_TOKEN": keys["market-data"]}
     mdl["MDL_RECORD_DIR"] = str(settings.record_dir or Path(shared["RUN_DIR"]) / "recordings")
     mdp = {**shared, "MDP_ADMIN_PORT": str(ports["MDP_ADMIN_PORT"])}
     if reference is not None:

@@ -65,9 +65,6 @@ class LocalSettings(ComponentSettings):
     engine_port: int = Field(8181, ge=0, le=65535, validation_alias="ENGINE_PORT", description="the exchange's gateway")
     engine_admin_port: int = Field(9104, ge=0, le=65535, validation_alias="ENGINE_ADMIN_PORT")
     bots_admin_port: int = Field(9108, ge=0, le=65535, validation_alias="BOTS_ADMIN_PORT")
-    engine_token: SecretStr | None = Field(
-        None, validation_alias="ENGINE_API_TOKEN", description="engine: what its gateway asks for"
-    )
 
     @field_validator("feed", "market", mode="before")
     @classmethod

@@ -2,9 +2,11 @@
 
 python -m engine serve                         the exchange: gateway, journal, message stores, queue, streams (ENGINE_*)
 python -m engine bots                          trading bots that keep it alive (BOTS_*)
-python -m engine oms                           a message store into SQL tables (OMS_*)
+python -m engine oms [reconcile]               a message store into SQL tables (OMS_*)
+python -m engine keys create|list|revoke         who may use the gateway (ENGINE_DIR, ENGINE_KEYS_FILE)
 python -m engine risk                          the sample risk service (RISK_*)
 python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
+python -m engine journal verify|dump|state     reads a journal, also of a running engine; JSON lines (ENGINE_DIR)
 python -m engine workload FILE.bin[.gz]        {"sha256": …, "messages": …, "messages_per_s": …}
 
 The rate of a workload is the median of five runs through a fresh book each, one call a message, reports built; reading and
@@ -17,15 +19,20 @@ import argparse
 import gc
 import gzip
 import json
+import os
+import sys
 import zlib
 from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from engine.access import command as key_command
+from engine.access.key_file import KeyFile
 from engine.core.book import Book
 from engine.core.workload import BookMessage, WorkloadInvalid, digest, parse, run
 from service import logs
+from service.clock import SystemClock
 from service.errors import OperatorError
 from service.run import GC_THRESHOLD, fail
 from service.run import main as main_of
@@ -33,6 +40,7 @@ from service.settings import load
 
 RUNS = 5
 FIX = "Give a file of the format in engine/README.md, plain or gzip"
+INDEX_MAX = 2**63 - 1
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -50,13 +58,35 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="run the exchange (settings ENGINE_*)")
     commands.add_parser("bots", help="run trading bots against it (BOTS_*)")
-    commands.add_parser("oms", help="keep a message store in SQL tables (OMS_*)")
+    oms = commands.add_parser("oms", help="keep a message store in SQL tables (OMS_*)")
+    oms.add_argument(
+        "what", nargs="?", choices=["reconcile"], help="compare the tables with the exchange, once; exit code 1: they differ"
+    )
     commands.add_parser("risk", help="run the sample risk service (RISK_*)")
+    key_command.arguments(commands.add_parser("keys", help="make, list and withdraw the gateway's keys"))
     lost = commands.add_parser("import-stream", help="make a lost journal anew of the Redis stream engine_events")
     lost.add_argument("--from-snapshot", action="store_true", help="leave out what the newest snapshot has")
+    _add_journal(commands.add_parser("journal", help="read a journal, also while the engine writes it; JSON lines"))
     workload = commands.add_parser("workload", help="run a workload file through the book; print one JSON line")
     workload.add_argument("file", type=Path, metavar="FILE.bin[.gz]")
     return parser
+
+
+def _add_journal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, help="what ENGINE_DIR is for the engine; by default that")
+    commands = parser.add_subparsers(dest="what", required=True)
+    commands.add_parser("verify", help="read and check every record; exit code 3 names the first index in doubt")
+    dump = commands.add_parser("dump", help="print one JSON object a record")
+    dump.add_argument("--from", type=_index, default=0, dest="first", metavar="INDEX")
+    dump.add_argument("--to", type=_index, dest="last", metavar="INDEX")
+    state = commands.add_parser("state", help="print everything in the exchange after one command")
+    state.add_argument("--at", type=_index, required=True, metavar="INDEX")
+
+
+def _index(text: str) -> int:
+    if not text.isdecimal() or int(text) > INDEX_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no index; write a whole number, 0 or more")
+    return int(text)
 
 
 # A process imports only what it runs.
@@ -77,11 +107,17 @@ def _bots(_: argparse.Namespace) -> None:
     main_of("engine bots", partial(bots.run, settings))
 
 
-def _oms(_: argparse.Namespace) -> None:
+def _oms(arguments: argparse.Namespace) -> None:
     from engine.oms import consumer as oms
 
     settings = load(oms.OmsSettings)
     logs.setup("oms", settings.log_level, settings.log_format)
+    if arguments.what == "reconcile":
+        import asyncio
+
+        from engine.oms import reconcile
+
+        sys.exit(reconcile.DIFFERENT_EXIT if asyncio.run(reconcile.run(settings)) else 0)
     main_of("engine oms", partial(oms.run, settings))
 
 
@@ -91,6 +127,12 @@ def _risk(_: argparse.Namespace) -> None:
     settings = load(risk_service.RiskSettings)
     logs.setup("risk", settings.log_level, settings.log_format)
     main_of("engine risk", partial(risk_service.run, settings))
+
+
+def _keys(given: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+
+    key_command.run(KeyFile(load(EngineSettings).keys_file), given, SystemClock().wall_ns())
 
 
 def _import_stream(arguments: argparse.Namespace) -> None:
@@ -105,6 +147,24 @@ def _import_stream(arguments: argparse.Namespace) -> None:
     print(json.dumps(done._asdict(), default=str))
 
 
+def _journal(arguments: argparse.Namespace) -> None:
+    from engine.recovery import inspection
+    from engine.settings import EngineSettings
+
+    folder = arguments.folder or load(EngineSettings).folder
+    journal, snapshots = folder / "journal", folder / "snapshots"
+    try:
+        if arguments.what == "verify":
+            print(json.dumps(inspection.verify(journal, snapshots)))
+        elif arguments.what == "state":
+            print(inspection.state_at(journal, snapshots, arguments.at).decode())
+        else:
+            for line in inspection.dump(journal, arguments.first, arguments.last):
+                print(line.decode())
+    except BrokenPipeError:  # whoever reads has enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # or Python complains when it flushes at the end
+
+
 def _workload(arguments: argparse.Namespace) -> None:
     gc.set_threshold(*GC_THRESHOLD)  # as every process of ours
     try:
@@ -114,7 +174,8 @@ def _workload(arguments: argparse.Namespace) -> None:
 
 
 _RUN = {
-    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "import-stream": _import_stream, "workload": _workload,
+    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys,
+    "import-stream": _import_stream, "journal": _journal, "workload": _workload,
 }  # fmt: skip
 
 

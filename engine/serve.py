@@ -15,10 +15,15 @@ from typing import Any
 
 import structlog
 
+from engine.access.key_file import KeyFile
+from engine.access.key_watch import KeyWatch
+from engine.access.register import Register
 from engine.core.commands import Tick
 from engine.core.state import State
 from engine.core.unwinding import next_order
-from engine.gateway.app import GatewayServer
+from engine.gateway.app import Doors, GatewayServer, check_tls
+from engine.gateway.connections import ConnectionLimits
+from engine.gateway.door import DoorLimits
 from engine.journal.journal import Journal, open_journal, probe
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
 from engine.orders.consumer import OrdersQueue
@@ -32,6 +37,7 @@ from engine.stores.watch import StoreWatch
 from engine.streams.sink import SinkLimits, Source, StreamSink
 from service import logs
 from service.admin import AdminServer
+from service.clock import SystemClock
 from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import admin_token, shown
@@ -71,6 +77,7 @@ class Engine:
         settings = self._settings
         # 1. The disk: one process has it, and everything starts from what is there.
         self._stack.callback(os.close, lock(settings.folder))
+        self._open_keys()
         recovered, journal = await self._recover_or_say_why()
         # 2. The sequencer, the only writer.
         self.sequencer = Sequencer(
@@ -89,11 +96,12 @@ class Engine:
         self._task("time", self._tick())
         self._watch = StoreWatch(self.sequencer, self.log)
         self._task("stores", self._watch.run())
-        # 5. Those who send commands.
-        token = settings.api_token.get_secret_value() if settings.api_token else ""
+        # 5. Those who send commands, and what they may.
+        self._task("keys", self.keys.run())
+        self._stack.callback(self.keys.note_used)
         self._start_risk()
         self.gateway = GatewayServer(
-            self.sequencer, self.log, settings.host, settings.port, token, risk=self._risk, names=settings.host_names
+            self.sequencer, self.log, settings.host, settings.port, self.keys, risk=self._risk, doors=self._doors()
         )
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
@@ -104,6 +112,22 @@ class Engine:
         await admin.start()
         self._stack.push_async_callback(admin.stop)
         log.info("engine_started", port=self.gateway.port, admin_port=admin.port, index=self.sequencer.committed_index)
+
+    def _open_keys(self) -> None:
+        token = self._settings.api_token.get_secret_value() if self._settings.api_token else ""
+        register = Register(token, self._settings.sockets_max)
+        self.keys = KeyWatch(KeyFile(self._settings.keys_file), register, SystemClock())
+        self.keys.open(bool(token))
+        if self._settings.tls is not None:
+            check_tls(*self._settings.tls)
+
+    def _doors(self) -> Doors:
+        of = self._settings
+        orders = DoorLimits(of.orders_per_s, of.requests_per_s, of.public_per_s)
+        connections = ConnectionLimits(
+            of.head_ms / 1_000, of.body_ms / 1_000, per_address=of.connections_max, opened_per_s=of.opened_per_s
+        )
+        return Doors(orders, connections, of.host_names, of.tls)
 
     async def _recover_or_say_why(self) -> tuple[Recovered, Journal]:
         try:
@@ -178,7 +202,10 @@ class Engine:
     def _start_orders(self) -> None:
         self._orders: OrdersQueue | None = None
         if self._settings.orders_url:
-            self._orders = OrdersQueue(self._settings.orders_url, self.sequencer, self._risk)
+            self._orders = OrdersQueue(
+                self._settings.orders_url, self.sequencer, self._risk,
+                register=self.keys.register if self._settings.orders_trust == "keys" else None,
+            )  # fmt: skip
             self._orders.start()
             self._stack.push_async_callback(self._orders.close)
 

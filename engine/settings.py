@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
@@ -18,8 +18,38 @@ class EngineSettings(ComponentSettings):
     admin_port: int = Field(9104, ge=0, le=65535, validation_alias="ENGINE_ADMIN_PORT", description="admin port; 0 a free one")
     folder: Path = Field(Path(".run/engine"), validation_alias="ENGINE_DIR", description="journal and snapshots")
     api_token: SecretStr | None = Field(
-        None, validation_alias="ENGINE_API_TOKEN", description="bearer token of the gateway; without one it is open"
+        None,
+        validation_alias="ENGINE_API_TOKEN",
+        min_length=16,
+        description="a further operator's bearer token; empty = keys only",
     )
+    keys_path: Path | None = Field(
+        None, validation_alias="ENGINE_KEYS_FILE", description="the keys, see python -m engine keys; empty = ENGINE_DIR/keys.json"
+    )
+    tls_cert: Path | None = Field(
+        None, validation_alias="ENGINE_TLS_CERT", description="certificate chain of the gateway, PEM; empty = no TLS"
+    )
+    tls_key: Path | None = Field(
+        None, validation_alias="ENGINE_TLS_KEY", description="its private key, PEM, without a passphrase"
+    )
+    orders_per_s: float = Field(
+        50_000, ge=0, validation_alias="ENGINE_ORDERS_PER_S", description="orders, amends and cancels a key; 0 = any"
+    )
+    requests_per_s: float = Field(
+        2_000, ge=0, validation_alias="ENGINE_REQUESTS_PER_S", description="other requests a key; 0 = any"
+    )
+    public_per_s: float = Field(
+        200, ge=0, validation_alias="ENGINE_PUBLIC_PER_S", description="requests without a key an address; 0 = any"
+    )
+    connections_max: int = Field(
+        512, ge=0, validation_alias="ENGINE_CONNECTIONS_MAX", description="HTTP connections an address; 0 = any"
+    )
+    opened_per_s: float = Field(
+        200, ge=0, validation_alias="ENGINE_OPENED_PER_S", description="connections an address may open; 0 = any"
+    )
+    sockets_max: int = Field(64, ge=0, validation_alias="ENGINE_SOCKETS_MAX", description="WebSockets a key; 0 = any")
+    head_ms: int = Field(10_000, ge=1, validation_alias="ENGINE_HEAD_MS", description="for the head of a request to arrive")
+    body_ms: int = Field(20_000, ge=1, validation_alias="ENGINE_BODY_MS", description="for its body")
     queue_max: int = Field(10_000, ge=1, validation_alias="ENGINE_QUEUE_MAX", description="commands waiting before EngineBusy")
     group_max: int = Field(
         256, ge=1, le=10_000, validation_alias="ENGINE_GROUP_MAX", description="commands a disk write, at most"
@@ -41,6 +71,11 @@ class EngineSettings(ComponentSettings):
     orders_url: str = Field(
         "", validation_alias="ENGINE_ORDERS_URL", description="RabbitMQ with the queue engine.orders; empty = no queue"
     )
+    orders_trust: Literal["keys", "broker"] = Field(
+        "keys",
+        validation_alias="ENGINE_ORDERS_TRUST",
+        description="keys = every order message shows one (x-api-key); broker = whoever may write to the queue is an operator",
+    )
     risk: bool = Field(
         False, validation_alias="ENGINE_RISK", description="ask the risk service before every order; needs RabbitMQ"
     )
@@ -61,6 +96,22 @@ class EngineSettings(ComponentSettings):
     @classmethod
     def _streams(cls, value: str) -> str:
         return check_url(value, ("redis", "rediss", "unix"), "redis://127.0.0.1:6379/0") if value else value
+
+    @property
+    def keys_file(self) -> Path:
+        """Where the keys are."""
+        return self.keys_path or self.folder / "keys.json"
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """The files of certificate and key, None without TLS."""
+        return (self.tls_cert, self.tls_key) if self.tls_cert and self.tls_key else None
+
+    @model_validator(mode="after")
+    def _both_files(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("ENGINE_TLS_CERT and ENGINE_TLS_KEY go together: a certificate and its key")
+        return self
 
     @model_validator(mode="after")
     def _one_way_out(self) -> Self:

@@ -7,6 +7,7 @@ SERVER = "mdc:server"  # the server process (run_id) of this life
 PARTITIONS = "mdc:partitions"  # how many partitions the writers use
 DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
 WATCHED_NEWS = "mdc:watched_news"  # grows when somebody begins to watch something
+REVOKED = "scp:revoked"  # sessions that ended → until when their tokens could still be good
 
 
 def document(channel: str) -> str:

@@ -87,7 +87,7 @@ class MdlSettings(ComponentSettings):
     engine_token: SecretStr = Field(
         SecretStr(""),
         validation_alias=AliasChoices("MDL_ENGINE_TOKEN", "ENGINE_API_TOKEN"),
-        description="bearer token of the gateway; empty = it asks for none",
+        description="key of the gateway, market-data is enough; empty = none",
     )
     engine_depth: int = Field(20, ge=1, le=1_000, validation_alias="MDL_ENGINE_DEPTH", description="published levels a side")
 

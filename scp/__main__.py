@@ -1,9 +1,18 @@
-"""Start the control plane: 1 settings, 2 the key, 3 the ports, 4 gunicorn until SIGTERM."""
+"""Start the control plane, or do at its database what nobody can do on the page.
+
+`python -m scp`: 1 settings, 2 keys and database, 3 the ports, 4 gunicorn until SIGTERM. `python -m scp link [USERNAME]` makes a
+one-time link: for the first administrator, or a new password. `python -m scp audit verify [FILE]` checks the audit log.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
+
 import structlog
 
+from scp.command_line import make_link, verify_audit
+from scp.control import Control, open_store
 from scp.server import Server
 from scp.settings import ScpSettings, refuse_public_address
 from scp.tokens import signing_key
@@ -16,23 +25,44 @@ from service.settings import load, shown
 log = structlog.get_logger()
 
 
-def start() -> None:
+def start(settings: ScpSettings) -> None:
     """Run until SIGTERM.  Raises: OperatorError for what the operator must mend."""
-    settings = load(ScpSettings)
-    logs.setup("scp", settings.log_level, settings.log_format)
     log.info("starting", **shown(settings))
     refuse_public_address(settings)
     signing_key(settings.run_dir)
+    Control(settings, open_store(settings))  # a database or key that cannot be used ends here, in one line
     bind(settings.admin_host, settings.admin_port, "SCP_ADMIN_PORT").close()  # the worker opens it; a taken one ends here
     Server(settings, bind(settings.host, settings.port, "SCP_PORT")).run()
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m scp", description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="start the control plane (the default)")
+    link = commands.add_parser("link", help="make a one-time link, for the first administrator or for a new password")
+    link.add_argument("username", nargs="?", default="")
+    verify = (
+        commands.add_parser("audit", help="check the audit log").add_subparsers(dest="what", required=True).add_parser("verify")
+    )
+    verify.add_argument("file", nargs="?", help="an export (GET /api/v1/audit/export); without it the database")
+    return parser.parse_args()
+
+
+def main() -> int:
     """Entry point: an operating failure is one line on stderr."""
+    asked = arguments()
     try:
-        start()
+        settings = load(ScpSettings)
+        logs.setup("scp", settings.log_level, settings.log_format)
+        if asked.command == "link":
+            return make_link(settings, asked.username)
+        if asked.command == "audit":
+            return verify_audit(settings, asked.file)
+        start(settings)
     except OperatorError as error:
         fail("scp", error)
+    return 0
 
 
-main()
+sys.exit(main())

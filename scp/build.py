@@ -24,6 +24,7 @@ from service.run import fail
 WEB = Path(__file__).parent / "web"
 CLIENT = Path(__file__).parent.parent / "wds" / "static" / "tapeline.js"  # bundled into the page
 OUT = APPS / "_default" / "static" / "app"
+PAGES = ("index.html", "door/index.html", "package-lock.json", "vite.config.ts", "vite.door.config.ts")
 STAMP = "sources.sha256"
 NODE_OLDEST = (20, 19)
 STEP_S_MAX = 600
@@ -54,6 +55,7 @@ def build(force: bool = False) -> bool:
         say("building the page")
         made = WEB / "node_modules" / ".page"
         run_npm(node, "run", "build", "--", "--outDir", str(made), "--emptyOutDir")
+        run_npm(node, "run", "build:door", "--", "--outDir", str(made / "door"), "--emptyOutDir")
         (made / STAMP).write_text(wanted)
         shutil.rmtree(OUT, ignore_errors=True)
         shutil.move(made, OUT)  # whole or not at all: a failed build leaves the page that was there
@@ -95,11 +97,7 @@ def fingerprint() -> str:
 
 def sources() -> Iterator[Path]:
     """Yield the sources, in an order that does not depend on the machine."""
-    yield from (
-        path
-        for path in (*(WEB / name for name in ("index.html", "package-lock.json", "vite.config.ts")), CLIENT)
-        if path.is_file()
-    )
+    yield from (path for path in (*(WEB / name for name in PAGES), CLIENT) if path.is_file())
     for folder in ("src", "public"):
         yield from sorted(path for path in (WEB / folder).rglob("*") if path.is_file())
 

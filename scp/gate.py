@@ -1,37 +1,38 @@
-"""Passes only safe HTTP requests on to the app, and gives every answer the same strict headers.
+"""Passes on only requests that are meant for us, and gives every answer the same strict headers.
 
-Invariant: nothing of the app runs for a Host that is not this machine (DNS rebinding), nothing is sent without the policy.
+Invariant: nothing of the app runs for a Host that is not ours (DNS rebinding), for a proxy's headers from who is no proxy of
+ours, or for a change that another site's page sends; nothing is sent without the policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from scp.settings import is_loopback
+from scp.settings import Network, is_loopback
 from service import metrics
 
-# A proxy's headers change what py4web believes of host, address and app. No proxy stands before a loopback port.
-UNTRUSTED = (
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PROTO",
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_X_PY4WEB_APPNAME",
-    "HTTP_X_SCRIPT_NAME",
-)
-HASHED_FILES = "/static/app/assets/"  # Vite puts a content hash into these names, so they never change
+# A proxy's headers change what py4web believes of host, address and app; we read one of them, from proxies that we trust.
+PROXY_HEADERS = (
+    "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PORT", "HTTP_FORWARDED",
+)  # fmt: skip
+OTHERS = ("HTTP_X_PY4WEB_APPNAME", "HTTP_X_SCRIPT_NAME")
+HASHED_FILES = ("/static/app/assets/", "/static/app/door/assets/")  # a content hash is in these names, so they never change
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 requests = metrics.counter("scp", "requests", "HTTP requests answered, by status", ("status",))
 
 
 class Gate:
-    """A WSGI middleware around the py4web app. `gift` is handed to the app as environ["tapeline.desk"]."""
+    """A WSGI middleware around everything. `public_url` empty = this machine's names, on any port (a tunnel may change it)."""
 
-    def __init__(self, app: WSGIApplication, wds_url: str, gift: object) -> None:
+    def __init__(self, app: WSGIApplication, wds_url: str, public_url: str = "", proxies: Sequence[Network] = ()) -> None:
         self._app = app
-        self._gift = gift
+        self._public_url = public_url
+        self._proxies = proxies
         self._headers = [
             ("Content-Security-Policy", policy(wds_url)),
             ("X-Content-Type-Options", "nosniff"),
@@ -41,19 +42,33 @@ class Gate:
             ("Cross-Origin-Resource-Policy", "same-origin"),
             ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
         ]
+        if public_url.startswith("https://"):
+            self._headers.append(("Strict-Transport-Security", "max-age=31536000"))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         guarded = self._guarded(environ["PATH_INFO"], start_response)
-        if not host_allowed(environ.get("HTTP_HOST", "")):
-            return refuse(guarded, "421 Misdirected Request", "This page answers to localhost and 127.0.0.1 only.")
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return refuse(guarded, "405 Method Not Allowed", "Nothing here can be changed.", [("Allow", "GET, HEAD")])
-        if environ["PATH_INFO"].startswith("/api/") and not same_origin(environ):
-            return refuse(guarded, "403 Forbidden", "This call is for Tapeline's own page.")
-        for name in UNTRUSTED:
+        if not host_allowed(environ.get("HTTP_HOST", ""), self._public_url):
+            return refuse(guarded, "421 Misdirected Request", f"This page answers to {self._names()} only.")
+        if environ["REQUEST_METHOD"] not in METHODS:
+            return refuse(guarded, "405 Method Not Allowed", f"Only {', '.join(METHODS)}.", [("Allow", ", ".join(METHODS))])
+        if environ["PATH_INFO"].startswith("/api/") and not same_origin(environ, self._public_url):
+            return refuse(
+                guarded, "403 Forbidden", "This call is for Tapeline's own page; scripts send an API token and no Origin."
+            )
+        address = client_address(environ, self._proxies)
+        if address is None:
+            return refuse(
+                guarded,
+                "400 Bad Request",
+                "Proxy headers from an address that is not in SCP_TRUSTED_PROXIES; name the proxy there.",
+            )
+        environ["tapeline.address"] = address
+        for name in (*PROXY_HEADERS, *OTHERS):
             environ.pop(name, None)
-        environ["tapeline.desk"] = self._gift
         return self._app(environ, guarded)
+
+    def _names(self) -> str:
+        return urlsplit(self._public_url).netloc or "localhost and 127.0.0.1"
 
     def _guarded(self, path: str, start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
@@ -84,8 +99,10 @@ def policy(wds_url: str) -> str:
     )
 
 
-def host_allowed(host: str) -> bool:
-    """Tell whether the Host header names this machine; another site's name resolving to 127.0.0.1 is an attack."""
+def host_allowed(host: str, public_url: str = "") -> bool:
+    """Tell whether the Host header names us; another site's name resolving to our address is an attack."""
+    if public_url:
+        return host.lower() == urlsplit(public_url).netloc
     try:
         name = urlsplit(f"//{host}").hostname or ""
         return is_loopback(name)
@@ -93,19 +110,38 @@ def host_allowed(host: str) -> bool:
         return False
 
 
-def same_origin(environ: WSGIEnvironment) -> bool:
+def same_origin(environ: WSGIEnvironment, public_url: str = "") -> bool:
     """Tell whether the page itself asks: browsers send Sec-Fetch-Site always and Origin across origins; scripts neither."""
     if environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
         return False
     origin = environ.get("HTTP_ORIGIN")
-    return origin is None or origin == f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}"
+    return origin is None or origin == (public_url or f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}")
+
+
+def client_address(environ: WSGIEnvironment, proxies: Sequence[Network]) -> str | None:
+    """Return whose request it is: the peer, or whom a trusted proxy says it forwards for. None = headers of no proxy of ours."""
+    peer = str(environ.get("REMOTE_ADDR", ""))
+    trusted = any(_is_in(peer, network) for network in proxies)
+    if not trusted:
+        return None if any(name in environ for name in PROXY_HEADERS) else peer
+    hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
+    while hops and any(_is_in(hops[-1], network) for network in proxies):
+        hops.pop()  # the right-most that is no proxy of ours is the client; what stands left of it anybody may have written
+    return hops[-1][:64] if hops else peer
+
+
+def _is_in(address: str, network: Network) -> bool:
+    try:
+        return ipaddress.ip_address(address) in network
+    except ValueError:
+        return False
 
 
 def cache_rule(path: str, status: str) -> str:
-    """Return Cache-Control: hashed files for ever, tokens and errors never, the rest only after asking again."""
+    """Return Cache-Control: hashed files for ever, answers and errors never, the rest only after asking again."""
     if path.startswith("/api/") or status[:1] not in "23":
         return "no-store"
-    return "public, max-age=31536000, immutable" if path.startswith(HASHED_FILES) else "no-cache"
+    return "private, max-age=31536000, immutable" if path.startswith(HASHED_FILES) else "no-cache"
 
 
 def refuse(start: StartResponse, status: str, why: str, more: Iterable[tuple[str, str]] = ()) -> list[bytes]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 
 import structlog
 
+from scp.announce import Announcer
 from scp.desk import PAGE
 from scp.settings import ScpSettings
+from scp.store.database import Store
 from service.admin import AdminServer
 from service.settings import admin_token
 
@@ -21,8 +24,11 @@ log = structlog.get_logger()
 class Health:
     """The admin port and the probe behind /readyz."""
 
-    def __init__(self, settings: ScpSettings) -> None:
+    def __init__(self, settings: ScpSettings, store: Store, announcer: Announcer) -> None:
         self._settings = settings
+        self._store = store
+        self._announcer = announcer
+        self._store_fault: str | None = None
         self._wds_fault: str | None = "WDS was not asked yet"
 
     def start(self) -> None:
@@ -33,16 +39,25 @@ class Health:
     def reasons(self) -> list[str]:
         """Return what keeps the page from working, in words."""
         missing = [] if PAGE.is_file() else ["the front end is not built: run python -m scp.build"]
-        return missing + ([self._wds_fault] if self._wds_fault else [])
+        return missing + [fault for fault in (self._wds_fault, self._store_fault, self._announcer.fault) if fault]
 
     async def _serve(self) -> None:
         own = self._settings
         admin = AdminServer("scp", own.admin_host, own.admin_port, admin_token(own), self.reasons, names=own.host_names)
         await admin.start()
         log.info("admin_listening", host=admin.host, port=admin.port)
+        telling = asyncio.create_task(self._announcer.run())
+        telling.add_done_callback(_ended)
         while True:
             self._wds_fault = await wds_fault(*own.wds_address)
+            self._store_fault = await asyncio.to_thread(self._store.fault)
             await asyncio.sleep(PROBE_S)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """End the process: without the announcer a sign-out would not close sockets, and nobody would know."""
+    log.critical("announcer_ended", error=repr(task.exception()))
+    os._exit(1)
 
 
 async def wds_fault(host: str, port: int) -> str | None:

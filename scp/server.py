@@ -14,6 +14,8 @@ import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from scp.announce import Announcer
+from scp.control import Control, internal, open_store
 from scp.health import Health
 from scp.settings import ScpSettings
 from scp.wsgi import application
@@ -60,9 +62,32 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def load(self) -> WSGIApplication:
         """Return the app; called in the worker."""
-        return application(self._settings)
+        self._control = Control(self._settings, open_store(self._settings))
+        self._control.use_url(_url(self._address))
+        return application(self._settings, self._control, self._address[1])
 
     def _worker_ready(self, _: Any) -> None:
-        Health(self._settings).start()
-        host, port = self._address
-        log.info("page_ready", url=f"http://{host}:{port}/", wds_url=self._settings.wds_url)
+        announcer = Announcer(self._control, self._settings.mdc_url, self._settings.token_s)
+        self._control.announce = announcer.now
+        Health(self._settings, self._control.store, announcer).start()
+        log.info("page_ready", url=f"{self._settings.public_url or _url(self._address)}/", wds_url=self._settings.wds_url)
+        self._welcome()
+
+    def _welcome(self) -> None:
+        """While there is no administrator: make the link that makes one, for whoever sees our output or RUN_DIR."""
+        secret = self._control.sign_in.first_link(internal("start"))
+        path = self._control.welcome_file
+        path.unlink(missing_ok=True)
+        if secret is not None:
+            link = self._control.link(secret)
+            path.touch(0o600)
+            path.write_text(f"{link}\n")
+            print(
+                f"tapeline scp: nobody can sign in yet; this link makes the first administrator, once, within a day: {link}",
+                flush=True,
+            )
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

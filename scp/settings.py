@@ -1,4 +1,4 @@
-"""Reads the control plane's settings from the environment. Until sign-in exists it listens to this machine only."""
+"""Reads the control plane's settings from the environment, and refuses addresses at which sign-in would not be safe."""
 
 from __future__ import annotations
 
@@ -6,24 +6,55 @@ import ipaddress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
 
 APPS = Path(__file__).parent / "apps"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ScpSettings(ComponentSettings):
     """What `python -m scp` reads."""
 
-    host: str = Field("127.0.0.1", validation_alias="SCP_HOST", description="address to listen on; loopback only")
+    host: str = Field(
+        "127.0.0.1", validation_alias="SCP_HOST", description="address to listen on; not loopback: SCP_PUBLIC_URL too"
+    )
     port: int = Field(8000, ge=0, le=65535, validation_alias="SCP_PORT", description="port of the page; 0 = a free one")
     admin_port: int = Field(9105, ge=0, le=65535, validation_alias="SCP_ADMIN_PORT", description="0 = a free one")
     threads: int = Field(8, ge=1, le=64, validation_alias="SCP_THREADS", description="requests served at a time")
     token_s: int = Field(
-        600, ge=120, le=600, validation_alias="SCP_TOKEN_S", description="life of a viewer's token in seconds; the page renews it"
+        120, ge=30, le=600, validation_alias="SCP_TOKEN_S", description="life of a stream token in seconds; the page renews it"
     )
+    public_url: str = Field(
+        "",
+        validation_alias="SCP_PUBLIC_URL",
+        description="the one address in browsers: https://desk.example.com; empty = this machine's own names",
+    )
+    trusted_proxies: str = Field(
+        "",
+        validation_alias="SCP_TRUSTED_PROXIES",
+        description="addresses or networks whose X-Forwarded-For counts, comma-separated",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="SCP_DATABASE_URL",
+        description="postgresql://user:password@host:5432/name; empty = SQLite in RUN_DIR",
+    )
+    secret_key: SecretStr | None = Field(
+        None, validation_alias="SCP_SECRET_KEY", description="closes second-factor secrets; empty = made in RUN_DIR/scp.key"
+    )
+    session_idle_s: int = Field(
+        43_200, ge=300, validation_alias="SCP_SESSION_IDLE_S", description="a session ends this long after its last request"
+    )
+    session_s: int = Field(
+        604_800, ge=600, validation_alias="SCP_SESSION_S", description="a session ends this long after signing in"
+    )
+    smtp_url: SecretStr | None = Field(
+        None, validation_alias="SCP_SMTP_URL", description="smtp://user:password@host:587 or smtps://…:465; empty = no mail"
+    )
+    mail_from: str = Field("tapeline@localhost", validation_alias="SCP_MAIL_FROM", description="sender of mail")
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="where the browser finds WDS here")
     wds_public_url: str = Field("", validation_alias="WDS_PUBLIC_URL", description="empty = ws://127.0.0.1:WDS_PORT/v1/stream")
 
@@ -31,6 +62,50 @@ class ScpSettings(ComponentSettings):
     @classmethod
     def _stream_url(cls, value: str) -> str:
         return value and check_url(value, ("ws", "wss"), "ws://127.0.0.1:8400/v1/stream")
+
+    @field_validator("public_url")
+    @classmethod
+    def _page_url(cls, value: str) -> str:
+        if not value:
+            return value
+        check_url(value, ("http", "https"), "https://desk.example.com")
+        parts = urlsplit(value)
+        if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+            raise ValueError("is scheme, name and port alone; write it like https://desk.example.com")
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise ValueError("must be https: over http passwords and sessions can be read on the way")
+        return f"{parts.scheme}://{parts.netloc.lower()}"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: str) -> str:
+        for name in filter(None, map(str.strip, value.split(","))):
+            ipaddress.ip_network(name, strict=False)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_database_url(value.get_secret_value())
+        return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_url(value.get_secret_value(), ("smtp", "smtps"), "smtp://user:password@mail.example.com:587")
+        return value
+
+    @property
+    def proxies(self) -> list[Network]:
+        """The networks whose word on a client's address counts."""
+        return [ipaddress.ip_network(name.strip(), strict=False) for name in self.trusted_proxies.split(",") if name.strip()]
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach us over https."""
+        return self.public_url.startswith("https://")
 
     @property
     def wds_url(self) -> str:
@@ -44,11 +119,26 @@ class ScpSettings(ComponentSettings):
         return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "wss" else 80)
 
 
+def check_database_url(url: str) -> str:
+    """Return `url` when it can be PostgreSQL's.  Raises: ValueError saying how to write it."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("postgres", "postgresql") and bool(parts.hostname) and len(parts.path) > 1 and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(
+            "is not a usable URL; write it like postgresql://user:password@host:5432/name, or leave it empty for SQLite"
+        )
+    return url
+
+
 def refuse_public_address(settings: ScpSettings) -> None:
-    """Raise OperatorError unless SCP_HOST is this machine: whoever reaches the port gets a token without a password."""
-    if not is_loopback(settings.host):
-        what = f"SCP_HOST={settings.host!r} would show the page to other machines, and sign-in does not exist yet"
-        raise OperatorError(what, "Set SCP_HOST to 127.0.0.1, and reach it from elsewhere through an SSH tunnel")
+    """Raise OperatorError when other machines reach us and nobody has said under which https address."""
+    if not is_loopback(settings.host) and not settings.secure:
+        what = f"SCP_HOST={settings.host!r} shows the page to other machines, and passwords would pass readable"
+        fix = "Set SCP_PUBLIC_URL=https://… to the address of the proxy that ends TLS before it, or SCP_HOST=127.0.0.1"
+        raise OperatorError(what, fix)
 
 
 def is_loopback(host: str) -> bool:

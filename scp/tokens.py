@@ -1,4 +1,4 @@
-"""Signs short-lived viewer tokens with the key file shared with WDS. A token opens every channel but the operators' ones."""
+"""Signs short-lived stream tokens with the key file shared with WDS. Operators' channels open for operators only."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ KEY_FILE = "wds.key"  # in RUN_DIR; whichever of SCP and WDS starts first makes 
 ISSUER = "tapeline"
 AUDIENCE = "wds"
 VIEWER_CHANNELS = tuple(f"{kind.name}:*" for kind in KINDS.values() if not kind.operators_only)
+OPERATOR_CHANNELS = tuple(f"{kind.name}:*" for kind in KINDS.values())
 
 
 @dataclass(frozen=True, slots=True)
-class ViewerToken:
+class StreamToken:
     """A signed token and how long it opens the stream, in seconds."""
 
     text: str
@@ -32,15 +33,15 @@ class ViewerToken:
 
 
 class Minter:
-    """Signs viewer tokens with the local key."""
+    """Signs with the local key."""
 
     def __init__(self, key: Ed25519PrivateKey, life_s: int) -> None:
         self._key = key
         self._headers = {"kid": key_id(key.public_key())}
         self._life_s = life_s
 
-    def viewer(self, subject: str, now_s: int) -> ViewerToken:
-        """Return a token for `subject`, good for all non-operator channels from `now_s` for the configured life."""
+    def token(self, subject: str, session: str, operator: bool, now_s: int) -> StreamToken:
+        """Return a token for `subject`, good from `now_s` for the configured life unless `session` ends before."""
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -48,9 +49,10 @@ class Minter:
             "iat": now_s,
             "exp": now_s + self._life_s,
             "jti": secrets.token_urlsafe(12),
-            "ch": list(VIEWER_CHANNELS),
+            "sid": session,
+            "ch": list(OPERATOR_CHANNELS if operator else VIEWER_CHANNELS),
         }
-        return ViewerToken(jwt.encode(claims, self._key, algorithm="EdDSA", headers=self._headers), self._life_s)
+        return StreamToken(jwt.encode(claims, self._key, algorithm="EdDSA", headers=self._headers), self._life_s)
 
 
 def signing_key(run_dir: Path) -> Ed25519PrivateKey:

@@ -1,4 +1,4 @@
-"""Builds the WSGI app: py4web with our one app, without its dashboard, behind the gate."""
+"""Builds the WSGI app: py4web with our one app, without its dashboard, behind the gate and the door."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import contextlib
 import io
 import logging
 import uuid
+from collections.abc import Iterable
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 from py4web import core
 
-from scp.desk import Desk
+from scp.api.routes import rules
+from scp.control import Control
+from scp.desk import Desk, cookie_name
 from scp.gate import Gate
+from scp.security.door import Door
 from scp.settings import APPS, ScpSettings
 
 log = structlog.get_logger()
@@ -29,7 +33,7 @@ class LoggedErrors:
         return ticket
 
 
-def application(settings: ScpSettings) -> WSGIApplication:
+def application(settings: ScpSettings, control: Control, port: int) -> WSGIApplication:
     """Load py4web's apps folder and return the guarded app.  Raises: RuntimeError when an app does not import."""
     folder = settings.run_dir.resolve() / "scp"
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,4 +46,12 @@ def application(settings: ScpSettings) -> WSGIApplication:
         app = core.wsgi(apps_folder=str(APPS), logging_level=level, app_names="_default")
     if failed := core.Reloader.ERRORS.get("_default"):
         raise RuntimeError(f"the py4web app does not import:\n{failed}")
-    return Gate(app, settings.wds_url, Desk(settings))
+    desk = Desk(settings, control, port)
+
+    def with_desk(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        environ["tapeline.desk"] = desk
+        given: Iterable[bytes] = app(environ, start)
+        return given
+
+    door = Door(with_desk, rules(), control.store, control.lives, cookie_name(settings, port))
+    return Gate(door, settings.wds_url, settings.public_url, settings.proxies)

@@ -19,6 +19,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGI: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 PRIVATE_SUFFIXES = (".localhost", ".svc", ".svc.cluster.local")  # nobody can register a name below these
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
+HOSTS_MAX = 256  # names remembered
 POLICY_VIOLATION = 1008
 TITLES = {403: "Forbidden", 415: "Unsupported Media Type", 421: "Misdirected Request"}
 
@@ -42,6 +43,7 @@ class SameOrigin:
         self._app: ASGI = app
         self._names = frozenset(name.strip().lower() for name in names if name.strip())
         self._json_only = json_only
+        self._known: dict[str, bool] = {}  # host → whether it is ours: clients name it with every request
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -55,7 +57,12 @@ class SameOrigin:
     def refusal(self, method: str, headers: MutableMapping[str, str]) -> Refusal | None:
         """Return why a request is refused, None when it is not. `headers` have lower-case names."""
         host = headers.get("host", "")
-        if not self._ours(host):
+        ours = self._known.get(host)
+        if ours is None:
+            if len(self._known) >= HOSTS_MAX:
+                self._known.clear()
+            ours = self._known[host] = self._ours(host)
+        if not ours:
             what = f"This port is not known as {host[:100]!r}: use its IP address, localhost, or list the name in TRUSTED_HOSTS."
             return Refusal(421, "UnknownHost", what)
         origin = headers.get("origin")

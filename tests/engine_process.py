@@ -14,9 +14,12 @@ from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent
 from tests.waiting import until_sync
 
+TOKEN = "the operator of the tests"
+OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
+
 
 class EngineProcess:
-    """One folder and two ports; `settings` are environment variables."""
+    """One folder and two ports; `settings` are environment variables, `OPERATOR` the headers of who may do everything."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -25,7 +28,7 @@ class EngineProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self._settings = {
             "ENGINE_DIR": str(folder / "engine"), "ENGINE_PORT": str(self.port), "ENGINE_ADMIN_PORT": str(self.admin_port),
-            "RUN_DIR": str(folder), "PATH": "/usr/bin:/bin", **settings,
+            "RUN_DIR": str(folder), "ENGINE_API_TOKEN": TOKEN, "ENGINE_ORDERS_TRUST": "broker", "PATH": "/usr/bin:/bin", **settings,
         }  # fmt: skip
 
     @property

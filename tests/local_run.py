@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import rundir
+from tests.signing import first_admin
 from tests.stack import PYTHON, ROOT, TREE
 from tests.waiting import until_sync
 
@@ -32,6 +33,7 @@ class LocalRun:
     def __init__(self, run_dir: Path, **variables: str) -> None:
         self.dir = run_dir
         self.lines: list[str] = []
+        self._cookies: list[dict[str, Any]] = []
         env = self.clean_environment() | dict.fromkeys(FREE_PORTS, "0") | {"RUN_DIR": str(run_dir)} | variables
         self.process = subprocess.Popen(
             [PYTHON, "-m", "deploy.local"], cwd=TREE, env=env, stdin=subprocess.DEVNULL,
@@ -73,6 +75,12 @@ class LocalRun:
 
     def port(self, variable: str) -> int:
         return int(self.facts["ports"][variable])
+
+    def cookies(self) -> list[dict[str, Any]]:
+        """Return the cookies of the run's administrator, for a browser; the first call makes that administrator."""
+        if not self._cookies:
+            self._cookies.append(first_admin(self.port("SCP_PORT"), self.dir))
+        return list(self._cookies)
 
     def says(self, text: str, seconds: float = START_S_MAX) -> str:
         """Wait for a line that contains `text` and return it; fail when the run ends before."""

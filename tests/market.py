@@ -92,13 +92,14 @@ def answers(url: str) -> bool:
 
 
 def ask(url: str) -> Any:
-    """Return the JSON that `url` answers."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    """Return the JSON that `url` answers who shows the token."""
+    request = urllib.request.Request(url, headers={"authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(request, timeout=5) as answer:
         return json.load(answer)
 
 
 def post(url: str, body: dict[str, Any]) -> Any:
-    """Post JSON with the admin token; return the answer."""
+    """Post JSON with the token; return the answer."""
     headers = {"content-type": "application/json", "authorization": f"Bearer {TOKEN}"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=5) as answer:

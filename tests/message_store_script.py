@@ -1,7 +1,7 @@
 """Copies a message store into an SQLite file of orders, trades and the last index, as the product's documentation shows.
 
 Its steps are those of the documented script: tables, store, index to start from, WebSocket, one transaction a message, purge
-after it. Run as `python -m tests.message_store_script URL STORE FILE`; it ends with exit code 4 when messages are missing.
+after it. Run as `python -m tests.message_store_script URL STORE FILE KEY`; it ends with exit code 4 when messages are missing.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class Gap(Exception):
 class Consumer:
     """One store into one file. `store` is "" for the default one."""
 
-    def __init__(self, url: str, store: str, path: str) -> None:
+    def __init__(self, url: str, store: str, path: str, token: str) -> None:
         self._store = store
         self._name = quote(store or '""')
         self._ws_url = url.replace("http", "ws", 1)
-        self._http = httpx.Client(base_url=url, timeout=5, trust_env=False)
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, headers=self._headers, timeout=5, trust_env=False)
         self._database = sqlite3.connect(path, timeout=LOCKED_S_MAX)
         self._retried(self._make_tables)
 
@@ -89,7 +90,9 @@ class Consumer:
                 await asyncio.sleep(PAUSE_S)
 
     async def _follow(self, url: str) -> None:
-        async with websockets.connect(url, ping_interval=None, proxy=None, open_timeout=2, close_timeout=1) as socket:
+        async with websockets.connect(
+            url, additional_headers=self._headers, ping_interval=None, proxy=None, open_timeout=2, close_timeout=1
+        ) as socket:
             async for text in socket:
                 message = json.loads(text)
                 if isinstance(message, str):
@@ -119,9 +122,9 @@ class Consumer:
 
 def main() -> None:
     """Run until killed, or until messages are missing."""
-    url, store, path = sys.argv[1:]
+    url, store, path, token = sys.argv[1:]
     try:
-        asyncio.run(Consumer(url, store, path).run())
+        asyncio.run(Consumer(url, store, path, token).run())
     except Gap as gap:
         print(f"gap: {gap}", flush=True)
         sys.exit(GAP_EXIT)

@@ -22,6 +22,7 @@ from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import admin_token
 from service.tasks import TaskEnded, Tasks
+from wds.access.ended import Ended
 from wds.access.handshake import address_key
 from wds.access.keys import KeySource, local_key
 from wds.access.limits import Census, Lobby
@@ -74,8 +75,9 @@ class Server:
             self.sockets_max = max(1, min(self.sockets_max, files_max - FILES_KEPT))
         self.lobby = Lobby(min(settings.handshakes_max, max(1, self.sockets_max // 4)))
         self._probed: dict[str, int] = {}  # user or address → when its connections were last asked
-        self.answers = Answers(self.hub, self.upstream, self.keys, self.clock, self.tasks)
-        self._timers = Timers(self.hub, self.upstream, self.roster, self.census, self.keys, self.clock, self.tasks)
+        self.ended = Ended(settings.mdc_url)
+        self.answers = Answers(self.hub, self.upstream, self.keys, self.ended, self.clock, self.tasks)
+        self._timers = Timers(self.hub, self.upstream, self.roster, self.census, self.keys, self.ended, self.clock, self.tasks)
         self._listening: asyncio.Server | None = None
         self._empty = asyncio.Event()
         self.failed: asyncio.Future[OperatorError] = asyncio.get_running_loop().create_future()
@@ -124,6 +126,7 @@ class Server:
         self.tickets.close()
         await self.tasks.close()
         await self.upstream.close()
+        await self.ended.close()
 
     def ready(self) -> list[str]:
         """Return why no data can flow to a client now."""

@@ -11,18 +11,22 @@ import itertools
 from collections.abc import Iterator
 
 import structlog
+from msgspec import UNSET
 
 from service.clock import Clock
 from service.tasks import Tasks
 from wds import meter
+from wds.access.ended import Ended
 from wds.access.keys import KeySource
 from wds.access.limits import Census
 from wds.fanout.hub import Hub
 from wds.fanout.outbox import Step
 from wds.fanout.upstream import Upstream
-from wds.protocol import PERIOD_S, PHASES, Hz
+from wds.protocol import BAD_TOKEN, PERIOD_S, PHASES, Hz
 from wds.transport.connection import Connection
 from wds.transport.roster import SLOTS, Roster
+
+ENDED_EVERY_S = 0.5
 
 log = structlog.get_logger()
 
@@ -41,13 +45,15 @@ class Timers:
     """The timers of one worker."""
 
     def __init__(
-        self, hub: Hub, upstream: Upstream, roster: Roster, census: Census, keys: KeySource, clock: Clock, tasks: Tasks
-    ) -> None:
+        self, hub: Hub, upstream: Upstream, roster: Roster, census: Census, keys: KeySource, ended: Ended, clock: Clock,
+        tasks: Tasks,
+    ) -> None:  # fmt: skip
         self._hub = hub
         self._upstream = upstream
         self._roster = roster
         self._census = census
         self._keys = keys
+        self._ended = ended
         self._clock = clock
         self._tasks = tasks
 
@@ -57,6 +63,7 @@ class Timers:
             self._tasks.start(f"timer of {hz} Hz", self._tick(hz))
         self._tasks.start("timer of connections", self._look_after())
         self._tasks.start("housekeeping", self._housekeeping())
+        self._tasks.start("ended sessions", self._send_off())
 
     async def _tick(self, hz: Hz) -> None:
         step_s = PERIOD_S[hz] / PHASES[hz]
@@ -77,6 +84,18 @@ class Timers:
                 with sparing_others(connection):
                     connection.on_time(now_ns, wall_ms)
             self._upstream.carry_out()
+
+    async def _send_off(self) -> None:
+        """Close the sockets of sessions that have ended, within a second of the control plane's saying so."""
+        while True:
+            await asyncio.sleep(ENDED_EVERY_S)
+            if not await self._ended.refresh():
+                continue
+            for connection in self._roster:
+                claims = connection.session.claims if connection.session is not None else None
+                if claims is not None and self._ended.has(claims.sid):
+                    with sparing_others(connection):
+                        connection.bye(BAD_TOKEN, UNSET)
 
     async def _housekeeping(self) -> None:
         while True:

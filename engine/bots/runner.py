@@ -63,7 +63,7 @@ class BotsSettings(ComponentSettings):
         validation_alias="BOTS_DEAD_MS",
         description="when they die their orders go after so long",
     )
-    api_token: SecretStr | None = Field(None, validation_alias="BOTS_API_TOKEN", description="bearer token of the gateway")
+    api_token: SecretStr | None = Field(None, validation_alias="BOTS_API_TOKEN", description="an operator's key")
     admin_port: int = Field(9108, ge=0, le=65535, validation_alias="BOTS_ADMIN_PORT", description="0 = a free one")
 
     @field_validator("engine_url")
@@ -93,7 +93,9 @@ class GatewayClient:
             raise EngineAway(f"{type(error).__name__} {error}".strip()) from None
         if status in (401, 403):
             raise OperatorError(
-                f"The engine refuses our token ({status})", "Set BOTS_API_TOKEN to the gateway's ENGINE_API_TOKEN", 3
+                f"The engine refuses our token ({status})",
+                "Set BOTS_API_TOKEN to a key: python -m engine keys create --role operator",
+                3,
             )
         with contextlib.suppress(msgspec.DecodeError):
             return status, msgspec.json.decode(answer)

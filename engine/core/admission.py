@@ -5,12 +5,16 @@ Cheap questions come first, so that a bad order costs little; margin comes last.
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from engine.core.accounts import Contract
 from engine.core.commands import BUY, INSURANCE, SELL, AmendOrder, Instrument, PlaceOrder, TimeInForce
 from engine.core.events import RejectReason
+from engine.core.linked import is_pair, pair_size, refuse_legs, with_legs
 from engine.core.matching import IMMEDIATE, in_band, reducible_lots
 from engine.core.solvency import Solvency
 from engine.core.state import ORDERS_MAX, Order, State
+from engine.core.trailing import refuse_trail
 from engine.core.units import scale
 
 MONEY_UNITS_MAX = 10**15  # of one deposit and of the largest order's value: sums of thousands still fit 64 bits
@@ -42,7 +46,25 @@ def _readable(instrument: Instrument) -> bool:
 
 
 def refuse_order(state: State, order: PlaceOrder, time_ns: int) -> RejectReason | None:
-    """Return why an order cannot be accepted."""
+    """Return why an order cannot be accepted, with all that it brings: one that is refused refuses all."""
+    orders = with_legs(order)
+    if len(orders) > 1 and (reason := refuse_legs(order, orders)) is not None:
+        return reason
+    besides_units = 0
+    for n, one in enumerate(orders):
+        exits, covered = n > 0 and not is_pair(order), n > 0 and one.side == order.side
+        more = 0 if one.reduce_only or covered else one.size_lots
+        if (reason := _refuse_one(state, one, time_ns, len(orders), exits, more, besides_units)) is not None:
+            return reason
+        if is_pair(order) and n == 0:
+            besides_units = Solvency(state).needs_units(one.symbol, one.side, more, None if one.is_stop else one.price_ticks)
+    return None
+
+
+def _refuse_one(
+    state: State, order: PlaceOrder, time_ns: int, count: int, is_exit: bool, more: int, besides_units: int
+) -> RejectReason | None:
+    """Return why one of `count` orders cannot be accepted. An exit reduces a position that is still to come."""
     contract, account = state.ledger.contracts.get(order.symbol), state.ledger.accounts.get(order.account)
     if contract is None:
         return RejectReason.UNKNOWN_SYMBOL
@@ -54,16 +76,20 @@ def refuse_order(state: State, order: PlaceOrder, time_ns: int) -> RejectReason 
         return RejectReason.SUSPENDED
     if account.killed:
         return RejectReason.KILLED
-    if len(account.orders) >= ORDERS_MAX:
+    if len(account.orders) + count > ORDERS_MAX:
         return RejectReason.TOO_MANY_ORDERS
     if (reason := _refuse_terms(contract, order, time_ns)) is not None:
+        return reason
+    if order.trail is not UNSET:
+        reason = refuse_trail(order.trail, contract.instrument, state.markets[order.symbol].trails)
+    if reason is not None or is_exit:
         return reason
     lots = reducible_lots(state.ledger.lots(order.account, order.symbol), order.side) if order.reduce_only else order.size_lots
     if not lots:
         return RejectReason.REDUCE_ONLY
-    price = order.price_ticks if order.stop_ticks is None else None  # a stop is asked when it enters
-    more = 0 if order.reduce_only else lots
-    if not Solvency(state).affords(account, order.symbol, order.side, min(lots, order.size_lots), price, more):
+    price = None if order.is_stop else order.price_ticks  # a stop is asked when it enters
+    size = min(lots, order.size_lots)
+    if not Solvency(state).affords(account, order.symbol, order.side, size, price, more, besides_units=besides_units):
         return RejectReason.MARGIN
     return None
 
@@ -107,16 +133,18 @@ def refuse_amend(state: State, order: Order, amend: AmendOrder) -> RejectReason 
     if state.suspended:
         return RejectReason.SUSPENDED
     prices_a_market_order = amend.price_ticks is not None and order.price_ticks is None
-    if prices_a_market_order or (amend.stop_ticks is not None and not order.waiting):
+    if prices_a_market_order or (amend.stop_ticks is not None and order.stop_ticks is None):
         return RejectReason.INVALID_COMBINATION  # an amend makes no limit of a market order and no stop of a limit
     if (reason := _refuse_prices(contract, amend.price_ticks, amend.stop_ticks)) is not None:
         return reason
     size = order.size_lots if amend.size_lots is None else amend.size_lots
+    if pair_size(order, size):
+        return RejectReason.INVALID_COMBINATION
     if not order.filled_lots < size <= contract.instrument.size_lots_max or not _shows_enough(size, terms.display_lots):
         return RejectReason.INVALID_SIZE
     more = 0 if terms.reduce_only else size - order.size_lots
     price = order.price_ticks if amend.price_ticks is None else amend.price_ticks
-    if order.waiting or (more <= 0 and price == order.price_ticks):
+    if order.waiting or order.held or (more <= 0 and price == order.price_ticks):
         price = None  # asked when it enters, or accepted already
     lots = size - order.filled_lots
     if not Solvency(state).affords(account, terms.symbol, terms.side, lots, price, more, order):

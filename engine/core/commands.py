@@ -9,10 +9,12 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 BUY, SELL = 0, 1
 SIDE_NAMES = ("Buy", "Sell")  # by number, as people and messages write them
 SIDES = {name: number for number, name in enumerate(SIDE_NAMES)}
+STORE_REASON = "store:"  # and a store's id: its consumer is behind
 INSURANCE, FEES = 0, -1  # accounts of the house; customers' are above zero
 CLEARING = -2  # holds what a funding under way has taken and not yet given: empty when none is
 
@@ -81,10 +83,41 @@ class Withdraw(Command, frozen=True):
     amount_units: int
 
 
+class Trail(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """How far a trailing stop stays behind the last trade: whole ticks, or parts per million of its price; one of the two."""
+
+    ticks: int = 0
+    ppm: int = 0
+
+
+class Leg(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An order that comes with another one: limit with a price, stop with `stop_ticks` or a trail, stop-limit with both.
+
+    Symbol, account, size and life are those of the order that it comes with. `side` UNSET: the same in an OCO pair, the other
+    one for the exits of a bracket, which cannot choose.
+    """
+
+    cl_ord_id: str
+    side: int | UnsetType = UNSET
+    price_ticks: int | None = None
+    stop_ticks: int | None = None
+    trail: Trail | UnsetType = UNSET
+
+
+class More(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What few orders have: a distance to trail at, the other one of a pair, the exits of a bracket."""
+
+    trail: Trail | UnsetType = UNSET
+    oco: Leg | UnsetType = UNSET
+    take_profit: Leg | UnsetType = UNSET
+    stop_loss: Leg | UnsetType = UNSET
+
+
 class PlaceOrder(Command, frozen=True):
     """Enter an order: market without a price, limit with one, stop or stop-limit with `stop_ticks` as well.
 
-    `display_lots` 0 shows all. `expire_ns` is for GTD only. `cl_ord_id` is the account's own and never used twice.
+    `display_lots` 0 shows all. `expire_ns` is for GTD only. `cl_ord_id` is the account's own and never used twice. With
+    `more` it is a stop that follows the market (`trailing.py`), or brings other orders (`linked.py`).
     """
 
     account: int
@@ -100,6 +133,19 @@ class PlaceOrder(Command, frozen=True):
     display_lots: int = 0
     self_trade: SelfTrade = SelfTrade.NEWEST
     expire_ns: int = 0
+    # UNSET is not written at all: a plain order's bytes, and the state hash of an old journal, are what they were without it. One
+    # field and not four: with more than 15 MessagePack begins a map with another byte, whatever is in it.
+    more: More | UnsetType = UNSET
+
+    @property
+    def trail(self) -> Trail | UnsetType:
+        """How far it stays behind the last trade."""
+        return UNSET if self.more is UNSET else self.more.trail
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether it waits for a price before it enters."""
+        return self.stop_ticks is not None or self.trail is not UNSET
 
 
 class AmendOrder(Command, frozen=True):
@@ -150,6 +196,10 @@ class Resume(Command, frozen=True):
     """Lift one reason."""
 
     reason: str
+
+
+class ResumeAll(Command, frozen=True):
+    """Lift every reason by hand. A store that is behind does not suspend trading again before it has caught up once."""
 
 
 class SetMark(Command, frozen=True):

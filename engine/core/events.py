@@ -8,8 +8,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from engine.core.commands import Instrument, PlaceOrder
+
+VERSION = 2  # 1 had no linked orders, no trails, no waivers; it is read as it is
 
 
 class RejectReason(StrEnum):
@@ -54,6 +57,7 @@ class CancelReason(StrEnum):
     KILLED = "KillSwitch"
     LIQUIDATED = "Liquidated"
     MARGIN = "InsufficientMargin"  # its account cannot pay for its price any more
+    LINKED = "Linked"  # an order that it is linked to traded, was triggered or was cancelled
 
 
 class MoveReason(StrEnum):
@@ -65,8 +69,43 @@ class MoveReason(StrEnum):
     DEFICIT = "Deficit"
 
 
+class Link(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Which other orders an order is linked to, by id; 0 and () are none. What is closed meanwhile links nothing any more."""
+
+    partner: int = 0  # the other one of a pair: what one trades, the other may not
+    entry: int = 0  # whose position it closes
+    exits: tuple[int, ...] = ()  # what closes its position
+    held: bool = False  # an exit before the first fill of its entry
+    covered: bool = False  # its partner has the open lots of both
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """The base of all events; the tag on the wire is the domain's name for it."""
+
+
+class SentBy(Event, frozen=True, tag="sent.by"):
+    """Who sent the command whose events these are: a key's id, `token`, `queue`, or `engine` for what it does by itself.
+
+    The first event of a record; it changes nothing, and whoever decides does not see it.
+    """
+
+    sender: str
+
+
+class EventsTooNew(msgspec.DecodeError):
+    """A later version of the engine wrote what follows."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"from here on they are of version {version}, and this engine reads up to {VERSION}")
+
+
+class SchemaSet(Event, frozen=True, tag="schema.set"):
+    """Events are of this version from here on; before the first one they are of version 1.
+
+    Once a version, and not in each record: there it cost a twentieth of the time of a journaled command.
+    """
+
+    version: int
 
 
 class InstrumentCreated(Event, frozen=True, tag="instrument.created"):
@@ -96,6 +135,7 @@ class OrderAccepted(Event, frozen=True, tag="order.accepted"):
     order_id: int
     order: PlaceOrder
     expire_ns: int  # 0 = never
+    link: Link | UnsetType = UNSET
 
 
 class OrderRejected(Event, frozen=True, tag="order.rejected"):
@@ -133,6 +173,20 @@ class OrderAmended(Event, frozen=True, tag="order.amended"):
     price_ticks: int | None
     stop_ticks: int | None
     kept: bool
+
+
+class OrderReleased(Event, frozen=True, tag="order.released"):
+    """An exit follows the fills of its entry: so many lots in all. It is in no book and enters, or waits, again."""
+
+    order_id: int
+    size_lots: int
+
+
+class StopsTrailed(Event, frozen=True, tag="stops.trailed"):
+    """New triggers of stops that follow the last trade of their market."""
+
+    symbol: str
+    moves: tuple[tuple[int, int], ...]  # order id, stop_ticks
 
 
 class OrderCanceled(Event, frozen=True, tag="order.cancelled"):
@@ -305,6 +359,13 @@ class Resumed(Event, frozen=True, tag="trading.resumed"):
     reason: str
 
 
+class StoreWaived(Event, frozen=True, tag="store.waived"):
+    """Whether a store's age is overlooked, because trading was resumed by hand; until its consumer has caught up."""
+
+    store_id: str
+    on: bool
+
+
 class LivenessChecked(Event, frozen=True, tag="liveness.checked"):
     """A milestone of an outside service; nothing changed."""
 
@@ -340,11 +401,11 @@ class StoreConfigured(Event, frozen=True, tag="store.configured"):
 
 
 AnyEvent = (
-    InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped | OrderTriggered
+    SentBy | InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped | OrderTriggered
     | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
-    | StoreConfigured | OrderPaused | FundingBegun | FundingStepped | FundingEnded | ReviewBegun | ReviewStepped | ReviewEnded
-    | SuspectsNoted | SuspectsTaken | KeyUsed
+    | StoreConfigured | OrderReleased | StopsTrailed | StoreWaived | SchemaSet | OrderPaused | FundingBegun | FundingStepped
+    | FundingEnded | ReviewBegun | ReviewStepped | ReviewEnded | SuspectsNoted | SuspectsTaken | KeyUsed
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -12,15 +12,20 @@ from heapq import heappop
 from itertools import islice
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.admission import MONEY_UNITS_MAX, refuse_amend, refuse_instrument, refuse_order
+from engine.core.commands import BUY, SELL, STORE_REASON
 from engine.core.events import CancelReason, Event, RejectReason
+from engine.core.linked import Links, linked, with_legs
 from engine.core.liquidation import Liquidation
 from engine.core.matching import Matching
 from engine.core.solvency import Solvency
 from engine.core.state import Order, State
 from engine.core.steps import Steps
+from engine.core.trailing import stop_behind
 from engine.core.units import PPM
 from engine.core.unwinding import next_order
 from engine.core.work import Funding
@@ -69,6 +74,7 @@ class Exchange:
         self._steps = Steps(self.state, self._emit)
         self._liquidation = Liquidation(self.state, self._emit)
         self._solvency = Solvency(self.state)
+        self._links = Links(self.state, self._emit, self._begin)
         self._traded: dict[str, None] = {}  # symbols whose stops may be due
         self._suspects: dict[int, None] = {}  # accounts whose margin may be short
         self._deciders: dict[type, Callable[[int, int, Any], None]] = {
@@ -77,7 +83,8 @@ class Exchange:
             cm.Resume: self._resume, cm.SetMark: self._set_mark, cm.Fund: self._fund, cm.Tick: self._tick,
             cm.Deposit: self._deposit, cm.Withdraw: self._withdraw, cm.CreateInstrument: self._create,
             cm.CheckLiveness: self._check_liveness, cm.CreateStore: self._create_store, cm.DeleteStore: self._delete_store,
-            cm.PurgeStore: self._purge_store, cm.ConfigureStore: self._configure_store, cm.Proceed: self._proceed,
+            cm.ResumeAll: self._resume_all, cm.PurgeStore: self._purge_store, cm.ConfigureStore: self._configure_store,
+            cm.Proceed: self._proceed,
         }  # fmt: skip
 
     def decide(self, index: int, time_ns: int, command: cm.Command) -> list[Event]:
@@ -100,6 +107,8 @@ class Exchange:
         self._settle()
         self._leave()
         self.state.ledger.check()
+        if self._events and self.state.version != ev.VERSION:
+            self._say_version()
         self.message = self._builder.finish() if heard and self._events else b""
         if self.message:
             self.state.message_index = index
@@ -115,16 +124,33 @@ class Exchange:
     def _spent(self) -> bool:
         return len(self._events) + self._looks // LOOKS >= self._enough
 
+    def _say_version(self) -> None:
+        """Put the version before the first events that this one writes."""
+        self._events.insert(0, ev.SchemaSet(ev.VERSION))
+        self.state.apply(self._events[0])
+
     def _emit(self, event: Event) -> None:
-        if type(event) is ev.Traded:
-            for order_id in (event.taker_id, event.maker_id):
-                terms = self.state.orders[order_id].terms
-                if self.state.work.fundings:
-                    self._steps.charge_ahead(terms.account)
-                self._suspects[terms.account] = None
-                self._traded[terms.symbol] = None
+        orders, kind = self.state.orders, type(event)
+        if kind is ev.Traded:
+            self._emit_trade(event, orders[event.taker_id], orders[event.maker_id])  # type: ignore[attr-defined]
+            return
+        order = orders[event.order_id] if kind is ev.OrderCanceled else None  # type: ignore[attr-defined]
         self._apply(event)
         self._events.append(event)
+        if order is not None and order.link is not UNSET:
+            self._links.canceled(order)
+
+    def _emit_trade(self, event: Event, taker: Order, maker: Order) -> None:
+        for order in (taker, maker):
+            if self.state.work.fundings:
+                self._steps.charge_ahead(order.terms.account)
+            self._suspects[order.terms.account] = None
+        self._traded[taker.terms.symbol] = None
+        self._apply(event)
+        self._events.append(event)
+        for order in (taker, maker):
+            if order.link is not UNSET:
+                self._links.traded(order, event.size_lots)  # type: ignore[attr-defined]
 
     def _reject(self, command: cm.Command, reason: RejectReason) -> None:
         self._emit(ev.CommandRejected(type(command).__name__, reason))
@@ -212,7 +238,7 @@ class Exchange:
 
     def _settle(self) -> None:
         """Trigger stops and liquidate until nothing is due, or this step has done enough."""
-        while not self.state.suspended and not self._spent() and (self._trigger() or self._liquidate()):
+        while not self.state.suspended and not self._spent() and (self._links.follow() or self._trigger() or self._liquidate()):
             pass
 
     def _leave(self) -> None:
@@ -229,18 +255,43 @@ class Exchange:
         for symbol in list(self._traded):
             market = self.state.markets[symbol]
             if (order_id := market.due_stop()) is not None:
-                order = self.state.orders[order_id]
-                if (reason := self._matching.overdue(order)) is not None:
-                    self._matching.cancel(order, reason)
-                    return True
-                self._emit(ev.OrderTriggered(order.order_id))
-                if self._solvency.may_enter(order):
-                    self._matching.enter(order)
-                else:
-                    self._matching.cancel(order, CancelReason.MARGIN)
+                self._trigger_one(self.state.orders[order_id])
                 return True
+            self._trail(symbol)
             del self._traded[symbol]
         return False
+
+    def _trigger_one(self, order: Order) -> None:
+        if (reason := self._matching.overdue(order)) is not None:
+            self._matching.cancel(order, reason)
+            return
+        link = order.link
+        self._emit(ev.OrderTriggered(order.order_id))
+        if link is not UNSET:
+            self._links.triggered(order.order_id, link)
+        self._enter(order)
+
+    def _enter(self, order: Order) -> None:
+        """Let an order enter that was accepted before, if its account can pay its price now."""
+        if self._solvency.may_enter(order):
+            self._matching.enter(order)
+        else:
+            self._matching.cancel(order, CancelReason.MARGIN)
+
+    def _trail(self, symbol: str) -> None:
+        """Move the stops that the last trade moves. Cost: O(them)."""
+        market, most = self.state.markets[symbol], self.state.ledger.contracts[symbol].instrument.price_ticks_max
+        moves: list[tuple[int, int]] = []
+        for side in (BUY, SELL):
+            reached = -market.last_ticks if side == BUY else market.last_ticks
+            for price, order_id in market.trailing[side] if market.last_ticks else ():
+                if price > reached:
+                    break
+                trail = self.state.orders[order_id].terms.trail
+                assert trail is not UNSET
+                moves.append((order_id, stop_behind(trail, side, market.last_ticks, most)))
+        if moves:
+            self._emit(ev.StopsTrailed(symbol, tuple(moves)))
 
     def _liquidate(self) -> bool:
         """Close the first account that has to be; no account is closed while some have paid a funding and some have not."""
@@ -257,7 +308,7 @@ class Exchange:
 
     def _place(self, index: int, time_ns: int, order: cm.PlaceOrder) -> None:
         reason = refuse_order(self.state, order, time_ns)
-        if reason is None and order.post_only and order.stop_ticks is None:
+        if reason is None and order.post_only and not order.is_stop:
             assert order.price_ticks is not None
             if self._matching.crosses(order.symbol, order.side, order.price_ticks):
                 reason = RejectReason.POST_ONLY
@@ -268,12 +319,37 @@ class Exchange:
         expire_ns = order.expire_ns
         if order.time_in_force is cm.TimeInForce.DAY:
             expire_ns = (time_ns // DAY_NS + 1) * DAY_NS
+        if len(with_legs(order)) > 1:
+            self._place_linked(index, order, expire_ns)
+            return
         self._emit(ev.OrderAccepted(index, order, expire_ns))
-        self._start(self.state.orders[index])
+        self._begin(self.state.orders[index])
+
+    def _place_linked(self, index: int, order: cm.PlaceOrder, expire_ns: int) -> None:
+        """Accept an order and those that come with it, then let them start one after the other."""
+        orders = []
+        for order_id, terms, link in linked(index, order):
+            self._emit(ev.OrderAccepted(order_id, terms, 0 if link.held else expire_ns, link))
+            orders.append(self.state.orders[order_id])
+        for one in orders:
+            if one.order_id in self.state.orders and not one.held:
+                self._begin(one)
+
+    def _begin(self, order: Order) -> None:
+        """Let an order start for the first time: a trailing stop without a price gets one, of the last trade or else the mark."""
+        trail, symbol = order.terms.trail, order.terms.symbol
+        if trail is not UNSET and order.stop_ticks is None:
+            contract = self.state.ledger.contracts[symbol]
+            last = self.state.markets[symbol].last_ticks or contract.mark_ticks
+            stop = stop_behind(trail, order.terms.side, last, contract.instrument.price_ticks_max)
+            self._emit(ev.StopsTrailed(symbol, ((order.order_id, stop),)))
+        self._start(order)
 
     def _start(self, order: Order) -> None:
         """Let an order wait for its stop, or enter."""
-        if order.stop_ticks is None:
+        if order.stop_ticks is None and order.terms.reduce_only and order.link is not UNSET:
+            self._enter(order)  # an exit was accepted at another mark
+        elif order.stop_ticks is None:
             self._matching.enter(order)
         else:
             self._emit(ev.OrderStopped(order.order_id))
@@ -292,8 +368,10 @@ class Exchange:
         size = order.size_lots if amend.size_lots is None else amend.size_lots
         price = order.price_ticks if amend.price_ticks is None else amend.price_ticks
         stop = order.stop_ticks if amend.stop_ticks is None else amend.stop_ticks
-        kept = size <= order.size_lots and price == order.price_ticks and stop == order.stop_ticks
+        kept = order.held or (size <= order.size_lots and price == order.price_ticks and stop == order.stop_ticks)
+        less = order.size_lots - size
         self._emit(ev.OrderAmended(order.order_id, size, price, stop, kept))
+        self._links.reduced(order, less)
         if not kept:
             self._start(order)
 
@@ -306,8 +384,8 @@ class Exchange:
 
     def _cancel_orders(self, number: int, symbol: str | None, reason: CancelReason) -> None:
         for order_id in list(self.state.ledger.accounts[number].orders):
-            order = self.state.orders[order_id]
-            if symbol in (None, order.terms.symbol):
+            order = self.state.orders.get(order_id)  # None: a linked one took it along
+            if order is not None and symbol in (None, order.terms.symbol):
                 self._matching.cancel(order, reason)
 
     def _cancel_all(self, index: int, time_ns: int, command: cm.CancelAll) -> None:
@@ -341,11 +419,25 @@ class Exchange:
             self._emit(ev.Suspended(command.reason))
 
     def _resume(self, index: int, time_ns: int, command: cm.Resume) -> None:
-        """Lift a reason; with the last one, process the marks that came meanwhile."""
-        if command.reason not in self.state.suspended:
-            return
-        self._emit(ev.Resumed(command.reason))
-        if not self.state.suspended:
+        """Lift a reason; a store that has caught up counts again from then on."""
+        store = self.state.stores.get(command.reason.removeprefix(STORE_REASON))
+        if store is not None and store.waived and command.reason.startswith(STORE_REASON):
+            self._emit(ev.StoreWaived(store.store_id, False))
+        self._lift([command.reason] if command.reason in self.state.suspended else [])
+
+    def _resume_all(self, index: int, time_ns: int, command: cm.ResumeAll) -> None:
+        reasons = sorted(self.state.suspended)
+        for reason in reasons:
+            store_id = reason.removeprefix(STORE_REASON)
+            if reason.startswith(STORE_REASON) and store_id in self.state.stores:
+                self._emit(ev.StoreWaived(store_id, True))
+        self._lift(reasons)
+
+    def _lift(self, reasons: list[str]) -> None:
+        """Lift reasons; with the last one, process the marks that came meanwhile."""
+        for reason in reasons:
+            self._emit(ev.Resumed(reason))
+        if reasons and not self.state.suspended:
             for symbol, market in self.state.markets.items():
                 self._traded[symbol] = None
                 if market.pending_mark_ticks:

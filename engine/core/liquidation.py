@@ -42,7 +42,8 @@ class Liquidation:
         the holders of its contracts; of all accounts when nobody else can pay a deficit.
         """
         for order_id in list(account.orders):
-            self._emit(OrderCanceled(order_id, CancelReason.LIQUIDATED))
+            if order_id in self._state.orders:  # a linked one may have taken it along
+                self._emit(OrderCanceled(order_id, CancelReason.LIQUIDATED))
         insurance = self._ledger.account(INSURANCE)
         rich = self._ledger.equity_units(insurance) + min(0, self._ledger.equity_units(account)) > 0
         if account is insurance or not rich:

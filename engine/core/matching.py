@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
+from msgspec import UNSET
+
 from engine.core.accounts import Contract, fee_units
 from engine.core.commands import BUY, SelfTrade, TimeInForce
 from engine.core.events import CancelReason, Event, OrderCanceled, OrderPaused, OrderRested, Traded
@@ -135,9 +137,9 @@ class Matching:
         mode = order.terms.self_trade
         if mode is not SelfTrade.NEWEST:
             self.cancel(maker, CancelReason.SELF_TRADE)
-        if mode is not SelfTrade.OLDEST:
+        if mode is not SelfTrade.OLDEST and order.order_id in self._state.orders:  # it goes with the oldest when they are a pair
             self.cancel(order, CancelReason.SELF_TRADE)
-        return mode is not SelfTrade.OLDEST
+        return order.order_id not in self._state.orders
 
     def _trade(self, taker: Order, maker: Order, price_ticks: int, lots: int) -> None:
         contract = self._state.ledger.contracts[taker.terms.symbol]
@@ -170,6 +172,10 @@ class Matching:
                 maker, shown, leaves = queue.popleft()
                 if self.overdue(maker) is not None:
                     continue
+                leaves = paper.left(maker, leaves)
+                shown = min(shown, leaves)
+                if not leaves:
+                    continue
                 size = min(paper.may_trade(order, wanted), shown if queue else leaves)
                 if not size:
                     return False
@@ -179,10 +185,12 @@ class Matching:
                     continue
                 size = paper.may_trade(maker, size)
                 if not size:
+                    paper.cancel(maker)
                     continue
                 if not paper.bears(order, size, level.price):
                     return False
                 if not paper.bears(maker, size, level.price):
+                    paper.cancel(maker)
                     continue
                 paper.trade(order, maker, size, level.price)
                 wanted, shown, leaves = wanted - size, max(0, shown - size), leaves - size
@@ -204,11 +212,21 @@ class _Paper:
         self._contract = state.ledger.contracts[symbol]
         self._lots: dict[int, int] = {}
         self._gained: dict[int, int] = {}  # against the mark, less fees
+        self._taken: dict[int, int] = {}  # order id → lots that its partner traded since it was looked at
+        self._canceled: set[int] = set()  # with their partners
 
     def may_trade(self, order: Order, lots: int) -> int:
         if not order.terms.reduce_only:
             return lots
         return min(lots, reducible_lots(self._held(order.terms.account), order.terms.side))
+
+    def left(self, maker: Order, leaves: int) -> int:
+        """Return what its partner has left of a maker that was looked at with `leaves` open."""
+        return 0 if maker.order_id in self._canceled else leaves - self._taken.pop(maker.order_id, 0)
+
+    def cancel(self, maker: Order) -> None:
+        if maker.link is not UNSET:
+            self._canceled.add(maker.link.partner)
 
     def bears(self, order: Order, lots: int, price_ticks: int) -> bool:
         """Return whether the order's account could pay for a fill, when that loses against the mark."""
@@ -226,6 +244,8 @@ class _Paper:
             gain = contract.value_units(bought) - contract.value_units(bought, price_ticks)
             self._gained[number] = self._gained.get(number, 0) + gain - fee_units(value, rate_ppm)
             self._lots[number] = self._held(number) + bought
+        if maker.link is not UNSET and maker.link.partner:
+            self._taken[maker.link.partner] = self._taken.get(maker.link.partner, 0) + lots
 
     def _held(self, number: int) -> int:
         return self._lots[number] if number in self._lots else self._ledger.lots(number, self._contract.instrument.symbol)

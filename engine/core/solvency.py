@@ -32,11 +32,13 @@ class Solvency:
         price_ticks: int | None,
         more_lots: int,
         instead: Order | None = None,
+        besides_units: int = 0,
     ) -> bool:
         """Return whether an order of `lots` may be open, `more_lots` of which are not reserved yet.
 
         `price_ticks` None: of a market order or a stop, whose price shows when it executes. `instead` is the order that it
-        replaces. An order that only closes needs no margin: it is enough that what remains is maintained afterwards.
+        replaces, `besides_units` what the one needs that comes with it. An order that only closes needs no margin: it is enough
+        that what remains is maintained afterwards.
         Cost: O(positions); O(own orders) while somebody's order rests beyond the mark.
         """
         contract, ledger = self._ledger.contracts[symbol], self._ledger
@@ -45,11 +47,17 @@ class Solvency:
         if more <= 0 and not loss:
             return True
         without = ledger.margin_more_units(account, symbol, side, more_lots - lots)
-        losses = loss + self._losses(account, instead)
+        losses = loss + self._losses(account, instead) + besides_units
         if more <= without:
             return self.bears(account, symbol, side, lots, contract.mark_ticks, losses)
         fees = _fee(contract, max(0, more_lots)) + self._open_fees(account)
         return ledger.initial_units(account) + more + fees + losses <= ledger.equity_units(account)
+
+    def needs_units(self, symbol: str, side: int, more_lots: int, price_ticks: int | None) -> int:
+        """Return what an order loses against the mark and pays in fees, apart from margin."""
+        contract = self._ledger.contracts[symbol]
+        loss = 0 if price_ticks is None else loss_units(contract, side, more_lots, price_ticks)
+        return loss + _fee(contract, more_lots)
 
     def may_enter(self, order: Order) -> bool:
         """Return whether a triggered stop can be paid at its own price, when it has one."""

@@ -13,12 +13,15 @@ from itertools import islice
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from engine.core import events as ev
 from engine.core.accounts import Account, Ledger
 from engine.core.book import Book
 from engine.core.commands import BUY, CLEARING, FEES, INSURANCE, PlaceOrder
 from engine.core.keys import Kept, Keys
+from engine.core.trailing import moves_at
 from engine.core.work import Funding, Review, Work
 
 CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
@@ -41,10 +44,16 @@ class Order(msgspec.Struct):
     filled_lots: int = 0
     cost_units: int = 0
     shown_lots: int = 0  # of the queue's view while resting
+    link: ev.Link | UnsetType = UNSET
 
     @property
     def leaves_lots(self) -> int:
         return self.size_lots - self.filled_lots
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for the first fill of its bracket's entry."""
+        return self.link is not UNSET and self.link.held
 
 
 class Market:
@@ -56,6 +65,9 @@ class Market:
         self.pending_mark_ticks = 0  # came while trading was suspended, 0 = none
         # by trigger: buys (stop, id) rising, sells (-stop, id) rising, so that the first of each triggers first
         self.stops: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+        # those of them that trail, by the last price that moves them: buys (-price, id), sells (price, id)
+        self.trailing: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+        self.trails = 0  # open orders with a trail, held ones too
 
     def due_stop(self) -> int | None:
         """Return the stop that the last trade triggers first, or None: buys before sells."""
@@ -72,6 +84,7 @@ class Store(msgspec.Struct):
     first_index: int
     purged_index: int
     age_ms_max: int = STORE_AGE_MS_MAX
+    waived: bool | UnsetType = UNSET  # trading was resumed by hand although it is behind
 
 
 class State:
@@ -82,6 +95,7 @@ class State:
         self.markets: dict[str, Market] = {}
         self.orders: dict[int, Order] = {}
         self.trades = 0
+        self.version = 1  # of the events that made it
         self.suspended: set[str] = set()
         self.stores: dict[str, Store] = {}
         self.message_index = 0  # of the last command that had a message, 0 = none yet
@@ -97,12 +111,14 @@ class State:
             ev.FundingCharged: self._funding, ev.PositionMoved: self._position_moved, ev.MoneyMoved: self._money_moved,
             ev.TimerSet: self._timer_set, ev.KillSwitchSet: self._kill_switch, ev.Suspended: self._suspended,
             ev.Resumed: self._resumed, ev.OrderRejected: _nothing, ev.CancelRejected: _nothing, ev.CommandRejected: _nothing,
-            ev.LivenessChecked: _nothing, ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
-            ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured, ev.OrderPaused: self._paused,
+            ev.LivenessChecked: _nothing, ev.SentBy: _nothing,
+            ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
+            ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured,
+            ev.SchemaSet: self._schema_set, ev.StoreWaived: self._store_waived,
+            ev.OrderReleased: self._released, ev.StopsTrailed: self._trailed, ev.OrderPaused: self._paused,
             ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
             ev.ReviewBegun: self._review_begun, ev.ReviewStepped: self._review_stepped, ev.ReviewEnded: self._review_ended,
-            ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken,
-            ev.KeyUsed: self._key_used,
+            ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken, ev.KeyUsed: self._key_used,
         }  # fmt: skip
 
     def apply(self, event: ev.Event) -> None:
@@ -126,6 +142,7 @@ class State:
             [order for _, order in sorted(self.orders.items())],
             [self.trades, ledger.deposited_units, sorted(self.suspended)],
             [self.message_index, [store for _, store in sorted(self.stores.items())]],
+            *([self.version] if self.version > 1 else []),  # the hash of what version 1 made is what it was
             *([self.work.snapshot()] if self.work or self.keys.kept else []),
             *([list(self.keys.kept.values())] if self.keys.kept else []),
         ]
@@ -144,6 +161,9 @@ class State:
         elif order.waiting:
             stops = market.stops[order.terms.side]
             del stops[bisect_left(stops, _stop_key(order))]
+            if order.terms.trail is not UNSET:
+                trailing = market.trailing[order.terms.side]
+                del trailing[bisect_left(trailing, _trail_key(order))]
             order.waiting = False
         self.work.entering.pop(order.order_id, None)
 
@@ -152,10 +172,33 @@ class State:
         self._reserve(order, -order.leaves_lots)
         del self.orders[order.order_id]
         del self.ledger.accounts[order.terms.account].orders[order.order_id]
+        if order.terms.trail is not UNSET:
+            self.markets[order.terms.symbol].trails -= 1
+        if order.link is not UNSET and order.link.partner:
+            self._uncover(self.orders.get(order.link.partner))
 
     def _reserve(self, order: Order, lots: int) -> None:
-        if not order.terms.reduce_only and lots:
+        if not order.terms.reduce_only and lots and (order.link is UNSET or not order.link.covered):
             self.ledger.reserve(order.terms.account, order.terms.symbol, order.terms.side, lots)
+
+    def _uncover(self, order: Order | None) -> None:
+        """Count the open lots of an order that its partner had counted."""
+        if order is not None and order.link is not UNSET and order.link.covered:
+            order.link = replace(order.link, covered=False)
+            self._reserve(order, order.leaves_lots)
+
+    def add_order(self, order: Order) -> None:
+        """Enter an order into the table, its account and what is reserved; it is in no book yet."""
+        self.orders[order.order_id] = order
+        self.ledger.account(order.terms.account).orders[order.order_id] = None
+        self._reserve(order, order.leaves_lots)
+        if order.terms.trail is not UNSET:
+            self.markets[order.terms.symbol].trails += 1
+
+    def _schema_set(self, event: ev.SchemaSet) -> None:
+        if event.version > ev.VERSION:
+            raise ev.EventsTooNew(event.version)
+        self.version = event.version
 
     def _instrument_created(self, event: ev.InstrumentCreated) -> None:
         self.ledger.add_contract(event.instrument, event.mark_ticks)
@@ -167,13 +210,12 @@ class State:
     def _accepted(self, event: ev.OrderAccepted) -> None:
         terms = event.order
         order = Order(event.order_id, terms, terms.size_lots, terms.price_ticks, terms.stop_ticks, event.expire_ns)
+        order.link = event.link
         account = self.ledger.accounts[terms.account]
-        self.orders[event.order_id] = order
-        account.orders[event.order_id] = None
+        self.add_order(order)
         account.client_ids[terms.cl_ord_id] = event.order_id
         if len(account.client_ids) > CLIENT_IDS_MAX:
             del account.client_ids[next(c for c, order_id in account.client_ids.items() if order_id not in account.orders)]
-        self._reserve(order, terms.size_lots)
         if event.expire_ns:
             heappush(self.expiries, (event.expire_ns, event.order_id))
             if len(self.expiries) > 2 * len(self.orders) + SPARE:  # most are of orders that are gone
@@ -182,12 +224,35 @@ class State:
     def _stopped(self, event: ev.OrderStopped) -> None:
         order = self.orders[event.order_id]
         order.waiting = True
-        insort(self.markets[order.terms.symbol].stops[order.terms.side], _stop_key(order))
+        market = self.markets[order.terms.symbol]
+        insort(market.stops[order.terms.side], _stop_key(order))
+        if order.terms.trail is not UNSET:
+            insort(market.trailing[order.terms.side], _trail_key(order))
 
     def _triggered(self, event: ev.OrderTriggered) -> None:
+        """What is triggered goes its own way: the others of its links are cancelled next."""
         order = self.orders[event.order_id]
         self.forget(order)
         order.stop_ticks = None
+        self._uncover(order)
+        order.link = UNSET
+
+    def _released(self, event: ev.OrderReleased) -> None:
+        order = self.orders[event.order_id]
+        self.forget(order)
+        assert order.link is not UNSET, f"order {order.order_id} has no entry"
+        assert not order.filled_lots, f"exit {order.order_id} has traded and follows its entry no more"
+        order.link = replace(order.link, held=False)
+        order.size_lots = event.size_lots
+
+    def _trailed(self, event: ev.StopsTrailed) -> None:
+        for order_id, stop_ticks in event.moves:
+            order = self.orders[order_id]
+            waiting = order.waiting
+            self.forget(order)
+            order.stop_ticks = stop_ticks
+            if waiting:
+                self._stopped(ev.OrderStopped(order_id))
 
     def _paused(self, event: ev.OrderPaused) -> None:
         self.work.entering[event.order_id] = None
@@ -327,6 +392,9 @@ class State:
     def _store_created(self, event: ev.StoreCreated) -> None:
         self.stores[event.store_id] = Store(event.store_id, event.after_index + 1, event.after_index)
 
+    def _store_waived(self, event: ev.StoreWaived) -> None:
+        self.stores[event.store_id].waived = True if event.on else UNSET
+
     def _store_deleted(self, event: ev.StoreDeleted) -> None:
         del self.stores[event.store_id]
 
@@ -344,6 +412,13 @@ def _nothing(_: ev.Event) -> None:
 def _stop_key(order: Order) -> tuple[int, int]:
     assert order.stop_ticks is not None
     return (order.stop_ticks if order.terms.side == BUY else -order.stop_ticks), order.order_id
+
+
+def _trail_key(order: Order) -> tuple[int, int]:
+    assert order.stop_ticks is not None
+    assert order.terms.trail is not UNSET
+    price = moves_at(order.terms.trail, order.terms.side, order.stop_ticks)
+    return (-price if order.terms.side == BUY else price), order.order_id
 
 
 def _account_of(account: Account) -> list[Any]:

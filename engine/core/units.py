@@ -15,6 +15,7 @@ from engine.core.commands import Instrument
 PPM = 1_000_000
 WHOLE_MAX = 2**53 - 1  # what every JSON reader keeps exactly
 DIGITS_MAX = 40  # of a price: far more than any market has, and few enough to calculate with
+RATE_DIGITS = 9  # of a fraction, before and behind the point
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MS_MAX = (2**63 - 1) // 10**6  # nanoseconds must fit 64 bits: until the year 2262
 MICROSECOND = timedelta(microseconds=1)
@@ -58,6 +59,21 @@ def scale(size: str) -> tuple[int, int]:
     if not number.is_finite() or number <= 0 or len(number.as_tuple().digits) > DIGITS_MAX or abs(number.adjusted()) > DIGITS_MAX:
         raise ValueError(f"size {_short(number)} must be a decimal above zero, like 0.25")
     return number.as_integer_ratio()
+
+
+def ppm(field: str, rate: Decimal) -> int:
+    """Return a rate as parts per million.  Raises: ValueError between two of them."""
+    if not rate.is_finite() or (rate and not -RATE_DIGITS <= rate.adjusted() < RATE_DIGITS):
+        raise ValueError(f"{field} must be a fraction, like 0.0005")
+    if len(rate.as_tuple().digits) > DIGITS_MAX:
+        raise ValueError(f"{field} has too many digits")
+    if not rate:
+        return 0
+    over, under = rate.as_integer_ratio()
+    whole, rest = divmod(over * PPM, under)
+    if rest:
+        raise ValueError(f"{field} has more than six digits behind the point")
+    return whole
 
 
 def _decimal(value: Decimal | int | float | str, field: str) -> Decimal:

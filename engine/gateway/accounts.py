@@ -7,7 +7,7 @@ from typing import Annotated
 from litestar import get, post
 from litestar.openapi.spec import Example
 from litestar.params import Body, PathParameter, QueryParameter
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 
 from engine.core.commands import (
     Deposit,
@@ -20,7 +20,8 @@ from engine.gateway.bodies import (
     AmountBody,
     TransferView,
 )  # fmt: skip
-from engine.gateway.orders import OrderDesk
+from engine.gateway.door import caller_of
+from engine.gateway.orders import OrderDesk, own
 from engine.gateway.problems import StrictBody, problems
 from engine.gateway.views import Views
 from engine.journal.sequencer import Outcome
@@ -44,28 +45,31 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
     def transfer(outcome: Outcome, account: int, amount: int) -> TransferView:
         return TransferView(outcome.index, account, amount, views.state.ledger.accounts[account].balance_units)
 
-    @get("/Account", responses=problems(), tags=["accounts"], summary="The accounts' money, by number")
-    async def accounts(after: AfterQuery = -2, limit: LimitQuery = ACCOUNTS_MAX) -> list[AccountSummary]:
-        return views.summaries(after, limit)
+    @get("/Account", responses=problems(), tags=["accounts"], summary="The money of the caller's accounts, by number")
+    async def accounts(scope: Scope, after: AfterQuery = -2, limit: LimitQuery = ACCOUNTS_MAX) -> list[AccountSummary]:
+        return views.summaries(after, limit, caller_of(scope).may_use)
 
     @get(
         "/Account/{account:int}", responses=problems(404), tags=["accounts"], summary="An account, its positions and open orders"
     )
-    async def account_of(account: AccountPath) -> AccountView:
+    async def account_of(account: AccountPath, scope: Scope) -> AccountView:
+        own(caller_of(scope), account)
         return views.account(account)
 
     @post(
         "/Account/{account:int}/Deposit", status_code=200, dto=AmountDTO, return_dto=None, responses=problems(404, 413, 422),
         tags=["accounts"], summary="Bring money in; the first deposit opens the account",
     )  # fmt: skip
-    async def deposit(account: AccountPath, data: AmountData) -> TransferView:
-        return await desk.carry_out(Deposit(account, data.amount), lambda outcome: transfer(outcome, account, data.amount))
+    async def deposit(account: AccountPath, data: AmountData, scope: Scope) -> TransferView:
+        command = Deposit(account, data.amount)
+        return await desk.answer(caller_of(scope), command, lambda outcome: transfer(outcome, account, data.amount))
 
     @post(
         "/Account/{account:int}/Withdraw", status_code=200, dto=AmountDTO, return_dto=None, responses=problems(404, 413, 422),
         tags=["accounts"], summary="Take money out that is not needed as margin",
     )  # fmt: skip
-    async def withdraw(account: AccountPath, data: AmountData) -> TransferView:
-        return await desk.carry_out(Withdraw(account, data.amount), lambda outcome: transfer(outcome, account, -data.amount))
+    async def withdraw(account: AccountPath, data: AmountData, scope: Scope) -> TransferView:
+        command = Withdraw(account, data.amount)
+        return await desk.answer(caller_of(scope), command, lambda outcome: transfer(outcome, account, -data.amount))
 
     return [accounts, account_of, deposit, withdraw]

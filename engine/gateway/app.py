@@ -8,89 +8,119 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
-from itertools import chain
-from typing import Any
+import ssl
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import uvicorn
 from litestar import Litestar, Router
 from litestar.handlers import HTTPRouteHandler
+from litestar.types import ControllerRouterHandler
 
-from engine.gateway import accounts, controls, docs, idempotency, markets, orders, stores
-from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal, require_token
+from engine.access.key_watch import KeyWatch
+from engine.gateway import accounts, controls, docs, idempotency, markets, orders, stores, trade
+from engine.gateway import keys as key_routes
+from engine.gateway.connections import ConnectionLimits, guarded
+from engine.gateway.door import Door, DoorLimits, Rates
+from engine.gateway.order_entry import OrderEntry
+from engine.gateway.private_streams import PrivateStreams
+from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal
 from engine.gateway.views import Views
 from engine.journal.sequencer import Sequencer
 from engine.risk.checker import RiskChecker
 from engine.stores.message_log import MessageLog
 from service.admin import bind
 from service.clock import Clock, SystemClock
+from service.errors import OperatorError
 from service.origin import SameOrigin
+from service.tasks import Tasks
 
 PING_S, PONG_S = 20.0, 300.0  # a consumer that works off what it was sent answers late; one that is gone never does
 KEEP_ALIVE_S = 75
 
 
-def app(
-    sequencer: Sequencer, messages: MessageLog, api_token: str = "", clock: Clock | None = None, risk: RiskChecker | None = None
-) -> Litestar:
-    """Return the application. `messages` is fed by the sequencer; with `api_token` every request and WebSocket needs it.
+class Doors(NamedTuple):
+    """What stands between the port and the routes; `tls` are the files of certificate and key."""
 
-    With `risk` every order is asked about before it goes to the engine.
-    """
-    clock = clock or SystemClock()
-    views = Views(sequencer, messages, clock)
-    desk = orders.OrderDesk(sequencer, views, risk)
-    consumers = stores.StoreDesk(sequencer, messages, desk, clock)
-    shown = (markets.routes(views, desk), accounts.routes(views, desk), controls.routes(views, desk))
-    handlers = [*orders.routes(desk), *chain(*shown), *stores.routes(consumers)]
-    changing = [one for one in handlers if isinstance(one, HTTPRouteHandler) and "GET" not in one.http_methods]
-    keyed = Router("/", route_handlers=changing, guards=[idempotency.read_key], parameters={"idempotency_key": idempotency.HEADER_PARAMETER})
-    return Litestar(
-        [keyed, *(one for one in handlers if one not in changing)],
-        guards=[*([require_token(api_token)] if api_token else []), require_journal(sequencer)],
-        exception_handlers={Exception: problem_of},
-        request_max_body_size=BODY_BYTES_MAX,
-        openapi_config=docs.config(bool(api_token)),
-        plugins=[docs.PriceSchema()],
-        logging_config=None,
-    )
+    orders: DoorLimits = DoorLimits()
+    connections: ConnectionLimits = ConnectionLimits()
+    names: Iterable[str] = ()  # further host names by which the gateway is addressed
+    tls: tuple[Path, Path] | None = None
 
 
 class GatewayServer:
-    """The application on its port. Port 0 takes a free one; `.port` tells which.
+    """The application on its port, for those who have a key. Port 0 takes a free one; `.port` tells which.
 
-    `names` are further host names by which it is addressed; web pages of other origins get nothing.
+    `messages` is fed by the sequencer. With `risk` every order is asked about before it goes to the engine.
     """
 
     def __init__(
-        self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, api_token: str = "", clock: Clock | None = None,
-        risk: RiskChecker | None = None, names: Iterable[str] = (),
+        self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, keys: KeyWatch, clock: Clock | None = None,
+        risk: RiskChecker | None = None, doors: Doors | None = None,
     ) -> None:  # fmt: skip
+        doors, clock = doors or Doors(), clock or SystemClock()
         self.host = host
         self.port = port
-        application = SameOrigin(app(sequencer, messages, api_token, clock, risk), names, json_only=True)
-        self._server = uvicorn.Server(config(application))
+        self.streams = PrivateStreams(sequencer, messages, clock)
+        rates = Rates(doors.orders, clock)
+        views = Views(sequencer, messages, clock)
+        desk = orders.OrderDesk(sequencer, views, risk)
+        self.application = app(
+            [
+                *orders.routes(desk), *markets.routes(views, desk), *accounts.routes(views, desk), *controls.routes(views, desk),
+                *stores.routes(stores.StoreDesk(sequencer, messages, desk, clock, keys.register)),
+                *trade.routes(trade.TradeDesk(desk, views, self.streams, keys.register, rates)),
+                *key_routes.routes(key_routes.KeyDesk(keys, clock)),
+            ],
+            sequencer,
+        )  # fmt: skip
+        entry = OrderEntry(self.application, desk, sequencer)
+        door = Door(entry, SameOrigin(None, doors.names, json_only=True), keys.register, rates, clock)
+        self._server = uvicorn.Server(config(door, doors))
         self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks("gateway")
 
     async def start(self) -> None:
         """Listen.  Raises: OperatorError when the port is taken."""
+        self._server.config.load()  # reads the certificate
         sock = bind(self.host, self.port, "ENGINE_PORT")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections have it from here, whatever the loop does
         self.port = sock.getsockname()[1]
+        self._tasks.start("private streams", self.streams.run())
         self._task = asyncio.create_task(self._server._serve(sockets=[sock]))  # serve() would take the signals over
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, send every consumer a close frame (1012)."""
+        await self._tasks.close()
         self._server.should_exit = True
         if self._task is not None:
             await self._task
 
 
-def config(application: Any) -> uvicorn.Config:
+def app(routes: Sequence[ControllerRouterHandler], sequencer: Sequencer) -> Litestar:
+    """Return the application of these routes, which answers nothing while the state is in doubt."""
+    changing = [one for one in routes if isinstance(one, HTTPRouteHandler) and "GET" not in one.http_methods]
+    keyed = Router(
+        "/", route_handlers=changing, guards=[idempotency.read_key], parameters={"idempotency_key": idempotency.HEADER_PARAMETER}
+    )
+    return Litestar(
+        [keyed, *(one for one in routes if one not in changing)],
+        guards=[require_journal(sequencer)],
+        exception_handlers={Exception: problem_of},
+        request_max_body_size=BODY_BYTES_MAX,
+        openapi_config=docs.config(),
+        plugins=[docs.PriceSchema()],
+        logging_config=None,
+    )
+
+
+def config(application: Any, doors: Doors | None = None) -> uvicorn.Config:
     """Return how the application is served. Nothing is compressed: frames go out as they are."""
+    doors = doors or Doors()
     return uvicorn.Config(
         application,
-        http="httptools",
+        http=guarded(doors.connections),
         ws="websockets-sansio",
         ws_max_size=BODY_BYTES_MAX,
         ws_per_message_deflate=False,
@@ -102,4 +132,20 @@ def config(application: Any) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="off",
+        proxy_headers=False,  # an X-Forwarded-For that anybody may write would be the address that is counted
+        ssl_certfile=doors.tls[0] if doors.tls else None,
+        ssl_keyfile=doors.tls[1] if doors.tls else None,
     )
+
+
+def check_tls(certificate: Path, key: Path) -> None:
+    """Raises: OperatorError when the files do not make a certificate that can be served."""
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password=_no_passphrase)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        what = f"TLS cannot be served with {certificate} and {key}: {error}"
+        raise OperatorError(what, "Set ENGINE_TLS_CERT and ENGINE_TLS_KEY to a PEM chain and its key", 2) from None
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase")

@@ -77,8 +77,18 @@ class InstrumentView(Struct, kw_only=True, rename="camel"):
     mark_price: float
 
 
+class LinkedView(Struct, rename="camel"):
+    """Another open order of the same pair or bracket."""
+
+    order_id: str
+    cl_ord_id: str = field(name="clOrdID")
+
+
 class OrderView(Struct, kw_only=True, rename="camel", omit_defaults=True):
-    """An order right after command `message_index`. `text`: why it was cancelled."""
+    """An order right after command `message_index`. `text`: why it was cancelled.
+
+    `stop_px` of a trailing stop is where it stands, absent while it is held. `link_id`: the order that it came with.
+    """
 
     message_index: int
     order_id: str
@@ -97,6 +107,11 @@ class OrderView(Struct, kw_only=True, rename="camel", omit_defaults=True):
     cum_cost: int
     avg_px: float
     text: str = ""
+    trail_amount: float | None = None
+    trail_rate: float | None = None
+    link_id: str = ""
+    contingency_type: str = ""
+    linked: list[LinkedView] = []
 
 
 class CanceledView(Struct, rename="camel"):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from litestar import get, put
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 
 from engine.core.commands import (
-    Resume,
+    ResumeAll,
     Suspend,
 )  # fmt: skip
 from engine.gateway.bodies import (
     ControlsView,
 )  # fmt: skip
+from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import problems
 from engine.gateway.views import Views
@@ -26,14 +27,14 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
         return views.controls(views.index)
 
     @put("/ExchangeWideControls/SuspendTrading", responses=problems(), tags=["controls"], summary="Suspend trading by hand")
-    async def suspend() -> ControlsView:
-        return await desk.carry_out(Suspend(MANUAL), lambda outcome: views.controls(outcome.index))
+    async def suspend(scope: Scope) -> ControlsView:
+        return await desk.answer(caller_of(scope), Suspend(MANUAL), lambda outcome: views.controls(outcome.index))
 
     @put(
         "/ExchangeWideControls/ResumeTrading", responses=problems(), tags=["controls"],
-        summary="Lift the suspension by hand; stores that are behind keep theirs",
+        summary="Resume trading by hand, whatever suspended it; a store that is behind counts again when it has caught up",
     )  # fmt: skip
-    async def resume() -> ControlsView:
-        return await desk.carry_out(Resume(MANUAL), lambda outcome: views.controls(outcome.index))
+    async def resume(scope: Scope) -> ControlsView:
+        return await desk.answer(caller_of(scope), ResumeAll(), lambda outcome: views.controls(outcome.index))
 
     return [controls, suspend, resume]

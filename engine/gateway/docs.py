@@ -23,38 +23,54 @@ STYLE = (
     "td:first-child{font-family:ui-monospace,monospace;white-space:nowrap}"
     "pre{white-space:pre-wrap;background:#f3f5f8;padding:.8rem}p{margin:.2rem 0}"
 )
+KEYS = "A key of this exchange, `tl_<id>_<secret>`, or the operator's token. Books, contracts and this page need none."
 DESCRIPTION = """\
 Orders, accounts and message stores of one exchange. Prices are numbers in price units, quantities whole contracts, money whole \
 units (millionths of the settlement currency), times ISO 8601 in UTC. Whatever is not done is answered with \
 application/problem+json whose `code` is for programs.
+
+Books, contracts and this page are public; everything else needs a key: Authorization: Bearer tl_<id>_<secret>, on a WebSocket's \
+handshake too. A trader's key moves and shows its own accounts, a market-data key reads and purges message stores, an operator's \
+does everything. Operators make keys by POST /Key or python -m engine keys create.
+
+/v1/trade is a WebSocket for orders and private streams: {"op": "place" | "amend" | "cancel" | "cancelAll", "id": any, \
+and the fields of the bodies here}; {"op": "batch", "orders": [up to 100 of these]}; {"op": "subscribe", "accounts": [7], \
+"lastSeq": 123}. Answers: {"type": "results", "id", "results": [{"status", "order" | "problem"}]}, then {"type": \
+"update", "seq", "prevSeq", "executions", "accountTransactions"} for every command that concerns the accounts. It closes with \
+4401 when the key is withdrawn, 4429 when the key has too many WebSockets.
 
 An order that was answered is on the disk. After a lost answer send it again under the same clOrdID: 409 and `orderId` say that \
 it was there. Every request that changes something takes an Idempotency-Key header: with the same key and the same content it is \
 done once, and every retry is answered as the first one was, for three days, whatever happens to the engine in between. The same \
 key with another content is refused (422 IdempotencyKeyReused). A key belongs to the account of the request, if it has one.
 
+One POST /Order may bring several orders: oco makes a pair of which one cancels the other, takeProfit and stopLoss make it \
+the entry of a bracket. trailAmount and trailRate make a stop that follows the last trade. They are accepted or refused \
+together, linkId is the orderId of the first, and each is amended and cancelled by its own clOrdID.
+
 Messages: PUT /MessageStore?storeId=NAME, then open the WebSocket /joined?storeId=NAME&lastSeen=INDEX. Every text message is one \
 JSON object with everything that one command did: messageIndex, prevMessageIndex, timestamp, executions (groups), \
 accountTransactions, liquidations, fundingCharges, livenessChecks, bookUpdates. Indices rise and have holes; prevMessageIndex \
 names the message before. Without lastSeen everything stored comes; lastSeen=0 is a consumer that has nothing yet. After \
 storing a message DELETE /MessageStore/Purge?storeId=NAME&messageIndex=INDEX. A message that is a JSON string instead of an \
-object says why the feed ends: 4400 bad parameters, 4404 no such store, 4410 messages are missing, 4429 too many consumers. \
+object says why the feed ends: 4400 bad parameters, 4401 the key was withdrawn, 4403 another key's \
+store, 4404 no such store, 4410 messages are missing, 4429 too many consumers. \
 1012 and 1013 mean: come again. The \
 default store has no name: write %22%22. A store whose oldest message is older than its maximumUnpurgedItemAgeMillis suspends \
 trading until it is purged or deleted.
 """
 
 
-def config(has_token: bool) -> OpenAPIConfig:
+def config() -> OpenAPIConfig:
     """Return where and how the gateway documents itself: /docs/ for people, /docs/openapi.json and .yaml for programs."""
     return OpenAPIConfig(
         title="Tapeline engine",
         version="1",
         openapi_router=Router("/docs", route_handlers=[], include_in_schema=False, after_request=_no_page),
         description=DESCRIPTION,
-        render_plugins=[Page(path="/"), JsonRenderPlugin(), YamlRenderPlugin()],
-        components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")} if has_token else None),
-        security=[{"token": []}] if has_token else None,
+        render_plugins=[Kept(Page(path="/")), Kept(JsonRenderPlugin()), Kept(YamlRenderPlugin())],
+        components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer", description=KEYS)}),
+        security=[{"key": []}],
     )
 
 
@@ -78,6 +94,21 @@ async def _no_page(response: Response[Any]) -> Response[Any]:
     if response.status_code == 404:
         raise NotFoundException
     return response
+
+
+class Kept(OpenAPIRenderPlugin):
+    """Renders once what another plugin renders: the public may ask, and YAML takes a tenth of a second."""
+
+    def __init__(self, plugin: OpenAPIRenderPlugin) -> None:
+        super().__init__(path=plugin.paths, media_type=plugin.media_type)
+        self._plugin = plugin
+        self._kept: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """Return the document, which never changes."""
+        if self._kept is None:
+            self._kept = self._plugin.render(request, openapi_schema)
+        return self._kept
 
 
 class Page(OpenAPIRenderPlugin):

@@ -53,7 +53,7 @@ def asked(kind: str, account: int | None, what: Any, view: Callable[[Outcome], A
         try:
             return status, _ENCODER.encode(view(outcome)).decode()
         except Refused as refused:
-            return refused.status, problem_bytes(refused).decode()
+            return refused.status, problem_bytes(refused.status, refused.code, refused.detail, refused.order_id).decode()
 
     digest = blake2b(kind.encode() + b"\0" + _ENCODER.encode(what), digest_size=16).hexdigest()
     return Asked(f"{'' if account is None else account}:{key}", digest, answer)

@@ -8,7 +8,7 @@ from typing import Annotated
 from litestar import get, put
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 from msgspec.structs import replace
 
 from engine.core import events as ev
@@ -22,7 +22,7 @@ from engine.core.commands import (
     SetMark,
 )  # fmt: skip
 from engine.core.events import RejectReason
-from engine.core.units import PPM, WHOLE_MAX, Misaligned
+from engine.core.units import PPM, WHOLE_MAX, Misaligned, ppm
 from engine.gateway.bodies import (
     BookView,
     FundingView,
@@ -31,16 +31,20 @@ from engine.gateway.bodies import (
     LivenessView,
     MarkView,
 )  # fmt: skip
+from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk, SymbolOrAll, SymbolQuery
 from engine.gateway.problems import Refused, StrictBody, problems
 from engine.gateway.views import Views, instrument_view
 from engine.journal.sequencer import Outcome
 
+PUBLIC_DEPTH_MAX = 100  # whole books of the public would be the exchange's time
+PUBLIC: list[dict[str, list[str]]] = [{}]  # for the documentation: the rules say it
 NAME_LENGTH_MAX = 64
 PRICE_TICKS_MAX = 10_000_000
-RATE_DIGITS = 9
 
-DepthQuery = Annotated[int, QueryParameter(name="depth", ge=0, le=1_000_000, description="levels a side; 0 = all")]
+DepthQuery = Annotated[
+    int, QueryParameter(name="depth", ge=0, le=1_000_000, description="levels a side; 0 = all; up to 100 without a key")
+]
 PriceQuery = Annotated[
     Decimal, QueryParameter(name="price", description="a multiple of the tick size", examples=[Example(value="100.5")])
 ]
@@ -76,11 +80,13 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
 
 
 def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
-    @get("/OrderBook", responses=problems(404), tags=["market"], summary="The best levels of a book")
-    async def order_book(symbol: SymbolQuery, depth: DepthQuery = 10) -> BookView:
+    @get("/OrderBook", security=PUBLIC, responses=problems(404), tags=["market"], summary="The best levels of a book")
+    async def order_book(symbol: SymbolQuery, scope: Scope, depth: DepthQuery = 10) -> BookView:
+        if caller_of(scope).role is None and not 0 < depth <= PUBLIC_DEPTH_MAX:
+            raise Refused(401, "Unauthorized", f"Without a key a book has up to {PUBLIC_DEPTH_MAX} levels a side.")
         return views.book(symbol, depth)
 
-    @get("/Instrument", responses=problems(404), tags=["market"], summary="The contracts")
+    @get("/Instrument", security=PUBLIC, responses=problems(404), tags=["market"], summary="The contracts")
     async def instruments(symbol: SymbolOrAll = None) -> list[InstrumentView]:
         contracts = views.state.ledger.contracts
         return [instrument_view(views.contract(one)) for one in ([symbol] if symbol else sorted(contracts))]
@@ -89,7 +95,7 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
         "/Instrument", dto=InstrumentDTO, return_dto=None, responses=problems(409, 413, 422), tags=["market"],
         summary="List a contract; again with the same terms changes nothing",
     )  # fmt: skip
-    async def create(data: InstrumentData) -> InstrumentView:
+    async def create(data: InstrumentData, scope: Scope) -> InstrumentView:
         try:
             command = creation_of(data)
         except Misaligned as error:
@@ -98,7 +104,7 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
             raise Refused(422, RejectReason.INVALID_INSTRUMENT.value, str(error)) from None
         known = views.state.ledger.contracts.get(data.symbol)
         if known is None or known.instrument != command.instrument:
-            return await desk.carry_out(command, lambda _: instrument_view(views.contract(data.symbol)))
+            return await desk.answer(caller_of(scope), command, lambda _: instrument_view(views.contract(data.symbol)))
         return instrument_view(views.contract(data.symbol))
 
     return [order_book, instruments, create]
@@ -106,7 +112,7 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
 
 def _feed_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
     @put("/MarkPrice", responses=problems(404, 422), tags=["market"], summary="Set a contract's mark price")
-    async def mark_price(symbol: SymbolQuery, price: PriceQuery) -> MarkView:
+    async def mark_price(symbol: SymbolQuery, price: PriceQuery, scope: Scope) -> MarkView:
         instrument = views.contract(symbol).instrument
         try:
             ticks = units.ticks(instrument, price)
@@ -117,26 +123,26 @@ def _feed_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
             pending = any(isinstance(event, ev.MarkSet) and event.pending for event in outcome.events)
             return MarkView(outcome.index, symbol, units.price(instrument, ticks), pending)
 
-        return await desk.carry_out(SetMark(symbol, ticks), view)
+        return await desk.answer(caller_of(scope), SetMark(symbol, ticks), view)
 
     @put("/Funding", responses=problems(404, 409, 422), tags=["market"], summary="Charge funding")
-    async def funding(symbol: SymbolQuery, rate: RateQuery) -> FundingView:
+    async def funding(symbol: SymbolQuery, rate: RateQuery, scope: Scope) -> FundingView:
         try:
-            ppm = _ppm("rate", rate)
+            rate_ppm = ppm("rate", rate)
         except ValueError as error:
             raise Refused(422, RejectReason.INVALID_AMOUNT.value, str(error)) from None
 
         def view(outcome: Outcome) -> FundingView:
             payments = sum(len(event.payments) for event in outcome.events if isinstance(event, ev.FundingCharged))
             payments += sum(event.holders for event in outcome.events if isinstance(event, ev.FundingBegun))
-            return FundingView(outcome.index, symbol, ppm / PPM, payments)
+            return FundingView(outcome.index, symbol, rate_ppm / PPM, payments)
 
-        return await desk.carry_out(Fund(symbol, ppm), view)
+        return await desk.answer(caller_of(scope), Fund(symbol, rate_ppm), view)
 
     @put("/LivenessCheck", responses=problems(422), tags=["market"], summary="Send a milestone through the sequence")
-    async def liveness(check_id: CheckQuery, source: SourceQuery = "") -> LivenessView:
-        return await desk.carry_out(
-            CheckLiveness(check_id, source), lambda outcome: LivenessView(outcome.index, check_id, source)
+    async def liveness(check_id: CheckQuery, scope: Scope, source: SourceQuery = "") -> LivenessView:
+        return await desk.answer(
+            caller_of(scope), CheckLiveness(check_id, source), lambda outcome: LivenessView(outcome.index, check_id, source)
         )
 
     return [mark_price, funding, liveness]
@@ -152,27 +158,12 @@ def creation_of(body: InstrumentBody) -> CreateInstrument:
             raise ValueError("one lot times one tick is no whole number of money units; give lotTickUnits, or other sizes")
     most = min(PRICE_TICKS_MAX, MONEY_UNITS_MAX // (lot_units * body.order_qty_max))
     draft = Instrument(
-        symbol=body.symbol, lot_tick_units=lot_units, maker_fee_ppm=_ppm("makerFee", body.maker_fee),
-        taker_fee_ppm=_ppm("takerFee", body.taker_fee), initial_margin_ppm=_ppm("initialMargin", body.initial_margin),
-        maintenance_margin_ppm=_ppm("maintenanceMargin", body.maintenance_margin),
-        liquidation_fee_ppm=_ppm("liquidationFee", body.liquidation_fee), band_ppm=_ppm("priceBand", body.price_band),
+        symbol=body.symbol, lot_tick_units=lot_units, maker_fee_ppm=ppm("makerFee", body.maker_fee),
+        taker_fee_ppm=ppm("takerFee", body.taker_fee), initial_margin_ppm=ppm("initialMargin", body.initial_margin),
+        maintenance_margin_ppm=ppm("maintenanceMargin", body.maintenance_margin),
+        liquidation_fee_ppm=ppm("liquidationFee", body.liquidation_fee), band_ppm=ppm("priceBand", body.price_band),
         size_lots_max=body.order_qty_max, price_ticks_max=max(1, most), tick_size=body.tick_size, lot_size=body.lot_size,
     )  # fmt: skip
     if body.price_max is not None:
         draft = replace(draft, price_ticks_max=units.ticks(draft, body.price_max, "priceMax"))
     return CreateInstrument(draft, units.ticks(draft, body.mark_price, "markPrice"))
-
-
-def _ppm(field: str, rate: Decimal) -> int:
-    """Return a rate as parts per million.  Raises: ValueError between two of them."""
-    if not rate.is_finite() or (rate and not -RATE_DIGITS <= rate.adjusted() < RATE_DIGITS):
-        raise ValueError(f"{field} must be a fraction, like 0.0005")
-    if len(rate.as_tuple().digits) > units.DIGITS_MAX:
-        raise ValueError(f"{field} has too many digits")
-    if not rate:
-        return 0
-    over, under = rate.as_integer_ratio()
-    ppm, rest = divmod(over * PPM, under)
-    if rest:
-        raise ValueError(f"{field} has more than six digits behind the point")
-    return ppm

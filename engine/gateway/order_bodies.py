@@ -10,10 +10,11 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from engine.core.admission import CLIENT_ID_LENGTH_MAX
-from engine.core.commands import SIDES, AmendOrder, Instrument, PlaceOrder, SelfTrade, TimeInForce
-from engine.core.units import WHOLE_MAX, ticks, time_ns
+from engine.core.commands import SIDES, AmendOrder, Instrument, Leg, More, PlaceOrder, SelfTrade, TimeInForce, Trail
+from engine.core.units import WHOLE_MAX, ppm, ticks, time_ns
 
 SYMBOL_LENGTH_MAX = 64
 UNKNOWN_TICKS = 0  # of a price whose contract or order nobody knows: the engine refuses it whatever happened meanwhile
@@ -26,6 +27,7 @@ Side = Literal["Buy", "Sell"]
 
 NAMES = {
     "cl_ord_id": "clOrdID", "order_qty": "orderQty", "stop_px": "stopPx", "time_in_force": "timeInForce",
+    "trail_amount": "trailAmount", "trail_rate": "trailRate", "take_profit": "takeProfit", "stop_loss": "stopLoss",
     "post_only": "postOnly", "reduce_only": "reduceOnly", "display_qty": "displayQty",
     "self_trade_prevention": "selfTradePrevention", "expire_time": "expireTime", "expires_at": "expiresAt",
 }  # fmt: skip
@@ -35,8 +37,24 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The base of what people write; names are those of the JSON."""
 
 
+class OtherBody(Body, frozen=True, kw_only=True):
+    """An order that comes with another one, of the same size, account and symbol. `side`, for `oco` only: else the same."""
+
+    cl_ord_id: ClientId
+    side: Side | None = None
+    price: Decimal | None = None
+    stop_px: Decimal | None = None
+    trail_amount: Decimal | None = None
+    trail_rate: Decimal | None = None
+
+
 class PlaceBody(Body, frozen=True, kw_only=True):
-    """A new order: market without a price, limit with one, stop or stop-limit with `stopPx`; `displayQty` 0 shows all."""
+    """A new order: market without a price, limit with one, stop or stop-limit with `stopPx`; `displayQty` 0 shows all.
+
+    `trailAmount` (in price units) or `trailRate` (a fraction, 0.01 is one percent): a stop that follows the last trade at this
+    distance, from `stopPx` when it is given. `oco`: what one of the two trades, the other may not. `takeProfit` (a limit) and
+    `stopLoss` (a stop): reduce-only, held until this order trades, then an OCO pair of the size that is filled.
+    """
 
     account: AccountNumber
     symbol: Symbol
@@ -51,6 +69,11 @@ class PlaceBody(Body, frozen=True, kw_only=True):
     display_qty: Whole = 0
     self_trade_prevention: SelfTrade = SelfTrade.NEWEST
     expire_time: str | Whole | None = None
+    trail_amount: Decimal | None = None
+    trail_rate: Decimal | None = None
+    oco: OtherBody | None = None
+    take_profit: OtherBody | None = None
+    stop_loss: OtherBody | None = None
 
 
 class AmendBody(Body, frozen=True, kw_only=True):
@@ -82,7 +105,29 @@ def place_of(body: PlaceBody, instrument: Instrument | None) -> PlaceOrder:
         display_lots=body.display_qty,
         self_trade=body.self_trade_prevention,
         expire_ns=0 if body.expire_time is None else time_ns(body.expire_time),
+        more=_more_of(instrument, body),
     )
+
+
+def _more_of(instrument: Instrument | None, body: PlaceBody) -> More | UnsetType:
+    legs = [_leg_of(instrument, one) for one in (body.oco, body.take_profit, body.stop_loss)]
+    more = More(_trail_of(instrument, body), *legs)
+    return UNSET if more == More() else more
+
+
+def _leg_of(instrument: Instrument | None, body: OtherBody | None) -> Leg | UnsetType:
+    if body is None:
+        return UNSET
+    price, stop = _ticks_of(instrument, "price", body.price), _ticks_of(instrument, "stopPx", body.stop_px)
+    return Leg(body.cl_ord_id, UNSET if body.side is None else SIDES[body.side], price, stop, _trail_of(instrument, body))
+
+
+def _trail_of(instrument: Instrument | None, body: PlaceBody | OtherBody) -> Trail | UnsetType:
+    """Return how far a stop trails; of zero or less, and of both distances at once, the engine says what is wrong."""
+    if body.trail_amount is None and body.trail_rate is None:
+        return UNSET
+    rate_ppm = 0 if body.trail_rate is None else ppm("trailRate", body.trail_rate)
+    return Trail(_ticks_of(instrument, "trailAmount", body.trail_amount) or 0, rate_ppm)
 
 
 def amend_of(body: AmendBody, instrument: Instrument | None) -> AmendOrder:

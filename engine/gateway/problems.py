@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -19,7 +18,6 @@ from litestar.exceptions import (
     ClientException,
     HTTPException,
     InternalServerException,
-    NotAuthorizedException,
     ValidationException,
 )
 from litestar.handlers import BaseRouteHandler
@@ -72,10 +70,12 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.INVALID_STORE: (422, "A storeId has up to 64 characters, and there are up to 64 stores."),
 }
 BY_STATUS = {
-    400: "What was asked is not well formed.", 401: "The bearer token is missing or wrong.",
-    403: "A web page of another origin asked.", 404: "There is no such thing.", 405: "This path has other methods.",
+    400: "What was asked is not well formed.", 401: "The key is missing, unknown, withdrawn or expired.",
+    403: "The key's role, accounts or stores do not allow it, or a web page of another origin asked.",
+    404: "There is no such thing.", 405: "This path has other methods.",
     409: "It collides with what is there.", 413: "The body is larger than 64 kB.", 415: "The body is not said to be JSON.",
-    421: "The host name is none of this machine's.", 422: "It was understood and rejected.", 500: "The engine has a fault.",
+    421: "The host name is none of this machine's.", 422: "It was understood and rejected.",
+    429: "Too many requests with this key, or without one from this address; see Retry-After.", 500: "The engine has a fault.",
     503: "Not now; see Retry-After.",
 }  # fmt: skip
 
@@ -106,31 +106,49 @@ def rejected(reason: RejectReason, order_id: str = "") -> Refused:
     return Refused(status, reason.value, detail, order_id)
 
 
+class Told(NamedTuple):
+    """What a caller is told of something that went wrong."""
+
+    status: int
+    code: str
+    detail: str
+    order_id: str = ""
+    headers: dict[str, str] = {}  # noqa: RUF012  # never changed
+    errors: list[str] = []  # noqa: RUF012
+
+
+def told(error: Exception, path: str) -> Told:
+    """Return what is told of whatever a handler raised. Of a fault of ours nothing but the fact is told."""
+    if isinstance(error, Refused):
+        return Told(error.status, error.code, error.detail, error.order_id)
+    if isinstance(error, EngineBusy | EngineUnavailable):
+        return Told(503, error.code, str(error), headers={"Retry-After": RETRY_AFTER_S[type(error)]})
+    log.error("gateway_failed", path=path, exc_info=error)
+    return Told(500, "InternalError", "The engine could not answer; its log says why.")
+
+
 def problem_of(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Return the answer to whatever a handler raised. Of a fault of ours nothing but the fact is told."""
+    """Return the answer to whatever a handler or the router raised."""
     headers: dict[str, str] = {}
     errors: list[str] = []
-    if isinstance(error, Refused):
-        return _problem(error.status, error.code, error.detail, order_id=error.order_id)
     if isinstance(error, Answered):
         media = PROBLEM if error.status >= 400 else MediaType.JSON
         return Response(error.body.encode(), status_code=error.status, media_type=media)
-    if isinstance(error, EngineBusy | EngineUnavailable):
-        headers["Retry-After"] = RETRY_AFTER_S[type(error)]
-        return _problem(503, error.code, str(error), headers=headers)
     if isinstance(error, HTTPException) and error.status_code < 500:
         headers.update({name: value for name, value in (error.headers or {}).items() if name.lower() in ("allow", "retry-after")})
-        if error.status_code == 401:
-            headers["WWW-Authenticate"] = "Bearer"
         if isinstance(error, ValidationException) and isinstance(error.extra, list):
             errors = [_wrong(item.get("key", "request"), item.get("message", "")) for item in error.extra]
         status = HTTPStatus(error.status_code)
         code = status.phrase.title().replace(" ", "").replace("-", "")
-        return _problem(status, code, _detail(request, error), headers=headers, errors=errors)
+        return _problem(Told(status, code, _detail(request, error), headers=headers, errors=errors))
     if isinstance(error, InternalServerException) and "disconnected" in error.detail:  # Litestar's word for a client that went
-        return _problem(400, "ClientGone", "The client went before its request was whole.")
-    log.error("gateway_failed", path=request.url.path, exc_info=error)
-    return _problem(500, "InternalError", "The engine could not answer; its log says why.")
+        return _problem(Told(400, "ClientGone", "The client went before its request was whole."))
+    return _problem(told(error, request.url.path))
+
+
+def not_as_documented(error: Exception) -> str:
+    """Return what is told of a body that cannot be decoded."""
+    return f"The body is not as documented: {error}"
 
 
 def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
@@ -154,32 +172,30 @@ def _wrong(name: str, message: str) -> str:
     return f"{shown}: {message}"
 
 
-def problem_bytes(refused: Refused) -> bytes:
-    """Return the body of a problem."""
-    content: bytes = _problem(refused.status, refused.code, refused.detail, order_id=refused.order_id).content
-    return content
+def _problem(what: Told) -> Response[bytes]:
+    body = problem_bytes(what.status, what.code, what.detail, what.order_id, what.errors)
+    return Response(body, status_code=int(what.status), media_type=PROBLEM, headers=what.headers)
 
 
-def _problem(
-    status: int,
-    code: str,
-    detail: str,
-    order_id: str = "",
-    headers: dict[str, str] | None = None,
-    errors: list[str] | None = None,
-) -> Response[bytes]:
+def problem_bytes(status: int, code: str, detail: str, order_id: str = "", errors: list[str] | None = None) -> bytes:
+    """Return a problem as JSON."""
+    return msgspec.json.encode(problem_view(status, code, detail, order_id, errors))
+
+
+def problem_view(status: int, code: str, detail: str, order_id: str = "", errors: list[str] | None = None) -> Problem:
+    """Return a problem as RFC 9457 has it."""
     body = Problem(f"urn:tapeline:problem:{code}", HTTPStatus(status).phrase, int(status), detail, code)
     if order_id:
         body.order_id = order_id
     if errors:
         body.errors = errors
-    return Response(msgspec.json.encode(body), status_code=int(status), media_type=PROBLEM, headers=headers or {})
+    return body
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """Return the documentation of the problems a route may answer with; every route may answer the first ones."""
     found = {}
-    for status in sorted({400, 401, 403, 405, 415, 421, 422, 500, 503, *statuses}):
+    for status in sorted({400, 401, 403, 405, 415, 421, 422, 429, 500, 503, *statuses}):
         code = HTTPStatus(status).phrase.title().replace(" ", "")
         example = Problem(f"urn:tapeline:problem:{code}", HTTPStatus(status).phrase, status, BY_STATUS[status], code)
         found[status] = ResponseSpec(
@@ -188,15 +204,9 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     return found
 
 
-def require_token(token: str) -> Guard:
-    """Return the guard of a gateway that is not open: `Authorization: Bearer <token>`, compared in constant time."""
-    wanted = f"Bearer {token}".encode()
-
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        if not hmac.compare_digest(connection.headers.get("authorization", "").encode(), wanted):
-            raise NotAuthorizedException("Send the token of this gateway: Authorization: Bearer <ENGINE_API_TOKEN>")
-
-    return guard
+def foreign_account(account: int) -> Refused:
+    """Return the problem of a caller who names an account that is none of its own."""
+    return Refused(403, "ForeignAccount", f"Account {account} is none of this key's; an operator makes keys for accounts.")
 
 
 def require_journal(sequencer: Sequencer) -> Guard:
@@ -217,7 +227,7 @@ class StrictBody(AbstractDTO[T]):
         try:
             return decoder(self.model_type).decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ClientException(f"The body is not as documented: {error}") from None
+            raise ClientException(not_as_documented(error)) from None
 
     def decode_builtins(self, value: dict[str, Any]) -> T:
         """Forms are not taken."""

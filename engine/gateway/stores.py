@@ -17,15 +17,19 @@ from litestar import WebSocket, delete, get, put, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
-from litestar.types import ControllerRouterHandler
+from litestar.types import ControllerRouterHandler, Scope
 
+from engine.access.keys import Caller
+from engine.access.register import Register, TooManySockets
 from engine.core.commands import ConfigureStore, CreateStore, DeleteStore, PurgeStore
 from engine.core.events import RejectReason
 from engine.core.exchange import AGE_MS_MAX
 from engine.core.state import Store
 from engine.core.units import WHOLE_MAX
 from engine.gateway.bodies import DeletedView, PurgeView, StoreView
+from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk
+from engine.gateway.private_streams import STORE as PRIVATE
 from engine.gateway.problems import Refused, problems, rejected
 from engine.journal.reader import JournalDamaged
 from engine.journal.sequencer import Sequencer
@@ -36,8 +40,9 @@ from service.clock import Clock
 
 CONSUMERS_MAX = 256
 TURN_FRAMES = 64
-# Why a feed ended: 4400 bad parameters, 4404 no such store, 4410 messages are missing, 4429 too many, 1011 our fault
-BAD, UNKNOWN, GONE, TOO_MANY, FAULT = 4400, 4404, 4410, 4429, 1011
+# Why a feed ended: 4400 bad parameters, 4401 the key was withdrawn, 4403 another key's store, 4404 no such store,
+# 4410 messages are missing, 4429 too many, 1011 our fault
+BAD, WITHDRAWN, FOREIGN, UNKNOWN, GONE, TOO_MANY, FAULT = 4400, 4401, 4403, 4404, 4410, 4429, 1011
 LATER = 1013  # the journal takes nothing now: come again
 INDEX = re.compile(r"\d{1,18}")
 
@@ -71,7 +76,8 @@ log = structlog.get_logger()
 class StoreDesk:
     """What stores hold, and the commands that change them."""
 
-    def __init__(self, sequencer: Sequencer, messages: MessageLog, desk: OrderDesk, clock: Clock) -> None:
+    def __init__(self, sequencer: Sequencer, messages: MessageLog, desk: OrderDesk, clock: Clock, register: Register) -> None:
+        self.register = register
         self.messages = messages
         self.desk = desk
         self._sequencer = sequencer
@@ -118,18 +124,7 @@ class StoreDesk:
         """Return how many consumers are connected."""
         return sum(reader.store_id == store_id for reader in self.messages.readers)
 
-    async def purge(self, store_id: str, message_index: int) -> PurgeView:
-        """Acknowledge the messages up to an index.  Raises: Refused."""
-        upto, store = message_index, self._sequencer.state.stores.get(store_id)
-        if store is not None and message_index <= self.last_index:
-            upto = self.messages.last_message(message_index, store.purged_index)
-        return await self.desk.carry_out(
-            PurgeStore(store_id, upto),
-            lambda outcome: PurgeView(outcome.index, store_id, self.store(store_id).purged_index),
-            ("purge", store_id, message_index),
-        )
-
-    async def delete(self, store_id: str, force: bool) -> DeletedView:
+    async def delete(self, caller: Caller, store_id: str, force: bool) -> DeletedView:
         """Forget a store.  Raises: Refused while it is in use, unless `force`."""
         view = self.view(store_id)
         if not force and (view.item_count or view.consumers):
@@ -137,15 +132,35 @@ class StoreDesk:
                 409, "StoreInUse",
                 f"The store holds {view.item_count} messages and has {view.consumers} consumers; force=true deletes it anyway.",
             )  # fmt: skip
-        return await self.desk.carry_out(DeleteStore(store_id), lambda outcome: DeletedView(outcome.index, store_id))
+        return await self.desk.answer(caller, DeleteStore(store_id), lambda outcome: DeletedView(outcome.index, store_id))
+
+    async def purge(self, caller: Caller, store_id: str, message_index: int) -> PurgeView:
+        """Acknowledge the messages up to an index.  Raises: Refused."""
+        upto, store = message_index, self._sequencer.state.stores.get(store_id)
+        if store is not None and message_index <= self.last_index:
+            upto = self.messages.last_message(message_index, store.purged_index)
+        return await self.desk.answer(
+            caller, PurgeStore(store_id, upto),
+            lambda outcome: PurgeView(outcome.index, store_id, self.store(store_id).purged_index),
+            ("purge", store_id, message_index),
+        )  # fmt: skip
+
+
+def readable(caller: Caller, store_id: str) -> str:
+    """Return a store's name.  Raises: Refused when it is none of the caller's."""
+    name = store_of(store_id)
+    if not caller.may_read(name):
+        raise Refused(403, "ForeignStore", f"The message store {name[:64]!r} is none of this key's.")
+    return name
 
 
 def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
     """Return the handlers of message stores."""
 
     @get("/MessageStore", responses=problems(), tags=["stores"], summary="The message stores and what they hold")
-    async def message_stores() -> list[StoreView]:
-        return stores.views()
+    async def message_stores(scope: Scope) -> list[StoreView]:
+        caller = caller_of(scope)
+        return [view for view in stores.views() if caller.may_read(view.store_id)]
 
     @put(
         "/MessageStore",
@@ -153,12 +168,13 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         tags=["stores"],
         summary="Create a message store; one that exists stays as it is",
     )
-    async def create(store_id: StoreQuery = "") -> StoreView:
-        return await stores.desk.carry_out(CreateStore(store_of(store_id)), lambda _: stores.view(store_of(store_id)))
+    async def create(scope: Scope, store_id: StoreQuery = "") -> StoreView:
+        name = readable(caller_of(scope), store_id)
+        return await stores.desk.answer(caller_of(scope), CreateStore(name), lambda _: stores.view(name))
 
     @delete("/MessageStore", status_code=200, responses=problems(404, 409), tags=["stores"], summary="Delete a message store")
-    async def remove(store_id: StoreQuery = "", force: ForceQuery = False) -> DeletedView:
-        return await stores.delete(store_of(store_id), force)
+    async def remove(scope: Scope, store_id: StoreQuery = "", force: ForceQuery = False) -> DeletedView:
+        return await stores.delete(caller_of(scope), store_of(store_id), force)
 
     @delete(
         "/MessageStore/Purge",
@@ -167,9 +183,9 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         tags=["stores"],
         summary="Acknowledge messages up to an index",
     )
-    async def purge(message_index: IndexQuery, store_id: StoreQuery = "") -> PurgeView:
-        name = store_of(store_id)
-        return await stores.purge(name, message_index)
+    async def purge(message_index: IndexQuery, scope: Scope, store_id: StoreQuery = "") -> PurgeView:
+        name = readable(caller_of(scope), store_id)
+        return await stores.purge(caller_of(scope), name, message_index)
 
     @put(
         "/MessageStore/Suspension",
@@ -177,9 +193,9 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         tags=["stores"],
         summary="From which age on a store suspends trading",
     )
-    async def suspension(maximum_unpurged_item_age_millis: AgeQuery, store_id: StoreQuery = "") -> StoreView:
+    async def suspension(maximum_unpurged_item_age_millis: AgeQuery, scope: Scope, store_id: StoreQuery = "") -> StoreView:
         command = ConfigureStore(store_of(store_id), maximum_unpurged_item_age_millis)
-        return await stores.desk.carry_out(command, lambda _: stores.view(store_of(store_id)))
+        return await stores.desk.answer(caller_of(scope), command, lambda _: stores.view(store_of(store_id)))
 
     @websocket("/joined")
     async def joined(socket: WebSocket[Any, Any, Any]) -> None:
@@ -194,34 +210,48 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
 
 async def _serve(socket: WebSocket[Any, Any, Any], stores: StoreDesk) -> None:
     """Send frames until the consumer goes, or cannot be served."""
-    reader = _admit(socket, stores)
+    caller = caller_of(socket.scope)
+    reader = _admit(socket, stores, caller)
     if not isinstance(reader, Reader):
         await _explain(socket, *reader)
         return
     pump = asyncio.create_task(_pump(socket, reader))
+    try:
+        place = stores.register.enter(caller, pump.cancel)
+    except TooManySockets as error:
+        pump.cancel()
+        reader.close()
+        await _explain(socket, TOO_MANY, str(error))
+        return
     listening = asyncio.create_task(_listen(socket))
     try:
         await asyncio.wait((pump, listening), return_when=asyncio.FIRST_COMPLETED)
     finally:
+        withdrawn = pump.cancelled()
+        stores.register.leave(place)
         reader.close()
         for task in (pump, listening):
             task.cancel()
         await asyncio.gather(pump, listening, return_exceptions=True)
-    if not pump.cancelled() and (why := pump.result()) is not None:
+    if withdrawn:
+        await _explain(socket, WITHDRAWN, "The key was withdrawn or has expired.")
+    elif not pump.cancelled() and (why := pump.result()) is not None:
         await _explain(socket, *why)
 
 
-def _admit(socket: WebSocket[Any, Any, Any], stores: StoreDesk) -> Reader | tuple[int, str]:
+def _admit(socket: WebSocket[Any, Any, Any], stores: StoreDesk, caller: Caller) -> Reader | tuple[int, str]:
     """Return a consumer's reader, or the code and the text to send it away with."""
     query = socket.query_params
     name, seen = store_of(query.get("storeId", "")), query.get("lastSeen", "")
     if seen and not INDEX.fullmatch(seen):
         return BAD, f"lastSeen={seen[:40]} is no message index; leave it out to get everything that is stored."
+    if not caller.may_read(name):
+        return FOREIGN, f"The message store {name[:64]!r} is none of this key's."
     try:
         store = stores.store(name)
     except Refused as error:
         return UNKNOWN, f"There is no message store {name[:64]!r}. {error.detail}"
-    if len(stores.messages.readers) >= CONSUMERS_MAX:
+    if sum(reader.store_id != PRIVATE for reader in stores.messages.readers) >= CONSUMERS_MAX:
         return TOO_MANY, f"There are {CONSUMERS_MAX} consumers already; this gateway takes no more."
     after = start(store, int(seen) if seen else None, stores.last_index)
     return (GONE, after) if isinstance(after, str) else stores.messages.reader(name, after)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
+
+from msgspec import UNSET
 
 from engine.core import units
 from engine.core.accounts import Account, Contract
@@ -14,6 +17,7 @@ from engine.core.commands import (
     Instrument,
 )  # fmt: skip
 from engine.core.events import CancelReason, RejectReason
+from engine.core.linked import group_of, ids_of
 from engine.core.solvency import Solvency
 from engine.core.state import Order, State
 from engine.core.units import PPM
@@ -24,12 +28,13 @@ from engine.gateway.bodies import (
     ControlsView,
     InstrumentView,
     LevelView,
+    LinkedView,
     OrderView,
     PositionView,
 )  # fmt: skip
 from engine.gateway.problems import rejected
 from engine.journal.sequencer import Sequencer
-from engine.stores.message_builder import ord_type
+from engine.stores.message_builder import contingency, link_id, ord_type, status_of
 from engine.stores.message_log import MessageLog
 from service.clock import Clock
 
@@ -76,16 +81,25 @@ class Views:
         instrument = self.state.ledger.contracts[terms.symbol].instrument
         left = order.size_lots - filled
         over, under = units.scale(instrument.tick_size)
-        price, stop = order.price_ticks, order.stop_ticks
+        price, stop, trail = order.price_ticks, order.stop_ticks, order.terms.trail
         return OrderView(
             message_index=index, order_id=str(order.order_id), cl_ord_id=terms.cl_ord_id, account=terms.account,
             symbol=terms.symbol, side=SIDE_NAMES[terms.side], ord_type=ord_type(terms), time_in_force=terms.time_in_force.value,
             price=None if price is None else price * over / under, stop_px=None if stop is None else stop * over / under,
-            ord_status="Canceled" if reason else ("PartiallyFilled" if left else "Filled") if filled else "New",
+            ord_status="Canceled" if reason else ("PartiallyFilled" if left else "Filled") if filled else status_of(order),
             order_qty=order.size_lots, leaves_qty=0 if reason else left, cum_qty=filled, cum_cost=cost,
             avg_px=cost * over / (filled * instrument.lot_tick_units * under) if filled else 0.0,
-            text=reason.value if reason else "",
+            text=reason.value if reason else "", trail_amount=trail.ticks * over / under if trail and trail.ticks else None,
+            trail_rate=trail.ppm / PPM if trail and trail.ppm else None, link_id=link_id(order),
+            contingency_type=contingency(order), linked=self._linked(order),
         )  # fmt: skip
+
+    def _linked(self, order: Order) -> list[LinkedView]:
+        """Return the open orders that came with this one."""
+        if order.link is UNSET:
+            return []
+        orders = (self.state.orders.get(one) for one in ids_of(group_of(order.order_id)) if one != order.order_id)
+        return [LinkedView(str(one.order_id), one.terms.cl_ord_id) for one in orders if one is not None]
 
     def account(self, number: int) -> AccountView:
         """Return an account with its positions and open orders.  Raises: Refused."""
@@ -110,10 +124,10 @@ class Views:
             available=max(0, Solvency(self.state).free_units(account)), kill_switch=account.killed,
         )  # fmt: skip
 
-    def summaries(self, after: int, limit: int) -> list[AccountSummary]:
-        """Return accounts by rising number. Cost: O(accounts)."""
+    def summaries(self, after: int, limit: int, seen: Callable[[int], bool]) -> list[AccountSummary]:
+        """Return accounts by rising number, those that may be `seen`. Cost: O(accounts)."""
         accounts = self.state.ledger.accounts
-        numbers = sorted(number for number in accounts if number > after)
+        numbers = sorted(number for number in accounts if number > after and seen(number))
         return [self.summary(accounts[number]) for number in islice(numbers, limit)]
 
     def controls(self, index: int) -> ControlsView:

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from engine.core.commands import Command, Instrument, Proceed
-from engine.core.events import Event, KeyUsed, encode
+from engine.core.events import Event, KeyUsed, SentBy, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
 from engine.journal.format import Record
@@ -35,6 +35,8 @@ LOOK_EVERY = 4  # commands between two looks at the clock
 STEP_NS_MAX = 4_000_000  # a step of what commands have left becomes smaller when it takes longer
 STEP_MIN, STEP_MAX = 16, 512  # events
 RETRY_S = 0.5
+ENGINE = "engine"  # sends what nobody else sends: ticks, suspensions for a store
+SENDERS_MAX = 1_000
 FIRST_INDEX = 1  # 0 is "nothing yet": of consumers' last message, of an empty store
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -111,7 +113,8 @@ class Sequencer:
         self._clock = clock or SystemClock()
         self._queue_max = queue_max
         self._group_max = group_max
-        self._queue: deque[tuple[Command, asyncio.Future[Outcome], Asked | None]] = deque()
+        self._queue: deque[tuple[Command, str, Asked | None, asyncio.Future[Outcome]]] = deque()
+        self._senders: dict[str, SentBy] = {}
         self._listeners: list[Listener] = []
         self._group: Group = []  # the last one written
         self._scheduled = False
@@ -172,11 +175,13 @@ class Sequencer:
         """Show every committed group to `listener`, in order, on the loop; it must not block."""
         self._listeners.append(listener)
 
-    def submit(self, command: Command, asked: Asked | None = None) -> asyncio.Future[Outcome]:
+    def submit(self, command: Command, sender: str = ENGINE, asked: Asked | None = None) -> asyncio.Future[Outcome]:
         """Queue a command; the future is done when the journal has it, or fails with EngineUnavailable.
 
-        With a key that is known the command is not done again: the outcome has no events and the first one's answer. The
-        future may fail with KeyReused and KeysFull.
+        `sender` is the id of the key that sent it; the command's record opens with it. With an idempotency key that is known
+        the command is not done again: the outcome has no events and the first one's answer. The future may fail with KeyReused
+        and KeysFull.
+
         Raises: EngineBusy, EngineUnavailable at once, then nothing was queued. Cancelling the future does not take it back.
         """
         if self.refusal:
@@ -187,7 +192,7 @@ class Sequencer:
             raise EngineBusy(f"{self._queue_max} commands are waiting; send it again in a moment")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._queue.append((command, future, asked))
+        self._queue.append((command, sender, asked, future))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._run)
@@ -251,14 +256,14 @@ class Sequencer:
                 self._index = index = self._index + 1
                 if events := exchange.decide(index, time_ns, Proceed(self._step)):
                     done.append((index, events))
-                    append(index, time_ns, encode(events), exchange.message)
+                    append(index, time_ns, encode([self._sent_by(ENGINE), *events]), exchange.message)
                 took_ns = self._clock.mono_ns() - ends_ns + GROUP_NS_MAX
                 self._step = max(STEP_MIN, self._step // 2) if took_ns > STEP_NS_MAX else min(STEP_MAX, self._step + STEP_MIN)
                 ends_ns += took_ns  # the step is not on the commands' account
             for number in range(min(len(queue), self._group_max)):
                 if number % LOOK_EVERY == 0 and self._clock.mono_ns() > ends_ns:
                     break
-                command, future, asked = queue.popleft()
+                command, sender, asked, future = queue.popleft()
                 if asked is not None and (known := self._repeated(asked, time_ns)) is not None:
                     group.append((future, known))
                     continue
@@ -268,7 +273,7 @@ class Sequencer:
                 one = Outcome(index, time_ns, events, done)
                 group.append((future, one if asked is None else self._answered(one, asked)))
                 if events:
-                    append(index, time_ns, encode(events), exchange.message)
+                    append(index, time_ns, encode([self._sent_by(sender), *events]), exchange.message)
             began_ns = self._clock.mono_ns()
             records = self._journal.commit()
         except JournalRefused as error:
@@ -308,6 +313,15 @@ class Sequencer:
         outcome.events.append(used)
         return Outcome(outcome.index, outcome.time_ns, outcome.events, outcome.group, (status, body))
 
+    def _sent_by(self, sender: str) -> SentBy:
+        """Return the event that names a sender, made once."""
+        found = self._senders.get(sender)
+        if found is None:
+            if len(self._senders) >= SENDERS_MAX:
+                self._senders.clear()
+            found = self._senders[sender] = SentBy(sender)
+        return found
+
     # The disk refuses
 
     def _take_back(self, futures: list[asyncio.Future[Outcome]], error: JournalRefused) -> None:
@@ -319,7 +333,7 @@ class Sequencer:
     def _refuse(self, why: str, futures: Sequence[asyncio.Future[Outcome]] = ()) -> None:
         """Fail what waits, and whatever comes until the refusal is lifted."""
         self.refusal = why
-        waiting = [*futures, *(future for _, future, _ in self._queue)]
+        waiting = [*futures, *(future for *_, future in self._queue)]
         self._queue.clear()
         self._refused.labels("unavailable").inc(len(waiting))
         for future in waiting:

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from engine.oms import database as oms_database
 from engine.oms.database import Database, DatabaseUnavailable
+from engine.oms.money import Opening
 from engine.oms.tables import Changes, Gap, NotAMessage, Progress, StoredMessage, decode
 from service import metrics
 from service.admin import AdminServer
@@ -35,10 +36,13 @@ from service.settings import ComponentSettings, admin_token, check_url, shown
 log = structlog.get_logger()
 T = TypeVar("T")
 
+ACCOUNTS_PAGE = 1_000
 QUEUE_FRAMES = 1_000  # received and not yet written; then the engine waits, not our memory
 FRAME_BYTES_MAX = 64 << 20
 HTTP_S_MAX = 5.0
 CLOSE_S_MAX = 2.0
+KEY_FIX = "python -m engine keys create --role market-data"
+NO_KEY = (4401, 4403)  # close codes: our key was withdrawn, or is for other stores
 TRY_AGAIN = (1011, 1012, 1013, 4429)  # close codes: a fault of the engine, too many consumers
 GAP_EXIT = 4
 GAP_FIX = (
@@ -65,7 +69,7 @@ class OmsSettings(ComponentSettings):
     database_url: str = Field(
         "", validation_alias="OMS_DATABASE_URL", description="sqlite:///path or postgresql://…; empty = RUN_DIR/oms.sqlite"
     )
-    api_token: SecretStr | None = Field(None, validation_alias="OMS_API_TOKEN", description="bearer token of the gateway")
+    api_token: SecretStr | None = Field(None, validation_alias="OMS_API_TOKEN", description="key for the gateway, market-data")
     batch_max: int = Field(500, ge=1, le=10_000, validation_alias="OMS_BATCH_MAX", description="messages a transaction, at most")
     purge_ms: int = Field(1_000, ge=10, validation_alias="OMS_PURGE_MS", description="between purges of the store")
     admin_port: int = Field(9107, ge=0, le=65535, validation_alias="OMS_ADMIN_PORT", description="0 = a free one")
@@ -115,6 +119,26 @@ class Stores:
         """Let the engine forget everything up to `index`."""
         await self._call("DELETE", "/MessageStore/Purge", storeId=self.parameter, messageIndex=str(index))
 
+    async def openings(self) -> list[Opening]:
+        """Return what the exchange says of each account now, each as of its own command. Cost: one call an account."""
+        found, after = [], -2
+        while page := await self._call("GET", "/Account", after=str(after), limit=str(ACCOUNTS_PAGE)):
+            found += [opening_of(await self.account(one["account"])) for one in page]
+            after = page[-1]["account"]
+        return found
+
+    async def account(self, number: int) -> Any:
+        """Return an account as the gateway shows it."""
+        return await self._call("GET", f"/Account/{number}")
+
+    async def last_item(self) -> int:
+        """Return the index of the newest message in our store.  Raises: Gap when there is no such store."""
+        stores = await self._call("GET", "/MessageStore/")
+        for store in stores:
+            if store["storeId"] == self.name:
+                return int(store["lastItemIndex"])
+        raise Gap(f"the engine has no store {self.name!r}")
+
     async def close(self) -> None:
         await self._http.aclose()
 
@@ -132,8 +156,14 @@ class Stores:
         return answer.json() if answer.content else None
 
 
+def opening_of(view: Any) -> Opening:
+    """Return what an account's view says of its money."""
+    positions = {one["symbol"]: (int(one["qty"]), int(one["entryValue"])) for one in view["positions"]}
+    return Opening(int(view["account"]), int(view["messageIndex"]), int(view["balance"]), positions)
+
+
 def _no_token(status: int) -> OperatorError:
-    return OperatorError(f"The engine refuses our token ({status})", "Set OMS_API_TOKEN to the gateway's ENGINE_API_TOKEN", 3)
+    return OperatorError(f"The engine refuses our token ({status})", f"Set OMS_API_TOKEN to a key: {KEY_FIX}", 3)
 
 
 class Oms:
@@ -231,9 +261,13 @@ class Oms:
             after = await self._stores.create() if begins is None else begins
             await self._retried(lambda: self._database.begin(name, after + 1))
             log.info("oms_begins", store=name, after_index=after)
-            return Progress(after + 1, after)
-        if begins is None:
+            progress = Progress(after + 1, after)
+        elif begins is None:
             raise Gap(f"the engine has no such store any more, and the database follows it since message {progress.first_index}")
+        if not await self._retried(lambda: self._database.opened(name)):
+            openings = await self._stores.openings()
+            await self._retried(lambda: self._database.open(name, openings))
+            log.info("oms_opened", store=name, accounts=len(openings))
         return progress
 
     async def _batch(self, queue: asyncio.Queue[StoredMessage | None]) -> list[StoredMessage]:
@@ -341,8 +375,11 @@ async def _read(socket: ClientConnection, queue: asyncio.Queue[StoredMessage | N
             try:
                 await queue.put(decode(frame))
             except Gap as word:
-                if await _close_code(socket) in TRY_AGAIN:
+                code = await _close_code(socket)
+                if code in TRY_AGAIN:
                     raise GatewayUnavailable(str(word)) from None
+                if code in NO_KEY:
+                    raise _no_token(code) from None
                 raise
     except Exception:  # not when we are cancelled: nobody makes room in the queue then
         await queue.put(None)

@@ -11,13 +11,14 @@ import contextlib
 import os
 import socket
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from engine.oms import tables
+from engine.oms.money import BalanceRow, Holder, Money, Opening, PositionRow, opening_rows
 from engine.oms.tables import Changes, Progress
 from service.errors import OperatorError
 from service.settings import hide_password
@@ -50,8 +51,26 @@ class Database(Protocol):
     async def write(self, store_id: str, changes: Changes) -> bool:
         """Commit; return False when the database no longer stood where the changes begin, and nothing was written."""
 
+    async def opened(self, store_id: str) -> bool:
+        """Return whether the database has what it begins with of balances and positions."""
+
+    async def open(self, store_id: str, openings: Sequence[Opening]) -> None:
+        """Keep what balances and positions begin with, once."""
+
+    async def book(self) -> Book:
+        """Return what is compared with the exchange, as of one moment. Cost: O(accounts + open orders)."""
+
     async def close(self) -> None:
         """Close; a transaction that is not committed is gone."""
+
+
+class Book(NamedTuple):
+    """What a database says of the present, all of it after message `last_index`."""
+
+    last_index: int
+    balances: list[BalanceRow]
+    positions: list[PositionRow]
+    orders: list[tuple[str, int, int, int]]  # id, account, open quantity, message index
 
 
 def connect(url: str) -> Database:
@@ -87,6 +106,15 @@ class Sqlite:
 
     async def write(self, store_id: str, changes: Changes) -> bool:
         return await self._call(lambda db: self._write(db, store_id, changes))
+
+    async def opened(self, store_id: str) -> bool:
+        return await self._call(lambda db: db.execute(tables.select_opened("?"), (store_id,)).fetchone() is not None)
+
+    async def open(self, store_id: str, openings: Sequence[Opening]) -> None:
+        await self._call(lambda db: self._open_money(db, store_id, openings))
+
+    async def book(self) -> Book:
+        return await self._call(self._book)
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
@@ -131,8 +159,36 @@ class Sqlite:
             return False
         db.executemany(tables.upsert_order("?"), changes.orders.values())
         db.executemany(tables.insert_trade("?"), changes.trades)
+        db.executemany(tables.insert_transaction("?"), changes.money.transactions)
+        balances, held = self._known(db, changes.money)
+        db.executemany(tables.upsert_balance("?"), changes.money.balances(balances))
+        db.executemany(tables.upsert_position("?"), changes.money.positions(held, balances))
         db.execute("COMMIT")
         return True
+
+    def _known(self, db: sqlite3.Connection, money: Money) -> Known:
+        rows = [
+            db.execute(tables.select_money(table, len(some), "?"), some).fetchall()
+            for table in MONEY
+            for some in _portions(money)
+        ]  # fmt: skip
+        return _known(rows)
+
+    def _open_money(self, db: sqlite3.Connection, store_id: str, openings: Sequence[Opening]) -> None:
+        balances, positions = opening_rows(openings)
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany(tables.upsert_balance("?"), balances)
+        db.executemany(tables.upsert_position("?"), positions)
+        db.execute(tables.insert_opened("?"), (store_id,))
+        db.execute("COMMIT")
+
+    def _book(self, db: sqlite3.Connection) -> Book:
+        db.execute("BEGIN")
+        try:
+            row = db.execute(tables.select_progress()).fetchone()
+            return Book(row[2] if row else 0, *(db.execute(tables.select_book(what)).fetchall() for what in BOOK))
+        finally:
+            db.execute("COMMIT")
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -161,6 +217,15 @@ class Postgres:
 
     async def write(self, store_id: str, changes: Changes) -> bool:
         return await self._call(lambda db: self._write(db, store_id, changes))
+
+    async def opened(self, store_id: str) -> bool:
+        return await self._call(lambda db: self._opened(db, store_id))
+
+    async def open(self, store_id: str, openings: Sequence[Opening]) -> None:
+        await self._call(lambda db: self._open_money(db, store_id, openings))
+
+    async def book(self) -> Book:
+        return await self._call(self._book)
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -214,7 +279,60 @@ class Postgres:
                 await cursor.executemany(tables.upsert_order("%s").encode(), changes.orders.values())
             if changes.trades:
                 await cursor.executemany(tables.insert_trade("%s").encode(), changes.trades)
+            await self._write_money(cursor, changes.money)
         return True
+
+    async def _write_money(self, cursor: psycopg.AsyncCursor[Any], money: Money) -> None:
+        rows = []
+        for table in MONEY:
+            for some in _portions(money):
+                await cursor.execute(tables.select_money(table, len(some), "%s").encode(), some)
+                rows.append(await cursor.fetchall())
+        balances, held = _known(rows)
+        if money.transactions:
+            await cursor.executemany(tables.insert_transaction("%s").encode(), money.transactions)
+        if changed := money.balances(balances):
+            await cursor.executemany(tables.upsert_balance("%s").encode(), changed)
+        if moved := money.positions(held, balances):
+            await cursor.executemany(tables.upsert_position("%s").encode(), moved)
+
+    async def _opened(self, db: psycopg.AsyncConnection[Any], store_id: str) -> bool:
+        async with db.transaction():
+            cursor = await db.execute(tables.select_opened("%s").encode(), (store_id,))
+            return await cursor.fetchone() is not None
+
+    async def _open_money(self, db: psycopg.AsyncConnection[Any], store_id: str, openings: Sequence[Opening]) -> None:
+        balances, positions = opening_rows(openings)
+        async with db.transaction(), db.cursor() as cursor:
+            if balances:
+                await cursor.executemany(tables.upsert_balance("%s").encode(), balances)
+            if positions:
+                await cursor.executemany(tables.upsert_position("%s").encode(), positions)
+            await cursor.execute(tables.insert_opened("%s").encode(), (store_id,))
+
+    async def _book(self, db: psycopg.AsyncConnection[Any]) -> Book:
+        async with db.transaction():
+            await db.execute(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # all of it of one moment
+            row = await (await db.execute(tables.select_progress().encode())).fetchone()
+            found = [await (await db.execute(tables.select_book(what).encode())).fetchall() for what in BOOK]
+        return Book(row[2] if row else 0, *found)
+
+
+Known = tuple[dict[int, BalanceRow], dict[Holder, PositionRow]]
+MONEY, BOOK = ("Balances", "Positions"), ("Balances", "Positions", "Orders")
+
+
+def _portions(money: Money) -> list[list[int]]:
+    """Return the accounts whose rows are needed, some at a time."""
+    accounts = sorted(money.postings.keys() | {account for account, _ in money.fills})
+    return [accounts[at : at + tables.ACCOUNTS_MAX] for at in range(0, len(accounts), tables.ACCOUNTS_MAX)]
+
+
+def _known(portions: list[list[Any]]) -> Known:
+    """Return balances by account and positions by holder, of the answers for both tables, one after the other."""
+    half = len(portions) // 2
+    balances = {row[0]: row for rows in portions[:half] for row in rows}
+    return balances, {(row[0], row[1]): row for rows in portions[half:] for row in rows}
 
 
 def _cut(connection: psycopg.AsyncConnection[Any]) -> None:

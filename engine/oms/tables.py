@@ -1,21 +1,24 @@
-"""Turns messages into rows of the tables Orders, Trades and MessageIndex, and writes the SQL that stores them.
+"""Turns messages into rows of tables, and writes the SQL that stores them.
 
 The same SQL runs on SQLite and PostgreSQL; only the sign of a parameter differs. Quantities and money are whole numbers (lots
 and units, 64 bits), prices are floats as in the frames. Orders holds the last known state of each order, Trades every fill,
-also of liquidations; MessageIndex one row: where this database begins and up to where it is complete.
+also of liquidations; Transactions, Balances and Positions are `money.py`'s. MessageIndex has one row: where this database
+begins and up to where it is complete. Tables are only ever added, each made where it is missing, so that an older database is
+brought up to date by opening it, any number of times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
-from engine.stores.messages import Execution
+from engine.oms.money import BALANCES, OPENED, POSITIONS, TRANSACTIONS, Money, text
+from engine.stores.messages import Execution, Transaction
 
-OF_ORDERS = frozenset({"New", "Trade", "Canceled", "Replaced", "Rejected", "Triggered"})
+OF_ORDERS = frozenset({"New", "Trade", "Canceled", "Replaced", "Rejected", "Triggered", "Restated"})
 OF_TRADES = frozenset({"Trade", "Liquidation", "Deleverage"})
 
 Cell = int | float | str | None
@@ -37,7 +40,16 @@ TRADES = (
     ("transactionTime", "TEXT NOT NULL"), ("messageIndex", "BIGINT NOT NULL"),
 )  # fmt: skip
 MESSAGE_INDEX = (("storeId", "TEXT PRIMARY KEY"), ("firstIndex", "BIGINT NOT NULL"), ("lastIndex", "BIGINT NOT NULL"))
-TABLES = {"Orders": ORDERS, "Trades": TRADES, "MessageIndex": MESSAGE_INDEX}
+TABLES = {
+    "Orders": ORDERS, "Trades": TRADES, "MessageIndex": MESSAGE_INDEX, "Transactions": TRANSACTIONS, "Balances": BALANCES,
+    "Positions": POSITIONS, "Opened": OPENED,
+}  # fmt: skip
+INDEXES = (
+    "CREATE INDEX IF NOT EXISTS TradesByOrder ON Trades (orderId)",
+    "CREATE INDEX IF NOT EXISTS TransactionsByAccount ON Transactions (account, messageIndex)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS PositionsByHolder ON Positions (account, symbol)",
+)
+ACCOUNTS_MAX = 500  # asked for in one query
 
 
 class StoredMessage(msgspec.Struct, rename="camel"):
@@ -47,6 +59,7 @@ class StoredMessage(msgspec.Struct, rename="camel"):
     prev_message_index: int
     timestamp: str
     executions: list[list[Execution]]
+    account_transactions: list[Transaction] = []
 
 
 class Gap(Exception):
@@ -93,6 +106,7 @@ class Changes:
         self.timestamp = ""
         self.orders: dict[str, Row] = {}
         self.trades: list[Row] = []
+        self.money = Money()
 
     def add(self, frame: StoredMessage) -> bool:
         """Add a message; return False for a duplicate, which changes nothing.
@@ -111,6 +125,8 @@ class Changes:
         self.messages += 1
         for group in frame.executions:
             self._add_group(group, frame.message_index)
+        for one in frame.account_transactions:
+            self.money.transact(one, frame.message_index)
         return True
 
     def time_ms(self) -> int:
@@ -124,11 +140,12 @@ class Changes:
                 self.orders[execution.order_id] = _order_row(execution, index)
             if execution.exec_type in OF_TRADES:
                 self.trades.append(_trade_row(execution, taker, index))
+                self.money.fill(execution, index)
 
 
 def _order_row(ex: Execution, index: int) -> Row:
     return (
-        ex.order_id, _text(ex.cl_ord_id), ex.account, _text(ex.symbol), ex.side, ex.ord_type, ex.time_in_force, ex.price,
+        ex.order_id, text(ex.cl_ord_id), ex.account, text(ex.symbol), ex.side, ex.ord_type, ex.time_in_force, ex.price,
         ex.stop_px, ex.order_qty, ex.leaves_qty, ex.ord_status, ex.cum_qty, ex.cum_cost, ex.avg_px, ex.timestamp,
         ex.ord_rej_reason or None, ex.text or None, index,
     )  # fmt: skip
@@ -136,14 +153,9 @@ def _order_row(ex: Execution, index: int) -> Row:
 
 def _trade_row(ex: Execution, taker: str | None, index: int) -> Row:
     return (
-        ex.exec_id, ex.exec_type, ex.order_id, taker, ex.trd_match_id or None, ex.account, _text(ex.symbol), ex.side,
+        ex.exec_id, ex.exec_type, ex.order_id, taker, ex.trd_match_id or None, ex.account, text(ex.symbol), ex.side,
         ex.last_qty, ex.exec_cost, ex.last_px, ex.commission, ex.exec_comm, ex.transact_time, index,
     )  # fmt: skip
-
-
-def _text(value: str) -> str:
-    """Return what a client wrote without NUL, which PostgreSQL cannot store; one odd client id must not stop everything."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 # SQL. `sign` is the database's sign for a parameter: ? or %s.
@@ -152,7 +164,7 @@ def _text(value: str) -> str:
 def schema() -> list[str]:
     """Return the statements that make the tables where they are missing."""
     made = [f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(map(' '.join, columns))})" for name, columns in TABLES.items()]
-    return [*made, "CREATE INDEX IF NOT EXISTS TradesByOrder ON Trades (orderId)"]
+    return [*made, *INDEXES]
 
 
 def insert_progress(sign: str) -> str:
@@ -172,13 +184,56 @@ def move_progress(sign: str) -> str:
 
 def upsert_order(sign: str) -> str:
     """Return the SQL that stores an order's last state."""
-    news = ", ".join(f"{name} = excluded.{name}" for name, _ in ORDERS[1:])
-    return f"{_insert('Orders', ORDERS, sign)} ON CONFLICT (orderId) DO UPDATE SET {news}"
+    return _upsert("Orders", ORDERS, 1, sign)
 
 
 def insert_trade(sign: str) -> str:
     """Return the SQL that adds a fill; one that is there already is an error, because positions keep duplicates out."""
     return _insert("Trades", TRADES, sign)
+
+
+def insert_transaction(sign: str) -> str:
+    """Return the SQL that adds a transaction."""
+    return _insert("Transactions", TRANSACTIONS, sign)
+
+
+def upsert_balance(sign: str) -> str:
+    """Return the SQL that stores an account's balance."""
+    return _upsert("Balances", BALANCES, 1, sign)
+
+
+def upsert_position(sign: str) -> str:
+    """Return the SQL that stores a position; one that is closed stays, with quantity 0."""
+    return _upsert("Positions", POSITIONS, 2, sign)
+
+
+def insert_opened(sign: str) -> str:
+    """Return the SQL that says that the openings are in."""
+    return _insert("Opened", OPENED, sign)
+
+
+def select_opened(sign: str) -> str:
+    """Return the SQL of whether they are."""
+    return f"SELECT storeId FROM Opened WHERE storeId = {sign}"  # noqa: S608  # no input
+
+
+def select_money(table: str, count: int, sign: str) -> str:
+    """Return the SQL of the rows of some accounts, in Balances or Positions."""
+    names = ", ".join(name for name, _ in TABLES[table])
+    return f"SELECT {names} FROM {table} WHERE account IN ({', '.join([sign] * count)})"  # noqa: S608  # no input
+
+
+def select_book(what: str) -> str:
+    """Return the SQL of everything that is compared with the exchange: Balances, Positions, or Orders that are open."""
+    if what == "Orders":
+        return "SELECT orderId, account, openQuantity, messageIndex FROM Orders WHERE openQuantity > 0"
+    return f"SELECT {', '.join(name for name, _ in TABLES[what])} FROM {what}"  # noqa: S608  # no input
+
+
+def _upsert(table: str, columns: Sequence[tuple[str, str]], keys: int, sign: str) -> str:
+    news = ", ".join(f"{name} = excluded.{name}" for name, _ in columns[keys:])
+    key = ", ".join(name for name, _ in columns[:keys])
+    return f"{_insert(table, columns, sign)} ON CONFLICT ({key}) DO UPDATE SET {news}"
 
 
 def _insert(table: str, columns: Iterable[tuple[str, str]], sign: str) -> str:

@@ -17,7 +17,9 @@ import aiormq
 import msgspec
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
+from pamqp.common import FieldTable
 
+from engine.orders.message import KEY
 from engine.orders.topology import BOUND, DEAD_EXCHANGE, ORDERS, QUEUES
 from engine.risk.rules import URL_SETTING
 from mdq.broker import BrokerUnavailable
@@ -35,9 +37,11 @@ _ENCODER = msgspec.json.Encoder()
 class OrdersClient:
     """Sends order messages; `async with` connects and disconnects."""
 
-    def __init__(self, url: str, name: str = "tapeline-orders-client", clock: Clock | None = None) -> None:
+    def __init__(self, url: str, name: str = "tapeline-orders-client", clock: Clock | None = None, key: str = "") -> None:
+        """`key` is shown with every message; an exchange that trusts its broker's users needs none."""
         self._link = RabbitLink(url, name, self._serve, URL_SETTING)
         self._clock = clock or SystemClock()
+        self._headers: FieldTable = {KEY: key} if key else {}
         self._channel: aiormq.Channel | None = None
         self._open = asyncio.Event()
         self._asked: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -78,6 +82,7 @@ class OrdersClient:
     def _properties(self, priority: int, time_to_live_ms: int | None, message_id: str) -> Basic.Properties:
         return Basic.Properties(
             content_type="application/json",
+            headers=self._headers or None,
             delivery_mode=2,
             priority=priority or None,
             expiration=None if time_to_live_ms is None else str(time_to_live_ms),

@@ -25,6 +25,8 @@ import structlog
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
+from engine.access.keys import Caller, Role
+from engine.access.register import Register, Unknown
 from engine.core.commands import Command, PlaceOrder
 from engine.journal.sequencer import Asked, EngineBusy, EngineUnavailable, Outcome, Sequencer
 from engine.orders import message as om
@@ -37,7 +39,7 @@ from engine.risk.checker import RiskChecker
 from engine.risk.rules import URL_SETTING
 from mdq.broker import BrokerUnavailable
 from mdq.rabbit_calls import broker_errors, in_time
-from mdq.rabbit_link import RabbitLink, Wire, publish
+from mdq.rabbit_link import RabbitLink, Wire, publish, text
 from service import metrics
 from service.clock import Clock, SystemClock
 from service.errors import OperatorError
@@ -51,6 +53,7 @@ UNAVAILABLE_PAUSE_S = 0.1
 DRAIN_S_MAX = 5.0
 REMEMBERED = 8  # times the prefetch: messages known again when they come again
 EXPIRED_PREFETCH = 50
+BY_BROKER = Caller("queue", Role.OPERATOR)  # who it is stands in the journal as this, when messages show no keys
 KEY_LENGTH_MAX = 128  # of a message id, as a key; the rest of a longer one is in the body's hash or nowhere
 
 log = structlog.get_logger()
@@ -67,11 +70,14 @@ class OrdersQueue:
         risk: RiskChecker | None = None,
         prefetch: int = PREFETCH,
         clock: Clock | None = None,
+        register: Register | None = None,
     ) -> None:
+        """With `register` every message shows a key; without one, whoever the broker lets write to the queue is an operator."""
         self._link = RabbitLink(url, "tapeline-engine-orders", self._serve, URL_SETTING)
         self._answers = Answers(url)
         self._sequencer = sequencer
         self._risk = RiskAhead(risk, self._woken)
+        self._register = register
         self._prefetch = prefetch
         self._clock = clock or SystemClock()
         self._recent: OrderedDict[Key, Settled | None] = OrderedDict()  # None: came here, is not to be suspected
@@ -270,7 +276,7 @@ class OrdersQueue:
         return step
 
     def _begin_one(self, held: Delivery) -> Step:
-        state, message = self._sequencer.state, held.read()
+        state, message = self._sequencer.state, self._read(held)
         if (known := self._under_way(held)) is not None:
             self._follow(held, om.command_of(message, state), known)
             return "go"
@@ -284,7 +290,7 @@ class OrdersQueue:
         command = om.command_of(message, state)
         if not self._risk.approved(held, command, self._sequencer.state):
             return "wait"
-        self._follow(held, command, self._submit(held.key, command))
+        self._follow(held, command, self._submit(held, command))
         return "go"
 
     def _follow(self, held: Delivery, command: Command, future: Settled) -> None:
@@ -292,10 +298,10 @@ class OrdersQueue:
         future.add_done_callback(self._woken)
         self._submitted.append(held)
 
-    def _submit(self, key: Key, command: Command) -> Settled:
+    def _submit(self, held: Delivery, command: Command) -> Settled:
         """Hand a command to the sequencer.  Raises: EngineBusy, EngineUnavailable."""
-        future = self._sequencer.submit(command, self._asked(key, command))
-        self._remember(key, future)
+        future = self._sequencer.submit(command, held.caller.sender, self._asked(held.key, command))
+        self._remember(held.key, future)
         if self._refusing:
             self._refusing = ""
             log.info("orders_taken_again")
@@ -314,6 +320,24 @@ class OrdersQueue:
     def _answer(self, command: Command, outcome: Outcome) -> tuple[int, str]:
         said = om.answer(command, outcome.index, outcome.events, self._sequencer.state)
         return 200, msgspec.json.encode(said).decode()
+
+    def _read(self, held: Delivery) -> om.OrderMessage:
+        """Return a message whose sender may move its account.  Raises: MessageRefused."""
+        message = held.read()
+        if self._register is None:
+            held.caller = BY_BROKER
+            return message
+        shown = (held.properties.headers or {}).get(om.KEY)
+        try:
+            held.caller = self._register.bearer(
+                shown if isinstance(shown, str) else text(shown if isinstance(shown, bytes) else b""), self._clock.wall_ns()
+            )
+        except Unknown as error:
+            missing = "" if shown else f"The message has no header {om.KEY}. "
+            raise om.MessageRefused("Unauthorized", f"{missing}{error}") from None
+        if not held.caller.may_use(message.account):
+            raise om.MessageRefused("ForeignAccount", f"account {message.account} is none of the key {held.caller.sender}'s")
+        return message
 
     def _woken(self, _: object) -> None:
         self._wake.set()
@@ -442,7 +466,7 @@ class OrdersQueue:
     async def _try_alone(self, held: Delivery, failed: int) -> bool:
         """Do one message to its end; return False when the engine does not take it now.  Raises: whatever fails."""
         try:
-            command = om.command_of(held.read(), self._sequencer.state)
+            command = om.command_of(self._read(held), self._sequencer.state)
             future = self._under_way(held)
             if future is None:
                 if self._made_before(held, command):
@@ -454,7 +478,7 @@ class OrdersQueue:
                 while not self._risk.approved(held, command, self._sequencer.state):
                     await self._wake_up()
             held.command = command
-            self._executed(held, await asyncio.shield(future or self._submit(held.key, command)))
+            self._executed(held, await asyncio.shield(future or self._submit(held, command)))
         except (EngineBusy, EngineUnavailable) as error:
             self._hold(error)
         return held.done
@@ -470,7 +494,7 @@ class OrdersQueue:
         made = False
         await self._sequencer.rebuilt()
         with contextlib.suppress(om.MessageRefused):
-            made = self._made_before(held, om.command_of(held.read(), self._sequencer.state))
+            made = self._made_before(held, om.command_of(self._read(held), self._sequencer.state))
         try:
             if not made:
                 await self._bury(held, reason, detail, held.failed)

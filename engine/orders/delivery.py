@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
+from engine.access.keys import PUBLIC, Caller
 from engine.core.commands import Command
 from engine.journal.sequencer import Outcome
 from engine.orders import message as om
@@ -29,6 +30,7 @@ class Delivery:
     key: Key = field(init=False)
     message: om.OrderMessage | None = None
     ends_ns: int = 0  # 0 = it does not expire
+    caller: Caller = PUBLIC
     command: Command | None = None
     checking: asyncio.Task[Verdict] | None = None
     way: tuple[Way, int] | None = None  # what the next question to risk must count as coming

@@ -15,6 +15,7 @@ import msgspec
 from engine.core import events as ev
 from engine.core.commands import SIDE_NAMES, AmendOrder, CancelAll, CancelOrder, Command, Instrument, PlaceOrder
 from engine.core.events import CancelReason, Event, RejectReason
+from engine.core.linked import canceled
 from engine.core.state import Order, State
 from engine.core.units import price, time_ns
 from engine.gateway.order_bodies import AccountNumber, AmendBody, Body, ClientId, PlaceBody, Symbol, Whole, amend_of, place_of
@@ -22,9 +23,10 @@ from engine.gateway.order_bodies import AccountNumber, AmendBody, Body, ClientId
 BODY_BYTES_MAX = 16 * 1024
 DETAIL_LENGTH_MAX = 500
 ATTEMPTS_MAX = 3
+KEY = "x-api-key"  # the header in which a message shows its key; it goes no further than the engine
 ATTEMPTS, REASON, DETAIL, AT = "x-attempts", "x-reason", "x-detail", "x-at"
 
-Reason = Literal["Malformed", "Expired", "Poisoned", "RiskRejected", "Overflow", "Rejected"]
+Reason = Literal["Unauthorized", "ForeignAccount", "Malformed", "Expired", "Poisoned", "RiskRejected", "Overflow", "Rejected"]
 REASON_OF_DEATH: dict[str, Reason] = {"expired": "Expired", "maxlen": "Overflow", "rejected": "Rejected"}  # RabbitMQ's x-death
 
 
@@ -167,8 +169,12 @@ def done_before(command: Command, state: State) -> int | None:
 # Answers
 
 Answer = dict[str, Any]
-MALFORMED, NOT_FOUND, CONFLICT, REJECTED = 400, 404, 409, 422  # as HTTP says it
-TITLES = {MALFORMED: "Bad Request", NOT_FOUND: "Not Found", CONFLICT: "Conflict", REJECTED: "Unprocessable Entity"}
+MALFORMED, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, REJECTED = 400, 401, 403, 404, 409, 422  # as HTTP says it
+TITLES = {
+    MALFORMED: "Bad Request", UNAUTHORIZED: "Unauthorized", FORBIDDEN: "Forbidden", NOT_FOUND: "Not Found",
+    CONFLICT: "Conflict", REJECTED: "Unprocessable Entity",
+}  # fmt: skip
+STATUS_OF_REFUSAL: dict[str, int] = {"Malformed": MALFORMED, "Unauthorized": UNAUTHORIZED, "ForeignAccount": FORBIDDEN}
 STATUS_OF: dict[RejectReason, int] = {
     RejectReason.UNKNOWN_SYMBOL: NOT_FOUND,
     RejectReason.UNKNOWN_ACCOUNT: NOT_FOUND,
@@ -191,7 +197,7 @@ def problem(status: int, code: str, detail: str, **more: Any) -> Answer:
 
 def refusal_answer(reason: str, detail: str) -> Answer:
     """Return what the sender of a message is told that went to the dead letters."""
-    return problem(MALFORMED if reason == "Malformed" else REJECTED, reason, detail)
+    return problem(STATUS_OF_REFUSAL.get(reason, REJECTED), reason, detail)
 
 
 def repeated_answer(command: PlaceOrder, order_id: int, state: State) -> Answer:
@@ -218,8 +224,7 @@ def answer(command: Command, index: int, events: Sequence[Event], state: State) 
             names = {"clOrdID": command.cl_ord_id, "account": command.account}
             return {"messageIndex": index, "orderId": str(cancelled), **names, "ordStatus": "Canceled"}
         case _:
-            requested = (e for e in events if isinstance(e, ev.OrderCanceled) and e.reason is CancelReason.REQUESTED)
-            return {"messageIndex": index, "canceled": [str(e.order_id) for e in requested]}
+            return {"messageIndex": index, "canceled": canceled(events, CancelReason.REQUESTED)}
 
 
 def _rejection(command: Command, index: int, reason: RejectReason, state: State, **more: Any) -> Answer:
@@ -239,11 +244,14 @@ def _placed(command: PlaceOrder, order_id: int, events: Sequence[Event], state: 
     cancelled = any(isinstance(e, ev.OrderCanceled) and e.order_id == order_id for e in events)
     filled = sum(e.size_lots for e in fills)
     lot_ticks = sum(e.size_lots * e.price_ticks for e in fills)
-    left = 0 if cancelled else command.size_lots - filled
+    size = next(
+        (e.size_lots for e in reversed(events) if isinstance(e, ev.OrderAmended) and e.order_id == order_id), command.size_lots
+    )  # its pair may have taken a part of it
+    left = 0 if cancelled else size - filled
     status = "Canceled" if cancelled else _status(filled, left)
     return {
         "orderId": str(order_id), "clOrdID": command.cl_ord_id, "account": command.account, "symbol": command.symbol,
-        "side": SIDE_NAMES[command.side], "ordStatus": status, "orderQty": command.size_lots, "leavesQty": left,
+        "side": SIDE_NAMES[command.side], "ordStatus": status, "orderQty": size, "leavesQty": left,
         "cumQty": filled, "cumCost": lot_ticks * instrument.lot_tick_units,
         "avgPx": price(instrument, lot_ticks) / filled if filled else 0.0,
     }  # fmt: skip

@@ -13,6 +13,7 @@ import msgspec
 
 from engine.core import events as ev
 from engine.core.commands import BUY, SELL
+from engine.core.linked import ids_of
 from engine.core.state import State
 from engine.journal.format import Record
 from engine.recovery.snapshot import MS_NS, open_orders, restore_markets, stored_book, stored_market
@@ -40,10 +41,17 @@ class RecoveredBook:
             case ev.OrderAccepted() if event.order.symbol == self.market:
                 self._state.ledger.account(event.order.account)
                 self._state.apply(event)
-            case ev.OrderStopped() | ev.OrderTriggered() | ev.OrderRested() | ev.OrderAmended() | ev.OrderCanceled():
+            case (
+                ev.OrderStopped()
+                | ev.OrderTriggered()
+                | ev.OrderRested()
+                | ev.OrderAmended()
+                | ev.OrderReleased()
+                | ev.OrderCanceled()
+            ):
                 if event.order_id in self._state.orders:
                     self._state.apply(event)
-            case ev.Traded() if event.symbol == self.market:
+            case ev.Traded() | ev.StopsTrailed() if event.symbol == self.market:
                 self._state.apply(event)
 
     def take(self, record: Record) -> None:
@@ -52,8 +60,8 @@ class RecoveredBook:
             return
         for event in ev.decode(record.payload):
             self.apply(event)
-        if record.command_index in self._state.orders:
-            self._accepted_ms[record.command_index] = record.time_ns // MS_NS
+        known = (one for one in ids_of(record.command_index) if one in self._state.orders)
+        self._accepted_ms.update((one, record.time_ns // MS_NS) for one in known)
         self.sequence = record.command_index
 
     def book(self) -> StoredBook:

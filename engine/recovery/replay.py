@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.core.events import decode
+from engine.core.linked import ids_of
 from engine.core.state import State
 from engine.journal.format import START, Record
 from engine.journal.reader import Tail, beginning, read, segments
@@ -90,8 +91,8 @@ def replay(state: State, records: Iterable[Record], accepted_ms: dict[int, int] 
             raise
         if message:
             state.message_index = index
-        if accepted_ms is not None and index in orders:
-            accepted_ms[index] = time_ns // MS_NS
+        if accepted_ms is not None:
+            accepted_ms.update((one, time_ns // MS_NS) for one in ids_of(index) if one in orders)
         count += 1
     return count
 

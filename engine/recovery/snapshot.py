@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from engine.core import events as ev
 from engine.core.accounts import Account
 from engine.core.commands import BUY, SELL, Instrument, PlaceOrder, TimeInForce
+from engine.core.linked import age_of
 from engine.core.state import Market, Order, State
 from engine.recovery.snapshot_format import (
     STORED_SIDES,
@@ -57,7 +58,7 @@ def snapshot(
         accounts=[_stored_account(account) for account in state.ledger.accounts.values()],
         trades=state.trades, deposited_units=state.ledger.deposited_units, suspended=sorted(state.suspended),
         stores=[replace(store) for store in state.stores.values()], message_index=state.message_index,
-        work=state.work.snapshot() if state.work else [], keys=list(state.keys.kept.values()),
+        work=state.work.snapshot() if state.work else [], keys=list(state.keys.kept.values()), events_version=state.version,
     )  # fmt: skip
     return Generation(sealed(exchange), markets)
 
@@ -101,7 +102,7 @@ def _restored(exchange: StoredExchange, markets: list[StoredSnapshot]) -> tuple[
         state.work.restore(exchange.work)
     state.ledger.audit()
     state.ledger.check()
-    state.trades, state.message_index = exchange.trades, exchange.message_index
+    state.trades, state.message_index, state.version = exchange.trades, exchange.message_index, exchange.events_version
     state.suspended = set(exchange.suspended)
     state.stores = {store.store_id: store for store in exchange.stores}
     state.expiries = sorted((order.expire_ns, order.order_id) for order in orders if order.expire_ns)
@@ -129,12 +130,14 @@ def stored_market(
     market, contract = state.markets[symbol], state.ledger.contracts[symbol]
     waiting = [state.orders[order_id] for side in (BUY, SELL) for _, order_id in market.stops[side]]
     entering = [order for order_id in state.work.entering if (order := state.orders[order_id]).terms.symbol == symbol]
+    held = [order for order in state.orders.values() if order.held and order.terms.symbol == symbol]
     return StoredSnapshot(
         market=symbol, engine_sequence=index, last_redis_stream_id=stream_id(index), created_at=created_at,
         order_book=stored_book(state, symbol, index, accepted_ms),
         stops=[_stored_order(order, accepted_ms) for order in waiting],
         entering=[_stored_order(order, accepted_ms) for order in entering], last_ticks=market.last_ticks,
         mark_ticks=contract.mark_ticks, pending_mark_ticks=market.pending_mark_ticks, instrument=contract.instrument,
+        held=[_stored_order(order, accepted_ms) for order in held],
     )  # fmt: skip
 
 
@@ -153,7 +156,8 @@ def _stored_levels(state: State, symbol: str, side: int, accepted_ms: Mapping[in
 
 def _stored_order(order: Order, accepted_ms: Mapping[int, int]) -> StoredOrder:
     terms = order.terms
-    kinds: tuple[Kind, Kind] = ("market", "limit") if order.stop_ticks is None else ("stop", "stop_limit")
+    is_stop = order.stop_ticks is not None or (order.held and terms.is_stop)
+    kinds: tuple[Kind, Kind] = ("stop", "stop_limit") if is_stop else ("market", "limit")
     kind = kinds[order.price_ticks is not None]
     return StoredOrder(
         order_id=str(order.order_id), user_id=str(terms.account), market=terms.symbol, side=STORED_SIDES[terms.side], type=kind,
@@ -162,7 +166,7 @@ def _stored_order(order: Order, accepted_ms: Mapping[int, int]) -> StoredOrder:
         reduce_only=terms.reduce_only, post_only=terms.post_only, created_at=accepted_ms.get(order.order_id, 0),
         sequence=order.order_id,
         shown_qty_lots=order.shown_lots if order.resting and order.shown_lots < order.leaves_lots else None,
-        stop_ticks=order.stop_ticks, cost_units=order.cost_units, expire_ns=order.expire_ns, terms=terms,
+        stop_ticks=order.stop_ticks, cost_units=order.cost_units, expire_ns=order.expire_ns, terms=terms, link=order.link,
     )  # fmt: skip
 
 
@@ -179,19 +183,15 @@ def restore_markets(state: State, markets: Iterable[StoredSnapshot]) -> list[Ord
                     order.resting, order.shown_lots = True, order.shown_lots or order.leaves_lots
                     market.book.rest(side, order.order_id, level.price_ticks, order.shown_lots)
                     orders.append(order)
-        orders += map(_restored_order, [*stored.stops, *stored.entering])
-    return sorted(orders, key=lambda order: order.order_id)
+        orders += map(_restored_order, [*stored.stops, *stored.entering, *stored.held])
+    return sorted(orders, key=lambda order: age_of(order.order_id))
 
 
 def open_orders(state: State, orders: Iterable[Order]) -> None:
     """Enter orders into the order table and their accounts, and the stops among those that wait."""
     for order in orders:
-        account = state.ledger.account(order.terms.account)
-        state.orders[order.order_id] = order
-        account.orders[order.order_id] = None
-        if not order.terms.reduce_only:
-            state.ledger.reserve(account.number, order.terms.symbol, order.terms.side, order.leaves_lots)
-        if not order.resting and order.stop_ticks is not None:
+        state.add_order(order)
+        if not order.resting and not order.held and order.stop_ticks is not None:
             state.apply(ev.OrderStopped(order.order_id))
 
 
@@ -200,7 +200,7 @@ def _restored_order(stored: StoredOrder) -> Order:
     return Order(
         int(stored.order_id), terms, stored.qty_lots, stored.price_ticks, stored.stop_ticks, stored.expire_ns,
         filled_lots=stored.qty_lots - stored.remaining_qty_lots, cost_units=stored.cost_units,
-        shown_lots=stored.shown_qty_lots or 0,
+        shown_lots=stored.shown_qty_lots or 0, link=stored.link,
     )  # fmt: skip
 
 

@@ -13,13 +13,15 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from engine.core.commands import BUY, SELL, SIDE_NAMES, Instrument, PlaceOrder
+from engine.core.events import Link
 from engine.core.keys import Kept
 from engine.core.state import Store
 from service.errors import OperatorError
 
-FORMAT = 2  # 1 knew no work left to be done; it is read as having none
+FORMAT = 2  # 1 had no linked orders and no work left to be done: what it lacks stands for none
 StoredSide = Literal["buy", "sell"]
 STORED_SIDES = cast(tuple[StoredSide, StoredSide], tuple(name.lower() for name in SIDE_NAMES))
 
@@ -64,6 +66,7 @@ class StoredOrder(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc
     cost_units: int = 0  # of what is filled
     expire_ns: int = 0
     terms: PlaceOrder | None = None  # as it was accepted; amends are above
+    link: Link | UnsetType = UNSET
 
 
 class StoredLevel(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
@@ -99,6 +102,7 @@ class StoredSnapshot(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     pending_mark_ticks: int = 0  # came while trading was suspended, 0 = none
     instrument: Instrument | None = None
     sha256: str = ""  # of this file with this field empty
+    held: list[StoredOrder] = []  # exits that wait for their entry's first fill
 
 
 class StoredAccount(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
@@ -139,6 +143,7 @@ class StoredExchange(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     keys: list[Kept] = []  # answers to commands with an idempotency key, oldest first
     work: list[Any] = []  # as `Work.snapshot` gives it; empty when nothing is left to be done
     sha256: str = ""
+    events_version: int = 1
 
 
 class Generation(NamedTuple):
@@ -161,11 +166,12 @@ def stream_id(index: int) -> str:
 
 
 def orders_of(stored: StoredSnapshot) -> Iterator[StoredOrder]:
-    """Yield the orders of a market: bids, asks, stops, and those that are entering."""
+    """Yield the orders of a market: bids, asks, stops, those that are entering, held ones."""
     for level in [*stored.order_book.bids, *stored.order_book.asks]:
         yield from level.orders
     yield from stored.stops
     yield from stored.entering
+    yield from stored.held
 
 
 def sealed(stored: File) -> File:
@@ -191,7 +197,7 @@ def decode(content: bytes, kind: type[File]) -> File:
         stored = msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as error:
         raise SnapshotInvalid(str(error)) from error
-    ensure(0 < stored.version <= FORMAT, f"there is no format {stored.version}")
+    ensure(1 <= stored.version <= FORMAT, f"there is no format {stored.version}")
     if own := stored.sha256:  # of the very bytes: a name that was damaged may be missed, when a default stands in for it
         ensure(own == sha256(content.replace(_sealing(own), _sealing(""))).hexdigest(), "its content is not what was written")
     if isinstance(stored, StoredSnapshot):
@@ -223,6 +229,7 @@ def check(stored: StoredSnapshot) -> None:
         _check_order(order, stored.market)
     ensure(all(order.stop_ticks is not None for order in stored.stops), "a stop has no trigger")
     ensure(all(order.stop_ticks is None for order in stored.entering), "an order enters that waits for its trigger")
+    ensure(all(order.link is not UNSET and order.link.held for order in stored.held), "an order is held for no entry")
 
 
 def _check_order(order: StoredOrder, market: str) -> None:

@@ -10,12 +10,24 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from engine.core import events as ev
 from engine.core.commands import BUY, INSURANCE, SELL, SIDE_NAMES, Command, Instrument, PlaceOrder
+from engine.core.linked import group_of, with_legs
 from engine.core.state import Order, State
 from engine.core.units import PPM, iso, scale
-from engine.stores.messages import BookUpdate, Execution, FundingSummary, LiquidationSummary, LivenessCheck, Message, Transaction
+from engine.stores.controls import Controls
+from engine.stores.messages import (
+    SCHEMA_VERSION,
+    BookUpdate,
+    Execution,
+    FundingSummary,
+    LiquidationSummary,
+    LivenessCheck,
+    Message,
+    Transaction,
+)
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -35,6 +47,9 @@ class MessageBuilder:
             ev.OrderRested: self._rested, ev.OrderAmended: self._amended, ev.OrderCanceled: self._canceled,
             ev.Traded: self._traded, ev.Transferred: self._transferred, ev.FundingCharged: self._funding,
             ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
+            ev.InstrumentCreated: self._control, ev.MarkSet: self._control, ev.KillSwitchSet: self._control,
+            ev.Suspended: self._control, ev.Resumed: self._control, ev.OrderReleased: self._released,
+            ev.StopsTrailed: self._trailed,
             ev.PositionMoved: self._position_moved, ev.MoneyMoved: self._money_moved, ev.LivenessChecked: self._liveness,
         }  # fmt: skip
 
@@ -50,6 +65,7 @@ class MessageBuilder:
         self._liquidations: list[LiquidationSummary] = []
         self._charges: list[FundingSummary] = []
         self._checks: list[LivenessCheck] = []
+        self._controls = Controls(self._time)
         self._sweeps: dict[int, list[Execution]] = {}  # taker's order id → the group of its trades
         self._touched: dict[tuple[str, int, int], None] = {}  # symbol, side, ticks of levels that may have changed
 
@@ -63,10 +79,12 @@ class MessageBuilder:
 
     def finish(self) -> bytes:
         """Return the frame, empty when the command has nothing for consumers. Cost: O(levels touched × their orders)."""
-        if not (self._executions or self._transactions or self._checks or self._charges or self._touched):
+        orders = self._executions or self._transactions or self._checks or self._charges or self._touched
+        if not (orders or self._controls):
             return b""
         message = Message(
             message_index=self._index, prev_message_index=self._state.message_index, timestamp=self._time,
+            schema_version=SCHEMA_VERSION, **self._controls.lists(),
             executions=self._executions, account_transactions=self._transactions, liquidations=self._liquidations,
             funding_charges=self._charges, liveness_checks=self._checks, book_updates=self._updates(),
         )  # fmt: skip
@@ -117,7 +135,7 @@ class MessageBuilder:
             price=None if order.price_ticks is None else self._price(symbol, order.price_ticks),
             stop_px=None if order.stop_ticks is None else self._price(symbol, order.stop_ticks),
             display_qty=terms.display_lots, order_qty=order.size_lots, leaves_qty=left if leaves is None else leaves,
-            ord_status=status or (("PartiallyFilled" if left else "Filled") if filled else "New"), cum_qty=filled,
+            ord_status=status or status_of(order), cum_qty=filled, link_id=link_id(order), contingency_type=contingency(order),
             cum_cost=order.cost_units, avg_px=average, timestamp=self._time, exec_type=exec_type, exec_id=self._next_id(),
             last_qty=lots, exec_cost=cost, last_px=self._price(symbol, price_ticks) if price_ticks else 0.0,
             commission=rate_ppm / PPM, exec_comm=fee, transact_time=self._time, text=text, last_liquidity_ind=liquidity,
@@ -159,6 +177,17 @@ class MessageBuilder:
         self._touch(order)
         self._state.apply(event)
         self._executions.append([self._of_order(order, "Replaced")])
+
+    def _released(self, event: ev.OrderReleased) -> None:
+        order = self._state.orders[event.order_id]
+        self._touch(order)
+        self._state.apply(event)
+        self._executions.append([self._of_order(order, "Replaced")])
+
+    def _trailed(self, event: ev.StopsTrailed) -> None:
+        self._state.apply(event)
+        for order_id, _ in event.moves:
+            self._executions.append([self._of_order(self._state.orders[order_id], "Restated")])
 
     def _canceled(self, event: ev.OrderCanceled) -> None:
         order = self._state.orders[event.order_id]
@@ -289,13 +318,39 @@ class MessageBuilder:
             transact_time=self._time,
         )  # fmt: skip
 
+    def _control(self, event: ev.Event) -> None:
+        self._state.apply(event)
+        self._controls.note(event, self._state)
+
     def _liveness(self, event: ev.LivenessChecked) -> None:
         self._state.apply(event)
         self._checks.append(LivenessCheck(check_id=event.check_id, source=event.source, timestamp=self._time))
 
 
+def status_of(order: Order) -> str:
+    """Return the state of an order that is open, or filled: PendingNew is an exit before its entry's first fill."""
+    if order.filled_lots:
+        return "PartiallyFilled" if order.leaves_lots else "Filled"
+    return "PendingNew" if order.held else "New"
+
+
+def link_id(order: Order) -> str:
+    """Return what all orders of one command have in common when there are several: the id of the first; else nothing."""
+    first = group_of(order.order_id)
+    return str(first) if first != order.order_id or len(with_legs(order.terms)) > 1 else ""
+
+
+def contingency(order: Order) -> str:
+    """Return FIX's name for what an order does to those that it is linked to."""
+    if order.link is UNSET:
+        return ""
+    return "OneTriggersTheOther" if order.link.exits else "OneCancelsTheOther"
+
+
 def ord_type(terms: PlaceOrder) -> str:
     """Return FIX's name for an order with these terms, triggered or not."""
+    if terms.trail is not UNSET:
+        return "TrailingStop" if terms.price_ticks is None else "TrailingStopLimit"
     if terms.stop_ticks is None:
         return "Market" if terms.price_ticks is None else "Limit"
     return "Stop" if terms.price_ticks is None else "StopLimit"

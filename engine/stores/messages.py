@@ -41,6 +41,8 @@ class Execution(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True
     text: str = ""
     last_liquidity_ind: str = ""
     trd_match_id: str = msgspec.field(name="trdMatchID", default="")
+    link_id: str = ""  # of orders that came together: the id of the first
+    contingency_type: str = ""
 
 
 class Transaction(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True, gc=False):
@@ -95,15 +97,73 @@ class BookUpdate(msgspec.Struct, kw_only=True, rename="camel", gc=False):
     qty: int
 
 
-class Message(msgspec.Struct, kw_only=True, rename="camel"):
-    """The frame. `prev_message_index` is that of the message before, 0 when there is none."""
+class Listing(msgspec.Struct, kw_only=True, rename="camel", gc=False):
+    """A contract that is traded from now on: its terms, rates as fractions, and its first mark."""
+
+    symbol: str
+    listing_type: str  # New
+    tick_size: str
+    lot_size: str
+    lot_tick_units: int
+    maker_fee: float
+    taker_fee: float
+    initial_margin: float
+    maintenance_margin: float
+    liquidation_fee: float
+    price_band: float
+    order_qty_max: int
+    price_max: float
+    mark_price: float
+    timestamp: str
+
+
+class MarkPrice(msgspec.Struct, kw_only=True, rename="camel", gc=False):
+    """A new mark; `pending`: it waits until trading is resumed, and comes again then."""
+
+    symbol: str
+    mark_price: float
+    pending: bool
+    timestamp: str
+
+
+class KillSwitchChange(msgspec.Struct, kw_only=True, rename="camel", gc=False):
+    """Whether an account's orders are refused from now on."""
+
+    account: int
+    kill_switch: bool
+    timestamp: str
+
+
+class SuspensionChange(msgspec.Struct, kw_only=True, rename="camel", gc=False):
+    """One reason not to trade more or less; `reasons` are those after it, and none of them means that trading goes on."""
+
+    reason: str
+    set: bool
+    reasons: list[str]
+    timestamp: str
+
+
+SCHEMA_VERSION = 2  # 1 had no version, and no lists behind `book_updates`
+
+
+class Message(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """The frame. `prev_message_index` is that of the message before, 0 when there is none.
+
+    `schema_version` grows when a reader must know about it: fields that may be ignored come without. The last four lists are
+    absent when they are empty.
+    """
 
     message_index: int
     prev_message_index: int
     timestamp: str
+    schema_version: int
     executions: list[list[Execution]]
     account_transactions: list[Transaction]
     liquidations: list[LiquidationSummary]
     funding_charges: list[FundingSummary]
     liveness_checks: list[LivenessCheck]
     book_updates: list[BookUpdate]
+    listings: list[Listing] = []
+    mark_prices: list[MarkPrice] = []
+    kill_switches: list[KillSwitchChange] = []
+    suspensions: list[SuspensionChange] = []

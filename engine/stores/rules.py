@@ -1,7 +1,7 @@
 """Rules of message stores: where a consumer goes on, what is a gap, what suspends trading and what lifts that. Pure.
 
-A store's reason to suspend is `store:<id>`; the operators' is `manual`. Each is lifted by whoever set it: catching up never
-ends a manual suspension, and an operator never hides a consumer that is behind.
+A store's reason to suspend is `store:<id>`; the operators' is `manual`. Catching up lifts the store's own and never a manual
+one. An operator who resumes lifts all: a store that is behind is overlooked then, until it has caught up once.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from engine.core.commands import Resume, Suspend
+from engine.core.commands import STORE_REASON, Resume, Suspend
 from engine.core.state import Store
 
 MANUAL = "manual"
-PREFIX = "store:"
+PREFIX = STORE_REASON
 NS_PER_MS = 1_000_000
 
 
@@ -25,6 +25,7 @@ class Holding(NamedTuple):
     messages: int
     oldest_ns: int
     age_ms_max: int
+    waived: bool = False  # trading was resumed by hand although it was behind
 
 
 def age_ms(holding: Holding, now_ns: int) -> int:
@@ -38,11 +39,16 @@ def distance_ms(holding: Holding, now_ns: int) -> int:
 
 
 def due(holdings: Iterable[Holding], now_ns: int, suspended: Collection[str]) -> list[Suspend | Resume]:
-    """Return the reasons to set or lift: one a store, by age alone; the reason of a store that is gone goes with it."""
-    late = {PREFIX + holding.store_id: distance_ms(holding, now_ns) < 0 for holding in holdings}
-    found: list[Suspend | Resume] = [Suspend(reason) for reason, is_late in late.items() if is_late and reason not in suspended]
-    mine = sorted(reason for reason in suspended if reason.startswith(PREFIX))
-    return found + [Resume(reason) for reason in mine if not late.get(reason)]
+    """Return the reasons to set or lift: one a store, by age; the reason of a store that is gone goes with it.
+
+    A store that is overlooked sets none, and is told when it has caught up.
+    """
+    held = {PREFIX + holding.store_id: holding for holding in holdings}
+    late = {reason for reason, holding in held.items() if distance_ms(holding, now_ns) < 0}
+    waived = {reason for reason, holding in held.items() if holding.waived}
+    found: list[Suspend | Resume] = [Suspend(reason) for reason in held if reason in late - waived - set(suspended)]
+    mine = {reason for reason in suspended if reason.startswith(PREFIX)} | waived
+    return found + [Resume(reason) for reason in sorted(mine - late)]
 
 
 def store_of(text: str) -> str:

@@ -32,7 +32,7 @@ def holdings(state: State, messages: MessageLog) -> list[Holding]:
     """Return what each store holds."""
     found = []
     for store_id, store in sorted(state.stores.items()):
-        found.append(Holding(store_id, store.purged_index, *messages.backlog(store_id), store.age_ms_max))
+        found.append(Holding(store_id, store.purged_index, *messages.backlog(store_id), store.age_ms_max, store.waived is True))
     return found
 
 

@@ -27,10 +27,16 @@ from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
+from tests.engine.gateway.ground import operators
+from tests.engine_process import TOKEN
 from tests.stack import ROOT
 
 CONNECTIONS = 16
 WARM_UP_S = 0.5
+HEAD = (
+    f"POST /Order HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+    "Content-Length: %d\r\n\r\n"
+).encode()
 FLIP = 200  # orders after which an account that bought sells: positions stay small
 
 
@@ -76,7 +82,7 @@ async def measure(name: str, connections: int, seconds: float) -> dict[str, Any]
         messages = MessageLog(path)
         messages.restore([], 0, 0)
         sequencer.on_commit(messages.on_commit)
-        gateway = GatewayServer(sequencer, messages, "127.0.0.1", 0)
+        gateway = GatewayServer(sequencer, messages, "127.0.0.1", 0, operators(Path(folder) / "keys"))
         await gateway.start()
         await sequencer.submit(CreateInstrument(Instrument("BENCH", taker_fee_ppm=500), 100))
         for account in range(1, 2 * connections + 1):
@@ -142,7 +148,7 @@ class Client(asyncio.Protocol):
             "account": account, "symbol": "BENCH", "clOrdID": f"o{number}", "side": ("Buy", "Sell")[(number + flipped) % 2],
             "orderQty": 1, "price": 100,
         }).encode()  # fmt: skip
-        head = b"POST /Order HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = HEAD % len(body)
         self._at = time.perf_counter()
         self._transport.write(head + body)
 

@@ -31,7 +31,9 @@ from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
+from tests.engine.gateway.ground import operators
 from tests.engine.order_flow import commands
+from tests.engine_process import OPERATOR, TOKEN
 from tests.stack import ROOT
 
 MESSAGES, ROUNDS, SEED = 60_000, 4, 7
@@ -69,7 +71,7 @@ async def measure(folder: Path, messages: int, rounds: int) -> None:
     for figure, (consumer, frames_max) in FIGURES.items():
         log = MessageLog(folder, frames_max=frames_max)
         log.restore(list(state.stores.values()), sequencer.committed_index, sequencer.last_message_index)
-        gateway = GatewayServer(sequencer, log, "127.0.0.1", 0)
+        gateway = GatewayServer(sequencer, log, "127.0.0.1", 0, operators(folder / "keys"))
         await gateway.start()
         found = [await consume(consumer, gateway.port, messages) for _ in range(rounds)]
         await gateway.stop()
@@ -98,7 +100,8 @@ def count(port: int, messages: int) -> dict[str, Any]:
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(
             b"GET /joined?storeId=bench HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            + f"Authorization: Bearer {TOKEN}\r\n".encode()
+            + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         began, buffer, last, taken, size = time.perf_counter(), b"", 0, 0, 0
         while b"\r\n\r\n" not in buffer:
@@ -125,7 +128,9 @@ def client(port: int, messages: int) -> dict[str, Any]:
 
     async def take() -> dict[str, Any]:
         url = f"ws://127.0.0.1:{port}/joined?storeId=bench"
-        async with websockets.connect(url, ping_interval=None, max_size=None, proxy=None, close_timeout=0.1) as socket_:
+        async with websockets.connect(
+            url, ping_interval=None, max_size=None, proxy=None, close_timeout=0.1, additional_headers=OPERATOR
+        ) as socket_:
             began, size = time.perf_counter(), 0
             for _ in range(messages):
                 text = await socket_.recv()

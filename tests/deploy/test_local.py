@@ -44,7 +44,20 @@ def test_it_tells_where_to_look(running: LocalRun) -> None:
     assert address.endswith(str(running.port("SCP_PORT")))
     with urllib.request.urlopen(address, timeout=10) as answer:
         assert answer.status == 200
+        assert answer.url.endswith("/sign-in")
         assert b"<html" in answer.read().lower()
+
+
+def test_the_first_link_opens_the_page_once(running: LocalRun) -> None:
+    """The line with the address has a link below it; who uses it is administrator and gets the desk."""
+    assert "/welcome#" in running.says("nobody can sign in yet")
+    (cookie,) = running.cookies()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{running.port('SCP_PORT')}/", headers={"Cookie": f"{cookie['name']}={cookie['value']}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert b"boards" in answer.read().lower()
+    assert not (running.dir / "welcome.url").exists()
 
 
 def test_a_script_gets_a_live_document(running: LocalRun) -> None:

@@ -12,6 +12,7 @@ from mdl.settings import MdlSettings
 from service.settings import load
 
 RABBIT, REDIS = "amqp://guest:guest@127.0.0.1:5672/", "redis://127.0.0.1:6379/0"
+KEYS = {"operator": "tl_o", "market-data": "tl_m"}
 PORTS = {
     "SCP_PORT": 8000, "WDS_PORT": 8400, "MDL_ADMIN_PORT": 9101, "MDP_ADMIN_PORT": 9102, "WDS_ADMIN_PORT": 9103,
     "SCP_ADMIN_PORT": 9105, "MDC_EMBEDDED_PORT": 6390, "MDP_ADMIN_PORT_1": 50001, "MDP_ADMIN_PORT_2": 50002,
@@ -24,7 +25,7 @@ def settings(**given: object) -> LocalSettings:
 
 
 def made(**given: object) -> Plan:
-    return plan(settings(**given), PORTS, Path("/run"), Path("/run/reference.csv"))
+    return plan(settings(**given), PORTS, Path("/run"), Path("/run/reference.csv"), KEYS)
 
 
 def named(what: Plan, name: str) -> Process:
@@ -87,10 +88,11 @@ def test_the_exchange_gets_its_place_its_ports_and_real_servers_only() -> None:
     assert (engine["ENGINE_STREAMS_URL"], engine["ENGINE_ORDERS_URL"]) == ("", "")
     assert named(made(), "engine").admin == (("engine", 9104),)
     assert named(made(), "bots").admin == (("bots", 9108),)
-    real = made(mdq_url=RABBIT, mdc_url=REDIS, bots_rate=12.5, bots_seed=3, engine_token="t")
+    real = made(mdq_url=RABBIT, mdc_url=REDIS, bots_rate=12.5, bots_seed=3)
     engine, bots, mdl = (named(real, name).environment for name in ("engine", "bots", "mdl"))
     assert (engine["ENGINE_STREAMS_URL"], engine["ENGINE_ORDERS_URL"]) == (REDIS, RABBIT)
-    assert (bots["BOTS_RATE"], bots["BOTS_SEED"], bots["BOTS_API_TOKEN"]) == ("12.5", "3", "t")
+    assert (bots["BOTS_RATE"], bots["BOTS_SEED"], bots["BOTS_API_TOKEN"]) == ("12.5", "3", "tl_o")
+    assert mdl["MDL_ENGINE_TOKEN"] == "tl_m"
     assert bots["ENGINE_URL"] == mdl["MDL_ENGINE_URL"] == "http://127.0.0.1:8181"
     assert mdl["MDL_LEASE"] == "off"
     assert named(made(mdq_url=RABBIT, lease="on"), "mdl").environment["MDL_LEASE"] == "on"
@@ -101,7 +103,7 @@ def test_the_simulated_reference_goes_to_the_processors() -> None:
     """Previous closes reach MDP, embedded or not; a replay has none."""
     assert named(made(), "pipeline").environment["MDP_REFERENCE"] == "/run/reference.csv"
     assert named(made(mdq_url=RABBIT), "mdp").environment["MDP_REFERENCE"] == "/run/reference.csv"
-    without = plan(settings(), PORTS, Path("/run"), None)
+    without = plan(settings(), PORTS, Path("/run"), None, KEYS)
     assert "MDP_REFERENCE" not in named(without, "pipeline").environment
 
 

@@ -17,6 +17,7 @@ from engine.journal.format import Record
 from engine.journal.journal import Journal, open_journal, probe
 from engine.journal.reader import read
 from engine.stores.message_builder import MessageBuilder
+from tests.engine.core.linked_orders import linked_order
 from tests.engine.core.test_accounts import random_command
 
 # Listed neither by name nor by age of anything else: the order in which markets are walked must survive, too.
@@ -52,6 +53,8 @@ def _command(dice: random.Random, index: int, names: list[tuple[int, str]]) -> c
         return cm.CancelOrder(account, name)
     if kind < 0.14:
         return cm.AmendOrder(account, name, *dice.choice(((size, None, None), (None, price, None), (None, None, price))))
+    if kind < 0.20:
+        return linked_order(dice, dice.randint(1, 6), dice.choice(MARKETS), str(index))
     if kind < 0.32:
         return _resting(dice, index, size, price)
     if kind < 0.38:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import signal
+import ssl
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 import pytest
+import websockets
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from engine.access.key_file import KeyFile
 from engine.core.events import OrderAccepted, decode
 from engine.journal.format import ENTRY, HEADER, PREFACE
 from engine.journal.reader import read, segments
-from tests.engine_process import EngineProcess
+from tests.engine_process import OPERATOR, EngineProcess
 from tests.servers import free_port
 from tests.waiting import until
 
@@ -40,7 +49,7 @@ async def test_a_disk_that_refuses_loses_nothing_and_service_resumes(tmp_path: P
     engine.ready()
     assert engine.process is not None
     pid = engine.process.pid
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         await market(http)
         hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
@@ -77,7 +86,7 @@ async def test_a_damaged_journal_halts_with_the_index(tmp_path: Path) -> None:
     engine = EngineProcess(tmp_path)
     engine.start()
     engine.ready()
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         await market(http)
         for number in range(20):
             await http.post("/Order", json=order(f"a{number}"))
@@ -115,7 +124,7 @@ async def test_one_folder_has_one_engine_and_one_port_one_gateway(tmp_path: Path
         assert await asyncio.to_thread(second.process.wait, 20) in (2, 3)
         assert said in second.log.strip().splitlines()[-1]
         assert "Traceback" not in second.log
-    async with httpx.AsyncClient(base_url=first.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=first.url, headers=OPERATOR, trust_env=False) as http:
         assert (await http.get("/Instrument")).status_code == 200
     assert first.end(signal.SIGTERM) == 0
 
@@ -125,7 +134,7 @@ async def test_time_alone_expires_orders_and_runs_out_timers(tmp_path: Path) -> 
     engine = EngineProcess(tmp_path)
     engine.start()
     engine.ready()
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         await market(http)
         resting = {**order("timer"), "timeInForce": "GoodTillCancel"}
         assert (await http.post("/Order", json=resting)).status_code == 201
@@ -151,7 +160,7 @@ async def test_readiness_knows_risk_and_streams(tmp_path: Path, rabbitmq_url: st
     engine = EngineProcess(tmp_path, **settings)
     engine.start()
     await until(lambda: any("streams: Redis at" in reason for reason in engine.readiness().get("reasons", [])), 30)
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         await market(http)
 
         async def told() -> bool:
@@ -161,3 +170,82 @@ async def test_readiness_knows_risk_and_streams(tmp_path: Path, rabbitmq_url: st
 
         await until(told, 30, "readiness tells of the risk service")
     assert engine.end(signal.SIGTERM) == 0
+
+
+async def test_an_exchange_without_keys_makes_its_first_one(tmp_path: Path) -> None:
+    """Never open: the log says where the key is, which works until it is withdrawn, from another process, within a second."""
+    engine = EngineProcess(tmp_path, ENGINE_API_TOKEN="")
+    engine.start()
+    engine.ready()
+    path = tmp_path / "engine" / "operator.key"
+    assert str(path) in engine.log
+    key = path.read_text().strip()
+    assert key not in engine.log
+    assert path.stat().st_mode & 0o777 == 0o600
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+        assert (await http.get("/Instrument")).status_code == 200
+        assert (await http.get("/Account")).status_code == 401
+        assert (await http.get("/Account", headers=headers)).status_code == 200
+        KeyFile(tmp_path / "engine" / "keys.json").withdraw(key.split("_")[1], time.time_ns())
+
+        async def refused() -> bool:
+            return (await http.get("/Account", headers=headers)).status_code == 401
+
+        await until(refused, 10)
+    assert engine.end(signal.SIGTERM) == 0
+
+
+def test_keys_and_certificates_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
+    """At the start: what is wrong with which file, and what to do."""
+    (tmp_path / "keys.json").write_text("{")
+    (tmp_path / "pem").write_text("no certificate")
+    files = {"ENGINE_TLS_CERT": str(tmp_path / "pem"), "ENGINE_TLS_KEY": str(tmp_path / "pem")}
+    for settings, said in (
+        ({"ENGINE_KEYS_FILE": str(tmp_path / "keys.json")}, "Mend or restore it"),
+        (files, "Set ENGINE_TLS_CERT and ENGINE_TLS_KEY to a PEM chain and its key"),
+        ({"ENGINE_TLS_CERT": str(tmp_path / "pem")}, "go together"),
+        ({"ENGINE_API_TOKEN": "short"}, "at least 16"),
+    ):
+        engine = EngineProcess(tmp_path, **settings)
+        engine.start()
+        assert engine.process is not None
+        assert engine.process.wait(30) in (2, 3)
+        assert said in engine.log.strip().splitlines()[-1], engine.log
+        assert "Traceback" not in engine.log
+
+
+async def test_the_gateway_speaks_tls(tmp_path: Path) -> None:
+    """With a certificate of its own, over HTTP and WebSocket; who speaks plain gets nothing."""
+    certificate, key = certified(tmp_path)
+    engine = EngineProcess(tmp_path, ENGINE_TLS_CERT=str(certificate), ENGINE_TLS_KEY=str(key))
+    engine.start()
+    engine.ready()
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    url = f"https://127.0.0.1:{engine.port}"
+    async with httpx.AsyncClient(base_url=url, headers=OPERATOR, timeout=10, trust_env=False, verify=trusted) as http:
+        await market(http)
+        async with websockets.connect(
+            f"wss://127.0.0.1:{engine.port}/v1/trade", additional_headers=OPERATOR, ssl=trusted
+        ) as socket:
+            await socket.send(json.dumps({"op": "place", **order("tls")}))
+            assert json.loads(await socket.recv())["results"][0]["status"] == 201
+    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+        with pytest.raises(httpx.TransportError):
+            await http.get("/Instrument")
+    assert engine.end(signal.SIGTERM) == 0
+
+
+def certified(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for 127.0.0.1 that nobody else has signed, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return paths

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine_process import EngineProcess
+from tests.engine_process import OPERATOR, EngineProcess
 from tests.live.page.browser import chromium
 
 pytestmark = pytest.mark.live
@@ -56,7 +56,7 @@ def page_server(folder: Path) -> Iterator[int]:
 def ask(engine: EngineProcess, method: str, path: str, body: Any = None) -> Any:
     """Ask as a program does."""
     data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"} if body is not None else {}
+    headers = OPERATOR | ({"Content-Type": "application/json"} if body is not None else {})
     request = urllib.request.Request(f"{engine.url}{path}", data, headers, method=method)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
@@ -64,7 +64,7 @@ def ask(engine: EngineProcess, method: str, path: str, body: Any = None) -> Any:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[EngineProcess]:
-    """An open exchange with a rich account and a message store, without a token."""
+    """An exchange with a rich account and a message store."""
     started = EngineProcess(tmp_path)
     started.start()
     started.ready()
@@ -96,11 +96,13 @@ def test_a_page_gets_nothing_from_the_exchange(engine: EngineProcess, tmp_path: 
 
 
 def test_the_exchanges_own_documentation_works_in_a_browser(engine: EngineProcess) -> None:
-    """Its page may try the routes that it describes: it is of the same origin."""
+    """Its page may try the routes that it describes, with a key: it is of the same origin."""
     with chromium() as browser:
         page = browser.new_page()
         answer = page.goto(f"{engine.url}/docs/")
         assert answer is not None
         assert answer.status == 200
-        balance = page.evaluate("async () => (await (await fetch('/Account/1')).json()).balance")
+        ask = "async (headers) => (await (await fetch('/Account/1', { headers })).json()).balance"
+        assert page.evaluate(ask, {}) is None, "the page itself has no key"
+        balance = page.evaluate(ask, OPERATOR)
         assert balance == 1_000_000

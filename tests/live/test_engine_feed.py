@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.market import ask, post
+from tests.market import TOKEN, ask, post
 from tests.servers import free_port
 from tests.stack import Stack
 from tests.waiting import until
@@ -40,7 +40,7 @@ class Venue:
     def start_engine(self) -> None:
         """Start the exchange, or start it again, and wait until it takes commands."""
         folder = self.running.folder / "engine"
-        self.running.start("engine", "engine serve", ENGINE_PORT=self.port, ENGINE_DIR=folder)
+        self.running.start("engine", "engine serve", ENGINE_PORT=self.port, ENGINE_DIR=folder, ENGINE_API_TOKEN=TOKEN)
         self.running.wait("the exchange", self.answers)
 
     def answers(self) -> bool:
@@ -52,7 +52,7 @@ class Venue:
 
     def start_listener(self) -> None:
         """Start the listener and wait until it follows the exchange."""
-        self.running.start("mdl", "mdl", MDL_FEED="engine", MDL_ENGINE_URL=self.url)
+        self.running.start("mdl", "mdl", MDL_FEED="engine", MDL_ENGINE_URL=self.url, MDL_ENGINE_TOKEN=TOKEN)
         self.running.wait("the listener", lambda: self.ready(self.running.ports["mdl"]))
 
     def ready(self, port: int) -> bool:
@@ -65,7 +65,10 @@ class Venue:
         """Start everything but the bots."""
         self.start_engine()
         urllib.request.urlopen(
-            urllib.request.Request(f"{self.url}/MessageStore?storeId={AUDIT}", method="PUT"), timeout=5
+            urllib.request.Request(
+                f"{self.url}/MessageStore?storeId={AUDIT}", method="PUT", headers={"Authorization": f"Bearer {TOKEN}"}
+            ),
+            timeout=5,
         ).close()
         self.running.start("mdp0", "mdp", MDP_WORKER="w0")
         self.running.wait("partitions owned", lambda: len(self.running.owners()) == 8)
@@ -75,7 +78,9 @@ class Venue:
 
     def start_bots(self) -> None:
         """Have bots trade."""
-        self.running.start("bots", "engine bots", ENGINE_URL=self.url, BOTS_RATE=BOTS_RATE, BOTS_SEED=7, BOTS_ADMIN_PORT=0)
+        self.running.start(
+            "bots", "engine bots", ENGINE_URL=self.url, BOTS_API_TOKEN=TOKEN, BOTS_RATE=BOTS_RATE, BOTS_SEED=7, BOTS_ADMIN_PORT=0
+        )
 
     def listener(self) -> dict[str, Any]:
         """Return what the listener says of itself."""
@@ -99,7 +104,12 @@ class Venue:
     def trades(self) -> list[tuple[str, float, float]]:
         """Return (id, price, size) of every trade in `SYMBOL`, as the exchange's own executions have it."""
         last, found = self.stored(AUDIT)["lastItemIndex"], {}
-        with connect(f"ws://127.0.0.1:{self.port}/joined?storeId={AUDIT}", max_size=None, compression=None) as socket:
+        with connect(
+            f"ws://127.0.0.1:{self.port}/joined?storeId={AUDIT}",
+            max_size=None,
+            compression=None,
+            additional_headers={"Authorization": f"Bearer {TOKEN}"},
+        ) as socket:
             while (message := json.loads(socket.recv(timeout=10)))["messageIndex"] <= last:
                 for execution in (execution for group in message["executions"] for execution in group):
                     if execution["execType"] == "Trade" and execution["symbol"] == SYMBOL:

@@ -18,7 +18,7 @@ from engine.core.state import State
 from engine.journal.reader import read
 from engine.recovery.replay import recover
 from engine.recovery.snapshot_files import FileSnapshotStore
-from tests.engine_process import EngineProcess
+from tests.engine_process import OPERATOR, EngineProcess
 from tests.scale import many
 from tests.waiting import until
 
@@ -37,7 +37,7 @@ class Client:
         self.account = account
         self.acknowledged: dict[str, str] = {}  # client id → order id
         self.repeated = 0
-        self._http = httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False)
         self._dice = random.Random(account)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from engine.risk.rules import TIMEOUT, UNAVAILABLE
 from tests.engine.orders.ground import delete
-from tests.engine_process import EngineProcess
+from tests.engine_process import OPERATOR, EngineProcess
 from tests.stack import ROOT, _die_with_parent
 from tests.waiting import until
 
@@ -45,7 +45,7 @@ async def test_nothing_passes_a_silent_risk_service_and_everything_goes_on_when_
     )  # fmt: skip
     engine.start()
     engine.ready()
-    async with httpx.AsyncClient(base_url=engine.url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=engine.url, headers=OPERATOR, timeout=10, trust_env=False) as http:
         assert (await http.put("/Instrument", json=BTC)).status_code in (200, 201)
         assert (await http.post("/Account/1/Deposit", json={"amount": 10**12})).status_code < 300
         asked = 0

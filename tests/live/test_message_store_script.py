@@ -18,6 +18,7 @@ import pytest
 import websockets
 
 from engine.journal.reader import read
+from tests.engine_process import OPERATOR, TOKEN
 from tests.message_store_script import GAP_EXIT, OF_ORDERS, OF_TRADES
 from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent
@@ -64,11 +65,11 @@ class Scene:
         self.database = folder / "oms.sqlite"
         settings = {
             "ENGINE_DIR": str(folder / "engine"), "ENGINE_PORT": str(self.port), "ENGINE_ADMIN_PORT": "0",
-            "ENGINE_SNAPSHOT_INTERVAL_MS": "500", "RUN_DIR": str(folder),
+            "ENGINE_SNAPSHOT_INTERVAL_MS": "500", "RUN_DIR": str(folder), "ENGINE_API_TOKEN": TOKEN,
         }  # fmt: skip
         self.engine = Child(folder, "engine", ["engine", "serve"], settings)
-        self.consumer = Child(folder, "consumer", ["tests.message_store_script", self.url, store, str(self.database)], {})
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=10, trust_env=False)
+        self.consumer = Child(folder, "consumer", ["tests.message_store_script", self.url, store, str(self.database), TOKEN], {})
+        self.http = httpx.AsyncClient(base_url=self.url, headers=OPERATOR, timeout=10, trust_env=False)
         self.orders = 0
 
     async def insist(self, method: str, path: str, body: Any = None) -> httpx.Response:
@@ -245,7 +246,9 @@ async def test_a_consumer_whose_messages_somebody_else_purged_stops_loudly(scene
     await trading
     last = (await scene.insist("PUT", "/LivenessCheck?checkId=end")).json()["messageIndex"]
     await scene.insist("DELETE", f"/MessageStore/Purge?storeId={name}&messageIndex={last - 1}")
-    async with websockets.connect(f"ws://127.0.0.1:{scene.port}/joined?storeId={name}&lastSeen={kept}", proxy=None) as socket:
+    async with websockets.connect(
+        f"ws://127.0.0.1:{scene.port}/joined?storeId={name}&lastSeen={kept}", proxy=None, additional_headers=OPERATOR
+    ) as socket:
         text = json.loads(await socket.recv())
         assert isinstance(text, str)
         assert "gap" in text

@@ -22,7 +22,7 @@ import pytest
 
 from engine.journal.reader import read
 from tests.engine.oms.ground import expected, last_index, query, sqlite_url, stored
-from tests.engine_process import EngineProcess
+from tests.engine_process import OPERATOR, TOKEN, EngineProcess
 from tests.scale import many
 from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent
@@ -46,7 +46,7 @@ class Floor:
         """Start `python -m engine name`; its log is in `name.log`."""
         env = {
             "PATH": "/usr/bin:/bin", "RUN_DIR": str(self.folder), "ENGINE_URL": self.engine.url, "OMS_ENGINE_URL": self.engine.url,
-            "OMS_ADMIN_PORT": "0", "BOTS_ADMIN_PORT": "0", "OMS_PURGE_MS": "50", "HOME": os.environ.get("HOME", "/"),
+            "OMS_ADMIN_PORT": "0", "BOTS_API_TOKEN": TOKEN, "OMS_API_TOKEN": TOKEN, "BOTS_ADMIN_PORT": "0", "OMS_PURGE_MS": "50", "HOME": os.environ.get("HOME", "/"),
         }  # fmt: skip
         with (self.folder / f"{name}.log").open("ab") as log:
             out = subprocess.DEVNULL if silent else log
@@ -71,7 +71,7 @@ class Floor:
 
     async def call(self, method: str, path: str) -> Any:
         """Ask the gateway, which may be starting."""
-        async with httpx.AsyncClient(base_url=self.engine.url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=self.engine.url, headers=OPERATOR, trust_env=False) as client:
 
             async def answered() -> httpx.Response | None:
                 with contextlib.suppress(httpx.TransportError):

@@ -5,19 +5,55 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from tests.signing import PASSWORD, first_admin
 from tests.waiting import until_sync
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class Reply(NamedTuple):
+    """An answer: its status, document (or text), the session's secret that it set, and the rest."""
+
+    status: int
+    body: Any
+    secret: str | None
+    raw: http.client.HTTPResponse
+
+
+class Person:
+    """Somebody with a session."""
+
+    def __init__(self, scp: ScpProcess, secret: str, name: str = "", user_id: int = 0) -> None:
+        self.scp = scp
+        self.secret = secret
+        self.name = name
+        self.id = user_id
+
+    def get(self, path: str, **more: str) -> Reply:
+        """Read."""
+        return self.scp.api("GET", path, cookie=self.secret, **more)
+
+    @property
+    def csrf(self) -> str:
+        """Return the word that changes need."""
+        return str(self.get("/api/v1/me").body["csrf"])
+
+    def change(self, method: str, path: str, body: Any = None, **more: str) -> Reply:
+        """Change something as the page does."""
+        return self.scp.api(method, path, body, cookie=self.secret, **(more if "csrf" in more else {"csrf": self.csrf} | more))
 
 
 class ScpProcess:
@@ -47,6 +83,16 @@ class ScpProcess:
         """Return the port of the page, once it is open."""
         return int(until_sync(lambda: self.event("page_ready"), 15, "page_ready")["url"].rsplit(":", 1)[1].strip("/"))
 
+    @cached_property
+    def admin(self) -> dict[str, Any]:
+        """Return the cookie of the first administrator, who is made now."""
+        return first_admin(self.port, self.run_dir)
+
+    @property
+    def cookie(self) -> str:
+        """Return the administrator's cookie as a request's header."""
+        return f"{self.admin['name']}={self.admin['value']}"
+
     @property
     def admin_port(self) -> int:
         """Return the admin port, once it is open."""
@@ -60,6 +106,38 @@ class ScpProcess:
         answer.text = answer.read().decode()  # type: ignore[attr-defined]
         connection.close()
         return answer
+
+    def api(
+        self, method: str, path: str, body: Any = None, cookie: str = "", token: str = "", csrf: str = "", **headers: str
+    ) -> Reply:
+        """Ask the API as a page does; `cookie` is a session's secret. Header names are written with underscores."""
+        given = {"Content_Type": "application/json"} if method not in ("GET", "HEAD") else {}
+        given |= {"Cookie": f"tapeline-{self.port}={cookie}"} if cookie else {}
+        given |= {"Authorization": f"Bearer {token}"} if token else {}
+        given |= {"X_CSRF_Token": csrf} if csrf else {}
+        sent = {name.replace("_", "-"): value for name, value in (given | headers).items() if value}
+        raw = body if isinstance(body, (bytes, str)) or body is None else json.dumps(body)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request(method, path, raw, sent)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        found = re.search(r"tapeline-\d+=([^;]*)", answer.getheader("Set-Cookie") or "")
+        kind = answer.getheader("Content-Type") or ""
+        return Reply(
+            answer.status, json.loads(text) if "json" in kind and "ndjson" not in kind else text, found and found[1], answer
+        )
+
+    def person(self, role: str, name: str = "", password: str = PASSWORD) -> Person:
+        """Invite somebody, let them set their password, and return them signed in."""
+        name = name or f"{role}-{secrets.token_hex(3)}"
+        boss = Person(self, self.admin["value"])
+        invited = boss.change("POST", "/api/v1/users", {"username": name, "role": role})
+        assert invited.status == 201, invited.body
+        link = invited.body["link"].partition("#")[2]
+        entered = self.api("POST", "/api/v1/links/use", {"link": link, "password": password})
+        assert entered.status == 200, entered.body
+        return Person(self, str(entered.secret), name, invited.body["user"]["id"])
 
     def end(self, wait_s: float = 15) -> int:
         """Send SIGTERM and return the exit code; whoever ignores it is killed and fails the test."""

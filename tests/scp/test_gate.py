@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from scp.gate import Gate, cache_rule, host_allowed, policy
+from scp.gate import Gate, cache_rule, client_address, host_allowed, policy
 
 
 def ask(path: str = "/", **environ: str) -> tuple[str, dict[str, str], dict[str, Any]]:
@@ -20,9 +21,9 @@ def ask(path: str = "/", **environ: str) -> tuple[str, dict[str, str], dict[str,
         start_response("200 OK", [("Content-Type", "text/html"), ("Cache-Control", "public"), ("Pragma", "cache")])
         return [b"page"]
 
-    request: dict[str, Any] = {"PATH_INFO": path, "HTTP_HOST": "127.0.0.1:8000"} | environ
+    request: dict[str, Any] = {"PATH_INFO": path, "HTTP_HOST": "127.0.0.1:8000", "REMOTE_ADDR": "127.0.0.1"} | environ
     setup_testing_defaults(request)
-    list(Gate(app, "ws://127.0.0.1:8400/v1/stream", "gift")(request, lambda *given: got.extend(given)))
+    list(Gate(app, "ws://127.0.0.1:8400/v1/stream")(request, lambda *given: got.extend(given)))
     assert len({name.lower() for name, _ in got[1]}) == len(got[1]), "a header came twice"
     return got[0], dict(got[1]), seen
 
@@ -54,13 +55,31 @@ def test_the_policy_allows_our_files_and_one_stream_only() -> None:
     assert not any(word in " ".join(rules.values()) for word in ("unsafe", "http:", "https:", "*"))
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_nothing_can_be_changed(method: str) -> None:
-    """Only reading is served."""
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"])
+def test_other_methods_are_refused(method: str) -> None:
+    """No other site's page is ever told that it may send something (CORS)."""
     status, headers, seen = ask(REQUEST_METHOD=method)
     assert status.startswith("405")
-    assert headers["Allow"] == "GET, HEAD"
+    assert "POST" in headers["Allow"]
+    assert not [name for name in headers if name.startswith("Access-Control")]
     assert not seen
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8000", "desk.example.com:8443", "desk.example.com.evil.com", ""])
+def test_with_a_public_address_only_that_name_passes(host: str) -> None:
+    """The links, the cookie and the origin are that one's; a poisoned Host cannot change them."""
+    assert host_allowed("DESK.example.com", "https://desk.example.com")
+    assert not host_allowed(host, "https://desk.example.com")
+
+
+def test_who_is_behind_a_trusted_proxy_is_the_last_stranger() -> None:
+    """What stands left of it anybody may have written."""
+    proxies = [ip_network("10.0.0.0/8")]
+    said = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "1.2.3.4, 203.0.113.9, 10.0.0.2"}
+    assert client_address(said, proxies) == "203.0.113.9"
+    assert client_address({"REMOTE_ADDR": "10.0.0.1"}, proxies) == "10.0.0.1"
+    assert client_address(said | {"REMOTE_ADDR": "192.0.2.1"}, proxies) is None
+    assert client_address({"REMOTE_ADDR": "192.0.2.1"}, proxies) == "192.0.2.1"
 
 
 @pytest.mark.parametrize(
@@ -83,16 +102,19 @@ def test_another_site_gets_no_session(foreign: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("own", [{}, {"HTTP_SEC_FETCH_SITE": "same-origin"}, {"HTTP_ORIGIN": "http://127.0.0.1:8000"}])
 def test_the_page_itself_gets_a_session(own: dict[str, str]) -> None:
-    """And the app is handed the desk."""
+    """And the answer is not kept."""
     status, headers, seen = ask("/api/session", **own)
     assert status == "200 OK"
     assert headers["Cache-Control"] == "no-store"
-    assert seen["tapeline.desk"] == "gift"
+    assert seen["tapeline.address"] == "127.0.0.1"
 
 
 def test_a_proxys_headers_are_not_believed() -> None:
-    """py4web would take host, address and app from them."""
-    _, _, seen = ask(HTTP_X_FORWARDED_HOST="evil.com", HTTP_X_FORWARDED_FOR="10.1.1.1", HTTP_X_PY4WEB_APPNAME="/_dashboard")
+    """py4web would take host, address and app from them: from who is no proxy of ours they are refused, the rest is dropped."""
+    for name in ("HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_FORWARDED"):
+        status, _, seen = ask(**{name: "evil.com"})
+        assert (status[:3], seen) == ("400", {})
+    _, _, seen = ask(HTTP_X_PY4WEB_APPNAME="/_dashboard")
     assert not [name for name in seen if name.startswith(("HTTP_X_FORWARDED", "HTTP_X_PY4WEB"))]
 
 
@@ -103,7 +125,7 @@ def test_a_proxys_headers_are_not_believed() -> None:
         ("/", "503 Service Unavailable", "no-store"),
         ("/", "200 OK", "no-cache"),
         ("/static/app/theme.js", "200 OK", "no-cache"),
-        ("/static/app/assets/index-Dx4kXJAl.js", "200 OK", "public, max-age=31536000, immutable"),
+        ("/static/app/assets/index-Dx4kXJAl.js", "200 OK", "private, max-age=31536000, immutable"),
         ("/static/app/assets/gone.js", "404 Not Found", "no-store"),
     ],
 )

@@ -30,9 +30,9 @@ def test_a_taken_port_is_one_clear_line(start_scp: Callable[..., ScpProcess], va
 
 
 def test_an_address_of_the_network_is_refused(start_scp: Callable[..., ScpProcess]) -> None:
-    """There is no sign-in yet."""
+    """Passwords would pass readable."""
     line = refusal(start_scp(SCP_HOST="0.0.0.0"))
-    assert "sign-in does not exist yet" in line
+    assert "SCP_PUBLIC_URL=https" in line
     assert "SCP_HOST" in line
 
 

@@ -34,7 +34,24 @@ def test_addresses_of_this_machine_are_allowed(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "localhost.example.com", "desk", ""])
-def test_other_addresses_are_refused_until_sign_in_exists(host: str) -> None:
-    """Nobody on the network gets tokens for nothing."""
-    with pytest.raises(OperatorError, match="sign-in does not exist yet"):
+def test_other_addresses_need_https_before_them(host: str) -> None:
+    """Passwords never pass readable; a proxy that ends TLS has its address in SCP_PUBLIC_URL."""
+    with pytest.raises(OperatorError, match="SCP_PUBLIC_URL=https"):
         refuse_public_address(ScpSettings(host=host))
+    refuse_public_address(ScpSettings(host=host, public_url="https://desk.example.com"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SCP_PUBLIC_URL", "http://desk.example.com"), ("SCP_PUBLIC_URL", "https://desk.example.com/page"),
+        ("SCP_PUBLIC_URL", "https://me@desk.example.com"), ("SCP_PUBLIC_URL", "desk.example.com"),
+        ("SCP_TRUSTED_PROXIES", "10.0.0.0/8,proxy"), ("SCP_DATABASE_URL", "mysql://x/y"), ("SCP_DATABASE_URL", "postgresql://x"),
+        ("SCP_SMTP_URL", "mail.example.com"), ("SCP_SESSION_S", "1"),
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Before anything is opened; the line says how to write it."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(OperatorError, match=name):
+        load(ScpSettings)

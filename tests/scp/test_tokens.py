@@ -23,7 +23,7 @@ def test_the_stream_accepts_our_tokens_whoever_made_the_key(tmp_path: Path) -> N
         ring = KeyRing()
         ring.add_local(local_key(run_dir).public_key())
         now = int(time.time())
-        token = Minter(signing_key(run_dir), 600).viewer("local", now)
+        token = Minter(signing_key(run_dir), 600).token("local", "s1", False, now)
         claims = ring.verify(token.text, now)
         assert (claims.sub, claims.exp_s, token.expires_s) == ("local", now + 600, 600)
 
@@ -32,17 +32,27 @@ def test_a_viewer_sees_all_but_the_operators_channels(tmp_path: Path) -> None:
     """Every public kind is covered by a glob of its own, never by a bare star."""
     ring = KeyRing()
     ring.add_local(local_key(tmp_path).public_key())
-    claims = ring.verify(Minter(signing_key(tmp_path), 600).viewer("local", int(time.time())).text, time.time())
+    claims = ring.verify(Minter(signing_key(tmp_path), 600).token("local", "s1", False, int(time.time())).text, time.time())
     for kind in KINDS.values():
         assert claims.allows(f"{kind.name}:X") is not kind.operators_only
     assert not claims.allows("admin:orders", operators_only=True)
+    assert claims.sid == "s1", "by which the stream knows when the session has ended"
+
+
+def test_an_operator_sees_the_operators_channels_too(tmp_path: Path) -> None:
+    """By name: a bare star would not open them."""
+    ring = KeyRing()
+    ring.add_local(local_key(tmp_path).public_key())
+    claims = ring.verify(Minter(signing_key(tmp_path), 600).token("op", "s1", True, int(time.time())).text, time.time())
+    for kind in KINDS.values():
+        assert claims.allows(f"{kind.name}:X", kind.operators_only)
 
 
 def test_a_token_ends(tmp_path: Path) -> None:
     """After its life the stream refuses it."""
     ring = KeyRing()
     ring.add_local(local_key(tmp_path).public_key())
-    token = Minter(signing_key(tmp_path), 300).viewer("local", 1000)
+    token = Minter(signing_key(tmp_path), 300).token("local", "s1", False, 1000)
     with pytest.raises(TokenRefused, match="expired"):
         ring.verify(token.text, 1300)
 
@@ -50,7 +60,7 @@ def test_a_token_ends(tmp_path: Path) -> None:
 def test_two_tokens_are_never_the_same(tmp_path: Path) -> None:
     """Each has its own jti."""
     minter = Minter(signing_key(tmp_path), 300)
-    assert minter.viewer("local", 1000).text != minter.viewer("local", 1000).text
+    assert minter.token("a", "s", False, 1000).text != minter.token("a", "s", False, 1000).text
 
 
 def test_the_key_is_for_its_owner_only(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scp.desk import PAGE
+from scp.desk import DOOR, PAGE
 from scp.settings import APPS
 from tests.scp.conftest import ScpProcess
 from wds.access.keys import local_key
@@ -16,7 +16,7 @@ from wds.access.tokens import KeyRing
 
 def test_the_page_comes_with_the_policy(scp: ScpProcess) -> None:
     """Built or not, the answer carries every security header."""
-    answer = scp.ask("/")
+    answer = scp.ask("/", Cookie=scp.cookie)
     assert answer.status == (200 if PAGE.is_file() else 503)
     assert "ws://127.0.0.1:1;" in str(answer.getheader("Content-Security-Policy"))
     assert answer.getheader("X-Content-Type-Options") == "nosniff"
@@ -26,16 +26,16 @@ def test_the_page_comes_with_the_policy(scp: ScpProcess) -> None:
 
 def test_a_session_opens_the_stream(scp: ScpProcess) -> None:
     """The token is one that WDS accepts, and nothing stores it."""
-    answer = scp.ask("/api/session")
+    answer = scp.ask("/api/session", Cookie=scp.cookie)
     assert answer.getheader("Cache-Control") == "no-store"
     session = json.loads(answer.text)  # type: ignore[attr-defined]
     ring = KeyRing()
     ring.add_local(local_key(scp.run_dir).public_key())
     claims = ring.verify(session["token"], 0)
     assert claims.allows("quote:AAPL")
-    assert not claims.allows("admin:orders", operators_only=True)
+    assert claims.sub == "ann"
     assert session["wds_url"] == "ws://127.0.0.1:1/v1/stream"
-    assert 300 <= session["expires_s"] <= 600
+    assert session["expires_s"] == 120
 
 
 def test_foreign_hosts_and_sites_are_refused(scp: ScpProcess) -> None:
@@ -45,8 +45,30 @@ def test_foreign_hosts_and_sites_are_refused(scp: ScpProcess) -> None:
     assert scp.ask("/", method="POST").status == 405
 
 
+def test_who_is_not_signed_in_gets_the_door_and_nothing_behind_it(scp: ScpProcess) -> None:
+    """Neither the page nor its files, nor a token."""
+    page = scp.ask("/")
+    assert (page.status, page.getheader("Location")) == (303, "/sign-in")
+    assert scp.ask("/sign-in").status == (200 if DOOR.is_file() else 503)
+    for path in ("/static/app/index.html", "/api/session", "/api/v1/me", "/api/v1/users"):
+        assert scp.ask(path).status == 401, path
+
+
 @pytest.mark.parametrize(
-    "path", ["/_dashboard", "/_dashboard/index", "/nothing", "/static/app/../../__init__.py", "/static/%2e%2e/__init__.py"]
+    "path",
+    [
+        "/_dashboard",
+        "/_dashboard/index",
+        "/nothing",
+        "/static/app/../../__init__.py",
+        "/static/%2e%2e/__init__.py",
+        "/static/app/door/../index.html",
+        "/static/app/door/%2e%2e/index.html",
+        "/static/app/door/..%2findex.html",
+        "/static/app/.env",
+        "//",
+        "/static/app/a%00b",
+    ],
 )
 def test_there_is_nothing_else(scp: ScpProcess, path: str) -> None:
     """No dashboard, no source files."""

@@ -35,7 +35,14 @@ class Tickets:
             raise TokenRefused("unavailable", f"too many tickets at once: they expire after {TTL_S} s")
         ticket = secrets.token_urlsafe(24)
         path = self._path(ticket)
-        said = {"sub": claims.sub, "exp_s": claims.exp_s, "jti": claims.jti, "globs": claims.globs, "until_s": now_s + TTL_S}
+        said = {
+            "sub": claims.sub,
+            "exp_s": claims.exp_s,
+            "jti": claims.jti,
+            "globs": claims.globs,
+            "sid": claims.sid,
+            "until_s": now_s + TTL_S,
+        }
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             path.touch(0o600, exist_ok=False)
@@ -54,7 +61,7 @@ class Tickets:
             path.rename(own)  # atomic: of two only one finds it
             said = json.loads(own.read_text())
             own.unlink()
-            claims = Claims(said["sub"], said["exp_s"], said["jti"], tuple(said["globs"]))
+            claims = Claims(said["sub"], said["exp_s"], said["jti"], tuple(said["globs"]), said["sid"])
         except (OSError, ValueError, KeyError):
             raise TokenRefused(
                 "unauthorized", "no such ticket: each is good for one stream, ask POST /v1/ticket for another"

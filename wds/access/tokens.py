@@ -45,6 +45,7 @@ class Claims:
     exp_s: int
     jti: str
     globs: tuple[str, ...]
+    sid: str = ""  # the control plane's session that it belongs to; when that ends, so does what the token opened
 
     def allows(self, channel: str, operators_only: bool = False) -> bool:
         """Whether a glob covers `channel`. Operators' kinds must be named: `*` alone does not open them."""
@@ -116,7 +117,7 @@ def _claims(body: dict[str, Any], now_s: float) -> Claims:
         raise TokenRefused("token_expired", f"expired {int(now_s - exp)} s ago")
     if now_s < nbf - LEEWAY_S:
         raise TokenRefused("unauthorized", "not valid yet")
-    return Claims(str(body["sub"])[:128], int(exp), str(body["jti"])[:128], tuple(globs))
+    return Claims(str(body["sub"])[:128], int(exp), str(body["jti"])[:128], tuple(globs), str(body.get("sid", ""))[:64])
 
 
 def _is_glob(item: Any) -> bool:

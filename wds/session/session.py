@@ -247,8 +247,8 @@ class Session:
         self._queue.clear()
         return [Send(encode(Bye(code, self.spread_ms(code) if after_ms is None else after_ms, reason))), Close(code)]
 
-    def bye(self, code: int, after_ms: int | None = None) -> list[Action]:
-        """End the session for a reason of the server's."""
+    def bye(self, code: int, after_ms: int | UnsetType | None = None) -> list[Action]:
+        """End the session for a reason of the server's; UNSET = the client shall not come back."""
         return [] if self.closed else self._close(code, after_ms)
 
     # Commands, one at a time

@@ -16,6 +16,7 @@ from mdc.channels import kind_of
 from mdc.documents import Snapshot
 from service.clock import Clock
 from service.tasks import Tasks
+from wds.access.ended import Ended
 from wds.access.keys import KeySource
 from wds.access.tokens import Claims, TokenRefused
 from wds.fanout.delta import parse_fields
@@ -34,8 +35,9 @@ UNREADABLE = error("unavailable", "the cache cannot be read now")
 class Answers:
     """The answers of one worker; those that wait for keys or the cache are `tasks`."""
 
-    def __init__(self, hub: Hub, upstream: Upstream, keys: KeySource, clock: Clock, tasks: Tasks) -> None:
+    def __init__(self, hub: Hub, upstream: Upstream, keys: KeySource, revoked: Ended, clock: Clock, tasks: Tasks) -> None:
         self._hub = hub
+        self._revoked = revoked
         self._upstream = upstream
         self._keys = keys
         self._clock = clock
@@ -61,6 +63,8 @@ class Answers:
         self._upstream.carry_out()
 
     def _judged(self, connection: Connection, outcome: Claims | TokenRefused) -> None:
+        if isinstance(outcome, Claims) and self._revoked.has(outcome.sid):
+            outcome = TokenRefused("unauthorized", "this session has ended")
         left_s = 0.0 if isinstance(outcome, TokenRefused) else outcome.exp_s - self._clock.wall_ns() / 1e9
         connection.verified(outcome, left_s)
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from msgspec import UnsetType
 from websockets.datastructures import Headers
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
@@ -461,8 +462,8 @@ class Connection(asyncio.Protocol):
         if self.session is not None:
             self._run(self.session.probe(now_ns))
 
-    def bye(self, code: int, after_ms: int | None = None) -> None:
-        """Send the client off for a reason of the server's."""
+    def bye(self, code: int, after_ms: int | UnsetType | None = None) -> None:
+        """Send the client off for a reason of the server's; UNSET = it shall not come back."""
         if self.session is None:
             self._transport.abort()
         else:

@@ -1,28 +1,61 @@
-"""Serves the page at / and its session at /api/session. Static files are py4web's own route (static/)."""
+"""Registers pages and API with py4web. Static files are py4web's own route (static/). Who may do what: scp/security/rules.py."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 from py4web import action, request, response
 
+from scp.api.calls import Route
+from scp.api.routes import ROUTES, answer
 from scp.desk import NOT_BUILT
 
 
 def index() -> str:
     """Return the page."""
-    page: str | None = request.environ["tapeline.desk"].page()
+    return _page("app")
+
+
+def door() -> str:
+    """Return the page for signing in, and for one-time links."""
+    return _page("door")
+
+
+def session() -> dict[str, Any]:
+    """Return the stream's address and a token for it."""
+    made: dict[str, Any] = request.environ["tapeline.desk"].session(request.environ["tapeline.caller"])
+    return made
+
+
+def _page(name: str) -> str:
+    page: str | None = request.environ["tapeline.desk"].page(name)
     response.headers["Content-Type"] = "text/html; charset=utf-8" if page else "text/plain; charset=utf-8"
     response.status = 200 if page else 503
     return page or NOT_BUILT
 
 
-def session() -> dict[str, Any]:
-    """Return the stream's address and a viewer token."""
-    made: dict[str, Any] = request.environ["tapeline.desk"].session()
-    return made
+def _serve(route: Route) -> Callable[..., bytes]:
+    def call(**path: str) -> bytes:
+        desk = request.environ["tapeline.desk"]
+        status, headers, body, given = answer(route, desk.control, request.environ, path)
+        response.status = status
+        response.headers["Content-Type"] = "application/octet-stream"
+        for name, value in headers:
+            response.headers[name] = value
+        if given is not None and given.secret is not None:
+            response.headers["Set-Cookie"] = desk.cookie(given.secret)
+        return body
+
+    call.__name__ = route.handler.__name__
+    return call
 
 
 # Called, not written as decorators: py4web is untyped, and this keeps the functions typed.
 action("index", method="GET")(index)
+action("sign-in", method="GET")(door)
+action("welcome", method="GET")(door)
 action("api/session", method="GET")(session)
+for one in ROUTES:
+    action(re.sub(r"\{(\w+)\}", r"<\1>", one.path.lstrip("/")), method=one.method)(_serve(one))

@@ -159,6 +159,7 @@ function deliver(listener: Listener, data: unknown, info: Info): void {
 
 async function session(): Promise<Session> {
   const answer = await fetch("/api/session", { cache: "no-store", signal: AbortSignal.timeout(SESSION_MS_MAX) });
+  if (answer.status === 401) location.replace("/sign-in"); // the session has ended: nothing here is shown to nobody
   if (!answer.ok) throw new Error(`the control plane answered ${answer.status}`);
   return (await answer.json()) as Session;
 }

@@ -233,6 +233,7 @@ new Shortcuts({
   d: () => ladder.turn(),
   t: switchTheme,
 });
+byId("account").addEventListener("click", () => void import("./account/dialog.ts").then(({ openAccount }) => openAccount()));
 startTheme();
 followEverything();
 addEventListener("hashchange", selectFromAddress);

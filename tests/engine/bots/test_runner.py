@@ -22,6 +22,7 @@ from service.errors import OperatorError
 from service.run import Shutdown
 from service.settings import load
 from tests.engine.gateway.ground import Ground, exchange
+from tests.engine_process import TOKEN
 from tests.servers import free_port
 from tests.waiting import until
 
@@ -32,7 +33,7 @@ ACCOUNTS = range(1001, 1013)
 async def trading(url: str, **settings: Any) -> AsyncIterator[Bots]:
     """Run the bots until the block ends; what they raise comes out."""
     shutdown = Shutdown()
-    made = Bots(load(BotsSettings, engine_url=url, rate=settings.pop("rate", 400), **settings), shutdown)
+    made = Bots(load(BotsSettings, **{"engine_url": url, "rate": 400, "api_token": SecretStr(TOKEN), **settings}), shutdown)
     task = asyncio.create_task(made.run())
     try:
         yield made
@@ -199,7 +200,9 @@ async def test_the_admin_port_answers(tmp_path: Path) -> None:
     """Health and metrics as every component has them."""
     shutdown, port = Shutdown(), free_port()
     async with exchange(tmp_path) as ground:
-        settings = load(BotsSettings, engine_url=ground.url, rate=200, admin_port=port, run_dir=tmp_path)
+        settings = load(
+            BotsSettings, engine_url=ground.url, rate=200, admin_port=port, run_dir=tmp_path, api_token=SecretStr(TOKEN)
+        )
         task = asyncio.create_task(bots.run(settings, shutdown))
 
         async def ready() -> bool:

@@ -36,6 +36,8 @@ class Desk:
 
     def place(self, account: int, side: int, size: int, price: int | None, **terms: object) -> list[ev.Event]:
         name = str(terms.pop("name", self.index))
+        if more := {key: terms.pop(key) for key in ("trail", "oco", "take_profit", "stop_loss") if key in terms}:
+            terms["more"] = cm.More(**more)  # type: ignore[arg-type]
         return self.do(PlaceOrder(account, X, name, side, size, price, **terms))  # type: ignore[arg-type]
 
     def refusal(self, command: cm.Command) -> RejectReason:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec import UNSET
 
 from engine.core import events as ev
 from engine.core.commands import (
@@ -28,6 +29,7 @@ from engine.core.commands import (
 from engine.core.exchange import Exchange
 from engine.core.state import Order, State
 from engine.stores.message_builder import MessageBuilder
+from tests.engine.core.linked_orders import linked_order
 from tests.engine.core.plain_exchange import Log, PlainExchange
 
 X = "XPERP"
@@ -55,9 +57,18 @@ def logged(events: list[ev.Event]) -> Log:
                 log.append(("triggered", event.order_id))
             case ev.OrderAmended():
                 log.append(("amended", event.order_id, event.kept))
+            case ev.OrderReleased():
+                log.append(("released", event.order_id, event.size_lots))
+            case ev.StopsTrailed():
+                log.append(("trailed", tuple(sorted(event.moves))))
             case _:
                 assert isinstance(event, ev.OrderStopped)
     return log
+
+
+def reserves(order: Order) -> bool:
+    """Return whether an order's lots are counted: those of a pair on one side are counted once."""
+    return not order.terms.reduce_only and (order.link is UNSET or not order.link.covered)
 
 
 class Twins:
@@ -109,6 +120,8 @@ class Twins:
                 self.cancel(order)
             elif kind < 0.25:
                 self.amend(order, size, *dice.choice(((price, None), (None, stop), (None, None))))
+            elif kind < 0.4:
+                self.place(linked_order(dice, dice.choice(ACCOUNTS), X, str(self.index)))
             else:
                 rests = dice.random() < 0.6
                 market = not rests and dice.random() < 0.3
@@ -139,7 +152,7 @@ class Twins:
             cost = account.positions[X].cost_units if X in account.positions else 0
             assert account.balance_units - cost == DEPOSIT + self.plain.cash.get(number, 0)
             assert state.ledger.lots(number, X) == self.plain.lots.get(number, 0)
-            own = [o for o in state.orders.values() if o.terms.account == number and not o.terms.reduce_only]
+            own = [o for o in state.orders.values() if o.terms.account == number and reserves(o)]
             lots = [sum(o.leaves_lots for o in own if o.terms.side == side) for side in (BUY, SELL)]
             assert account.open_lots.get(X, [0, 0]) == lots
         assert self.follower.digest() == state.digest()
@@ -190,6 +203,11 @@ class TwoExchanges(RuleBasedStateMachine):
         """Orders that mean to rest: post-only, icebergs."""
         name, shown = str(self.twins.index), min(shown, size)
         self.twins.place(PlaceOrder(account, X, name, side, size, price, None, TimeInForce.GTC, post, False, shown, stp))
+
+    @rule(account=accounts, seed=st.integers(0, 2**32))
+    def link(self, account: int, seed: int) -> None:
+        """Trailing stops, pairs, brackets."""
+        self.twins.place(linked_order(random.Random(seed), account, X, str(self.twins.index)))
 
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:

@@ -15,6 +15,7 @@ from engine.core.exchange import Exchange
 from engine.core.solvency import Solvency
 from engine.core.state import State
 from engine.stores.message_builder import MessageBuilder
+from tests.engine.core.linked_orders import linked_order
 from tests.engine.core.test_accounts import balance, meet, moved, paid, poor
 from tests.engine.core.test_exchange import Desk, X, reasons, trades
 
@@ -236,6 +237,9 @@ class Attack:
             size, price = dice.choice(((dice.randint(1, 60), None), (None, self.price()), (dice.randint(1, 60), self.price())))
             return self.do(AmendOrder(whose, name, size, price))
         self.names = [*self.names[-20:], (account, str(self.index))]
+        if dice.random() < 0.15:
+            order = linked_order(dice, account, X, str(self.index), max(10, self.mark + round(dice.gauss(0, 20))))
+            return self.do(msgspec.structs.replace(order, size_lots=dice.randint(1, 60)))
         life = dice.choice((TimeInForce.GTC, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK))
         price = None if dice.random() < 0.15 else self.price()
         return self.do(

@@ -134,7 +134,9 @@ def test_the_command_prints_one_json_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"nonsense that is long enough", gzip.compress(written(GOOD))[:-9], struct.pack("<H", 0x8B1F)]
+    "content",
+    [None, b"nonsense that is long enough", gzip.compress(written(GOOD))[:-9], struct.pack("<H", 0x8B1F)],
+    ids=["missing", "nonsense", "cut", "two bytes"],
 )
 def test_the_command_refuses_in_one_line(tmp_path: Path, content: bytes | None) -> None:
     """Absent, no workload, a torn archive: exit code 2, one line, no traceback."""

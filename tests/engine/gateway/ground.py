@@ -10,13 +10,18 @@ from typing import Any
 
 import httpx
 
-from engine.gateway.app import GatewayServer
+from engine.access.key_file import KeyFile
+from engine.access.key_watch import KeyWatch
+from engine.access.keys import Role, ranges
+from engine.access.register import Register
+from engine.gateway.app import Doors, GatewayServer
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
 from service.clock import Clock, SystemClock
 from tests.engine.lives import rebuilt
+from tests.engine_process import TOKEN
 
 BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "markPrice": 100, "takerFee": 0.0005, "makerFee": -0.0001}
 MONEY = 1_000_000_000
@@ -25,15 +30,19 @@ MONEY = 1_000_000_000
 class Ground:
     """One engine: sequencer, messages, watch, gateway."""
 
-    def __init__(self, folder: Path, token: str = "", clock: Clock | None = None, frames_max: int = 65_536) -> None:
+    def __init__(
+        self, folder: Path, token: str = TOKEN, clock: Clock | None = None, frames_max: int = 65_536, doors: Doors | None = None
+    ) -> None:
         state, opened = rebuilt(folder, probing=False)
         self.sequencer = Sequencer(state, opened, lambda: rebuilt(folder, probing=False), MessageBuilder, clock)
         self.messages = MessageLog(folder, frames_max=frames_max)
         self.messages.restore(list(state.stores.values()), self.sequencer.committed_index, self.sequencer.last_message_index)
         self.sequencer.on_commit(self.messages.on_commit)
         self.watch = StoreWatch(self.sequencer, self.messages, clock or SystemClock())
-        self.gateway = GatewayServer(self.sequencer, self.messages, "127.0.0.1", 0, token, clock)
-        self.http = httpx.AsyncClient(timeout=30, trust_env=False)
+        self.keys = operators(folder.with_name(f"{folder.name}-keys"), token, clock)
+        self.gateway = GatewayServer(self.sequencer, self.messages, "127.0.0.1", 0, self.keys, clock, doors=doors)
+        self.http = httpx.AsyncClient(timeout=30, trust_env=False, headers={"Authorization": f"Bearer {token}"})
+        self.nobody = httpx.AsyncClient(timeout=30, trust_env=False)
 
     @property
     def url(self) -> str:
@@ -42,6 +51,12 @@ class Ground:
     @property
     def ws_url(self) -> str:
         return f"ws://127.0.0.1:{self.gateway.port}"
+
+    def key(self, role: Role, accounts: str = "", **more: Any) -> dict[str, str]:
+        """Make a key; return the header that shows it."""
+        _, text = self.keys.file.create(self.keys.clock.wall_ns(), role, accounts=ranges(accounts), **more)
+        self.keys.look()
+        return {"Authorization": f"Bearer {text}"}
 
     @property
     def digest(self) -> str:
@@ -70,6 +85,13 @@ class Ground:
             await self.ask("POST", f"/Account/{account}/Deposit", amount=MONEY)
 
 
+def operators(folder: Path, token: str = TOKEN, clock: Clock | None = None) -> KeyWatch:
+    """Return the keys of a gateway that knows one operator, by a token."""
+    keys = KeyWatch(KeyFile(folder / "keys.json"), Register(token, sockets_max=0), clock or SystemClock())
+    keys.open(has_token=True)
+    return keys
+
+
 @asynccontextmanager
 async def exchange(folder: Path, **more: Any) -> AsyncIterator[Ground]:
     """Run an engine until the block ends; the same folder again is the same engine after a restart."""
@@ -82,6 +104,7 @@ async def exchange(folder: Path, **more: Any) -> AsyncIterator[Ground]:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await ground.http.aclose()
+        await ground.nobody.aclose()
         await ground.gateway.stop()
         await ground.sequencer.close()
 
@@ -89,3 +112,9 @@ async def exchange(folder: Path, **more: Any) -> AsyncIterator[Ground]:
 def order_body(account: Any, cl_ord_id: Any, **more: Any) -> dict[str, Any]:
     """Return the body of a small order that rests."""
     return {"account": account, "symbol": "BTC-PERP", "clOrdID": cl_ord_id, "side": "Buy", "orderQty": 1, "price": 99, **more}
+
+
+async def asked(ground: Ground, headers: dict[str, str], method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Return status and JSON of an answer; who asks is in the headers alone."""
+    answer = await ground.nobody.request(method, ground.url + path, json=body, headers=headers)
+    return answer.status_code, answer.json() if answer.content and "json" in answer.headers["content-type"] else None

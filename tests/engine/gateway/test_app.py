@@ -19,10 +19,15 @@ from engine.gateway.app import GatewayServer
 from engine.journal.sequencer import Sequencer
 from service.errors import OperatorError
 from tests.engine.gateway.ground import BTC, MONEY, Ground, exchange, order_body
+from tests.engine_process import OPERATOR, TOKEN
 from tests.waiting import until
 
 HUGE = 10**30
 
+AUTHORIZED_HALF = (
+    f"POST /Order HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+    'Content-Length: 500\r\n\r\n{"account":'
+).encode()
 AS_JSON = {"Content-Type": "application/json"}
 
 
@@ -263,7 +268,7 @@ async def test_a_full_queue_and_a_closed_engine_say_when_to_come_again(tmp_path:
         assert int(answer.headers["retry-after"]) > 0
         assert (await ground.ask("GET", "/OrderBook?symbol=BTC-PERP", 503))["code"] == "JournalUnavailable"
         assert (await ground.http.get(f"{ground.url}/docs/")).status_code == 200
-        async with websockets.connect(f"{ground.ws_url}/joined") as socket:
+        async with websockets.connect(f"{ground.ws_url}/joined", additional_headers=OPERATOR) as socket:
             with pytest.raises(websockets.ConnectionClosed) as closed:
                 await socket.recv()
         assert closed.value.rcvd is not None
@@ -290,38 +295,13 @@ async def test_a_client_that_goes_in_the_middle_is_no_fault(ground: Ground) -> N
     with capture_logs() as logged:
         for _ in range(5):
             _, writer = await asyncio.open_connection("127.0.0.1", ground.gateway.port)
-            writer.write(b'POST /Order HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{"account":')
+            writer.write(AUTHORIZED_HALF)
             await writer.drain()
             await ground.ask("GET", "/ExchangeWideControls")
             writer.transport.abort()
         await ground.ask("GET", "/ExchangeWideControls")
     assert [line for line in logged if line["log_level"] == "error"] == []
     assert ground.digest == before
-
-
-async def test_with_a_token_every_request_and_every_websocket_needs_it(tmp_path: Path) -> None:
-    """401 with the scheme; the documentation and /joined are no exceptions."""
-    async with exchange(tmp_path, token="open sesame") as ground:
-        right = {"Authorization": "Bearer open sesame"}
-        for path in ("/Account", "/MessageStore/", "/docs/", "/docs/openapi.json"):
-            for headers in (
-                {},
-                {"Authorization": "Bearer wrong"},
-                {"Authorization": "open sesame"},
-                {"Authorization": "Bearer ö".encode()},
-            ):
-                answer = await ground.http.get(ground.url + path, headers=headers)  # type: ignore[arg-type]
-                assert answer.status_code == 401, path
-                assert answer.headers["www-authenticate"] == "Bearer"
-                assert answer.json()["code"] == "Unauthorized"
-            assert (await ground.http.get(ground.url + path, headers=right)).status_code == 200
-        await ground.http.put(f"{ground.url}/MessageStore", headers=right)
-        with pytest.raises(websockets.InvalidStatus) as refused:
-            async with websockets.connect(f"{ground.ws_url}/joined"):
-                pass
-        assert refused.value.response.status_code == 403
-        async with websockets.connect(f"{ground.ws_url}/joined", additional_headers=right):
-            assert (await ground.http.get(f"{ground.url}/MessageStore", headers=right)).json()[0]["consumers"] == 1
 
 
 async def test_the_documentation_is_openapi_with_every_status(ground: Ground) -> None:
@@ -351,7 +331,7 @@ async def test_the_documentation_is_openapi_with_every_status(ground: Ground) ->
 
 async def test_a_taken_port_is_the_operators_to_mend(ground: Ground) -> None:
     """The message names the port and the variable."""
-    second = GatewayServer(ground.sequencer, ground.messages, "127.0.0.1", ground.gateway.port)
+    second = GatewayServer(ground.sequencer, ground.messages, "127.0.0.1", ground.gateway.port, ground.keys)
     with pytest.raises(OperatorError, match=f"{ground.gateway.port}.*ENGINE_PORT"):
         await second.start()
 

@@ -12,6 +12,8 @@ from tests.stack import ROOT
 
 FIGURES = {
     "gateway": {"orders_per_s", "p50_ms", "p99_ms", "store_orders_per_s", "store_p50_ms", "store_p99_ms"},
+    "trade": {"orders_per_s", "p50_ms", "p99_ms", "stream_orders_per_s", "stream_p50_ms", "stream_p99_ms"},
+    "doors": {f"{name}_p99_ratio" for name in ("flood", "public", "bodies", "heads", "guesses")},
     "joined": {"frames_per_s", "journal_frames_per_s", "client_frames_per_s"},
 }
 

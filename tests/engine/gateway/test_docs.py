@@ -53,14 +53,14 @@ def test_the_page_shows_every_operation_as_text() -> None:
 
 
 def test_a_decimal_is_documented_as_a_number_or_a_string() -> None:
-    """Both are taken, so both are written down; with a token the document says so."""
+    """Both are taken, so both are written down; the document says that a key is shown."""
 
     @post("/p", sync_to_thread=False)
     def handler(data: JSONBody[Priced]) -> None: ...
 
-    app = Litestar([handler], openapi_config=config(has_token=True), plugins=[PriceSchema()])
+    app = Litestar([handler], openapi_config=config(), plugins=[PriceSchema()])
     document = app.openapi_schema.to_schema()
     kinds = [one["type"] for one in document["components"]["schemas"]["Priced"]["properties"]["price"]["oneOf"]]
     assert kinds == ["number", "string"]
-    assert document["security"] == [{"token": []}]
-    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert document["security"] == [{"key": []}]
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.core.commands import AmendOrder, Instrument, PlaceOrder, SelfTrade, TimeInForce
+from engine.core.commands import SELL, AmendOrder, Instrument, Leg, More, PlaceOrder, SelfTrade, TimeInForce, Trail
 from engine.gateway.order_bodies import AmendBody, PlaceBody, amend_of, place_of
 
 CENT = Instrument("X", tick_size="0.01")
@@ -32,6 +32,19 @@ def test_an_order_body_becomes_its_command() -> None:
     assert place(expireTime=1_795_227_409_123).expire_ns == expire_ns
 
 
+def test_linked_orders_and_trails_arrive_in_their_command() -> None:
+    """Distances are prices or fractions, exactly; the other order says only what is its own."""
+    assert place(trailAmount="0.25").trail == Trail(ticks=25)
+    assert place(trailRate=0.0125).trail == Trail(ppm=12_500)
+    assert place(oco={"clOrdID": "b", "side": "Sell", "price": 2}).more == More(oco=Leg("b", SELL, 200))
+    exits = place(takeProfit={"clOrdID": "p", "price": 2}, stopLoss={"clOrdID": "l", "stopPx": 1, "trailAmount": 0.5})
+    profit, loss = Leg("p", price_ticks=200), Leg("l", stop_ticks=100, trail=Trail(ticks=50))
+    assert exits.more == More(take_profit=profit, stop_loss=loss)
+    for wrong in ({"trailRate": "0.0000001"}, {"trailAmount": 0.001}, {"oco": {"clOrdID": "b", "price": 0.001}}):
+        with pytest.raises(ValueError, match=r"price|trail"):
+            place(**wrong)
+
+
 def test_an_amend_body_becomes_its_command() -> None:
     """Absent and null fields stay as they are."""
     body = msgspec.json.decode(b'{"account":7,"clOrdID":"a","price":0.07,"orderQty":null}', type=AmendBody)
@@ -53,6 +66,7 @@ def test_without_an_instrument_prices_become_what_the_engine_refuses() -> None:
         {"orderQty": "3"}, {"orderQty": 3.0}, {"orderQty": True}, {"orderQty": 10**30}, {"price": True}, {"price": "abc"},
         {"price": [1]}, {"timeInForce": "GTC"}, {"postOnly": 1}, {"postOnly": "true"}, {"displayQty": None}, {"expireTime": 1.5},
         {"selfTradePrevention": "None"}, {"ordType": "Limit"}, {"clordid": "a"}, {"cl_ord_id": "a"},
+        {"oco": {}}, {"oco": {"clOrdID": "b", "orderQty": 3}}, {"stopLoss": "b"}, {"trailRate": True},
     ],
 )  # fmt: skip
 def test_wrong_types_and_unknown_fields_are_errors(changes: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.access.keys import OURSELVES
 from engine.core import events as ev
 from engine.core.commands import CreateInstrument, Deposit, Instrument
 from engine.core.state import Order, State
@@ -38,6 +39,19 @@ async def trading(folder: Path) -> tuple[Sequencer, OrderDesk]:
     return sequencer, OrderDesk(sequencer, Views(sequencer, MessageLog(folder), SystemClock()))
 
 
+def linked(dice: random.Random, number: int, price: float, buys: bool) -> dict[str, Any]:
+    """Return what makes an order one of a pair, the entry of a bracket, or a stop that trails."""
+    up, down = (price + 1, price - 1) if buys else (price - 1, price + 1)
+    kinds: list[dict[str, Any]] = [
+        {"oco": {"clOrdID": f"p{number}", "stopPx": up}},
+        {"oco": {"clOrdID": f"p{number}", "side": dice.choice(["Buy", "Sell"]), "price": down}},
+        {"takeProfit": {"clOrdID": f"t{number}", "price": up}, "stopLoss": {"clOrdID": f"l{number}", "stopPx": down}},
+        {"takeProfit": {"clOrdID": f"t{number}", "price": up}, "stopLoss": {"clOrdID": f"l{number}", "trailRate": 0.01}},
+        {"trailAmount": dice.choice([0.5, 1, "1.5"])},
+    ]
+    return dice.choice(kinds)
+
+
 async def ask(desk: OrderDesk, dice: random.Random, number: int) -> OrderView | None:
     """Send one random request; None when it is refused."""
     account, name = dice.randint(1, 3), f"o{dice.randrange(max(1, number))}"
@@ -47,17 +61,19 @@ async def ask(desk: OrderDesk, dice: random.Random, number: int) -> OrderView | 
         match dice.choice(["place", "place", "place", "stop", "amend", "amend", "cancel"]):
             case "amend":
                 body |= {"orderQty": dice.randint(1, 12)} if dice.random() < 0.6 else {"price": price}
-                return await desk.amend(msgspec.convert(body, AmendBody))
+                return await desk.amend(OURSELVES, msgspec.convert(body, AmendBody))
             case "cancel":
-                return await desk.cancel(account, name)
+                return await desk.cancel(OURSELVES, account, name)
             case kind:
                 body |= {"symbol": "X", "clOrdID": f"o{number}", "side": dice.choice(["Buy", "Sell"]), "price": price}
                 body |= {"orderQty": dice.randint(1, 12), "selfTradePrevention": dice.choice(["CancelNewest", "CancelOldest"])}
                 if kind == "stop":
                     body["stopPx"] = dice.choice([98, 99, 100])
                 if dice.random() < 0.2:
+                    body |= linked(dice, number, float(price), body["side"] == "Buy")
+                elif dice.random() < 0.2:
                     body["timeInForce"] = dice.choice(["ImmediateOrCancel", "FillOrKill"])
-                return await desk.place(msgspec.convert(body, PlaceBody))
+                return await desk.place(OURSELVES, msgspec.convert(body, PlaceBody))
     except Refused:
         return None
 
@@ -117,7 +133,7 @@ async def test_a_cancel_that_overtakes_the_answer_of_its_order_finds_it(tmp_path
     for number in range(5):
         body = {"account": 1, "symbol": "X", "clOrdID": f"r{number}", "side": "Buy", "orderQty": 1, "price": 90}
         placed, gone, again = await asyncio.gather(
-            desk.place(msgspec.convert(body, PlaceBody)), desk.cancel(1, f"r{number}"), desk.cancel(1, f"r{number}"),
+            desk.place(OURSELVES, msgspec.convert(body, PlaceBody)), desk.cancel(OURSELVES, 1, f"r{number}"), desk.cancel(OURSELVES, 1, f"r{number}"),
             return_exceptions=True,
         )  # fmt: skip
         assert isinstance(placed, OrderView)

@@ -16,9 +16,10 @@ from engine.core.commands import CheckLiveness, CreateStore
 from engine.gateway.stores import CONSUMERS_MAX
 from service.clock import ManualClock
 from tests.engine.gateway.ground import BTC, Ground, exchange
+from tests.engine_process import OPERATOR
 from tests.waiting import until
 
-OPTIONS: Any = {"ping_interval": None, "proxy": None, "max_size": None}
+OPTIONS: Any = {"ping_interval": None, "proxy": None, "max_size": None, "additional_headers": OPERATOR}
 
 
 @pytest.fixture
@@ -82,10 +83,10 @@ async def test_a_feed_goes_on_after_last_seen(ground: Ground) -> None:
     await ground.ask("GET", "/Order?account=1&clOrdID=nobody", 404)  # a question takes an index and is no message
     await ground.order(2, "b", "Sell", 2, 99)
     async with joined(ground, "storeId=%22%22") as socket:
-        found = await messages(socket, 4)
+        found = (await messages(socket, 5))[1:]  # the first is the listing
         indices = [message["messageIndex"] for message in found]
         assert indices == sorted(indices)
-        assert [message["prevMessageIndex"] for message in found] == [0, *indices[:-1]]
+        assert [message["prevMessageIndex"] for message in found] == [indices[0] - 1, *indices[:-1]]
         assert indices[3] - indices[2] > 1
         (live,) = await check(ground)
         (last,) = await messages(socket, 1)
@@ -351,8 +352,7 @@ async def test_an_old_message_suspends_trading_until_it_is_purged(tmp_path: Path
         assert (await ground.ask("POST", "/Order", 422, **body))["code"] == "TradingSuspended"
         assert (await ground.ask("PUT", "/MarkPrice?symbol=BTC-PERP&price=99"))["pending"]
         await ground.ask("DELETE", "/Order?account=1&clOrdID=a")
-        assert (await ground.ask("PUT", "/ExchangeWideControls/ResumeTrading"))["reasons"] == ["store:oms"]
-        await ground.ask("PUT", "/ExchangeWideControls/SuspendTrading")
+        assert (await ground.ask("PUT", "/ExchangeWideControls/SuspendTrading"))["reasons"] == ["manual", "store:oms"]
         await ground.ask("DELETE", f"/MessageStore/Purge?storeId=oms&messageIndex={resting['messageIndex']}")
 
         async def manual_only() -> bool:
@@ -361,6 +361,38 @@ async def test_an_old_message_suspends_trading_until_it_is_purged(tmp_path: Path
         await until(manual_only)
         assert (await ground.ask("PUT", "/ExchangeWideControls/ResumeTrading"))["suspended"] is False
         await ground.order(1, "c", "Buy", 1, 99)
+
+
+async def test_an_operator_resumes_although_a_consumer_is_behind(tmp_path: Path) -> None:
+    """All reasons are lifted and the store's is not set again, over a restart too, before it has caught up once."""
+    clock = ManualClock(1_795_000_000_000_000_000)
+    path = "/ExchangeWideControls"
+    async with exchange(tmp_path, clock=clock) as ground:
+        await ground.ask("PUT", "/MessageStore?storeId=oms")
+        await ground.market(1)
+        await ground.ask("PUT", "/MessageStore/Suspension?storeId=oms&maximumUnpurgedItemAgeMillis=60000")
+        await ground.order(1, "a", "Buy", 1, 99)
+
+        async def suspended() -> bool:
+            return bool((await ground.ask("GET", path))["suspended"])
+
+        clock.advance(60_001_000_000)
+        await until(suspended)
+        assert (await ground.ask("PUT", f"{path}/ResumeTrading"))["reasons"] == []
+        ground.watch.look()
+        await ground.order(1, "b", "Buy", 1, 99)
+    async with exchange(tmp_path, clock=clock) as ground:
+        ground.watch.look()
+        last = await ground.order(1, "c", "Buy", 1, 99)
+        await ground.ask("DELETE", f"/MessageStore/Purge?storeId=oms&messageIndex={last['messageIndex']}")
+
+        async def counts() -> bool:
+            return ground.sequencer.state.stores["oms"].waived is not True
+
+        await until(counts)
+        await ground.order(1, "d", "Buy", 1, 99)
+        clock.advance(60_001_000_000)
+        await until(suspended)
 
 
 async def test_an_engine_without_stores_makes_no_messages(ground: Ground) -> None:

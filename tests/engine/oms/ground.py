@@ -21,6 +21,7 @@ from engine.core import commands as cm
 from engine.core.exchange import Exchange
 from engine.stores.message_builder import MessageBuilder
 from service.admin import bind
+from tests.engine.core.linked_orders import linked_order
 from tests.engine.core.test_accounts import random_command
 
 Rows = dict[str, dict[str, Any]]
@@ -36,6 +37,8 @@ def frames(seed: int, count: int) -> list[bytes]:
         command = random_command(dice, index)
         if index < FIRST + 2:
             command = cm.CreateInstrument(cm.Instrument("AB"[index - 2], taker_fee_ppm=600, tick_size="0.05"), 100)
+        elif dice.random() < 0.1:
+            command = linked_order(dice, dice.randint(1, 6), dice.choice("AB"), str(index))
         elif dice.random() < 0.05 and exchange.state.orders:
             order = dice.choice(list(exchange.state.orders.values()))
             command = cm.AmendOrder(order.terms.account, order.terms.cl_ord_id, size_lots=order.size_lots + dice.randint(-1, 1))
@@ -147,6 +150,10 @@ class StandIn:
         def stores() -> list[dict[str, Any]]:
             return [{"storeId": "oms", "firstItemIndex": self.first_index - 1}] if self.exists else []
 
+        @get("/Account", sync_to_thread=False)
+        def accounts() -> list[dict[str, Any]]:
+            return []
+
         @put("/MessageStore", sync_to_thread=False)
         def create(storeId: FromQuery[str]) -> dict[str, Any]:
             assert storeId == "oms"
@@ -172,7 +179,7 @@ class StandIn:
             with contextlib.suppress(WebSocketDisconnect):
                 await self._send(socket, lastSeen)
 
-        return Litestar([stores, create, purge, joined], logging_config=None, openapi_config=None)
+        return Litestar([stores, accounts, create, purge, joined], logging_config=None, openapi_config=None)
 
     async def _send(self, socket: WebSocket[Any, Any, Any], last_seen: int) -> None:
         if self.words:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from engine.access.keys import Role
 from engine.oms import consumer as oms
 from engine.oms import database as oms_database
 from engine.oms.consumer import GAP_EXIT, Oms, OmsSettings
@@ -354,6 +355,24 @@ async def test_a_real_store_becomes_tables(tmp_path: Path, store: str) -> None:
     assert {answer["orderId"]: answer["clOrdID"] for answer in made} == {i: row["clordid"] for i, row in orders.items()}
     assert sum(row["filledquantity"] for row in orders.values()) == sum(row["quantity"] for row in trades.values()) > 0
     assert sum(row["filledcost"] for row in orders.values()) == sum(row["cost"] for row in trades.values())
+
+
+async def test_a_withdrawn_key_ends_with_what_to_do(tmp_path: Path) -> None:
+    """A market-data key for its own store is enough; when it is withdrawn the process says so, and nothing is lost."""
+    url = sqlite_url(tmp_path)
+    async with exchange(tmp_path / "journal") as ground:
+        await ground.market(1)
+        key = ground.key(Role.MARKET_DATA, stores=("oms",))["Authorization"].removeprefix("Bearer ")
+        consumer = Consumer(ground, url, api_token=SecretStr(key))
+        await until(lambda: ground.sequencer.state.stores)
+        made = await ground.order(1, "a", "Buy", 1, 99)
+        await consumer.reaches(made["messageIndex"])
+        await ground.ask("DELETE", f"/Key?id={key.split('_')[1]}")
+        with pytest.raises(OperatorError, match="keys create --role market-data") as stopped:
+            async with asyncio.timeout(20):
+                await consumer.task
+        assert stopped.value.exit_code == 3
+    assert last_index(url) == made["messageIndex"]
 
 
 # The process

@@ -12,6 +12,7 @@ from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.events import decode, encode
 from engine.core.exchange import Exchange
+from engine.core.linked import group_of
 from engine.journal.format import START, Link, Record
 from engine.recovery.recovered_book import RecoveredBook, create_stored_snapshot, recover_order_book_from_snapshot
 from engine.recovery.snapshot import stored_book, stored_market
@@ -35,9 +36,9 @@ def test_the_book_goes_on_from_anywhere_as_the_exchange_does(seed: int) -> None:
         for answer in answers(exchange, [(index, time_ns, command)]):
             records.append(Record(*answer, ALONE))
         if index % 97 == 0:
-            known = {order_id: commands[order_id - 1][1] // 1_000_000 for order_id in exchange.state.orders}
+            known = {order_id: commands[group_of(order_id) - 1][1] // 1_000_000 for order_id in exchange.state.orders}
             taken += [(index, stored_market(exchange.state, symbol, index, 0, known)) for symbol in exchange.state.markets]
-    times = {order_id: commands[order_id - 1][1] // 1_000_000 for order_id in exchange.state.orders}
+    times = {order_id: commands[group_of(order_id) - 1][1] // 1_000_000 for order_id in exchange.state.orders}
     last = records[-1].command_index
     now = {s: recover_order_book_from_snapshot(stored_market(exchange.state, s, last, 0, times)) for s in MARKETS}
     for index, stored in taken:

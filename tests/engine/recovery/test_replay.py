@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from engine.core.exchange import Exchange
+from engine.core.linked import group_of
 from engine.core.state import State
 from engine.journal.format import Record
 from engine.journal.journal import begin_journal, open_journal
@@ -217,7 +218,7 @@ def test_the_same_function_replays_records_from_anywhere(journal: Path) -> None:
     assert replay(state, some, times) == len(some)
     assert state.digest() == recover(journal, journal / "none").state.digest()
     assert {order_id: times[order_id] for order_id in state.orders} == {
-        order_id: next(r.time_ns for r in some if r.command_index == order_id) // 1_000_000 for order_id in state.orders
+        order_id: next(r.time_ns for r in some if r.command_index == group_of(order_id)) // 1_000_000 for order_id in state.orders
     }
     assert replay(state, list[Record]()) == 0
 
@@ -236,7 +237,7 @@ def test_a_follower_goes_as_far_as_it_is_told(tmp_path: Path, snapshots: Path, m
             told = until
             assert follower.state.digest() == twin.state.digest()
             assert follower.last_index <= until
-            times = {order_id: commands[order_id - 1][1] // 1_000_000 for order_id in twin.state.orders}
+            times = {order_id: commands[group_of(order_id) - 1][1] // 1_000_000 for order_id in twin.state.orders}
             assert {order_id: follower.accepted_ms[order_id] for order_id in twin.state.orders} == times
             assert len(follower.accepted_ms) <= 2 * len(twin.state.orders)
     generation = snapshot(follower.state, follower.last_index, follower.chain, 0, follower.time_ns, follower.accepted_ms)

@@ -16,6 +16,7 @@ from engine.core.state import State
 from engine.journal.format import START
 from engine.recovery.snapshot import Restored, restore, snapshot
 from engine.recovery.snapshot_format import (
+    FORMAT,
     Generation,
     SnapshotInvalid,
     SnapshotTooNew,
@@ -225,8 +226,8 @@ def test_files_of_two_generations_do_not_mix() -> None:
 
 def test_a_later_format_is_named_to_the_operator() -> None:
     """It is no damage: an older snapshot must not be taken silently."""
-    content = encode(msgspec.structs.replace(grown().exchange, version=3))
-    with pytest.raises(SnapshotTooNew, match="format 3"):
+    content = encode(msgspec.structs.replace(grown().exchange, version=FORMAT + 1))
+    with pytest.raises(SnapshotTooNew, match=f"format {FORMAT + 1}"):
         decode(content.replace(b'"trades"', b'"unheard":1,"trades"'), StoredExchange)
     with pytest.raises(SnapshotInvalid, match="no format 0"):
         decode(encode(msgspec.structs.replace(grown().exchange, version=0)), StoredExchange)

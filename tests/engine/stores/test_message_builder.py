@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.core import commands as cm
+from engine.core import events as ev
 from engine.core.commands import BUY, FEES, SELL, SIDE_NAMES
 from engine.core.exchange import Exchange
 from engine.stores.message_builder import MessageBuilder
@@ -66,6 +67,7 @@ def test_a_consumer_of_frames_has_the_books_of_the_exchange(seed: int) -> None:
     """1,200 random commands: balances, open orders, fills, levels and ids; and messages change nothing."""
     dice, exchange, silent, consumer = random.Random(seed), Exchange(MessageBuilder), Exchange(MessageBuilder), Consumer()
     exchange.decide(1, NOW_NS, cm.CreateStore("consumer"))
+    silent.state.apply(ev.SchemaSet(ev.VERSION))
     for index in range(2, 1_200):
         command = random_command(dice, index)
         if index < 4:
@@ -174,7 +176,7 @@ def test_funding_milestones_rejections_and_transfers_are_told() -> None:
     assert [(t["transactType"], t["amount"], t["balance"]) for t in deposit] == [("Deposit", 5, 5)]
     withdrawal = frame(desk, cm.Withdraw(9, 2))["accountTransactions"]
     assert [(t["transactType"], t["amount"], t["balance"]) for t in withdrawal] == [("Withdrawal", -2, 3)]
-    for command in (cm.SetMark(X, 101), cm.Tick(), cm.CancelOrder(1, "none"), cm.PurgeStore("", 1), cm.Suspend("manual")):
+    for command in (cm.Tick(), cm.CancelOrder(1, "none"), cm.PurgeStore("", 1), cm.Resume("manual")):
         desk.do(command)
         assert desk.exchange.message == b""
 

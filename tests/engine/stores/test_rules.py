@@ -87,6 +87,13 @@ def test_a_store_lifts_its_own_reason_and_no_other() -> None:
     assert due([held("a", 0, 0), held("b", 5, 1_000)], 9_000 * MS, reasons) == [Resume("store:a"), Resume("store:gone")]
 
 
+def test_a_store_that_was_waived_is_overlooked_until_it_has_caught_up() -> None:
+    """It sets no reason while it is behind, and is told once when it is not."""
+    behind, level = held("a", 1, 1_000)._replace(waived=True), held("a", 0, 0)._replace(waived=True)
+    assert due([behind], 9_000 * MS, set()) == []
+    assert due([level], 9_000 * MS, set()) == [Resume("store:a")]
+
+
 @given(
     st.dictionaries(st.sampled_from(["", "a", "b", "c"]), st.tuples(st.integers(0, 3), st.integers(0, 50), st.integers(1, 40))),
     st.sets(st.sampled_from(["manual", "store:", "store:a", "store:b", "store:x"])),

@@ -49,14 +49,18 @@ class Desk:
     """An open page: its counters, and everything it complained about."""
 
     def __init__(
-        self, browser: Browser, url: str, scheme: Any = "dark", view: tuple[int, int] = VIEW, script: str = "", **more: Any
-    ) -> None:
+        self, browser: Browser, where: LocalRun | str, scheme: Any = "dark", view: tuple[int, int] = VIEW, script: str = "",
+        symbol: str = "", cookies: Any = (), **more: Any,
+    ) -> None:  # fmt: skip
+        """Open the page of a run, signed in as its administrator, or an address with these cookies."""
+        url = where if isinstance(where, str) else page_url(where, symbol)
         self.page: Page = browser.new_page(viewport={"width": view[0], "height": view[1]}, color_scheme=scheme, **more)
         if script:
             self.page.add_init_script(script)
         self.complaints: list[str] = []
         self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
         self.page.on("console", lambda message: self._console(message.type, message.text))
+        self.page.context.add_cookies(list(cookies) if isinstance(where, str) else where.cookies())  # type: ignore[arg-type]
         self.page.goto(url)
 
     def _console(self, kind: str, text: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.live.page.browser import MARKER, Desk, chromium, page_url
+from tests.live.page.browser import MARKER, Desk, chromium
 from tests.local_run import LocalRun
 
 
@@ -37,7 +37,7 @@ def desk(request: pytest.FixtureRequest, run: LocalRun, browser: Browser) -> Ite
 
     A file that has `NOTES`, a script, has it run on the page before anything else. A file whose tests share a page has another.
     """
-    opened = Desk(browser, page_url(run), script=getattr(request.module, "NOTES", ""))
+    opened = Desk(browser, run, script=getattr(request.module, "NOTES", ""))
     opened.live()
     opened.until(lambda: opened.value("tapeline.bars > 0"), 30, "a chart")
     yield opened

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.live.page.browser import Desk, chromium, page_url
+from tests.live.page.browser import Desk, chromium
 from tests.local_run import LocalRun
 
 BARS_MIN = 60  # a chart worth looking at
@@ -18,7 +18,7 @@ def take(out: Path, scheme: str) -> None:
     with tempfile.TemporaryDirectory() as folder, LocalRun(Path(folder) / "run", SYMBOLS="1500", RATE="3000") as run:
         run.says("http://127.0.0.1:")
         with chromium() as browser:
-            desk = Desk(browser, page_url(run), scheme)
+            desk = Desk(browser, run, scheme)
             desk.live()
             desk.until(lambda: desk.value(f"tapeline.bars >= {BARS_MIN} && tapeline.prints > 8"), PATIENCE_S, f"{BARS_MIN} bars")
             desk.page.screenshot(path=str(out))

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from scp import build
-from tests.live.page.browser import Desk, page_url
+from tests.live.page.browser import Desk
 from tests.local_run import LocalRun
 
 pytestmark = pytest.mark.live
@@ -82,7 +82,7 @@ def test_everything_can_be_reached_by_keyboard(desk: Desk) -> None:
 
 def test_a_phone_has_tabs(run: LocalRun, browser: Browser) -> None:
     """Nothing is scrolled but lists; a tap on a row opens its chart."""
-    desk = Desk(browser, page_url(run), view=(390, 844), has_touch=True)
+    desk = Desk(browser, run, view=(390, 844), has_touch=True)
     desk.live()
     parts: dict[str, Any] = {"quotes": ".quotes", "chart": ".instrument", "boards": ".board", "alerts": ".alerts"}
     for tab, part in parts.items():
@@ -108,7 +108,7 @@ GRAVE = """async () => (await axe.run(document, { runOnly: ["wcag2a", "wcag2aa",
 @pytest.mark.parametrize("view", [(1440, 900), (390, 844)])
 def test_axe_finds_nothing_grave(run: LocalRun, browser: Browser, scheme: str, view: tuple[int, int]) -> None:
     """No critical and no serious finding: live, as a table, on every tab, with the finder open, and stale."""
-    desk = Desk(browser, page_url(run), scheme, view)
+    desk = Desk(browser, run, scheme, view)
     desk.live()
     desk.until(lambda: desk.value("tapeline.bars > 0 && tapeline.alerts > 3"), 60, "a chart and alerts")
     desk.page.evaluate(AXE.read_text())
@@ -133,7 +133,7 @@ def test_axe_finds_nothing_grave(run: LocalRun, browser: Browser, scheme: str, v
 
 def test_forced_colours_keep_the_selection_and_the_live_dot(run: LocalRun, browser: Browser) -> None:
     """The system's colours: the chosen row and the pill's dot still differ from their neighbours."""
-    desk = Desk(browser, page_url(run), forced_colors="active")
+    desk = Desk(browser, run, forced_colors="active")
     desk.live()
     desk.until(lambda: desk.page.locator('.grid-row[aria-selected="true"]').count() == 1, 20, "a chosen row")
     ground = "s => getComputedStyle(document.querySelector(s)).backgroundColor"
@@ -149,7 +149,7 @@ def test_targets_are_large_enough(run: LocalRun, browser: Browser) -> None:
       .map(e => [e.id || e.className || e.textContent, e.getBoundingClientRect()]).filter(([, box]) => box.width < 24 || box.height < 24)
       .map(([name, box]) => `${name}: ${box.width} × ${box.height}`)"""
     for view in ((1440, 900), (390, 844)):
-        desk = Desk(browser, page_url(run), view=view)
+        desk = Desk(browser, run, view=view)
         desk.live()
         desk.until(lambda desk=desk: desk.value("tapeline.alerts > 1"), 60, "an alert")
         for tab in ("quotes", "chart", "boards", "alerts") if view[0] < 760 else ("",):

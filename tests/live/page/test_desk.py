@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.live.page.browser import Desk, page_url
+from tests.live.page.browser import Desk
 from tests.local_run import LocalRun
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("no_complaints")]
@@ -22,7 +22,7 @@ VOLUME = '[data-board="volume"] .sym'
 @pytest.fixture(scope="module")
 def desk(run: LocalRun, browser: Browser) -> Desk:
     """The page, open and live."""
-    opened = Desk(browser, page_url(run))
+    opened = Desk(browser, run)
     opened.live()
     return opened
 
@@ -37,6 +37,21 @@ def test_prices_move(desk: Desk) -> None:
     """The grid's and the ticket's prices change on their own."""
     changes(desk, "document.querySelector('#i-last').textContent")
     changes(desk, "[...document.querySelectorAll('.grid-row .cell:nth-child(2)')].map(e => e.textContent).join()")
+
+
+LIT = """(() => {
+  const lit = [...document.querySelectorAll('.grid-row .lights[data-flash]')];
+  const ground = (element) => getComputedStyle(element).backgroundColor;
+  return lit.length ? lit.map((cell) => ground(cell) !== ground(cell.parentElement)) : null;
+})()"""
+
+
+def test_a_cell_that_moved_is_tinted_for_a_moment(desk: Desk) -> None:
+    """Its ground differs from its row's; not for somebody who asks for less motion."""
+    assert all(desk.until(lambda: desk.value(LIT)))
+    desk.page.emulate_media(reduced_motion="reduce")
+    assert not any(desk.until(lambda: desk.value(LIT)))
+    desk.page.emulate_media(reduced_motion="no-preference")
 
 
 def test_many_symbols_are_in_the_grid_but_few_elements(desk: Desk) -> None:
@@ -135,7 +150,7 @@ def test_the_page_survives_a_restart_of_the_stream(run: LocalRun, desk: Desk) ->
 def test_nothing_overflows(browser: Browser, desk: Desk, scheme: str, tmp_path: Path) -> None:
     """In both themes and on small screens nothing is wider than the page; a picture of each is kept."""
     for view in ((1440, 900), (1100, 800), (390, 844)):
-        other = Desk(browser, desk.page.url, scheme, view)
+        other = Desk(browser, desk.page.url, scheme, view, cookies=desk.page.context.cookies())
         other.live()
         other.page.screenshot(path=str(tmp_path / f"{scheme}-{view[0]}.png"))
         assert other.value("document.documentElement.scrollWidth <= innerWidth")

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Route
 from tests.live.page.browser import MARKER, Desk, page_url
 from tests.live.page.monkey import Monkey
 from tests.local_run import LocalRun
+from tests.signing import ADMIN
 from wds.access.keys import mint_local
 
 pytestmark = pytest.mark.live
@@ -131,7 +132,7 @@ def test_a_full_house_is_waited_out(tmp_path: Path, browser: Browser) -> None:
             upgrade = "GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             first.sendall(f"{upgrade}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
             assert b"101" in first.recv(100)
-            desk = Desk(browser, page_url(run), script=NOTES)
+            desk = Desk(browser, run, script=NOTES)
             desk.until(lambda: desk.value("notes.sockets > 1"), 30, "a second attempt")
         desk.live(60)
         desk.close()
@@ -143,7 +144,7 @@ def test_a_full_house_is_waited_out(tmp_path: Path, browser: Browser) -> None:
 def test_even_what_is_final_can_be_tried_again(run: LocalRun, browser: Browser) -> None:
     """A token that stays bad after a fresh one was fetched: the page says what to do, asks no more, and has a button."""
     bad = {"wds_url": f"ws://127.0.0.1:{run.port('WDS_PORT')}/v1/stream", "token": "no.token.at-all"}
-    desk = Desk(browser, "about:blank", script=NOTES)
+    desk = Desk(browser, "about:blank", script=NOTES, cookies=run.cookies())
     desk.page.route("**/api/session", lambda route: route.fulfill(json=bad))
     desk.page.goto(page_url(run))
     desk.until(lambda: desk.texts("#feed")[0].endswith("sign in again, or reload the page"), 30, "what to do")
@@ -166,14 +167,14 @@ def test_a_token_refresh_that_fails_once_costs_nothing(run: LocalRun, browser: B
     def answer(route: Route) -> None:
         asked.append(route.request.url)
         if len(asked) == 1:
-            token = mint_local(run.dir, ttl_s=62)
+            token = mint_local(run.dir, ttl_s=62, sub=ADMIN)
             route.fulfill(json={"wds_url": f"ws://127.0.0.1:{run.port('WDS_PORT')}/v1/stream", "token": token})
         elif len(asked) == 2:
             route.abort("timedout")
         else:
             route.continue_()
 
-    desk = Desk(browser, "about:blank", script=NOTES)
+    desk = Desk(browser, "about:blank", script=NOTES, cookies=run.cookies())
     desk.page.route("**/api/session", answer)
     desk.page.goto(page_url(run))
     desk.live()
@@ -206,7 +207,7 @@ def test_a_page_whose_stream_is_back_reconnects_when_the_network_is(run: LocalRu
 
 def test_a_symbol_nobody_quotes_is_said_to_be_so(run: LocalRun, browser: Browser) -> None:
     """The chart, the prints and the ticket say it, without the axes of another symbol; a quoted one is shown as ever."""
-    desk = Desk(browser, page_url(run))
+    desk = Desk(browser, run)
     desk.live()
     desk.until(lambda: desk.value("tapeline.bars > 0"), 30, "a chart")
     desk.page.evaluate("location.hash = 'NOBODY.X'")
@@ -223,7 +224,7 @@ def test_a_symbol_nobody_quotes_is_said_to_be_so(run: LocalRun, browser: Browser
 @pytest.mark.parametrize("view", [(1366, 620), (1920, 600), (1440, 900), (1100, 700), (800, 600)])
 def test_the_chart_is_always_high_enough(run: LocalRun, browser: Browser, view: tuple[int, int]) -> None:
     """At least 120 px on any window; what does not fit is scrolled to."""
-    desk = Desk(browser, page_url(run), view=view)
+    desk = Desk(browser, run, view=view)
     desk.live()
     assert desk.value("document.querySelector('#chart').clientHeight") >= 120
     desk.close()
@@ -234,7 +235,7 @@ def test_the_symbol_stays_in_view_when_the_grid_is_scrolled_sideways(
     run: LocalRun, browser: Browser, view: tuple[int, int]
 ) -> None:
     """Its cell begins where the grid does, opaque over the others."""
-    desk = Desk(browser, page_url(run), view=view)
+    desk = Desk(browser, run, view=view)
     desk.live()
     desk.page.eval_on_selector(".grid-scroll", "e => { e.scrollLeft = 200 }")
     left = "document.querySelector('.grid-row .cell').getBoundingClientRect().left - document.querySelector('#grid').getBoundingClientRect().left"
@@ -274,7 +275,7 @@ def test_a_monkey_finds_no_lie_and_no_leak(tmp_path: Path, browser: Browser) -> 
     seconds, seed = float(os.environ.get("HANDS_S", "8")), int(os.environ.get("HANDS_SEED", "8"))
     with LocalRun(tmp_path / "run", FEED="simulator", SYMBOLS="300", RATE="1200", WDS_SUBS_MAX="600") as run:
         run.says("http://127.0.0.1:")
-        desk = Desk(browser, page_url(run))
+        desk = Desk(browser, run)
         desk.live()
         monkey = Monkey(run, desk, MARKER, seed)
         try:

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.exchange_tape import CONTRACTS, write_tape
-from tests.live.page.browser import Desk, page_url
+from tests.live.page.browser import Desk
 from tests.local_run import ROOT, LocalRun
 from tests.waiting import until_sync
 
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
 @pytest.fixture(scope="module")
 def desk(run: LocalRun, browser: Browser) -> Desk:
     """The page with a contract chosen, open and live."""
-    opened = Desk(browser, page_url(run, "BTC-PERP"))
+    opened = Desk(browser, run, symbol="BTC-PERP")
     opened.live()
     opened.until(lambda: rungs(opened)[0], 20, "the ladder")
     return opened
@@ -224,7 +224,7 @@ def boxes_fit(desk: Desk, boxes: tuple[str, ...]) -> None:
 def test_the_ladder_fits_everywhere(browser: Browser, desk: Desk, scheme: str, tmp_path: Path) -> None:
     """In both themes and on small screens nothing is wider than its box; a picture of each is kept."""
     for view in ((1440, 900), (1200, 760), (1100, 800), (390, 844)):
-        other = Desk(browser, desk.page.url.partition("#")[0] + "#BTC-PERP", scheme, view)
+        other = Desk(browser, desk.page.url.partition("#")[0] + "#BTC-PERP", scheme, view, cookies=desk.page.context.cookies())
         other.live()
         other.tab("chart")
         boxes_fit(other, (".ticket", ".facts"))

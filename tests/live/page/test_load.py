@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from playwright.sync_api import Browser
@@ -33,6 +33,7 @@ class Loaded(NamedTuple):
 
     url: str
     stream: subprocess.Popen[bytes]
+    cookies: list[dict[str, Any]]
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def loaded(tmp_path: Path) -> Iterator[Loaded]:
     argv = [sys.executable, "-m", "tests.scp.stand_in", str(port), str(LOAD_SYMBOLS), str(LOAD_UPDATES_S)]
     stream = subprocess.Popen(argv, cwd=ROOT)
     scp = ScpProcess(tmp_path / "run", WDS_PORT=str(port))
-    yield Loaded(f"http://127.0.0.1:{scp.port}/?fps", stream)
+    yield Loaded(f"http://127.0.0.1:{scp.port}/?fps", stream, [scp.admin])
     scp.end()
     stream.terminate()
     stream.wait(10)
@@ -53,7 +54,7 @@ def test_five_thousand_updates_a_second_stay_smooth(browser: Browser, loaded: Lo
 
     Where others have the cores, frames measure them: then it is the processor time of the page's main thread that counts.
     """
-    desk = Desk(browser, f"{loaded.url}#BTC-PERP")
+    desk = Desk(browser, f"{loaded.url}#BTC-PERP", cookies=loaded.cookies)
     desk.live()
     desk.until(lambda: desk.page.locator("#depth").is_visible(), 20, "the ladder")
     desk.until(lambda: desk.value("tapeline.symbols") == LOAD_SYMBOLS)
@@ -92,7 +93,7 @@ def test_updates_cost_no_forced_layout_and_few_layers(browser: Browser, loaded: 
     It was two fifths of it: each row of the grid was a paint chunk, and the ground of each lit cell came and went. What counts is
     processor time of one thread against another part of the same, so that it holds on a busy machine.
     """
-    desk = Desk(browser, f"{loaded.url}#BTC-PERP")
+    desk = Desk(browser, f"{loaded.url}#BTC-PERP", cookies=loaded.cookies)
     desk.live()
     desk.until(lambda: desk.page.locator("#depth").is_visible(), 20, "the ladder")
     frames = desk.value("tapeline.frames")
@@ -122,7 +123,7 @@ def only_the_broken(rows: dict[str, bool]) -> bool:
 
 def test_a_partition_that_stands_still_greys_out_its_own_rows(browser: Browser, loaded: Loaded) -> None:
     """The head says partly live, the partition's rows and its chosen symbol say stale and no others; then all is live again."""
-    desk = Desk(browser, f"{loaded.url}#BTC-PERP")
+    desk = Desk(browser, f"{loaded.url}#BTC-PERP", cookies=loaded.cookies)
     desk.live()
     parts = ("#ticket", "#chart-box", "#depth", "#prints-panel", ".board")
     desk.until(lambda: len(greyed(desk)) > 20 and not any(greyed(desk).values()), 20, "rows in colour")

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.cable import Cable
-from tests.live.page.browser import Desk, page_url
+from tests.live.page.browser import Desk
 from tests.local_run import LocalRun
 from tests.servers import free_port
 
@@ -119,7 +119,7 @@ def test_a_slow_machine_is_only_slow(desk: Desk) -> None:
 @pytest.mark.parametrize("ahead_ms", [HOUR_MS, -HOUR_MS])
 def test_a_clock_that_is_an_hour_wrong_makes_no_data_old(run: LocalRun, browser: Browser, ahead_ms: int) -> None:
     """The age of the data is told by the pipeline's clock, whatever the browser's says."""
-    desk = Desk(browser, page_url(run), script=f"const now = Date.now; Date.now = () => now() + {ahead_ms};")
+    desk = Desk(browser, run, script=f"const now = Date.now; Date.now = () => now() + {ahead_ms};")
     desk.live()
     ages = "document.querySelector('#m-age').textContent"
     desk.until(lambda: desk.value(ages) not in ("—", "0 ms"), 15, "an age")
@@ -133,7 +133,7 @@ def test_without_storage_everything_works(run: LocalRun, browser: Browser, fault
     """Forbidden or full: theme and shortcuts can be switched, they are only not remembered."""
     forbid = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } });"
     full = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); };"
-    desk = Desk(browser, page_url(run), script=full if fault == "full" else forbid)
+    desk = Desk(browser, run, script=full if fault == "full" else forbid)
     desk.live()
     desk.page.click("#theme")
     assert desk.value("document.documentElement.dataset.theme") == "light"
@@ -145,7 +145,7 @@ def test_without_storage_everything_works(run: LocalRun, browser: Browser, fault
 
 def test_rubbish_in_the_address_is_no_symbol(run: LocalRun, browser: Browser) -> None:
     """Whatever stands after the #, the page goes live, follows a symbol of the market, and complains of nothing."""
-    desk = Desk(browser, page_url(run, GARBAGE[1]))
+    desk = Desk(browser, run, symbol=GARBAGE[1])
     desk.live()
     for rubbish in GARBAGE:
         desk.page.evaluate("text => { location.hash = text }", rubbish)
@@ -172,7 +172,7 @@ def test_two_hundred_symbols_typed_quickly_end_at_the_last(desk: Desk) -> None:
 @pytest.mark.parametrize("view", [(320, 256), (844, 390), (390, 600)])
 def test_a_low_window_is_scrolled(run: LocalRun, browser: Browser, view: tuple[int, int]) -> None:
     """A desk at 400 %, a phone on its side: tabs, nothing wider than the window, a chart of at least 120 px."""
-    desk = Desk(browser, page_url(run), view=view)
+    desk = Desk(browser, run, view=view)
     desk.live()
     assert desk.page.locator(".tabs").is_visible()
     for tab in ("quotes", "boards", "alerts", "chart"):

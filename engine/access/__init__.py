@@ -1,0 +1,1 @@
+"""Who may do what: keys with roles, the rules of every route, limits a key."""

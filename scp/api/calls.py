@@ -1,0 +1,99 @@
+"""What an API handler gets and gives, and the table row that says where it stands, who may call it and what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+
+from scp.problems import Problem
+from scp.security.audit import Asked
+from scp.security.door import Caller
+from scp.security.rules import Rule
+
+if TYPE_CHECKING:
+    from scp.control import Control
+
+T = TypeVar("T")
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """The base of all bodies: a field that we do not know is a mistake of the sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: who, from where, the parts of the path, the query, the body."""
+
+    control: Control
+    caller: Caller | None
+    asked: Asked
+    path: Mapping[str, str]
+    query: str
+    raw: bytes
+
+    @property
+    def me(self) -> Caller:
+        """Return who asks, on a route that is not public."""
+        assert self.caller is not None
+        return self.caller
+
+    def body(self, kind: type[T]) -> T:
+        """Return the body.  Raises: Problem 400 saying which field is wrong."""
+        try:
+            return msgspec.json.decode(self.raw or b"{}", type=kind)
+        except msgspec.ValidationError as error:
+            raise Problem(400, "bad_request", f"The body is not right: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Problem(400, "bad_request", f"The body is no JSON: {error}") from None
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """Return a whole number of the query.  Raises: Problem 400."""
+        return whole(parse_qs(self.query).get(name, [str(default)])[-1], name, most)
+
+    def id(self, name: str) -> int:
+        """Return a numeric id of the path.  Raises: Problem 404: nothing has such an id."""
+        try:
+            return whole(self.path[name], name, (1 << 62))
+        except Problem:
+            raise Problem(404, "not_found", f"There is no {name} {self.path[name][:40]!r}") from None
+
+
+def whole(text: str, name: str, most: int) -> int:
+    """Return the number that `text` is, 0 to `most`.  Raises: Problem 400."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise Problem(400, "bad_request", f"{name} is a whole number from 0 to {most}")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: a document (None = nothing), a cookie's secret to set ("" = to take away), further headers."""
+
+    document: Any = None
+    status: int = 200
+    secret: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route of the API. `takes` and `gives` are structs; `may_answer` are statuses beside the usual ones."""
+
+    method: str
+    path: str
+    need: str
+    handler: Callable[[Call], Answer]
+    takes: type[Body] | None = None
+    gives: Any = None
+    status: int = 200
+    may_answer: tuple[int, ...] = ()
+    query: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.method, self.path, self.need)

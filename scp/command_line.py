@@ -1,0 +1,67 @@
+"""What an operator does at the database's side: one-time links, and checking the audit log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scp.control import Control, internal, open_store
+from scp.security import audit, links, people
+from scp.settings import ScpSettings
+from service.errors import OperatorError
+
+
+def make_link(settings: ScpSettings, username: str) -> int:
+    """Print a one-time link: without a name for the first administrator, with one for their new password."""
+    control = Control(settings, open_store(settings))
+    control.use_url(f"http://127.0.0.1:{settings.port}")
+    asked = internal("command line")
+    if not username:
+        secret = control.sign_in.first_link(asked)
+        if secret is None:
+            raise OperatorError("there is an administrator already", "Name somebody: python -m scp link USERNAME", 2)
+        print(control.link(secret))
+        return 0
+    with control.store.transaction() as db:
+        row = people.by_name(db, username)
+        if row is None:
+            raise OperatorError(f"there is nobody called {username!r}", "See who there is: GET /api/v1/users", 2)
+        if row.disabled_ms:
+            raise OperatorError(f"{row.username} is disabled", "Let an administrator enable them first", 2)
+        purpose = "reset" if row.password_hash else "invitation"
+        audit.note(db, asked, "command line", f"user.{purpose}_link", row.username)
+        secret = links.make(db, purpose, row.id, asked.now_ms, control.draw)
+    print(control.link(secret))
+    return 0
+
+
+def verify_audit(settings: ScpSettings, file: str | None) -> int:
+    """Print whether the audit log is whole; exit code 0 or 1."""
+    if file is None:
+        with open_store(settings).transaction() as db:
+            fault, last = audit.fault_of(db), db.audit_head(1)
+            entries, hash_ = last.entries, last.hash
+    else:
+        fault, entries, hash_ = _fault_of_file(Path(file))
+    print(f"broken: {fault}" if fault else f"whole: {entries} entries, the last hash is {hash_}")
+    return 1 if fault else 0
+
+
+def _fault_of_file(path: Path) -> tuple[str | None, int, str]:
+    """Return what is wrong with an export, how many entries it has, and its last hash."""
+    previous, number = "", 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                entry: dict[str, Any] = json.loads(line)
+                if previous and entry["previous"] != previous:
+                    return f"line {number}: an entry before it is missing or was changed", number, ""
+                if entry["hash"] != audit.hash_of(entry["previous"], entry):
+                    return f"line {number} is not what was written", number, ""
+                previous = entry["hash"]
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be read: {error.strerror}", "Name a file made by GET /api/v1/audit/export") from None
+    except (ValueError, KeyError, TypeError):
+        return f"line {number} is no entry of an audit log", number, ""
+    return None, number, previous

@@ -1,0 +1,99 @@
+"""What the API's handlers work with: the database, the ways in, whom to tell, how addresses are written."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from cryptography.fernet import Fernet
+
+from scp.mail import Mail
+from scp.security import sessions
+from scp.security.account import Account
+from scp.security.audit import Asked
+from scp.security.second_factor import Box
+from scp.security.sessions import Lives
+from scp.security.sign_in import SignIn
+from scp.security.throttle import Throttle
+from scp.settings import ScpSettings
+from scp.store.database import Store, StoreUnavailable
+from service.errors import OperatorError
+from service.settings import secret_file
+
+WELCOME_FILE = "welcome.url"  # in RUN_DIR: the first administrator's link, for whoever may read that folder
+KEY_FILE = "scp.key"  # closes second-factor secrets; in RUN_DIR, beside the database of one machine
+log = structlog.get_logger()
+
+
+class Control:
+    """One control plane's parts. `announce` is called after sessions have ended."""
+
+    def __init__(self, settings: ScpSettings, store: Store, announce: Callable[[], None] = lambda: None) -> None:
+        self.store = store
+        self.announce = announce
+        self.draw = secrets.token_urlsafe
+        self.lives = Lives(settings.session_idle_s, settings.session_s)
+        box = Box(_box_key(settings))
+        self.guard = Throttle(store, time.time)
+        self.sign_in = SignIn(store, self.guard, self.lives, box, self.draw)
+        self.account = Account(store, self.guard, self.lives, box, self.draw)
+        self.welcome_file = settings.run_dir / WELCOME_FILE
+        self._public_url = settings.public_url
+        self._mail = Mail(settings.smtp_url.get_secret_value() if settings.smtp_url else "", settings.mail_from)
+
+    def use_url(self, url: str) -> None:
+        """Without SCP_PUBLIC_URL, links name the address that we listen on."""
+        self._public_url = self._public_url or url.rstrip("/")
+
+    def link(self, secret: str) -> str:
+        """Return the address of a one-time link. The secret stands behind the #: no server and no log sees it."""
+        return f"{self._public_url}/welcome#{secret}"
+
+    def send_reset(self, username: str, asked: Asked) -> None:
+        """Send a reset link to whoever has an address; it takes as long for nobody.  Raises: TooMany, StoreUnavailable."""
+        found = self.sign_in.reset_link(username, asked)
+        if found is None:
+            return
+        text = f"Set a new password within 15 minutes: {self.link(found[1])}\nIf you did not ask for it, do nothing.\n"
+        threading.Thread(
+            target=self._mail.send, args=(found[0], "Tapeline: a new password", text), name="mail", daemon=True
+        ).start()
+
+
+def open_store(settings: ScpSettings) -> Store:
+    """Open the database and bring its shape up to date.  Raises: OperatorError."""
+    store = Store(settings.database_url.get_secret_value() if settings.database_url else "", settings.run_dir.resolve() / "scp")
+    store.migrate()
+    return store
+
+
+def internal(what: str) -> Asked:
+    """Return the request that stands in the audit log for what the process, or somebody at its command line, does."""
+    return Asked("local", time.time(), secrets.token_hex(16), what)
+
+
+def _box_key(settings: ScpSettings) -> bytes:
+    path = settings.run_dir / KEY_FILE
+    key = settings.secret_key.get_secret_value().encode() if settings.secret_key else secret_file(path, Fernet.generate_key)
+    try:
+        Fernet(key)
+    except ValueError:
+        where = "SCP_SECRET_KEY" if settings.secret_key else str(path)
+        raise OperatorError(
+            f"{where} is no key: 32 bytes in URL-safe base 64",
+            "Make one with: python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'",
+        ) from None
+    return key
+
+
+def sweep(control: Control, now_ms: int, keep_ms: int = 30 * 86_400_000) -> None:
+    """Forget sessions and links that ended long ago, and throttle windows that are over."""
+    try:
+        with control.store.transaction() as db:
+            sessions.sweep(db, now_ms, keep_ms)
+        control.guard.sweep()
+    except StoreUnavailable as error:
+        log.warning("sweep_failed", error=str(error))

@@ -1,0 +1,23 @@
+"""What people and tokens may do: scopes, and the roles that are sets of them. Whatever is not named here is refused."""
+
+from __future__ import annotations
+
+SCOPES = {
+    "account": "one's own account: password, second factor, sessions, tokens",
+    "view": "the page and the market data on it",
+    "operate": "components: their state and counters, and what changes them",
+    "people": "people, their roles, sessions and tokens",
+    "audit": "the audit log",
+}
+ROLES = {
+    "viewer": frozenset({"account", "view"}),
+    "operator": frozenset({"account", "view", "operate"}),
+    "admin": frozenset(SCOPES),
+}
+TOKEN_SCOPES = frozenset(SCOPES) - {"account"}  # a token never changes the password of who made it
+
+
+def scopes_of(role: str, asked: frozenset[str] | None = None) -> frozenset[str]:
+    """Return what a role may do, or, for a token, what of `asked` its owner's role still may."""
+    own = ROLES.get(role, frozenset())
+    return own if asked is None else own & asked & TOKEN_SCOPES

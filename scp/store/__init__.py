@@ -1,0 +1,1 @@
+"""The control plane's database: SQLite in RUN_DIR, or PostgreSQL by URL."""

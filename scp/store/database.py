@@ -1,0 +1,134 @@
+"""Opens the control plane's database, brings its shape up to date, and runs transactions on it.
+
+pydal speaks to SQLite and, over psycopg2, to PostgreSQL. Each thread of the server has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from py4web import DAL, Field
+
+from scp.store.migrations import AUTOMATIC_KEY, NEWEST, STEPS
+from scp.store.tables import define
+from service.errors import OperatorError
+from service.settings import hide_password
+
+FILE = "scp.sqlite"
+BUSY_S = 10.0  # how long a writer waits for another one
+
+
+class StoreUnavailable(Exception):
+    """The database does not answer; nothing was changed."""
+
+
+class Store:
+    """The database. `folder` holds the SQLite file when `url` is empty."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._shown = hide_password(url) or str(folder / FILE)
+        self.dialect = "postgres" if url else "sqlite"
+        self.mark = "%s" if url else "?"  # a value's place in a statement
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self._db = DAL(
+                pydal_uri(url),
+                folder=str(folder),
+                pool_size=16,
+                attempts=1,
+                check_reserved=None,
+                migrate=False,
+                driver_args={"connect_timeout": 5} if url else {"isolation_level": "IMMEDIATE", "timeout": BUSY_S},
+                after_connection=None if url else _prepare_sqlite,
+            )
+            define(self._db, Field)
+        except Exception as error:  # pydal raises RuntimeError or what the driver raised, as it likes
+            raise self._unusable(error) from None
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Give pydal's `db`: committed at the end, rolled back when anything is raised.
+
+        Raises: StoreUnavailable when there is no connection, or it is lost before the end.
+        """
+        try:
+            self._db.on_request({})
+        except Exception as error:
+            raise StoreUnavailable(_first_line(error)) from error
+        try:
+            yield self._db
+            self._db.on_success({})
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                self._db.on_error({})
+            if _is_lost(error):
+                with contextlib.suppress(Exception):
+                    self._db._adapter.close("rollback", really=True)
+                raise StoreUnavailable(_first_line(error)) from error
+            raise
+
+    def migrate(self) -> int:
+        """Bring the shape up to date, also when several start together; return the step it stands at.
+
+        Raises: OperatorError when the database was made by a newer Tapeline, or does not answer.
+        """
+        try:
+            with self.transaction() as db:
+                # One at a time: the others wait here, and then find that everything is done.
+                db.executesql("SELECT pg_advisory_xact_lock(7201834)" if self.dialect == "postgres" else "BEGIN IMMEDIATE")
+                db.executesql("CREATE TABLE IF NOT EXISTS schema_step (number BIGINT PRIMARY KEY, at_s BIGINT NOT NULL)")
+                done = db.executesql("SELECT COALESCE(MAX(number), 0) FROM schema_step")[0][0]
+                if done > NEWEST:
+                    raise OperatorError(
+                        f"the database {self._shown} was made by a newer Tapeline (step {done}, this one knows {NEWEST})",
+                        "Start the newer version, or give another SCP_DATABASE_URL",
+                    )
+                for step in STEPS[done:]:
+                    for statement in step.statements:
+                        db.executesql(statement.format(id=AUTOMATIC_KEY[self.dialect]))
+                    db.executesql(f"INSERT INTO schema_step (number, at_s) VALUES ({step.number}, {int(time.time())})")  # noqa: S608  # numbers
+        except OperatorError:
+            raise
+        except Exception as error:
+            raise self._unusable(error) from None
+        return NEWEST
+
+    def fault(self) -> str | None:
+        """Return what is wrong with the database, None when it answers."""
+        try:
+            with self.transaction() as db:
+                db.executesql("SELECT 1")
+        except StoreUnavailable as error:
+            return f"the database {self._shown} does not answer: {error}"
+        return None
+
+    def _unusable(self, error: BaseException) -> OperatorError:
+        return OperatorError(
+            f"the control plane's database {self._shown} cannot be used: {_first_line(error)}",
+            "Make it answer, or set SCP_DATABASE_URL (empty = SQLite in RUN_DIR; postgresql://user:password@host:5432/name)",
+            3,
+        )
+
+
+def pydal_uri(url: str) -> str:
+    """Return pydal's address of a database; an empty `url` is the file in the folder."""
+    return "postgres:psycopg2://" + url.split("://", 1)[1] if url else f"sqlite://{FILE}"
+
+
+def _prepare_sqlite(adapter: Any) -> None:
+    adapter.execute("PRAGMA foreign_keys = ON")
+    adapter.execute("PRAGMA journal_mode = WAL")
+    adapter.execute("PRAGMA synchronous = FULL")
+
+
+def _is_lost(error: BaseException) -> bool:
+    # The drivers' own classes; psycopg2 is not there without PostgreSQL.
+    return type(error).__name__ in ("OperationalError", "InterfaceError") and type(error).__module__ in ("psycopg2", "sqlite3")
+
+
+def _first_line(error: BaseException) -> str:
+    return hide_password(str(error).strip().partition("\n")[0])[:200] or type(error).__name__

@@ -1,0 +1,1 @@
+"""The control plane's API over HTTP, on a real process."""

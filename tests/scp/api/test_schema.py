@@ -1,0 +1,74 @@
+"""Requests made from the API's own OpenAPI document, as every role: no 5xx, and no answer that is not documented."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.control import SkipTest
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
+
+from tests.scp.conftest import ScpProcess
+
+EXAMPLES = 4  # of each route, each role and each mode
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+ENDS_THE_SESSION = ("/api/v1/sign-out",)
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A control plane of this file's own: what is asked of it is wild."""
+    started = ScpProcess(tmp_path_factory.mktemp("plane"), WDS_PORT="1")
+    assert started.admin
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module")
+def headers(plane: ScpProcess) -> dict[str, dict[str, str]]:
+    """What each role sends: a session's cookie and word."""
+    people = {role: plane.person(role) for role in ("viewer", "operator", "admin")}
+    found = {role: {"X-CSRF-Token": one.csrf, "Cookie": f"tapeline-{plane.port}={one.secret}"} for role, one in people.items()}
+    return {"nobody": {}, **found}
+
+
+@pytest.mark.parametrize("role", ["nobody", "viewer", "operator", "admin"])
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_every_answer_is_documented(
+    plane: ScpProcess, headers: dict[str, dict[str, str]], role: str, mode: GenerationMode
+) -> None:
+    """What the document allows and what it forbids."""
+    schema = schemathesis.openapi.from_dict(plane.api("GET", "/openapi.json").body)
+    operations = [found.ok() for found in schema.get_all_operations()]
+    url = f"http://127.0.0.1:{plane.port}"
+    asked = sum(probe(one, mode, url, headers[role]) for one in operations if one.path not in ENDS_THE_SESSION)
+    assert asked > len(operations)
+    if role != "nobody":
+        assert plane.ask("/api/v1/me", **{name.replace("-", "_"): value for name, value in headers[role].items()}).status == 200
+
+
+def probe(operation: Any, mode: GenerationMode, url: str, headers: dict[str, str]) -> int:
+    """Ask one operation some times; return how often."""
+    asked = 0
+
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        nonlocal asked
+        asked += 1
+        case.cookies = {}
+        case.validate_response(case.call(base_url=url, headers=headers), checks=CHECKS)
+
+    try:
+        ask()
+    except (Unsatisfiable, SkipTest):  # nothing can be wrong about a request without parameters
+        assert mode is GenerationMode.NEGATIVE
+    return asked

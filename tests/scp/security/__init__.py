@@ -1,0 +1,1 @@
+"""scp/security/ without a server."""

@@ -1,0 +1,1 @@
+"""scp/store/ without a server."""
