@@ -226,8 +226,8 @@ class Engine:
         while True:
             await asyncio.sleep(self._settings.tick_ms / 1_000)
             try:
-                state = self.sequencer.state
-                if state.due(self.sequencer.now_ns()) or next_order(state, 0) is not None:
+                self.sequencer.proceed()
+                if next_order(self.sequencer.state, 0) is not None:
                     await self.sequencer.submit(Tick())
             except (EngineBusy, EngineUnavailable):
                 continue  # other commands carry the time, or it is looked at again

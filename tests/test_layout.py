@@ -180,6 +180,7 @@ SHELLS: dict[str, str] = {
     "engine/gateway/accounts.py": "HTTP routes of accounts",
     "engine/gateway/controls.py": "HTTP routes of the exchange-wide controls",
     "engine/gateway/markets.py": "HTTP routes of books and contracts",
+    "engine/gateway/idempotency.py": "the header of the HTTP routes",
     "engine/gateway/problems.py": "problems and bodies of the HTTP routes",
     "engine/gateway/docs.py": "the OpenAPI pages of the HTTP server",
     "engine/gateway/orders.py": "HTTP routes of orders",

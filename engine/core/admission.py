@@ -11,7 +11,7 @@ from engine.core.accounts import Contract
 from engine.core.commands import BUY, INSURANCE, SELL, AmendOrder, Instrument, PlaceOrder, TimeInForce
 from engine.core.events import RejectReason
 from engine.core.linked import is_pair, pair_size, refuse_legs, with_legs
-from engine.core.matching import in_band, reducible_lots
+from engine.core.matching import IMMEDIATE, in_band, reducible_lots
 from engine.core.solvency import Solvency
 from engine.core.state import ORDERS_MAX, Order, State
 from engine.core.trailing import refuse_trail
@@ -20,7 +20,6 @@ from engine.core.units import scale
 MONEY_UNITS_MAX = 10**15  # of one deposit and of the largest order's value: sums of thousands still fit 64 bits
 CLIENT_ID_LENGTH_MAX = 64
 DISPLAYS_MAX = 100  # times an iceberg may show itself: each is a trade, and somebody else's turn, of one command
-IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
 
 
 def refuse_instrument(state: State, instrument: Instrument, mark_ticks: int) -> RejectReason | None:

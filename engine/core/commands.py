@@ -16,6 +16,7 @@ SIDE_NAMES = ("Buy", "Sell")  # by number, as people and messages write them
 SIDES = {name: number for number, name in enumerate(SIDE_NAMES)}
 STORE_REASON = "store:"  # and a store's id: its consumer is behind
 INSURANCE, FEES = 0, -1  # accounts of the house; customers' are above zero
+CLEARING = -2  # holds what a funding under way has taken and not yet given: empty when none is
 
 
 class TimeInForce(StrEnum):
@@ -217,6 +218,15 @@ class Fund(Command, frozen=True):
 
 class Tick(Command, frozen=True):
     """Only time passes: orders expire, timers run out, INSURANCE closes a part of what it holds."""
+
+
+class Proceed(Command, frozen=True):
+    """Take the next step, of so many events or a little more, of what commands have left to be done.
+
+    The sequencer asks for it, once a group.
+    """
+
+    step: int
 
 
 class CheckLiveness(Command, frozen=True):

@@ -40,6 +40,7 @@ class RejectReason(StrEnum):
     UNKNOWN_STORE = "UnknownStore"
     INVALID_STORE = "InvalidStore"
     INVALID_INDEX = "InvalidIndex"
+    FUNDING_UNDER_WAY = "FundingUnderWay"
 
 
 class CancelReason(StrEnum):
@@ -195,6 +196,12 @@ class OrderCanceled(Event, frozen=True, tag="order.cancelled"):
     reason: CancelReason
 
 
+class OrderPaused(Event, frozen=True, tag="order.paused"):
+    """An order has traded as much as one step may; it is in no book, and goes on with the next step."""
+
+    order_id: int
+
+
 class CancelRejected(Event, frozen=True, tag="order.cancel_rejected"):
     """A cancel or an amend was refused; nothing changed."""
 
@@ -234,6 +241,76 @@ class FundingCharged(Event, frozen=True, tag="funding.charged"):
     symbol: str
     rate_ppm: int
     payments: tuple[tuple[int, int], ...]  # account, units
+
+
+class FundingBegun(Event, frozen=True, tag="funding.begun"):
+    """So many holders are charged in steps, at this rate and mark: what they hold now counts, whatever they do meanwhile."""
+
+    symbol: str
+    rate_ppm: int
+    mark_ticks: int
+    holders: int
+
+
+class FundingStepped(Event, frozen=True, tag="funding.stepped"):
+    """What some holders paid, or received when negative. All up to `upto` are done, and `ahead` those who would not wait."""
+
+    symbol: str
+    rate_ppm: int
+    mark_ticks: int
+    payments: tuple[tuple[int, int], ...]  # account, units
+    upto: int
+    ahead: tuple[int, ...] = ()
+
+
+class FundingEnded(Event, frozen=True, tag="funding.ended"):
+    """All are charged; `rest_units`, what rounding and INSURANCE's own position leave, goes to INSURANCE."""
+
+    symbol: str
+    rest_units: int
+
+
+class ReviewBegun(Event, frozen=True, tag="review.begun"):
+    """The margin of all holders is looked at in steps; of one that is under way all are looked at again."""
+
+    symbol: str
+
+
+class ReviewStepped(Event, frozen=True, tag="review.stepped"):
+    """The holders up to `after` are looked at; `wrapped`: on the second way round, for those before where it began."""
+
+    symbol: str
+    after: int
+    wrapped: bool
+
+
+class ReviewEnded(Event, frozen=True, tag="review.ended"):
+    """All holders are looked at."""
+
+    symbol: str
+
+
+class KeyUsed(Event, frozen=True, tag="key.used"):
+    """The command was asked with an idempotency key and answered so. `digest` (hex) is of what was asked."""
+
+    key: str
+    digest: str
+    time_ns: int
+    index: int
+    status: int
+    body: str
+
+
+class SuspectsNoted(Event, frozen=True, tag="suspects.noted"):
+    """The margin of these accounts is looked at in a later step."""
+
+    accounts: tuple[int, ...]
+
+
+class SuspectsTaken(Event, frozen=True, tag="suspects.taken"):
+    """So many of them, the first ones, are looked at now."""
+
+    count: int
 
 
 class PositionMoved(Event, frozen=True, tag="position.moved"):
@@ -327,7 +404,8 @@ AnyEvent = (
     SentBy | InstrumentCreated | CommandRejected | Transferred | OrderAccepted | OrderRejected | OrderStopped | OrderTriggered
     | OrderRested | OrderAmended | OrderCanceled | CancelRejected | Traded | MarkSet | FundingCharged | PositionMoved
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
-    | StoreConfigured | OrderReleased | StopsTrailed | StoreWaived | SchemaSet
+    | StoreConfigured | OrderReleased | StopsTrailed | StoreWaived | SchemaSet | OrderPaused | FundingBegun | FundingStepped
+    | FundingEnded | ReviewBegun | ReviewStepped | ReviewEnded | SuspectsNoted | SuspectsTaken | KeyUsed
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

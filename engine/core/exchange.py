@@ -1,13 +1,15 @@
 """Decides what a sequenced command does: the whole exchange without I/O, clock or dice.
 
 `decide` applies each event while it makes it; applying the same events to an empty State gives the same digest. After every
-command: nothing is due any more (stops, liquidations), no book is crossed, and the money adds up.
+command: no book is crossed, the money adds up, and nothing is due any more (stops, liquidations) that is not in `State.work` or
+done by the next `Proceed`: a command does one step, of `STEP` events or so, and leaves the rest to those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop
+from itertools import islice
 from typing import Any, Protocol
 
 from msgspec import UNSET
@@ -22,9 +24,11 @@ from engine.core.liquidation import Liquidation
 from engine.core.matching import Matching
 from engine.core.solvency import Solvency
 from engine.core.state import Order, State
+from engine.core.steps import Steps
 from engine.core.trailing import stop_behind
 from engine.core.units import PPM
 from engine.core.unwinding import next_order
+from engine.core.work import Funding
 
 DAY_NS = 86_400 * 10**9
 TIMEOUT_NS_MAX = DAY_NS
@@ -32,6 +36,9 @@ RATE_PPM_MAX = PPM  # funding of the whole value
 NAME_LENGTH_MAX = 64
 STORES_MAX = 64
 AGE_MS_MAX = 10 * 365 * 86_400_000
+STEP = 128  # events of a command, and a little: some milliseconds, with messages
+LOOKS = 4  # accounts whose margin is looked at cost as much as one event
+EXPIRIES_MAX = 4  # that a command takes along which has something else to do
 
 
 class Messages(Protocol):
@@ -53,13 +60,18 @@ BuildMessages = Callable[[State], Messages]
 class Exchange:
     """The state and the rules that change it; `messages` makes what consumers are told, from the state it is given."""
 
-    def __init__(self, messages: BuildMessages, state: State | None = None) -> None:
+    def __init__(self, messages: BuildMessages, state: State | None = None, step: int = STEP) -> None:
         self.state = state or State()
         self.message = b""  # of the last command: its frame for consumers, made while there is a store
         self._events: list[Event] = []
         self._builder = messages(self.state)
         self._apply: Callable[[Event], None] = self.state.apply
-        self._matching = Matching(self.state, self._emit)
+        self._most = self._step = step
+        self._enough = 0  # events of this step, one for every `LOOKS` looks included
+        self._looks = 0
+        self._unsettled = any(market.due_stop() is not None for market in self.state.markets.values())  # left by steps
+        self._matching = Matching(self.state, self._emit, self._spent)
+        self._steps = Steps(self.state, self._emit)
         self._liquidation = Liquidation(self.state, self._emit)
         self._solvency = Solvency(self.state)
         self._links = Links(self.state, self._emit, self._begin)
@@ -72,22 +84,28 @@ class Exchange:
             cm.Deposit: self._deposit, cm.Withdraw: self._withdraw, cm.CreateInstrument: self._create,
             cm.CheckLiveness: self._check_liveness, cm.CreateStore: self._create_store, cm.DeleteStore: self._delete_store,
             cm.ResumeAll: self._resume_all, cm.PurgeStore: self._purge_store, cm.ConfigureStore: self._configure_store,
+            cm.Proceed: self._proceed,
         }  # fmt: skip
 
     def decide(self, index: int, time_ns: int, command: cm.Command) -> list[Event]:
         """Return what a command does, in order; it is in the state already.
 
         `index` is above every index before, `time_ns` never below the last one's; both come from the sequencer. An order's id
-        is the index of its command. Cost: O(fills + levels), and O(holders) for marks and funding.
+        is the index of its command. Cost: that of one step, and O(levels); sorting the holders for marks and funding.
         """
-        self._events = []
+        step = command.step if isinstance(command, cm.Proceed) else self._most
+        self._events, self._looks, self._enough, self._step = [], 0, step, step
         heard = bool(self.state.stores)
         if heard:
             self._builder.begin(index, time_ns, command)
         self._apply = self._builder.apply if heard else self.state.apply
-        self._expire(time_ns)
+        self._expire(time_ns, step if isinstance(command, cm.Proceed | cm.Tick) else min(step, EXPIRIES_MAX))
+        self._matching.due_ns = time_ns if self.state.due(time_ns) else 0
+        if (account := getattr(command, "account", None)) is not None:
+            self._catch_up(account)
         self._deciders[type(command)](index, time_ns, command)
         self._settle()
+        self._leave()
         self.state.ledger.check()
         if self._events and self.state.version != ev.VERSION:
             self._say_version()
@@ -95,6 +113,16 @@ class Exchange:
         if self.message:
             self.state.message_index = index
         return self._events
+
+    def busy(self, time_ns: int) -> bool:
+        """Return whether there is something left for `Proceed`. While trading is suspended what would trade or close waits."""
+        work = self.state.work
+        if work.fundings or self.state.due(time_ns):
+            return True
+        return not self.state.suspended and (self._unsettled or bool(work))
+
+    def _spent(self) -> bool:
+        return len(self._events) + self._looks // LOOKS >= self._enough
 
     def _say_version(self) -> None:
         """Put the version before the first events that this one writes."""
@@ -114,6 +142,8 @@ class Exchange:
 
     def _emit_trade(self, event: Event, taker: Order, maker: Order) -> None:
         for order in (taker, maker):
+            if self.state.work.fundings:
+                self._steps.charge_ahead(order.terms.account)
             self._suspects[order.terms.account] = None
         self._traded[taker.terms.symbol] = None
         self._apply(event)
@@ -127,19 +157,76 @@ class Exchange:
 
     # What time brings
 
-    def _expire(self, time_ns: int) -> None:
-        """Cancel what has reached its end, and the orders of accounts that were not heard of in time."""
-        state = self.state
-        while state.expiries and state.expiries[0][0] <= time_ns:
+    def _expire(self, time_ns: int, most: int) -> None:
+        """Cancel what has reached its end, and the orders of accounts that were not heard of in time, up to a number.
+
+        What is left does not trade any more (`Matching.overdue`) and is cancelled by the next steps.
+        """
+        state, events = self.state, self._events
+        while state.expiries and state.expiries[0][0] <= time_ns and len(events) < most:
             _, order_id = heappop(state.expiries)
             order = state.orders.get(order_id)
             if order is not None:
                 self._matching.cancel(order, CancelReason.EXPIRED)
-        while state.timers and state.timers[0][0] <= time_ns:
+        while state.timers and state.timers[0][0] <= time_ns and len(events) < most:
             due_ns, number = heappop(state.timers)
             if state.ledger.accounts[number].deadline_ns == due_ns:
-                self._cancel_orders(number, None, CancelReason.TIMER)
-                self._emit(ev.TimerSet(number, 0))
+                self._run_out(number)
+
+    def _run_out(self, number: int) -> None:
+        self._cancel_orders(number, None, CancelReason.TIMER)
+        self._emit(ev.TimerSet(number, 0))
+
+    def _catch_up(self, number: int) -> None:
+        """Do first what an account would have to wait for: it asks for something now, of what it has."""
+        account = self.state.ledger.accounts.get(number)
+        if account is None:
+            return
+        if self.state.work.fundings:
+            self._steps.charge_ahead(number)
+        if 0 < account.deadline_ns <= self._matching.due_ns:
+            self._run_out(number)
+        if self._matching.due_ns:
+            for order_id in list(account.orders):
+                order = self.state.orders[order_id]
+                if (reason := self._matching.overdue(order)) is not None:
+                    self._matching.cancel(order, reason)
+
+    def _proceed(self, index: int, time_ns: int, command: cm.Proceed) -> None:
+        """Take a step of everything that is left; a funding is done first, no account is closed meanwhile."""
+        work, state = self.state.work, self.state
+        if work.fundings:
+            self._grant()
+            self._charge(next(iter(work.fundings.values())))
+        if state.suspended:
+            return
+        self._traded.update(dict.fromkeys(state.markets))
+        if not work.fundings:
+            self._grant()
+            self._look(self._step * LOOKS // 2)
+        self._settle()
+        self._grant()
+        while work.entering and not self._spent():
+            order_id = next(iter(work.entering))
+            self._matching.go_on(state.orders[order_id])
+        self._grant()
+
+    def _grant(self) -> None:
+        """Allow as much as a third of a step more."""
+        self._enough = len(self._events) + self._looks // LOOKS + max(1, self._step // 3)
+
+    def _charge(self, funding: Funding) -> None:
+        if self._steps.charge(funding, self._step) and self.state.ledger.contracts[funding.symbol].holders:
+            self._suspect_holders(funding.symbol)
+
+    def _look(self, most: int) -> None:
+        """Take those whose margin is to be looked at: who was noted, then the next ones of a review."""
+        work = self.state.work
+        if noted := list(islice(work.suspects, most)):
+            self._emit(ev.SuspectsTaken(len(noted)))
+            self._suspects.update(dict.fromkeys(noted))
+        elif work.reviews:
+            self._suspects.update(dict.fromkeys(self._steps.review(next(iter(work.reviews.values())), most)))
 
     def _tick(self, index: int, time_ns: int, command: cm.Tick) -> None:
         """Time has been looked at already; it is also when INSURANCE trades."""
@@ -150,9 +237,16 @@ class Exchange:
     # What follows from a command
 
     def _settle(self) -> None:
-        """Trigger stops and liquidate until nothing is due; every step closes or releases something, so it ends."""
-        while not self.state.suspended and (self._links.follow() or self._trigger() or self._liquidate()):
+        """Trigger stops and liquidate until nothing is due, or this step has done enough."""
+        while not self.state.suspended and not self._spent() and (self._links.follow() or self._trigger() or self._liquidate()):
             pass
+
+    def _leave(self) -> None:
+        """Leave to the next steps what this one had no room for."""
+        if not self.state.suspended:
+            if self._suspects:
+                self._emit(ev.SuspectsNoted(tuple(self._suspects)))
+            self._unsettled = bool(self._traded)
         self._traded.clear()
         self._suspects.clear()
 
@@ -160,17 +254,17 @@ class Exchange:
         """Let the first due stop enter: buys by rising stop before sells by falling, equal ones by age."""
         for symbol in list(self._traded):
             market = self.state.markets[symbol]
-            for side in (BUY, SELL):
-                stops = market.stops[side]
-                reached = market.last_ticks if side == BUY else -market.last_ticks
-                if market.last_ticks and stops and stops[0][0] <= reached:
-                    self._trigger_one(self.state.orders[stops[0][1]])
-                    return True
+            if (order_id := market.due_stop()) is not None:
+                self._trigger_one(self.state.orders[order_id])
+                return True
             self._trail(symbol)
             del self._traded[symbol]
         return False
 
     def _trigger_one(self, order: Order) -> None:
+        if (reason := self._matching.overdue(order)) is not None:
+            self._matching.cancel(order, reason)
+            return
         link = order.link
         self._emit(ev.OrderTriggered(order.order_id))
         if link is not UNSET:
@@ -200,11 +294,13 @@ class Exchange:
             self._emit(ev.StopsTrailed(symbol, tuple(moves)))
 
     def _liquidate(self) -> bool:
-        while self._suspects:
+        """Close the first account that has to be; no account is closed while some have paid a funding and some have not."""
+        while self._suspects and not self.state.work.fundings and not self._spent():
             account = self.state.ledger.accounts[next(iter(self._suspects))]
             del self._suspects[account.number]
+            self._looks += 1
             if self._liquidation.due(account):
-                self._suspects.update(dict.fromkeys(self._liquidation.liquidate(account)))
+                self._suspects.update(dict.fromkeys(self._liquidation.liquidate(account, self._step)))
                 return True
         return False
 
@@ -349,7 +445,12 @@ class Exchange:
                 self._suspect_holders(symbol)
 
     def _suspect_holders(self, symbol: str) -> None:
-        self._suspects.update(dict.fromkeys(sorted(self.state.ledger.contracts[symbol].holders)))
+        """See to it that the margin of all holders is looked at: now, or in steps when they are many."""
+        holders = self.state.ledger.contracts[symbol].holders
+        if len(holders) > self._most * LOOKS // 2 or symbol in self.state.work.reviews:
+            self._steps.begin_review(symbol)
+        else:
+            self._suspects.update(dict.fromkeys(sorted(holders)))
 
     def _set_mark(self, index: int, time_ns: int, command: cm.SetMark) -> None:
         contract = self.state.ledger.contracts.get(command.symbol)
@@ -369,11 +470,12 @@ class Exchange:
             self._reject(command, RejectReason.SUSPENDED)
         elif abs(command.rate_ppm) > RATE_PPM_MAX:
             self._reject(command, RejectReason.INVALID_AMOUNT)
+        elif command.symbol in self.state.work.fundings:
+            self._reject(command, RejectReason.FUNDING_UNDER_WAY)
+        elif len(contract.holders) > self._most:
+            self._steps.begin_charge(command.symbol, command.rate_ppm)
         else:
-            rate = command.rate_ppm
-            due = ((n, -(-contract.value_units(p.lots) * rate // PPM)) for n, p in sorted(contract.holders.items()))
-            payments = tuple((n, units) for n, units in due if units and n != cm.INSURANCE)
-            self._emit(ev.FundingCharged(command.symbol, rate, payments))
+            self._steps.charge_at_once(command.symbol, command.rate_ppm)
             self._suspect_holders(command.symbol)
 
     def _deposit(self, index: int, time_ns: int, command: cm.Deposit) -> None:
@@ -386,7 +488,7 @@ class Exchange:
 
     def _withdraw(self, index: int, time_ns: int, command: cm.Withdraw) -> None:
         account = self.state.ledger.accounts.get(command.account)
-        if account is None:
+        if account is None or command.account < cm.FEES:
             self._reject(command, RejectReason.UNKNOWN_ACCOUNT)
         elif command.amount_units <= 0:
             self._reject(command, RejectReason.INVALID_AMOUNT)

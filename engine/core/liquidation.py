@@ -10,11 +10,14 @@ somebody always can. INSURANCE itself is closed the same way when its equity is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from heapq import nlargest
 
 from engine.core.accounts import Account, Contract, fee_units
 from engine.core.commands import FEES, INSURANCE
 from engine.core.events import CancelReason, Event, MoneyMoved, MoveReason, OrderCanceled, PositionMoved
 from engine.core.state import State
+
+PAYERS_MAX = 500  # of a deficit that falls to everybody: the richest ones
 
 
 class Liquidation:
@@ -32,15 +35,19 @@ class Liquidation:
             return equity < 0
         return equity < self._ledger.maintenance_units(account)
 
-    def liquidate(self, account: Account) -> list[int]:
-        """Close all that the account has; return the accounts whose positions or money changed with it."""
+    def liquidate(self, account: Account, most: int) -> list[int]:
+        """Close what the account has; return the accounts whose positions or money changed with it.
+
+        When its positions go to more than `most` others, that is a step and the account the first one returned. Cost: a rank of
+        the holders of its contracts; of all accounts when nobody else can pay a deficit.
+        """
         for order_id in list(account.orders):
             if order_id in self._state.orders:  # a linked one may have taken it along
                 self._emit(OrderCanceled(order_id, CancelReason.LIQUIDATED))
         insurance = self._ledger.account(INSURANCE)
         rich = self._ledger.equity_units(insurance) + min(0, self._ledger.equity_units(account)) > 0
         if account is insurance or not rich:
-            return self._deleverage(account)
+            return self._deleverage(account, most)
         self._take_over(account)
         return []
 
@@ -56,17 +63,21 @@ class Liquidation:
         else:
             self._move(account.number, INSURANCE, min(fee, account.balance_units), MoveReason.LIQUIDATION_FEE)
 
-    def _deleverage(self, account: Account) -> list[int]:
+    def _deleverage(self, account: Account, most: int) -> list[int]:
         taken: dict[int, int] = {}  # account → value at the mark of what it took
+        whole = sum(abs(self._ledger.contracts[s].value_units(p.lots)) for s, p in account.positions.items())
         for symbol, position in sorted(account.positions.items()):
             contract, lots = self._ledger.contracts[symbol], position.lots
             for other in self._opposite(contract, account.number, lots):
+                if most <= 0:
+                    return [account.number, *sorted({*taken, *self._cover_part(account, taken, whole)})]
                 size = min(abs(lots), abs(contract.holders[other].lots))
                 part = size if lots > 0 else -size
                 value = contract.value_units(part)
                 self._emit(PositionMoved(symbol, account.number, other, part, value, MoveReason.DELEVERAGE))
                 taken[other] = taken.get(other, 0) + abs(value)
                 lots -= part
+                most -= 1
                 if not lots:
                     break
             assert not lots, f"{symbol}: {lots} lots have no other side"
@@ -81,6 +92,18 @@ class Liquidation:
             return other <= INSURANCE, -(profit * 1_000 // abs(position.lots)), other
 
         return sorted((n for n, p in contract.holders.items() if n != number and p.lots * lots < 0), key=rank)
+
+    def _cover_part(self, account: Account, taken: dict[int, int], whole: int) -> list[int]:
+        """Have those who took a part of the positions pay the same part of what is missing; return who paid."""
+        payers = []
+        for number, value in ({INSURANCE: whole} | taken).items():
+            missing = -self._ledger.equity_units(account)
+            amount = min(-(-missing * value // whole), max(0, self._equity(number)))
+            if amount > 0 and number != account.number:
+                self._move(number, account.number, amount, MoveReason.DEFICIT)
+                payers.append(number)
+            whole -= value if number != INSURANCE else 0
+        return payers
 
     def _cover(self, account: Account, taken: dict[int, int]) -> list[int]:
         """Have the deficit of an account without positions paid; return who paid."""
@@ -97,7 +120,11 @@ class Liquidation:
         yield {number: value for number, value in taken.items() if number > INSURANCE}
         yield {FEES: 1}
         others = (number for number in sorted(self._ledger.accounts) if number > INSURANCE and number != account.number)
-        yield {number: equity for number in others if (equity := self._equity(number)) > 0}
+        rich = {number: equity for number in others if (equity := self._equity(number)) > 0}
+        while rich:  # so many as pay in one event each; the next ones only when these have nothing left
+            first = dict(sorted(nlargest(PAYERS_MAX, rich.items(), key=lambda one: (one[1], -one[0]))))
+            yield first
+            rich = {number: equity for number, equity in rich.items() if number not in first}
 
     def _share(self, account: Account, weights: dict[int, int]) -> list[int]:
         """Have some accounts pay a deficit by their weights, each up to its equity; return who paid."""

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from msgspec import UNSET
 
 from engine.core.accounts import Contract, fee_units
 from engine.core.commands import BUY, SelfTrade, TimeInForce
-from engine.core.events import CancelReason, Event, OrderCanceled, OrderRested, Traded
+from engine.core.events import CancelReason, Event, OrderCanceled, OrderPaused, OrderRested, Traded
 from engine.core.solvency import Solvency, loss_units
 from engine.core.state import Order, State
 from engine.core.units import PPM
+
+IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
+FILL_OR_KILL_ORDERS = 500  # that a FOK may meet, refills of icebergs counted: it cannot be done in steps
 
 
 class Matching:
     """Matches one order at a time. `emit` applies an event to the state and keeps it."""
 
-    def __init__(self, state: State, emit: Callable[[Event], None]) -> None:
+    def __init__(self, state: State, emit: Callable[[Event], None], spent: Callable[[], bool]) -> None:
         self._state = state
         self._solvency = Solvency(state)
         self._emit = emit
+        self._spent = spent  # whether this step has done enough
+        self.due_ns = 0  # orders due by then trade no more, while some of them are still there; 0 = none are
 
     def enter(self, order: Order) -> None:
         """Let an order trade and rest, or cancel it, by its terms. Cost: O(fills); FOK looks at what it would trade first."""
@@ -35,18 +41,34 @@ class Matching:
             self.cancel(order, CancelReason.POST_ONLY)
         elif terms.time_in_force is TimeInForce.FOK and not self._fillable(order):
             self.cancel(order, CancelReason.FILL_OR_KILL)
+        else:
+            self.go_on(order)
+
+    def go_on(self, order: Order) -> None:
+        """Let an order that has entered trade, and rest or leave; or pause, when this step has done enough."""
+        if (reason := self.overdue(order)) is not None:
+            self.cancel(order, reason)
         elif self._sweep(order):
-            if order.price_ticks is None or terms.time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
+            if order.price_ticks is None or order.terms.time_in_force in IMMEDIATE:
                 self.cancel(order, CancelReason.UNFILLED)
             else:
                 self._emit(OrderRested(order.order_id))
+
+    def overdue(self, order: Order) -> CancelReason | None:
+        """Return why an order must not trade any more, though its turn to be cancelled has not come."""
+        if not self.due_ns:
+            return None
+        if 0 < order.expire_ns <= self.due_ns:
+            return CancelReason.EXPIRED
+        deadline_ns = self._state.ledger.accounts[order.terms.account].deadline_ns
+        return CancelReason.TIMER if 0 < deadline_ns <= self.due_ns else None
 
     def cancel(self, order: Order, reason: CancelReason) -> None:
         """Cancel an open order."""
         self._emit(OrderCanceled(order.order_id, reason))
 
     def crosses(self, symbol: str, side: int, price_ticks: int) -> bool:
-        """Return whether a limit order would meet another one at once."""
+        """Return whether a limit order would meet another one at once; one that is due but not yet cancelled counts."""
         front = self._state.markets[symbol].book.front(1 - side)
         return front is not None and _within(front[0], price_ticks, side)
 
@@ -64,7 +86,14 @@ class Matching:
             front = book.front(1 - terms.side)
             if front is None or not self._reaches(order, front[0]):
                 return True
+            if self._spent() and terms.time_in_force is not TimeInForce.FOK:  # that one is bounded before it enters
+                if order.order_id not in state.work.entering:
+                    self._emit(OrderPaused(order.order_id))
+                return False
             maker = state.orders[front[1]]
+            if (reason := self.overdue(maker)) is not None:
+                self.cancel(maker, reason)
+                continue
             # An iceberg with nobody behind it is refilled within one fill: a million lots shown one by one were as many trades.
             offered = maker.leaves_lots if book.alone(maker.order_id) else maker.shown_lots
             size = min(self._may_trade(order, order.leaves_lots), offered)
@@ -122,18 +151,27 @@ class Matching:
         self._emit(Traded(*ids, price_ticks, lots, taker_fee, maker_fee, taker.terms.symbol, taker.terms.side))
 
     def _fillable(self, order: Order) -> bool:
-        """Return whether `_sweep` would fill the whole order: the same walk on paper, icebergs, clips and margin included."""
+        """Return whether `_sweep` would fill the whole order: the same walk on paper, icebergs, clips and margin included.
+
+        It ends with the orders that one step may meet: no more of them fill at once.
+        """
         state, terms, wanted = self._state, order.terms, order.leaves_lots
-        paper = _Paper(state, self._solvency, terms.symbol)
+        paper, left = _Paper(state, self._solvency, terms.symbol), FILL_OR_KILL_ORDERS
 
         for level in state.markets[terms.symbol].book.levels(1 - terms.side):
             if not self._reaches(order, level.price):
                 return False
             queue = deque(
-                (state.orders[order_id], shown, state.orders[order_id].leaves_lots) for order_id, shown in level.items()
+                (state.orders[order_id], shown, state.orders[order_id].leaves_lots)
+                for order_id, shown in islice(level.items(), left + 1)
             )
             while queue:
+                left -= 1
+                if left < 0:
+                    return False
                 maker, shown, leaves = queue.popleft()
+                if self.overdue(maker) is not None:
+                    continue
                 leaves = paper.left(maker, leaves)
                 shown = min(shown, leaves)
                 if not leaves:

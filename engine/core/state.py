@@ -9,6 +9,7 @@ import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from heapq import heappush
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -18,11 +19,14 @@ from msgspec.structs import replace
 from engine.core import events as ev
 from engine.core.accounts import Account, Ledger
 from engine.core.book import Book
-from engine.core.commands import BUY, FEES, INSURANCE, PlaceOrder
+from engine.core.commands import BUY, CLEARING, FEES, INSURANCE, PlaceOrder
+from engine.core.keys import Kept, Keys
 from engine.core.trailing import moves_at
+from engine.core.work import Funding, Review, Work
 
 CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
 ORDERS_MAX = 1_000  # open ones by account
+SPARE = 1_000  # entries of a heap that may be stale until it pays to look for them
 STORE_AGE_MS_MAX = 21_600_000  # six hours
 
 
@@ -65,6 +69,13 @@ class Market:
         self.trailing: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
         self.trails = 0  # open orders with a trail, held ones too
 
+    def due_stop(self) -> int | None:
+        """Return the stop that the last trade triggers first, or None: buys before sells."""
+        for stops, reached in zip(self.stops, (self.last_ticks, -self.last_ticks), strict=True):
+            if stops and self.last_ticks and stops[0][0] <= reached:
+                return stops[0][1]
+        return None
+
 
 class Store(msgspec.Struct):
     """A consumer's place in the messages: it has all up to `purged_index`; its first one ever was at or above `first_index`."""
@@ -88,6 +99,8 @@ class State:
         self.suspended: set[str] = set()
         self.stores: dict[str, Store] = {}
         self.message_index = 0  # of the last command that had a message, 0 = none yet
+        self.work = Work()
+        self.keys = Keys()
         # Heaps of what falls due; entries whose order is gone or whose deadline has moved are skipped. Not part of the hash.
         self.expiries: list[tuple[int, int]] = []
         self.timers: list[tuple[int, int]] = []
@@ -102,7 +115,10 @@ class State:
             ev.StoreCreated: self._store_created, ev.StoreDeleted: self._store_deleted,
             ev.StorePurged: self._store_purged, ev.StoreConfigured: self._store_configured,
             ev.SchemaSet: self._schema_set, ev.StoreWaived: self._store_waived,
-            ev.OrderReleased: self._released, ev.StopsTrailed: self._trailed,
+            ev.OrderReleased: self._released, ev.StopsTrailed: self._trailed, ev.OrderPaused: self._paused,
+            ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
+            ev.ReviewBegun: self._review_begun, ev.ReviewStepped: self._review_stepped, ev.ReviewEnded: self._review_ended,
+            ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken, ev.KeyUsed: self._key_used,
         }  # fmt: skip
 
     def apply(self, event: ev.Event) -> None:
@@ -127,6 +143,8 @@ class State:
             [self.trades, ledger.deposited_units, sorted(self.suspended)],
             [self.message_index, [store for _, store in sorted(self.stores.items())]],
             *([self.version] if self.version > 1 else []),  # the hash of what version 1 made is what it was
+            *([self.work.snapshot()] if self.work or self.keys.kept else []),
+            *([list(self.keys.kept.values())] if self.keys.kept else []),
         ]
 
     def _market_of(self, symbol: str) -> list[Any]:
@@ -147,8 +165,10 @@ class State:
                 trailing = market.trailing[order.terms.side]
                 del trailing[bisect_left(trailing, _trail_key(order))]
             order.waiting = False
+        self.work.entering.pop(order.order_id, None)
 
     def _close(self, order: Order) -> None:
+        self.work.entering.pop(order.order_id, None)
         self._reserve(order, -order.leaves_lots)
         del self.orders[order.order_id]
         del self.ledger.accounts[order.terms.account].orders[order.order_id]
@@ -198,6 +218,8 @@ class State:
             del account.client_ids[next(c for c, order_id in account.client_ids.items() if order_id not in account.orders)]
         if event.expire_ns:
             heappush(self.expiries, (event.expire_ns, event.order_id))
+            if len(self.expiries) > 2 * len(self.orders) + SPARE:  # most are of orders that are gone
+                self.expiries = sorted((order.expire_ns, order.order_id) for order in self.orders.values() if order.expire_ns)
 
     def _stopped(self, event: ev.OrderStopped) -> None:
         order = self.orders[event.order_id]
@@ -232,7 +254,11 @@ class State:
             if waiting:
                 self._stopped(ev.OrderStopped(order_id))
 
+    def _paused(self, event: ev.OrderPaused) -> None:
+        self.work.entering[event.order_id] = None
+
     def _rested(self, event: ev.OrderRested) -> None:
+        self.work.entering.pop(event.order_id, None)
         self._show(self.orders[event.order_id])
 
     def _show(self, order: Order, taken_lots: int = 0) -> None:
@@ -305,6 +331,42 @@ class State:
         for account, units in event.payments:
             self.ledger.move(account, INSURANCE, units)
 
+    def _funding_begun(self, event: ev.FundingBegun) -> None:
+        self.work.fundings[event.symbol] = Funding(event.symbol, event.rate_ppm, event.mark_ticks, ahead={})
+
+    def _funding_stepped(self, event: ev.FundingStepped) -> None:
+        funding = self.work.fundings[event.symbol]
+        for account, units in event.payments:
+            self.ledger.move(account, CLEARING, units)
+            funding.held_units += units
+        funding.after = event.upto
+        funding.ahead.update(dict.fromkeys(event.ahead))
+
+    def _funding_ended(self, event: ev.FundingEnded) -> None:
+        del self.work.fundings[event.symbol]
+        self.ledger.move(CLEARING, INSURANCE, event.rest_units)
+
+    def _review_begun(self, event: ev.ReviewBegun) -> None:
+        review = self.work.reviews.setdefault(event.symbol, Review(event.symbol))
+        review.until, review.wrapped = review.after, False
+
+    def _review_stepped(self, event: ev.ReviewStepped) -> None:
+        review = self.work.reviews[event.symbol]
+        review.after, review.wrapped = event.after, event.wrapped
+
+    def _review_ended(self, event: ev.ReviewEnded) -> None:
+        del self.work.reviews[event.symbol]
+
+    def _suspects_noted(self, event: ev.SuspectsNoted) -> None:
+        self.work.suspects.update(dict.fromkeys(event.accounts))
+
+    def _suspects_taken(self, event: ev.SuspectsTaken) -> None:
+        for number in list(islice(self.work.suspects, event.count)):
+            del self.work.suspects[number]
+
+    def _key_used(self, event: ev.KeyUsed) -> None:
+        self.keys.add(Kept(event.key, event.digest, event.time_ns, event.index, event.status, event.body))
+
     def _position_moved(self, event: ev.PositionMoved) -> None:
         self.ledger.exchange(event.symbol, event.taker, event.giver, event.lots, event.value_units)
 
@@ -315,6 +377,8 @@ class State:
         self.ledger.account(event.account).deadline_ns = event.deadline_ns
         if event.deadline_ns:
             heappush(self.timers, (event.deadline_ns, event.account))
+            if len(self.timers) > 2 * len(self.ledger.accounts) + SPARE:  # most have been set anew since
+                self.timers = sorted((a.deadline_ns, a.number) for a in self.ledger.accounts.values() if a.deadline_ns)
 
     def _kill_switch(self, event: ev.KillSwitchSet) -> None:
         self.ledger.account(event.account).killed = event.on

@@ -24,6 +24,7 @@ from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk, own
 from engine.gateway.problems import StrictBody, problems
 from engine.gateway.views import Views
+from engine.journal.sequencer import Outcome
 
 ACCOUNTS_MAX = 1_000
 
@@ -41,6 +42,9 @@ class AmountDTO(StrictBody[AmountBody]):
 def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
     """Return the handlers of accounts."""
 
+    def transfer(outcome: Outcome, account: int, amount: int) -> TransferView:
+        return TransferView(outcome.index, account, amount, views.state.ledger.accounts[account].balance_units)
+
     @get("/Account", responses=problems(), tags=["accounts"], summary="The money of the caller's accounts, by number")
     async def accounts(scope: Scope, after: AfterQuery = -2, limit: LimitQuery = ACCOUNTS_MAX) -> list[AccountSummary]:
         return views.summaries(after, limit, caller_of(scope).may_use)
@@ -57,15 +61,15 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
         tags=["accounts"], summary="Bring money in; the first deposit opens the account",
     )  # fmt: skip
     async def deposit(account: AccountPath, data: AmountData, scope: Scope) -> TransferView:
-        outcome = await desk.carry_out(caller_of(scope), Deposit(account, data.amount))
-        return TransferView(outcome.index, account, data.amount, views.state.ledger.accounts[account].balance_units)
+        command = Deposit(account, data.amount)
+        return await desk.answer(caller_of(scope), command, lambda outcome: transfer(outcome, account, data.amount))
 
     @post(
         "/Account/{account:int}/Withdraw", status_code=200, dto=AmountDTO, return_dto=None, responses=problems(404, 413, 422),
         tags=["accounts"], summary="Take money out that is not needed as margin",
     )  # fmt: skip
     async def withdraw(account: AccountPath, data: AmountData, scope: Scope) -> TransferView:
-        outcome = await desk.carry_out(caller_of(scope), Withdraw(account, data.amount))
-        return TransferView(outcome.index, account, -data.amount, views.state.ledger.accounts[account].balance_units)
+        command = Withdraw(account, data.amount)
+        return await desk.answer(caller_of(scope), command, lambda outcome: transfer(outcome, account, -data.amount))
 
     return [accounts, account_of, deposit, withdraw]

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvicorn
-from litestar import Litestar
+from litestar import Litestar, Router
+from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 
 from engine.access.key_watch import KeyWatch
-from engine.gateway import accounts, controls, docs, markets, orders, past, stores, trade
+from engine.gateway import accounts, controls, docs, idempotency, markets, orders, past, stores, trade
 from engine.gateway import keys as key_routes
 from engine.gateway.connections import ConnectionLimits, guarded
 from engine.gateway.door import Door, DoorLimits, Rates
@@ -101,8 +102,12 @@ class GatewayServer:
 
 def app(routes: Sequence[ControllerRouterHandler], sequencer: Sequencer) -> Litestar:
     """Return the application of these routes, which answers nothing while the state is in doubt."""
+    changing = [one for one in routes if isinstance(one, HTTPRouteHandler) and "GET" not in one.http_methods]
+    keyed = Router(
+        "/", route_handlers=changing, guards=[idempotency.read_key], parameters={"idempotency_key": idempotency.HEADER_PARAMETER}
+    )
     return Litestar(
-        routes,
+        [keyed, *(one for one in routes if one not in changing)],
         guards=[require_journal(sequencer)],
         exception_handlers={Exception: problem_of},
         request_max_body_size=BODY_BYTES_MAX,

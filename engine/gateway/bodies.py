@@ -250,7 +250,7 @@ class MarkView(Struct, rename="camel"):
 
 
 class FundingView(Struct, rename="camel"):
-    """A funding charge: how many accounts paid or received."""
+    """A funding charge: how many accounts pay or receive; of many it is done in steps, which the messages tell."""
 
     message_index: int
     symbol: str

@@ -28,13 +28,13 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
 
     @put("/ExchangeWideControls/SuspendTrading", responses=problems(), tags=["controls"], summary="Suspend trading by hand")
     async def suspend(scope: Scope) -> ControlsView:
-        return views.controls((await desk.carry_out(caller_of(scope), Suspend(MANUAL))).index)
+        return await desk.answer(caller_of(scope), Suspend(MANUAL), lambda outcome: views.controls(outcome.index))
 
     @put(
         "/ExchangeWideControls/ResumeTrading", responses=problems(), tags=["controls"],
         summary="Resume trading by hand, whatever suspended it; a store that is behind counts again when it has caught up",
     )  # fmt: skip
     async def resume(scope: Scope) -> ControlsView:
-        return views.controls((await desk.carry_out(caller_of(scope), ResumeAll())).index)
+        return await desk.answer(caller_of(scope), ResumeAll(), lambda outcome: views.controls(outcome.index))
 
     return [controls, suspend, resume]

@@ -40,7 +40,9 @@ and the fields of the bodies here}; {"op": "batch", "orders": [up to 100 of thes
 4401 when the key is withdrawn, 4429 when the key has too many WebSockets.
 
 An order that was answered is on the disk. After a lost answer send it again under the same clOrdID: 409 and `orderId` say that \
-it was there.
+it was there. Every request that changes something takes an Idempotency-Key header: with the same key and the same content it is \
+done once, and every retry is answered as the first one was, for three days, whatever happens to the engine in between. The same \
+key with another content is refused (422 IdempotencyKeyReused). A key belongs to the account of the request, if it has one.
 
 One POST /Order may bring several orders: oco makes a pair of which one cancels the other, takeProfit and stopLoss make it \
 the entry of a bracket. trailAmount and trailRate make a stop that follows the last trade. They are accepted or refused \

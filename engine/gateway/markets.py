@@ -35,6 +35,7 @@ from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk, SymbolOrAll, SymbolQuery
 from engine.gateway.problems import Refused, StrictBody, problems
 from engine.gateway.views import Views, instrument_view
+from engine.journal.sequencer import Outcome
 
 PUBLIC_DEPTH_MAX = 100  # whole books of the public would be the exchange's time
 PUBLIC: list[dict[str, list[str]]] = [{}]  # for the documentation: the rules say it
@@ -103,7 +104,7 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
             raise Refused(422, RejectReason.INVALID_INSTRUMENT.value, str(error)) from None
         known = views.state.ledger.contracts.get(data.symbol)
         if known is None or known.instrument != command.instrument:
-            await desk.carry_out(caller_of(scope), command)
+            return await desk.answer(caller_of(scope), command, lambda _: instrument_view(views.contract(data.symbol)))
         return instrument_view(views.contract(data.symbol))
 
     return [order_book, instruments, create]
@@ -117,24 +118,32 @@ def _feed_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
             ticks = units.ticks(instrument, price)
         except ValueError as error:
             raise Refused(422, RejectReason.INVALID_PRICE.value, str(error)) from None
-        outcome = await desk.carry_out(caller_of(scope), SetMark(symbol, ticks))
-        pending = any(isinstance(event, ev.MarkSet) and event.pending for event in outcome.events)
-        return MarkView(outcome.index, symbol, units.price(instrument, ticks), pending)
 
-    @put("/Funding", responses=problems(404, 422), tags=["market"], summary="Charge funding")
+        def view(outcome: Outcome) -> MarkView:
+            pending = any(isinstance(event, ev.MarkSet) and event.pending for event in outcome.events)
+            return MarkView(outcome.index, symbol, units.price(instrument, ticks), pending)
+
+        return await desk.answer(caller_of(scope), SetMark(symbol, ticks), view)
+
+    @put("/Funding", responses=problems(404, 409, 422), tags=["market"], summary="Charge funding")
     async def funding(symbol: SymbolQuery, rate: RateQuery, scope: Scope) -> FundingView:
         try:
             rate_ppm = ppm("rate", rate)
         except ValueError as error:
             raise Refused(422, RejectReason.INVALID_AMOUNT.value, str(error)) from None
-        outcome = await desk.carry_out(caller_of(scope), Fund(symbol, rate_ppm))
-        payments = sum(len(event.payments) for event in outcome.events if isinstance(event, ev.FundingCharged))
-        return FundingView(outcome.index, symbol, rate_ppm / PPM, payments)
+
+        def view(outcome: Outcome) -> FundingView:
+            payments = sum(len(event.payments) for event in outcome.events if isinstance(event, ev.FundingCharged))
+            payments += sum(event.holders for event in outcome.events if isinstance(event, ev.FundingBegun))
+            return FundingView(outcome.index, symbol, rate_ppm / PPM, payments)
+
+        return await desk.answer(caller_of(scope), Fund(symbol, rate_ppm), view)
 
     @put("/LivenessCheck", responses=problems(422), tags=["market"], summary="Send a milestone through the sequence")
     async def liveness(check_id: CheckQuery, scope: Scope, source: SourceQuery = "") -> LivenessView:
-        outcome = await desk.carry_out(caller_of(scope), CheckLiveness(check_id, source))
-        return LivenessView(outcome.index, check_id, source)
+        return await desk.answer(
+            caller_of(scope), CheckLiveness(check_id, source), lambda outcome: LivenessView(outcome.index, check_id, source)
+        )
 
     return [mark_price, funding, liveness]
 

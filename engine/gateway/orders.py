@@ -7,9 +7,9 @@ to the order is taken back from the events of that group, so that `messageIndex`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from litestar import delete, get, post, put
 from litestar.openapi.spec import Example
@@ -38,10 +38,11 @@ from engine.core.state import Order, State
 from engine.core.units import WHOLE_MAX, Misaligned
 from engine.gateway.bodies import CanceledView, KillSwitchView, OrderView, TimerView
 from engine.gateway.door import caller_of
+from engine.gateway.idempotency import answer_again, asked, refused_of
 from engine.gateway.order_bodies import SYMBOL_LENGTH_MAX, AmendBody, PlaceBody, amend_of, place_of
-from engine.gateway.problems import Refused, StrictBody, foreign_account, problems, rejected
+from engine.gateway.problems import Answered, Refused, StrictBody, foreign_account, problems, rejected
 from engine.gateway.views import Views
-from engine.journal.sequencer import Outcome, Sequencer
+from engine.journal.sequencer import Asked, KeyReused, KeysFull, Outcome, Sequencer
 from engine.risk.checker import RiskChecker
 from engine.risk.rules import Verdict
 
@@ -82,6 +83,9 @@ PlaceData = Annotated[PlaceBody, Body(examples=EXAMPLES)]
 AmendData = Annotated[AmendBody, Body(examples=[Example(value=AMEND)])]
 
 
+T = TypeVar("T")
+
+
 class PlaceDTO(StrictBody[PlaceBody]):
     """The body of a new order."""
 
@@ -110,7 +114,8 @@ class OrderDesk:
     async def place(self, caller: Caller, body: PlaceBody) -> OrderView:
         """Enter an order.  Raises: Refused."""
         command = self.placing(caller, body)
-        return self.placed(command, await self._submit(caller, command))
+        view = partial(self.placed, command)
+        return await self._ask(caller, command, view, asked("place", body.account, body, view, 201))
 
     def placing(self, caller: Caller, body: PlaceBody) -> PlaceOrder:
         """Return the command of a new order.  Raises: Refused."""
@@ -135,8 +140,9 @@ class OrderDesk:
 
     async def amend(self, caller: Caller, body: AmendBody) -> OrderView:
         """Change an open order.  Raises: Refused."""
-        order = await self.find(caller, body.account, body.cl_ord_id)
-        return await self.changed(order, self._submit(caller, self.amending(order, body)))
+        own(caller, body.account)
+        order = await self._find_to("amend", body.account, body.cl_ord_id, body)
+        return await self._change("amend", caller, order, self.amending(order, body), body)
 
     def amending(self, order: Order, body: AmendBody) -> AmendOrder:
         """Return the command that changes an order.  Raises: Refused."""
@@ -149,8 +155,14 @@ class OrderDesk:
 
     async def cancel(self, caller: Caller, account: int, cl_ord_id: str) -> OrderView:
         """Cancel an open order.  Raises: Refused."""
-        order = await self.find(caller, account, cl_ord_id)
-        return await self.changed(order, self._submit(caller, CancelOrder(account, cl_ord_id)))
+        own(caller, account)
+        command = CancelOrder(account, cl_ord_id)
+        order = await self._find_to("cancel", account, cl_ord_id, command)
+        return await self._change("cancel", caller, order, command, command)
+
+    async def _change(self, kind: str, caller: Caller, order: Order, command: AmendOrder | CancelOrder, what: Any) -> OrderView:
+        view = partial(self._changed_view, order)
+        return await self._ask(caller, command, view, asked(kind, command.account, what, view, 200))
 
     async def order(self, caller: Caller, account: int, cl_ord_id: str) -> OrderView:
         """Return an open order as it is.  Raises: Refused."""
@@ -176,6 +188,16 @@ class OrderDesk:
             raise rejected(RejectReason.UNKNOWN_ORDER, "" if closed is None else str(closed))
         return order
 
+    async def _find_to(self, kind: str, account: int, cl_ord_id: str, what: Any) -> Order:
+        """Return the order of a request, or answer a retry: the first may have closed it.  Raises: Refused, Answered."""
+        one = asked(kind, account, what, _nothing, 200)
+        answer_again(self.state, one)
+        try:
+            return await self._find(account, cl_ord_id)
+        except Refused:
+            answer_again(self.state, one)
+            raise
+
     def _known(self, account: int, cl_ord_id: str) -> Order | None:
         holder = self.state.ledger.accounts.get(account)
         return self.state.orders.get(holder.client_ids.get(cl_ord_id, -1)) if holder else None
@@ -185,11 +207,22 @@ class OrderDesk:
             return ""
         return str(self.state.ledger.accounts[command.account].client_ids.get(command.cl_ord_id, ""))
 
-    async def _submit(self, caller: Caller, command: Command) -> Outcome:
+    async def _ask(self, caller: Caller, command: Command, view: Callable[[Outcome], T], one: Asked | None) -> T:
+        """Submit an order command and show its outcome.  Raises: Refused; Answered when it has an idempotency key."""
+        answer_again(self.state, one)
+        try:
+            outcome = await self._submit(caller, command, one)
+        except (KeyReused, KeysFull) as error:
+            raise refused_of(error) from None
+        if outcome.answer is not None:
+            raise Answered(*outcome.answer)
+        return view(outcome)
+
+    async def _submit(self, caller: Caller, command: Command, one: Asked | None = None) -> Outcome:
         """Send a command, after the risk service approved it where there is one.  Raises: Refused."""
         if self._risk is None:
-            return await self._sequencer.submit(command, caller.sender)
-        send = partial(self._sequencer.submit, sender=caller.sender)
+            return await self._sequencer.submit(command, caller.sender, one)
+        send = partial(self._sequencer.submit, sender=caller.sender, asked=one)
         done = await self._risk.submit(command, self.state, send)
         if isinstance(done, Verdict):
             raise Refused(422, "RiskRejected", f"{done.reason} (request {done.request_id})")
@@ -197,7 +230,9 @@ class OrderDesk:
 
     async def changed(self, order: Order, sent: Awaitable[Outcome]) -> OrderView:
         """Return an order after the amend or cancel that was sent, without what came after it.  Raises: Refused."""
-        outcome = await sent
+        return self._changed_view(order, await sent)
+
+    def _changed_view(self, order: Order, outcome: Outcome) -> OrderView:
         before = Order(order.order_id, order.terms, order.size_lots, order.price_ticks, order.stop_ticks, 0)
         before.filled_lots, before.cost_units, before.link = order.filled_lots, order.cost_units, order.link
         for events in (outcome.events, *outcome.later()):
@@ -230,6 +265,29 @@ class OrderDesk:
                 order.stop_ticks = dict(event.moves).get(order.order_id, order.stop_ticks)
         return self._views.order(order, index, filled, cost, reason)
 
+    async def answer(self, caller: Caller, command: Command, view: Callable[[Outcome], T], what: Any = None) -> T:
+        """Submit a command that is no order; `view` shows its outcome, right after it. `what` was asked, if not the command.
+
+        Raises: Refused as `carry_out`; Answered when the request has an idempotency key.
+        """
+        if isinstance(command, OF_ACCOUNTS):
+            own(caller, command.account)
+
+        def checked(outcome: Outcome) -> T:
+            for event in outcome.events:
+                if isinstance(event, ev.CommandRejected):
+                    raise rejected(event.reason)
+            return view(outcome)
+
+        one = asked(type(command).__name__, getattr(command, "account", None), what or command, checked, 200)
+        try:
+            outcome = await self._sequencer.submit(command, caller.sender, one)
+        except (KeyReused, KeysFull) as error:
+            raise refused_of(error) from None
+        if outcome.answer is not None:
+            raise Answered(*outcome.answer)
+        return checked(outcome)
+
     async def carry_out(self, caller: Caller, command: Command) -> Outcome:
         """Submit a command that is no order.  Raises: Refused when it is rejected, or moves what is not the caller's."""
         if isinstance(command, OF_ACCOUNTS):
@@ -239,6 +297,10 @@ class OrderDesk:
             if isinstance(event, ev.CommandRejected):
                 raise rejected(event.reason)
         return outcome
+
+
+def _nothing(_: Outcome) -> None:
+    """Show nothing."""
 
 
 def own(caller: Caller, account: int) -> None:
@@ -281,16 +343,20 @@ def routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
 def _bulk_routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
     @delete("/Order/All", status_code=200, responses=problems(404), tags=["orders"], summary="Cancel an account's open orders")
     async def cancel_all(account: AccountQuery, scope: Scope, symbol: SymbolOrAll = None) -> CanceledView:
-        outcome = await desk.carry_out(caller_of(scope), CancelAll(account, symbol or None))
-        return CanceledView(outcome.index, canceled(outcome.events, CancelReason.REQUESTED))
+        return await desk.answer(
+            caller_of(scope), CancelAll(account, symbol or None),
+            lambda outcome: CanceledView(outcome.index, canceled(outcome.events, CancelReason.REQUESTED)),
+        )  # fmt: skip
 
     @put(
         "/Order/CancelAllAfter", responses=problems(404, 422), tags=["orders"], summary="Cancel all unless heard of again in time"
     )
     async def cancel_all_after(account: AccountQuery, timeout_millis: TimeoutQuery, scope: Scope) -> TimerView:
-        outcome = await desk.carry_out(caller_of(scope), CancelAllAfter(account, timeout_millis * 1_000_000))
-        deadline = next(event.deadline_ns for event in reversed(outcome.events) if isinstance(event, ev.TimerSet))
-        return TimerView(outcome.index, account, units.iso(deadline) if deadline else None)
+        def view(outcome: Outcome) -> TimerView:
+            deadline = next(event.deadline_ns for event in reversed(outcome.events) if isinstance(event, ev.TimerSet))
+            return TimerView(outcome.index, account, units.iso(deadline) if deadline else None)
+
+        return await desk.answer(caller_of(scope), CancelAllAfter(account, timeout_millis * 1_000_000), view)
 
     @put("/KillSwitch", responses=problems(404), tags=["orders"], summary="Stop an account's trading, or let it go on")
     async def kill_switch(account: AccountQuery, on: OnQuery, scope: Scope) -> KillSwitchView:
@@ -298,7 +364,9 @@ def _bulk_routes(desk: OrderDesk) -> list[ControllerRouterHandler]:
         own(caller, account)
         if not on and not caller.is_operator:
             raise Refused(403, "Forbidden", "Only an operator switches a kill switch off: it may have been an operator's.")
-        outcome = await desk.carry_out(caller, KillSwitch(account, on))
-        return KillSwitchView(outcome.index, account, on, canceled(outcome.events, CancelReason.KILLED))
+        return await desk.answer(
+            caller, KillSwitch(account, on),
+            lambda outcome: KillSwitchView(outcome.index, account, on, canceled(outcome.events, CancelReason.KILLED)),
+        )  # fmt: skip
 
     return [cancel_all, cancel_all_after, kill_switch]

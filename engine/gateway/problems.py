@@ -13,7 +13,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import ResponseHeader
 from litestar.dto import AbstractDTO
 from litestar.dto.data_structures import DTOFieldDefinition
-from litestar.enums import ScopeType
+from litestar.enums import MediaType, ScopeType
 from litestar.exceptions import (
     ClientException,
     HTTPException,
@@ -66,6 +66,7 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.POST_ONLY: (422, "The order would trade at once, and it is post-only."),
     RejectReason.REDUCE_ONLY: (422, "There is no position that this order would reduce."),
     RejectReason.MARGIN: (422, "The account has not enough money for it."),
+    RejectReason.FUNDING_UNDER_WAY: (409, "A funding of this contract is being charged; ask again when it is done."),
     RejectReason.INVALID_STORE: (422, "A storeId has up to 64 characters, and there are up to 64 stores."),
 }
 BY_STATUS = {
@@ -77,6 +78,15 @@ BY_STATUS = {
     429: "Too many requests with this key, or without one from this address; see Retry-After.", 500: "The engine has a fault.",
     503: "Not now; see Retry-After.",
 }  # fmt: skip
+
+
+class Answered(Exception):
+    """A request with an idempotency key is answered by these bytes, the first time and at every retry."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(body)
+        self.status = status
+        self.body = body
 
 
 class Refused(Exception):
@@ -121,6 +131,9 @@ def problem_of(request: Request[Any, Any, Any], error: Exception) -> Response[by
     """Return the answer to whatever a handler or the router raised."""
     headers: dict[str, str] = {}
     errors: list[str] = []
+    if isinstance(error, Answered):
+        media = PROBLEM if error.status >= 400 else MediaType.JSON
+        return Response(error.body.encode(), status_code=error.status, media_type=media)
     if isinstance(error, HTTPException) and error.status_code < 500:
         headers.update({name: value for name, value in (error.headers or {}).items() if name.lower() in ("allow", "retry-after")})
         if isinstance(error, ValidationException) and isinstance(error.extra, list):
@@ -182,7 +195,7 @@ def problem_view(status: int, code: str, detail: str, order_id: str = "", errors
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """Return the documentation of the problems a route may answer with; every route may answer the first ones."""
     found = {}
-    for status in sorted({400, 401, 403, 405, 415, 421, 429, 500, 503, *statuses}):
+    for status in sorted({400, 401, 403, 405, 415, 421, 422, 429, 500, 503, *statuses}):
         code = HTTPStatus(status).phrase.title().replace(" ", "")
         example = Problem(f"urn:tapeline:problem:{code}", HTTPStatus(status).phrase, status, BY_STATUS[status], code)
         found[status] = ResponseSpec(

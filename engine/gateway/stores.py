@@ -132,7 +132,18 @@ class StoreDesk:
                 409, "StoreInUse",
                 f"The store holds {view.item_count} messages and has {view.consumers} consumers; force=true deletes it anyway.",
             )  # fmt: skip
-        return DeletedView((await self.desk.carry_out(caller, DeleteStore(store_id))).index, store_id)
+        return await self.desk.answer(caller, DeleteStore(store_id), lambda outcome: DeletedView(outcome.index, store_id))
+
+    async def purge(self, caller: Caller, store_id: str, message_index: int) -> PurgeView:
+        """Acknowledge the messages up to an index.  Raises: Refused."""
+        upto, store = message_index, self._sequencer.state.stores.get(store_id)
+        if store is not None and message_index <= self.last_index:
+            upto = self.messages.last_message(message_index, store.purged_index)
+        return await self.desk.answer(
+            caller, PurgeStore(store_id, upto),
+            lambda outcome: PurgeView(outcome.index, store_id, self.store(store_id).purged_index),
+            ("purge", store_id, message_index),
+        )  # fmt: skip
 
 
 def readable(caller: Caller, store_id: str) -> str:
@@ -159,8 +170,7 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
     )
     async def create(scope: Scope, store_id: StoreQuery = "") -> StoreView:
         name = readable(caller_of(scope), store_id)
-        await stores.desk.carry_out(caller_of(scope), CreateStore(name))
-        return stores.view(name)
+        return await stores.desk.answer(caller_of(scope), CreateStore(name), lambda _: stores.view(name))
 
     @delete("/MessageStore", status_code=200, responses=problems(404, 409), tags=["stores"], summary="Delete a message store")
     async def remove(scope: Scope, store_id: StoreQuery = "", force: ForceQuery = False) -> DeletedView:
@@ -175,8 +185,7 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
     )
     async def purge(message_index: IndexQuery, scope: Scope, store_id: StoreQuery = "") -> PurgeView:
         name = readable(caller_of(scope), store_id)
-        outcome = await stores.desk.carry_out(caller_of(scope), PurgeStore(name, message_index))
-        return PurgeView(outcome.index, name, stores.store(name).purged_index)
+        return await stores.purge(caller_of(scope), name, message_index)
 
     @put(
         "/MessageStore/Suspension",
@@ -185,8 +194,8 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         summary="From which age on a store suspends trading",
     )
     async def suspension(maximum_unpurged_item_age_millis: AgeQuery, scope: Scope, store_id: StoreQuery = "") -> StoreView:
-        await stores.desk.carry_out(caller_of(scope), ConfigureStore(store_of(store_id), maximum_unpurged_item_age_millis))
-        return stores.view(store_of(store_id))
+        command = ConfigureStore(store_of(store_id), maximum_unpurged_item_age_millis)
+        return await stores.desk.answer(caller_of(scope), command, lambda _: stores.view(store_of(store_id)))
 
     @websocket("/joined")
     async def joined(socket: WebSocket[Any, Any, Any]) -> None:

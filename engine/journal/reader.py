@@ -1,46 +1,24 @@
-"""Reads the journal's records back, also while it is being written: nothing missing, nothing altered, or a halt that says where.
+"""Reads the journal's records back, also while it is being written: nothing missing, nothing altered, or a halt that says
+where.
 
-A record is `HEADER` and its payload. The header has a checksum of its own, so that a damaged length is not taken for a short
-file, and a hash that chains every record to all before it, so that none can be missing. A segment's name is its first index; it
-opens with `PREFACE`: magic, first index, the chain so far.
-
-What a crash leaves at the end of the last segment (fewer bytes than announced, or only zeros) is no record. Anything else that
-does not fit is damage, and reading halts with the index.
+A segment's name is its first index; how its bytes lie: `format.py`. What a crash leaves at the end of the last segment (fewer
+bytes than announced, or sectors that were never written) is no group. Anything else that does not fit is damage, and reading
+halts with the index of the first record in doubt.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator
-from hashlib import blake2b
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
 from zlib import crc32
 
+from engine.journal import format as layout
+from engine.journal.format import FORMAT, OLDEST_FORMAT, PREFACE, START, Record, Unfit, format_of, never_written
 from service.errors import OperatorError
 
-PREFACE = struct.Struct("<8sQ16sI")  # magic, first index, chain so far, CRC of these
-HEADER = struct.Struct("<IIQQ16sI")  # payload bytes, message bytes, index, time in ns, chain with this record, CRC of these
-CHAINED = struct.Struct("<16sQQI")  # chain before, index, time in ns, payload bytes; payload and message follow
-MAGIC = b"TLJRNL02"
-CHAIN_BYTES = 16
 READ_BYTES = 4 << 20
-START = bytes(CHAIN_BYTES)
-
-
-class Record(NamedTuple):
-    """What one command did, and the message it had for consumers. `command_index` rises and may leave holes.
-
-    `chain` is the hash of this record and all before it: two journals with the same chain at an index are the same up to it.
-    """
-
-    command_index: int
-    time_ns: int
-    payload: bytes
-    message: bytes
-    chain: bytes
 
 
 class JournalDamaged(OperatorError):
@@ -50,6 +28,14 @@ class JournalDamaged(OperatorError):
         fix = "Restore the file from a copy, or recover from a snapshot and the Redis stream; do not cut it"
         super().__init__(f"The journal is damaged at index {index}: {path.name}, byte {offset}: {why}", fix, exit_code=3)
         self.index = index
+
+
+class JournalTooNew(OperatorError):
+    """A later version of the engine wrote a segment."""
+
+    def __init__(self, path: Path, found: int) -> None:
+        what = f"The journal's segment {path.name} has format {found}, this version reads up to {FORMAT}"
+        super().__init__(what, "Start the version that wrote it", exit_code=3)
 
 
 def beginning(folder: Path) -> tuple[int, bytes]:
@@ -63,11 +49,6 @@ def beginning(folder: Path) -> tuple[int, bytes]:
             scan.close()
             return scan.index, scan.chain
     return 0, START
-
-
-def chained(before: bytes, index: int, time_ns: int, payload: bytes, message: bytes = b"") -> bytes:
-    """Return the chain with one record more."""
-    return chain_of(before, index, time_ns, len(payload), payload + message)
 
 
 def read(folder: Path, after_index: int = -1) -> Iterator[Record]:
@@ -115,6 +96,11 @@ class Tail:
                 return wanted
         return []
 
+    def pause(self) -> None:
+        """Let go of the file and keep the place: nothing before it is read again."""
+        if self._scan is not None:
+            self._scan.close()
+
     def close(self) -> None:
         """Let go of the file."""
         if self._scan is not None:
@@ -147,7 +133,7 @@ class Tail:
 
 
 class Scan:
-    """Walks over one segment; `offset`, `index` and `chain` are those behind the last good record."""
+    """Walks over one segment; `offset`, `index` and `chain` are those behind the last good group."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -156,7 +142,11 @@ class Scan:
         self._file = path.open("rb", buffering=0)
         content = self._file.read(PREFACE.size)
         magic, first, self.chain, checksum = PREFACE.unpack(content.ljust(PREFACE.size, b"\0"))
-        if magic != MAGIC or first != self.index or checksum != crc32(content[: PREFACE.size - 4]):
+        self.format = format_of(magic)
+        if self.format > FORMAT:
+            self.close()
+            raise JournalTooNew(path, self.format)
+        if self.format < OLDEST_FORMAT or first != self.index or checksum != crc32(content[: PREFACE.size - 4]):
             self.close()
             raise self.damaged("its first bytes are not those of a segment")
 
@@ -165,7 +155,7 @@ class Scan:
         self._file.close()
 
     def at_end(self) -> bool:
-        """Return whether the last good record ends the file."""
+        """Return whether the last good group ends the file."""
         return self.offset == self.path.stat().st_size
 
     def damaged(self, why: str) -> JournalDamaged:
@@ -173,60 +163,36 @@ class Scan:
         return JournalDamaged(self.path, self.offset, self.index, why)
 
     def take(self) -> list[Record]:
-        """Return the next whole records, about `READ_BYTES` of them; none at the end or before a torn record."""
-        content = os.pread(self._file.fileno(), READ_BYTES, self.offset)
-        needed = self._needed(content)
+        """Return the records of the next whole groups, about `READ_BYTES` of them; none at the end or before a torn group."""
+        content = self._read(READ_BYTES)
+        needed = layout.needed(content, self.format)
         if needed > len(content):
-            content = os.pread(self._file.fileno(), needed, self.offset)
+            content = self._read(needed)
         records: list[Record] = []
-        began = self.offset
+        at = 0
         try:
-            while (record := self._next(content, self.offset - began)) is not None:
-                self.offset += HEADER.size + len(record.payload) + len(record.message)
-                self.chain, self.index = record.chain, record.command_index + 1
-                records.append(record)
-        except JournalDamaged:
-            if not records:  # else what is good comes first, and the next call raises
-                raise
+            while (found := layout.take(content, at, self.format, self.chain)) is not None:
+                group, size = found
+                at += size
+                self.offset += size
+                self.chain, self.index = group[0].link.chain, group[-1].command_index + 1
+                records += group
+        except Unfit as unfit:
+            if not records and not self._left_by_a_crash():  # else what is good comes first, and the next call raises
+                raise self.damaged(str(unfit)) from None
         return records
 
-    def _needed(self, content: bytes) -> int:
-        """Return how many bytes the first record has, as far as its header can be believed."""
-        header = content[: HEADER.size]
-        if len(header) < HEADER.size or HEADER.unpack(header)[-1] != crc32(header[:-4]):
-            return 0
-        size, extra, *_ = HEADER.unpack(header)
-        return HEADER.size + int(size) + int(extra)
+    def _read(self, size: int) -> bytes:
+        if self._file.closed:
+            self._file = self.path.open("rb", buffering=0)
+        return os.pread(self._file.fileno(), size, self.offset)
 
-    def _next(self, content: bytes, at: int) -> Record | None:
-        """Return the record at `at`, or None for what a crash leaves: too few bytes, or zeros up to the file's end."""
-        header = content[at : at + HEADER.size]
-        if len(header) < HEADER.size or (not any(header) and self._only_zeros()):
-            return None
-        size, extra, index, time_ns, chain, checksum = HEADER.unpack(header)
-        if checksum != crc32(header[:-4]):
-            raise self.damaged("the header's checksum is wrong")
-        start = at + HEADER.size
-        body = content[start : start + size + extra]
-        if len(body) < size + extra:
-            return None
-        if chain != chain_of(self.chain, index, time_ns, size, body):
-            raise JournalDamaged(self.path, self.offset, index, "the hash does not follow from the record and those before it")
-        return Record(index, time_ns, body[:size], body[size:], chain)
-
-    def _only_zeros(self) -> bool:
-        """Return whether nothing but zeros follows; asked once, where the file was enlarged before it was written."""
-        at = self.offset
-        while content := os.pread(self._file.fileno(), READ_BYTES, at):
-            if any(content):
-                return False
-            at += len(content)
-        return True
-
-
-def chain_of(before: bytes, index: int, time_ns: int, size: int, body: bytes) -> bytes:
-    """Return the chain with one record more, of payload and message in one; `size` is that of the payload."""
-    return blake2b(CHAINED.pack(before, index, time_ns, size) + body, digest_size=CHAIN_BYTES).digest()
+    def _left_by_a_crash(self) -> bool:
+        """Return whether nothing that was committed follows; asked where a file was enlarged before all of it was written."""
+        tail = b""
+        while part := os.pread(self._file.fileno(), READ_BYTES, self.offset + len(tail)):
+            tail += part
+        return never_written(tail, self.offset, self.format)
 
 
 def first_bytes(path: Path) -> bytes:

@@ -2,7 +2,8 @@
 
 One event loop, one writer: what was submitted while the loop was busy forms a group, the group is decided, written with one
 fdatasync, and only then are its futures done and its records shown to the listeners. The loop itself waits for the disk, so
-that nobody, not even a reader of `state`, can see what is not in the journal.
+that nobody, not even a reader of `state`, can see what is not in the journal. A group begins with a step of what commands have
+left to be done; while there is some, one group follows the other, and whatever comes meanwhile is in between.
 
 When the disk refuses a group nobody is told it happened: its commands fail, no more are taken, the state is rebuilt from the
 journal, and service resumes as soon as the disk takes a write again.
@@ -13,21 +14,26 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from engine.core.commands import Command, Instrument
-from engine.core.events import Event, SentBy, encode
+from engine.core.commands import Command, Instrument, Proceed
+from engine.core.events import Event, KeyUsed, SentBy, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
+from engine.journal.format import Record
 from engine.journal.journal import Journal, JournalRefused
-from engine.journal.reader import Record
 from service import metrics
 from service.clock import Clock, SystemClock
 
 QUEUE_MAX = 10_000
 GROUP_MAX = 256
+GROUP_NS_MAX = 5_000_000  # a group that took so long to decide is written: nobody waits for many heavy commands of others
+LOOK_EVERY = 4  # commands between two looks at the clock
+STEP_NS_MAX = 4_000_000  # a step of what commands have left becomes smaller when it takes longer
+STEP_MIN, STEP_MAX = 16, 512  # events
 RETRY_S = 0.5
 ENGINE = "engine"  # sends what nobody else sends: ticks, suspensions for a store
 SENDERS_MAX = 1_000
@@ -41,12 +47,16 @@ Group = list[tuple[int, list[Event]]]  # index and events of each command that o
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What a command did; the journal has it. `group` is that of all commands written with it, in sequence."""
+    """What a command did; the journal has it. `group` is that of all commands written with it, in sequence.
+
+    What is left of a command's work is done by later steps, whose events are in no outcome.
+    """
 
     index: int
     time_ns: int
     events: list[Event]
     group: Group
+    answer: tuple[int, str] | None = None  # status and body, of a command with a key; of a retry those of the first
 
     def later(self) -> Iterator[list[Event]]:
         """Yield what the commands behind this one did in the same group.
@@ -55,6 +65,26 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         outcome that is kept for long keeps no others.
         """
         return (events for index, events in self.group if index > self.index)
+
+
+class Asked(NamedTuple):
+    """A command's idempotency key, the hash of what was asked (hex), and what makes the answer of the outcome, at once."""
+
+    key: str
+    digest: str
+    answer: Callable[[Outcome], tuple[int, str]]
+
+
+class KeyReused(Exception):
+    """The key was used for something else; nothing was done."""
+
+    code = "IdempotencyKeyReused"
+
+
+class KeysFull(Exception):
+    """There is no room for another key; nothing was done. Ask without one, or later."""
+
+    code = "IdempotencyKeysFull"
 
 
 class EngineBusy(Exception):
@@ -83,7 +113,7 @@ class Sequencer:
         self._clock = clock or SystemClock()
         self._queue_max = queue_max
         self._group_max = group_max
-        self._queue: deque[tuple[Command, str, asyncio.Future[Outcome]]] = deque()
+        self._queue: deque[tuple[Command, str, Asked | None, asyncio.Future[Outcome]]] = deque()
         self._senders: dict[str, SentBy] = {}
         self._listeners: list[Listener] = []
         self._group: Group = []  # the last one written
@@ -94,6 +124,7 @@ class Sequencer:
         self._time_ns = time_ns  # of the last command; never goes back, over restarts neither
         self._index = max(journal.last_index, FIRST_INDEX - 1)  # the last one given
         self.refusal = ""  # why no command is taken now
+        self._step = STEP_MIN
         self._doubtful = False  # the state holds commands that the journal refused
         self.committed_index = self._index
         self._commands = metrics.counter("engine", "commands", "Commands decided and journaled")
@@ -144,10 +175,12 @@ class Sequencer:
         """Show every committed group to `listener`, in order, on the loop; it must not block."""
         self._listeners.append(listener)
 
-    def submit(self, command: Command, sender: str = ENGINE) -> asyncio.Future[Outcome]:
+    def submit(self, command: Command, sender: str = ENGINE, asked: Asked | None = None) -> asyncio.Future[Outcome]:
         """Queue a command; the future is done when the journal has it, or fails with EngineUnavailable.
 
-        `sender` is the id of the key that sent it; the command's record opens with it.
+        `sender` is the id of the key that sent it; the command's record opens with it. With an idempotency key that is known
+        the command is not done again: the outcome has no events and the first one's answer. The future may fail with KeyReused
+        and KeysFull.
 
         Raises: EngineBusy, EngineUnavailable at once, then nothing was queued. Cancelling the future does not take it back.
         """
@@ -159,7 +192,7 @@ class Sequencer:
             raise EngineBusy(f"{self._queue_max} commands are waiting; send it again in a moment")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._queue.append((command, sender, future))
+        self._queue.append((command, sender, asked, future))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._run)
@@ -183,6 +216,8 @@ class Sequencer:
     def _run(self) -> None:
         """Decide and write one group; what else waits is the next turn's, so that sockets are served in between."""
         self._scheduled = False
+        if self.refusal:
+            return
         try:
             self._commit_group()
         except Exception as error:
@@ -191,10 +226,22 @@ class Sequencer:
             if self._fatal is None or self._fatal.done():
                 raise
             self._fatal.set_exception(error)
-        if self._queue and not self._scheduled:
+        if (self._queue or self._has_work()) and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._run)
         self._depth.set(len(self._queue))
+
+    def _has_work(self) -> bool:
+        return not self.refusal and self._exchange.busy(self.now_ns())
+
+    def proceed(self) -> None:
+        """Go on with what a command before the start has left to be done, or what time has brought; at once if need be.
+
+        From then on each group of commands takes a step of it.
+        """
+        if self._has_work() and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run)
 
     def _commit_group(self) -> None:
         queue, exchange, append = self._queue, self._exchange, self._journal.append
@@ -202,19 +249,33 @@ class Sequencer:
         self._group.clear()
         done: Group = []
         self._group = done
-        group: list[tuple[asyncio.Future[Outcome], Outcome]] = []
-        records: list[Record] = []
+        group: list[tuple[asyncio.Future[Outcome], Outcome | Exception]] = []
         try:
-            for _ in range(min(len(queue), self._group_max)):
-                command, sender, future = queue.popleft()
+            ends_ns = self._clock.mono_ns() + GROUP_NS_MAX
+            if exchange.busy(time_ns):
+                self._index = index = self._index + 1
+                if events := exchange.decide(index, time_ns, Proceed(self._step)):
+                    done.append((index, events))
+                    append(index, time_ns, encode([self._sent_by(ENGINE), *events]), exchange.message)
+                took_ns = self._clock.mono_ns() - ends_ns + GROUP_NS_MAX
+                self._step = max(STEP_MIN, self._step // 2) if took_ns > STEP_NS_MAX else min(STEP_MAX, self._step + STEP_MIN)
+                ends_ns += took_ns  # the step is not on the commands' account
+            for number in range(min(len(queue), self._group_max)):
+                if number % LOOK_EVERY == 0 and self._clock.mono_ns() > ends_ns:
+                    break
+                command, sender, asked, future = queue.popleft()
+                if asked is not None and (known := self._repeated(asked, time_ns)) is not None:
+                    group.append((future, known))
+                    continue
                 self._index = index = self._index + 1
                 events = exchange.decide(index, time_ns, command)
                 done.append((index, events))
-                group.append((future, Outcome(index, time_ns, events, done)))
+                one = Outcome(index, time_ns, events, done)
+                group.append((future, one if asked is None else self._answered(one, asked)))
                 if events:
-                    records.append(append(index, time_ns, encode([self._sent_by(sender), *events]), exchange.message))
+                    append(index, time_ns, encode([self._sent_by(sender), *events]), exchange.message)
             began_ns = self._clock.mono_ns()
-            self._journal.commit()
+            records = self._journal.commit()
         except JournalRefused as error:
             self._take_back([future for future, _ in group], error)
             return
@@ -223,11 +284,34 @@ class Sequencer:
         self._commands.inc(len(group))
         self.committed_index = self._index
         for future, outcome in group:
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(outcome, Outcome):
                 future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+                future.exception()  # who does not wait for it needs no warning
         if records:
             for listener in self._listeners:
                 listener(records)
+
+    def _repeated(self, asked: Asked, time_ns: int) -> Outcome | Exception | None:
+        """Return what a key that is known gets, and one for which there is no room; None for a new one."""
+        keys = self._exchange.state.keys
+        kept = keys.kept.get(asked.key)
+        if kept is None:
+            return KeysFull(asked.key) if keys.full else None
+        if kept.digest != asked.digest:
+            return KeyReused(asked.key)
+        return Outcome(kept.index, kept.time_ns, [], [], (kept.status, kept.body))
+
+    def _answered(self, outcome: Outcome, asked: Asked) -> Outcome:
+        """Return an outcome with its answer, which is in the record of what the command did."""
+        status, body = asked.answer(outcome)
+        used = KeyUsed(asked.key, asked.digest, outcome.time_ns, outcome.index, status, body)
+        self._exchange.state.apply(used)
+        outcome.events.append(used)
+        return Outcome(outcome.index, outcome.time_ns, outcome.events, outcome.group, (status, body))
 
     def _sent_by(self, sender: str) -> SentBy:
         """Return the event that names a sender, made once."""

@@ -16,9 +16,11 @@ import contextlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Coroutine
 from functools import partial
+from hashlib import blake2b
 from typing import Literal
 
 import aiormq
+import msgspec
 import structlog
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
@@ -26,7 +28,7 @@ from pamqp.commands import Basic
 from engine.access.keys import Caller, Role
 from engine.access.register import Register, Unknown
 from engine.core.commands import Command, PlaceOrder
-from engine.journal.sequencer import EngineBusy, EngineUnavailable, Outcome, Sequencer
+from engine.journal.sequencer import Asked, EngineBusy, EngineUnavailable, Outcome, Sequencer
 from engine.orders import message as om
 from engine.orders.answers import Answers
 from engine.orders.dead_letters import counted, dead_letter
@@ -52,6 +54,7 @@ DRAIN_S_MAX = 5.0
 REMEMBERED = 8  # times the prefetch: messages known again when they come again
 EXPIRED_PREFETCH = 50
 BY_BROKER = Caller("queue", Role.OPERATOR)  # who it is stands in the journal as this, when messages show no keys
+KEY_LENGTH_MAX = 128  # of a message id, as a key; the rest of a longer one is in the body's hash or nowhere
 
 log = structlog.get_logger()
 Step = Literal["go", "wait", "suspect"]
@@ -216,7 +219,10 @@ class OrdersQueue:
 
     def _executed(self, held: Delivery, outcome: Outcome) -> None:
         if held.properties.reply_to and held.command is not None:
-            said = om.answer(held.command, outcome.index, outcome.events, self._sequencer.state)
+            if outcome.answer is not None:
+                said = msgspec.json.decode(outcome.answer[1])
+            else:
+                said = om.answer(held.command, outcome.index, outcome.events, self._sequencer.state)
             self._answers.post(held.properties, said)
         self._finish(held, "done")
 
@@ -294,12 +300,26 @@ class OrdersQueue:
 
     def _submit(self, held: Delivery, command: Command) -> Settled:
         """Hand a command to the sequencer.  Raises: EngineBusy, EngineUnavailable."""
-        future = self._sequencer.submit(command, held.caller.sender)
+        future = self._sequencer.submit(command, held.caller.sender, self._asked(held.key, command))
         self._remember(held.key, future)
         if self._refusing:
             self._refusing = ""
             log.info("orders_taken_again")
         return future
+
+    def _asked(self, key: Key, command: Command) -> Asked | None:
+        """Return the message's id as the command's key, so that a redelivery is known after a crash, too.
+
+        A new order is known by its client id. An id that another message had is not that message's key: the body is part of it.
+        """
+        if not key[0] or isinstance(command, PlaceOrder) or self._sequencer.state.keys.full:
+            return None
+        digest = blake2b(key[1], digest_size=16).hexdigest()
+        return Asked(f"queue:{key[0][:KEY_LENGTH_MAX]}:{digest}", digest, partial(self._answer, command))
+
+    def _answer(self, command: Command, outcome: Outcome) -> tuple[int, str]:
+        said = om.answer(command, outcome.index, outcome.events, self._sequencer.state)
+        return 200, msgspec.json.encode(said).decode()
 
     def _read(self, held: Delivery) -> om.OrderMessage:
         """Return a message whose sender may move its account.  Raises: MessageRefused."""

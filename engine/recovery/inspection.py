@@ -15,7 +15,8 @@ import msgspec
 from engine.core.events import VERSION, EventsTooNew, SchemaSet, decode
 from engine.core.state import State
 from engine.core.units import iso
-from engine.journal.reader import START, Record, beginning, read, segments
+from engine.journal.format import START, Record
+from engine.journal.reader import beginning, read, segments
 from engine.recovery.replay import NotOneHistory, RecordUnknown, replay
 from engine.recovery.snapshot import Restored, snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore

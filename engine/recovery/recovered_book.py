@@ -15,7 +15,7 @@ from engine.core import events as ev
 from engine.core.commands import BUY, SELL
 from engine.core.linked import ids_of
 from engine.core.state import State
-from engine.journal.reader import Record
+from engine.journal.format import Record
 from engine.recovery.snapshot import MS_NS, open_orders, restore_markets, stored_book, stored_market
 from engine.recovery.snapshot_format import SnapshotInvalid, StoredBook, StoredSnapshot, check, orders_of, sealed, stream_id
 

@@ -18,7 +18,8 @@ import msgspec
 from engine.core.events import decode
 from engine.core.linked import ids_of
 from engine.core.state import State
-from engine.journal.reader import START, Record, Tail, beginning, read, segments
+from engine.journal.format import START, Record
+from engine.journal.reader import Tail, beginning, read, segments
 from engine.recovery.snapshot import MS_NS, Restored
 from engine.recovery.snapshot_files import FileSnapshotStore
 from service.errors import OperatorError

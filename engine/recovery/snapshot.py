@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, cast
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from engine.core import events as ev
@@ -59,7 +58,7 @@ def snapshot(
         accounts=[_stored_account(account) for account in state.ledger.accounts.values()],
         trades=state.trades, deposited_units=state.ledger.deposited_units, suspended=sorted(state.suspended),
         stores=[replace(store) for store in state.stores.values()], message_index=state.message_index,
-        events_version=state.version,
+        work=state.work.snapshot() if state.work else [], keys=list(state.keys.kept.values()), events_version=state.version,
     )  # fmt: skip
     return Generation(sealed(exchange), markets)
 
@@ -72,7 +71,7 @@ def restore(files: Generation) -> Restored:
     try:
         state, accepted_ms = _restored(exchange, files.markets)
         digest = state.digest()
-    except (AssertionError, KeyError, ValueError, OverflowError) as error:
+    except (AssertionError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise SnapshotInvalid(f"it cannot be restored: {error!r}") from error
     ensure(digest == exchange.state_digest, "the restored state has another digest")
     return Restored(state, exchange.engine_sequence, bytes.fromhex(exchange.chain), exchange.time_ns, accepted_ms)
@@ -97,6 +96,10 @@ def _restored(exchange: StoredExchange, markets: list[StoredSnapshot]) -> tuple[
         _restore_account(state, stored)
     state.ledger.deposited_units = exchange.deposited_units
     open_orders(state, orders)
+    for kept in exchange.keys:
+        state.keys.add(kept)
+    if exchange.work:
+        state.work.restore(exchange.work)
     state.ledger.audit()
     state.ledger.check()
     state.trades, state.message_index, state.version = exchange.trades, exchange.message_index, exchange.events_version
@@ -126,11 +129,13 @@ def stored_market(
 ) -> StoredSnapshot:
     market, contract = state.markets[symbol], state.ledger.contracts[symbol]
     waiting = [state.orders[order_id] for side in (BUY, SELL) for _, order_id in market.stops[side]]
+    entering = [order for order_id in state.work.entering if (order := state.orders[order_id]).terms.symbol == symbol]
     held = [order for order in state.orders.values() if order.held and order.terms.symbol == symbol]
     return StoredSnapshot(
         market=symbol, engine_sequence=index, last_redis_stream_id=stream_id(index), created_at=created_at,
         order_book=stored_book(state, symbol, index, accepted_ms),
-        stops=[_stored_order(order, accepted_ms) for order in waiting], last_ticks=market.last_ticks,
+        stops=[_stored_order(order, accepted_ms) for order in waiting],
+        entering=[_stored_order(order, accepted_ms) for order in entering], last_ticks=market.last_ticks,
         mark_ticks=contract.mark_ticks, pending_mark_ticks=market.pending_mark_ticks, instrument=contract.instrument,
         held=[_stored_order(order, accepted_ms) for order in held],
     )  # fmt: skip
@@ -152,7 +157,8 @@ def _stored_levels(state: State, symbol: str, side: int, accepted_ms: Mapping[in
 def _stored_order(order: Order, accepted_ms: Mapping[int, int]) -> StoredOrder:
     terms = order.terms
     is_stop = order.stop_ticks is not None or (order.held and terms.is_stop)
-    kind: Kind = "limit" if not is_stop else "stop" if order.price_ticks is None else "stop_limit"
+    kinds: tuple[Kind, Kind] = ("stop", "stop_limit") if is_stop else ("market", "limit")
+    kind = kinds[order.price_ticks is not None]
     return StoredOrder(
         order_id=str(order.order_id), user_id=str(terms.account), market=terms.symbol, side=STORED_SIDES[terms.side], type=kind,
         qty_lots=order.size_lots, remaining_qty_lots=order.leaves_lots, price_ticks=order.price_ticks,
@@ -174,29 +180,27 @@ def restore_markets(state: State, markets: Iterable[StoredSnapshot]) -> list[Ord
         for side, levels in ((BUY, stored.order_book.bids), (SELL, stored.order_book.asks)):
             for level in levels:
                 for order in map(_restored_order, level.orders):
-                    order.resting = True
+                    order.resting, order.shown_lots = True, order.shown_lots or order.leaves_lots
                     market.book.rest(side, order.order_id, level.price_ticks, order.shown_lots)
                     orders.append(order)
-        orders += map(_restored_order, [*stored.stops, *stored.held])
+        orders += map(_restored_order, [*stored.stops, *stored.entering, *stored.held])
     return sorted(orders, key=lambda order: age_of(order.order_id))
 
 
 def open_orders(state: State, orders: Iterable[Order]) -> None:
-    """Enter orders into the order table and their accounts, and those that rest in no book among the waiting stops."""
+    """Enter orders into the order table and their accounts, and the stops among those that wait."""
     for order in orders:
         state.add_order(order)
-        if not order.resting and not order.held:
+        if not order.resting and not order.held and order.stop_ticks is not None:
             state.apply(ev.OrderStopped(order.order_id))
 
 
 def _restored_order(stored: StoredOrder) -> Order:
     terms = stored.terms or _terms_of(stored)
-    shown = stored.remaining_qty_lots if stored.shown_qty_lots is None else stored.shown_qty_lots
-    if stored.stop_ticks is not None or (stored.link is not UNSET and stored.link.held):
-        shown = 0  # it is in no queue
     return Order(
         int(stored.order_id), terms, stored.qty_lots, stored.price_ticks, stored.stop_ticks, stored.expire_ns,
-        filled_lots=stored.qty_lots - stored.remaining_qty_lots, cost_units=stored.cost_units, shown_lots=shown, link=stored.link,
+        filled_lots=stored.qty_lots - stored.remaining_qty_lots, cost_units=stored.cost_units,
+        shown_lots=stored.shown_qty_lots or 0, link=stored.link,
     )  # fmt: skip
 
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.core.commands import BUY, SELL, SIDE_NAMES, Instrument, PlaceOrder
 from engine.core.events import Link
+from engine.core.keys import Kept
 from engine.core.state import Store
 from service.errors import OperatorError
 
-FORMAT = 2  # 1 had no linked orders: what it lacks stands for none
+FORMAT = 2  # 1 had no linked orders and no work left to be done: what it lacks stands for none
 StoredSide = Literal["buy", "sell"]
 STORED_SIDES = cast(tuple[StoredSide, StoredSide], tuple(name.lower() for name in SIDE_NAMES))
 
@@ -95,6 +96,7 @@ class StoredSnapshot(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     order_book: StoredBook
     version: int = FORMAT
     stops: list[StoredOrder] = []  # waiting, buys then sells, each side as it will trigger
+    entering: list[StoredOrder] = []  # in no book: their matching goes on with the next step
     last_ticks: int = 0  # of the last trade, 0 = none
     mark_ticks: int = 0
     pending_mark_ticks: int = 0  # came while trading was suspended, 0 = none
@@ -138,6 +140,8 @@ class StoredExchange(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     stores: list[Store]
     message_index: int
     version: int = FORMAT
+    keys: list[Kept] = []  # answers to commands with an idempotency key, oldest first
+    work: list[Any] = []  # as `Work.snapshot` gives it; empty when nothing is left to be done
     sha256: str = ""
     events_version: int = 1
 
@@ -162,10 +166,11 @@ def stream_id(index: int) -> str:
 
 
 def orders_of(stored: StoredSnapshot) -> Iterator[StoredOrder]:
-    """Yield the orders of a market: bids, asks, stops, held ones."""
+    """Yield the orders of a market: bids, asks, stops, those that are entering, held ones."""
     for level in [*stored.order_book.bids, *stored.order_book.asks]:
         yield from level.orders
     yield from stored.stops
+    yield from stored.entering
     yield from stored.held
 
 
@@ -223,6 +228,7 @@ def check(stored: StoredSnapshot) -> None:
     for order in orders_of(stored):
         _check_order(order, stored.market)
     ensure(all(order.stop_ticks is not None for order in stored.stops), "a stop has no trigger")
+    ensure(all(order.stop_ticks is None for order in stored.entering), "an order enters that waits for its trigger")
     ensure(all(order.link is not UNSET and order.link.held for order in stored.held), "an order is held for no entry")
 
 

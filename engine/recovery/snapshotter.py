@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from engine.journal.reader import Record
+from engine.journal.format import Record
 from engine.journal.retention import archive_segments, done_index
 from engine.recovery.replay import ALL, Follower, NotOneHistory
 from engine.recovery.snapshot import snapshot

@@ -6,7 +6,7 @@ so that an event needs to carry no more than what changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -46,6 +46,7 @@ class MessageBuilder:
             ev.OrderAccepted: self._accepted, ev.OrderRejected: self._rejected, ev.OrderTriggered: self._triggered,
             ev.OrderRested: self._rested, ev.OrderAmended: self._amended, ev.OrderCanceled: self._canceled,
             ev.Traded: self._traded, ev.Transferred: self._transferred, ev.FundingCharged: self._funding,
+            ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
             ev.InstrumentCreated: self._control, ev.MarkSet: self._control, ev.KillSwitchSet: self._control,
             ev.Suspended: self._control, ev.Resumed: self._control, ev.OrderReleased: self._released,
             ev.StopsTrailed: self._trailed,
@@ -248,21 +249,40 @@ class MessageBuilder:
             self._book(account, event.reason.value, amount, self._balance(account))
 
     def _funding(self, event: ev.FundingCharged) -> None:
-        contract = self._state.ledger.contracts[event.symbol]
-        rate, price = event.rate_ppm / PPM, self._price(event.symbol, contract.mark_ticks)
-        self._charges.append(FundingSummary(symbol=event.symbol, rate=rate, price=price, timestamp=self._time))
+        mark = self._state.ledger.contracts[event.symbol].mark_ticks
+        self._charge(event.symbol, event.rate_ppm, mark)
         self._state.apply(event)
-        rest = 0
-        for account, units in event.payments:
+        self._pay(event.symbol, event.rate_ppm, mark, event.payments)
+        self._give_rest(event.symbol, sum(units for _, units in event.payments))
+
+    def _funding_begun(self, event: ev.FundingBegun) -> None:
+        self._state.apply(event)
+        self._charge(event.symbol, event.rate_ppm, event.mark_ticks)
+
+    def _funding_stepped(self, event: ev.FundingStepped) -> None:
+        self._state.apply(event)
+        self._pay(event.symbol, event.rate_ppm, event.mark_ticks, event.payments)
+
+    def _funding_ended(self, event: ev.FundingEnded) -> None:
+        self._state.apply(event)
+        self._give_rest(event.symbol, event.rest_units)
+
+    def _charge(self, symbol: str, rate_ppm: int, mark_ticks: int) -> None:
+        price = self._price(symbol, mark_ticks)
+        self._charges.append(FundingSummary(symbol=symbol, rate=rate_ppm / PPM, price=price, timestamp=self._time))
+
+    def _pay(self, symbol: str, rate_ppm: int, mark_ticks: int, payments: Iterable[tuple[int, int]]) -> None:
+        contract = self._state.ledger.contracts[symbol]
+        for account, units in payments:
             lots = contract.holders[account].lots
-            execution = self._of_position(
-                account, event.symbol, "Funding", lots, contract.value_units(lots), contract.mark_ticks, event.rate_ppm, units
-            )
+            value = contract.value_units(lots, mark_ticks)
+            execution = self._of_position(account, symbol, "Funding", lots, value, mark_ticks, rate_ppm, units)
             self._executions.append([execution])
-            self._book(account, "Funding", -units, self._balance(account), event.symbol, execution.exec_id)
-            rest += units
+            self._book(account, "Funding", -units, self._balance(account), symbol, execution.exec_id)
+
+    def _give_rest(self, symbol: str, rest: int) -> None:
         if rest:
-            self._book(INSURANCE, "Funding", rest, self._balance(INSURANCE), event.symbol)
+            self._book(INSURANCE, "Funding", rest, self._balance(INSURANCE), symbol)
 
     def _position_moved(self, event: ev.PositionMoved) -> None:
         parts = ((event.giver, -event.lots), (event.taker, event.lots))

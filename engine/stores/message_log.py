@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from engine.core import events as ev
 from engine.core.state import Store
-from engine.journal.reader import Record, Tail, read
+from engine.journal.format import Record
+from engine.journal.reader import Tail, read
 from engine.stores.message_window import FRAMES_BYTES_MAX, FRAMES_MAX, Backlog, Frame, Frames, Places
 
 BATCH_FRAMES = 256
 BATCH_BYTES = 1 << 20
-TAILS_MAX = 4  # journal files that are open for readers; each keeps no bytes between two reads
+TAILS_MAX = 4  # journal files that are open for readers; the others keep their place in it and no bytes
 THREADS_MAX = 2  # readings of the journal at a time: some megabytes each
 
 
@@ -78,8 +80,15 @@ class MessageLog:
                 reader.wake.set()
 
     def backlog(self, store_id: str) -> Backlog:
-        """Return how many messages a store holds, and when the oldest came. Cost: O(log messages)."""
-        return self._places.after(self.purged[store_id])
+        """Return how many messages a store holds, and when the oldest came; of one just made, none. Cost: O(log messages)."""
+        return self._places.after(self.purged[store_id]) if store_id in self.purged else Backlog(0, 0)
+
+    def last_message(self, index: int, purged_index: int) -> int:
+        """Return the index of the last message up to `index`, `purged_index` when there is none above that.
+
+        What is acknowledged is messages: up to an index without one a consumer that has the message before misses nothing.
+        """
+        return max(purged_index, self._places.last(index, purged_index))
 
     def reader(self, store_id: str, after_index: int) -> Reader:
         """Return a consumer of a store that has seen `after_index`; close it in the end.  Raises: StoreGone."""
@@ -145,7 +154,7 @@ class MessageLog:
             if reader in self.readers and len(known) == len(records) > 0:
                 self._tails[reader] = tail
                 if len(self._tails) > TAILS_MAX:
-                    self._tails.popitem(last=False)[1].close()
+                    next(islice(reversed(self._tails.values()), TAILS_MAX, None)).pause()
             else:
                 tail.close()
         reader.position = known[-1].command_index if known and len(known) == len(records) else max(limit, reader.position)

@@ -135,6 +135,13 @@ class Places:
             return last > index
         return bisect_right(self._indices, last, self._head) > bisect_right(self._indices, index, self._head)
 
+    def last(self, index: int, otherwise: int) -> int:
+        """Return the last place up to `index`, `otherwise` without one; where places are not exact, `index` itself."""
+        if index < self._thinned:
+            return index
+        at = bisect_right(self._indices, index, self._head) - 1
+        return self._indices[at] if at >= self._head else otherwise
+
     def _thin_out(self) -> None:
         self._cut()
         for at in range(0, self._moved, self._step):

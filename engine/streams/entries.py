@@ -1,13 +1,15 @@
 """Makes the Redis entries of journal records that Redis still lacks: nothing missing, nothing twice, one chain.
 
 `engine_events` has one entry a record, id `{index}-0`: `time` (ns), `events` (the record's payload), `event` (the same as JSON,
-for people), `message` (the frame), `chain` and `prev` (hex, of this record and the one before). `events_stream` has one entry a
-trade, id `{index}-{n}`, n from 0 within its command: `event`, JSON of `Trade`. The ids are the journal's, so whatever Redis
-says that it holds tells what to go on with.
+for people), `message` (the frame), `chain` and `prev` (hex, of this record's group and the one before), `group` (first and last
+index of the group, `7-9`: only whole groups make a journal again). `events_stream` has one entry a trade, id `{index}-{n}`, n
+from 0 within its command: `event`, JSON of `Trade`. The ids are the journal's, so whatever Redis says that it holds tells what
+to go on with.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
@@ -18,7 +20,7 @@ import msgspec
 from engine.core.commands import SIDE_NAMES, Instrument
 from engine.core.events import Traded, decode
 from engine.core.units import iso
-from engine.journal.reader import Record, chained
+from engine.journal.format import Record
 from service.errors import OperatorError
 
 EVENTS_STREAM, TRADES_STREAM = "engine_events", "events_stream"
@@ -52,8 +54,8 @@ for _ = 1, trades do
 end
 while at <= #ARGV do
   redis.call('XADD', KEYS[1], ARGV[at], 'time', ARGV[at + 1], 'events', ARGV[at + 2], 'event', ARGV[at + 3],
-    'message', ARGV[at + 4], 'chain', ARGV[at + 5], 'prev', ARGV[at + 6])
-  at = at + 7
+    'message', ARGV[at + 4], 'chain', ARGV[at + 5], 'prev', ARGV[at + 6], 'group', ARGV[at + 7])
+  at = at + 8
 end
 if trades > 0 and ARGV[4] ~= '0' then redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[4]) end
 if ARGV[3] ~= '' then redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[3]) end
@@ -62,7 +64,8 @@ return 1
 
 StreamId = tuple[int, int]
 NOTHING: StreamId = (-1, 0)
-Link = tuple[bytes, Record]  # the chain before a record, and the record
+GROUP_SPAN_MAX = 10_000  # indices of one group: the first ones of a group are kept while the last one is needed
+STARTS_MAX, FORGET_MIN = 200_000, 1_000  # first indices of groups that are remembered for that; few are not worth moving a list
 
 
 class ForeignStream(OperatorError):
@@ -137,8 +140,8 @@ def resume_after(held: Held, oldest_snapshot: int, written: Held | None) -> int:
 class Course:
     """The way of the journal's records past what Redis holds: proves that both have one history, and keeps the chain.
 
-    `rewind` tells where a reader must start and `begin` where it did; then come `links` with every record from there on, in
-    order, and `end` when the journal has no more. `join` is for groups that do not come from the reader.
+    `rewind` tells where a reader must start and `begin` where it did; then `needed` takes every record from there on, in
+    order, and `end` comes when the journal has no more. `join` is for groups that do not come from the reader.
     """
 
     def __init__(self, held: Held, after: int, committed: int) -> None:
@@ -174,29 +177,29 @@ class Course:
             self.gap = True
         self._proof = None
 
-    def join(self, group: Sequence[Record]) -> list[Link]:
-        """Return the links of a committed group; what the reader has shown already is passed over.
+    def join(self, group: Sequence[Record]) -> list[Record]:
+        """Return the records of a committed group; what the reader has shown already is passed over.
 
-        A group need not follow the one before: after a refused write the journal may keep whole records that nobody was told of.
+        A group need not follow the one before: after a refused write the journal may keep a whole group that nobody was told of.
         Raises: SeamBroken.
         """
         fresh = [record for record in group if record.command_index > self.after]
         if fresh:
-            index, time_ns, payload, message, chain = fresh[0]
-            if chained(self._chain, index, time_ns, payload, message) != chain:
+            index, link = fresh[0].command_index, fresh[0].link
+            if self._chain != (link.before if index == link.first_index else link.chain):
                 raise SeamBroken(f"record {index} does not follow {self.after}")
-        return self.links(fresh)
+        return self.needed(fresh)
 
-    def links(self, records: Iterable[Record]) -> list[Link]:
-        """Return those of the next records that are needed, each with the chain before it.  Raises: ForeignStream."""
-        found: list[Link] = []
+    def needed(self, records: Iterable[Record]) -> list[Record]:
+        """Return those of the next records that Redis needs.  Raises: ForeignStream."""
+        found: list[Record] = []
         for record in records:
             if self._proof is not None:
                 self._prove(record)
             if self._trade is not None:
                 self._prove_trade(record)
             if record.command_index > self.after:
-                found.append((self._chain, record))
+                found.append(record)
                 self.after = record.command_index
             self._chain = record.chain
             self._passed = (record.command_index, record.chain)
@@ -243,7 +246,7 @@ def _is_same(trade: Traded, json: bytes) -> bool:
 
 
 class Batch(NamedTuple):
-    """One call of `APPEND`, and what Redis holds after it. `used` links are in it."""
+    """One call of `APPEND`, and what Redis holds after it. `used` records are in it."""
 
     arguments: list[Any]
     held: Held
@@ -260,18 +263,19 @@ class Entries:
         self._ratios: dict[str, tuple[int, int]] = {}
         self._stamp = (-1, "")
         self._encode = msgspec.json.Encoder().encode
+        self._starts: list[int] = []  # of groups that were written, rising
 
-    def batch(self, links: Sequence[Link], held: Held, keep_from: int) -> Batch:
-        """Return a batch of all links or of `BATCH_BYTES` and a little; entries from index `keep_from` on are not trimmed.
+    def batch(self, records: Sequence[Record], held: Held, keep_from: int) -> Batch:
+        """Return a batch of all records or of `BATCH_BYTES` and a little.
 
-        A record that Redis has (its trades may be missing) makes no entry. Without links it only compares and trims.
+        The groups that reach index `keep_from` are not trimmed. A record that Redis has (its trades may be missing) makes no
+        entry. Without records it only compares and trims.
         """
         trades: list[Any] = []
         entries: list[Any] = []
         last, last_trade, chain = held.events, held.trades, held.chain
         used = bytes_ = 0
-        for before, record in links:
-            index, time_ns, payload, message, after = record
+        for index, time_ns, payload, message, link in records:
             json = b""
             if self._readable or TRADED in payload:
                 events = decode(payload)
@@ -283,15 +287,27 @@ class Entries:
                         trades += f"{index}-{number}", self._encode(self._trade(event, index, time_ns))
                         last_trade = index, number
             if index > last:
-                entries += f"{index}-0", time_ns, payload, json, message, after.hex(), before.hex()
-                last, chain = index, after
+                group = f"{link.first_index}-{link.last_index}"
+                if index == link.first_index and len(self._starts) < STARTS_MAX:
+                    self._starts.append(index)
+                entries += f"{index}-0", time_ns, payload, json, message, link.chain.hex(), link.before.hex(), group
+                last, chain = index, link.chain
             used += 1
             bytes_ += len(payload) + len(message) + len(json)
             if bytes_ > BATCH_BYTES:
                 break
-        keep = f"{min(keep_from, last)}-0" if min(keep_from, last) > 0 else ""
+        oldest = self._group_start(min(keep_from, last))
+        keep = f"{oldest}-0" if oldest > 0 else ""
         arguments = [held.last_events_id, held.last_trades_id, keep, self._trades_max, len(trades) // 2, *trades, *entries]
         return Batch(arguments, Held(last, last, chain, last_trade), used)
+
+    def _group_start(self, index: int) -> int:
+        """Return the first index of the group that reaches `index`, or one below that when nobody remembers."""
+        at = bisect_right(self._starts, index)
+        if at > FORGET_MIN:
+            del self._starts[: at - 1]
+            at = 1
+        return self._starts[at - 1] if at else index - GROUP_SPAN_MAX
 
     def _trade(self, event: Traded, index: int, time_ns: int) -> Trade:
         ratio = self._ratios.get(event.symbol)

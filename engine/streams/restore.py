@@ -1,8 +1,10 @@
-"""Makes the journal anew of the Redis stream, byte for byte, for the day when its disk is lost.
+"""Makes the journal anew of the Redis stream, group for group, for the day when its disk is lost.
 
-An entry's id is `{index}-0`; fields `time` (ns), `events` (the record's payload), `message`, `chain` and `prev` (the chain
-before, both hex). Every chain is computed again: a missing, changed or doubled entry halts with its index. A stream whose
-beginning was trimmed needs a snapshot that reaches it.
+An entry's id is `{index}-0`; fields `time` (ns), `events` (the record's payload), `message`, `chain` and `prev` (of its group
+and the one before, both hex), `group` (its first and last index; without it the record is a group by itself). Every chain is
+computed again: a missing, changed or doubled entry halts with its index. A stream whose beginning was trimmed needs a snapshot
+that reaches it; what is left there of a group that was trimmed is passed over, and so is at the end what has come of a group
+that lacks the rest.
 """
 
 from __future__ import annotations
@@ -13,23 +15,17 @@ from typing import Any, NamedTuple
 
 import redis
 
+from engine.journal.format import START, Link, Record, chained
 from engine.journal.journal import SEGMENT_BYTES_MAX, Journal, begin_journal, open_journal, sync_folder
-from engine.journal.reader import START, Record, chained, segments
+from engine.journal.reader import segments
 from engine.recovery.replay import IMPORTING, NotOneHistory
 from engine.recovery.snapshot import Restored
 from engine.recovery.snapshot_files import FileSnapshotStore
-from engine.streams.entries import EVENTS_STREAM
+from engine.streams.entries import EVENTS_STREAM, GROUP_SPAN_MAX
 from service.errors import OperatorError
 
 PAGE = 1_000  # entries a round trip
 TIMEOUT_S = 30
-
-
-class Entry(NamedTuple):
-    """A record and the chain before it."""
-
-    record: Record
-    before: bytes
 
 
 class Imported(NamedTuple):
@@ -84,8 +80,8 @@ def import_stream(
         copy.empty()
         if newest is not None and from_snapshot:
             copy.begin(newest.chain, newest.last_index)
-        for entry in entries(client, stream, newest.last_index if newest is not None and from_snapshot else -1):
-            copy.take(entry)
+        for group in groups(client, stream, newest.last_index if newest is not None and from_snapshot else -1):
+            copy.take(group)
         imported = copy.finish(stream)
     except BaseException:
         copy.empty()
@@ -98,19 +94,40 @@ def import_stream(
 
 def records(client: redis.Redis, after_index: int = -1, stream: str = EVENTS_STREAM) -> Iterator[Record]:
     """Yield the stream's records above an index, oldest first.  Raises: StreamBroken, redis.RedisError."""
-    return (entry.record for entry in entries(client, stream, after_index))
+    early = groups(client, stream, after_index - GROUP_SPAN_MAX)  # `after_index` may be in the middle of a group
+    return (record for group in early for record in group if record.command_index > after_index)
 
 
-def entries(client: redis.Redis, stream: str = EVENTS_STREAM, after_index: int = -1) -> Iterator[Entry]:
-    """Yield the stream's entries above an index, each seen to follow the one before.  Raises: StreamBroken, redis.RedisError."""
-    start, chain = f"({after_index}-0" if after_index >= 0 else "-", b""
+def groups(client: redis.Redis, stream: str = EVENTS_STREAM, after_index: int = -1) -> Iterator[list[Record]]:
+    """Yield the stream's whole groups above an index, each seen to follow the one before.
+
+    Raises: StreamBroken, redis.RedisError.
+    """
+    chain, group = b"", list[Record]()
+    for record in _entries(client, stream, after_index):
+        index, link = record.command_index, record.link
+        if group and link != group[0].link:
+            raise StreamBroken(stream, group[-1].command_index, "what follows in its group is missing")
+        if not group and index != link.first_index:
+            if not chain:
+                continue  # the beginning of its group was trimmed
+            raise StreamBroken(stream, index, "what comes before it in its group is missing")
+        if chain and link.before != chain:
+            raise StreamBroken(stream, index, "what comes before it is missing or another")
+        group.append(record)
+        if index == link.last_index:
+            if chained(link.before, group) != link.chain:
+                raise StreamBroken(stream, link.first_index, "the hash does not follow from what the group holds")
+            chain = link.chain
+            yield group
+            group = []
+
+
+def _entries(client: redis.Redis, stream: str, after_index: int) -> Iterator[Record]:
+    start = f"({after_index}-0" if after_index >= 0 else "-"
     while page := _page(client, stream, start):
         for name, fields in page:
-            entry = _entry(stream, name, fields)
-            if chain and entry.before != chain:
-                raise StreamBroken(stream, entry.record.command_index, "what comes before it is missing or another")
-            chain = entry.record.chain
-            yield entry
+            yield _entry(stream, name, fields)
         start = f"({page[-1][0].decode()}"
 
 
@@ -119,17 +136,18 @@ def _page(client: redis.Redis, stream: str, start: str) -> list[tuple[bytes, dic
     return list(page)
 
 
-def _entry(stream: str, name: bytes, fields: dict[bytes, bytes]) -> Entry:
+def _entry(stream: str, name: bytes, fields: dict[bytes, bytes]) -> Record:
     number, _, rest = name.decode().partition("-")
     index = int(number)
     try:
         time_ns, payload, message = int(fields[b"time"]), fields[b"events"], fields[b"message"]
         chain, before = (bytes.fromhex(fields[key].decode()) for key in (b"chain", b"prev"))
+        first, last = (int(part) for part in fields.get(b"group", b"%d-%d" % (index, index)).split(b"-"))
     except (KeyError, ValueError) as error:
         raise StreamBroken(stream, index, f"it is no record: {error!r}") from error
-    if rest != "0" or len(before) != len(START) or chained(before, index, time_ns, payload, message) != chain:
-        raise StreamBroken(stream, index, "its hash does not follow from what it holds")
-    return Entry(Record(index, time_ns, payload, message, chain), before)
+    if rest != "0" or len(before) != len(START) or not first <= index <= last:
+        raise StreamBroken(stream, index, "it is no record of this group")
+    return Record(index, time_ns, payload, message, Link(before, chain, first, last))
 
 
 class _Copy:
@@ -159,20 +177,20 @@ class _Copy:
         self._first_index = last_index + 1
         self._met = self._newest is None or chain == self._newest.chain
 
-    def take(self, entry: Entry) -> None:
-        """Append a record.  Raises: NotOneHistory."""
-        record = entry.record
+    def take(self, group: list[Record]) -> None:
+        """Append a group.  Raises: NotOneHistory."""
+        link = group[0].link
         if self._journal is None:
-            self._check_reach(entry)
-            self.begin(entry.before, record.command_index - 1)
+            self._check_reach(link)
+            self.begin(link.before, link.first_index - 1)
         assert self._journal is not None
-        if entry.before != self._journal.chain:
+        if link.before != self._journal.chain:
             raise self._apart()
-        self._journal.append(*record[:4])
-        self._count += 1
-        self._met = self._met or (self._newest is not None and record.chain == self._newest.chain)
-        if self._count % PAGE == 0:
-            self._journal.commit()
+        for record in group:
+            self._journal.append(*record[:4])
+        self._journal.commit(durable=False)
+        self._count += len(group)
+        self._met = self._met or (self._newest is not None and link.chain == self._newest.chain)
 
     def finish(self, stream: str) -> Imported:
         """Write the end.  Raises: NotOneHistory, when stream and snapshot do not meet."""
@@ -185,14 +203,14 @@ class _Copy:
             raise self._apart()
         if self._journal is None:
             raise NotOneHistory(f"The stream {stream} is empty", "Give the Redis that the engine wrote to")
-        self._journal.commit()
+        self._journal.sync()
         self._let_go()
         return Imported(self._first_index, last, self._count)
 
-    def _check_reach(self, entry: Entry) -> None:
-        """See that nothing is missing before a stream's first entry."""
-        newest, index = self._newest, entry.record.command_index
-        if entry.before == START or (newest is not None and (newest.last_index >= index or newest.chain == entry.before)):
+    def _check_reach(self, link: Link) -> None:
+        """See that nothing is missing before a stream's first group."""
+        newest, index = self._newest, link.first_index
+        if link.before == START or (newest is not None and (newest.last_index >= index or newest.chain == link.before)):
             return
         snapshot = "there is no snapshot" if newest is None else f"the newest snapshot is of {newest.last_index}"
         what = f"The stream begins at index {index}, {snapshot}: what is between is lost"

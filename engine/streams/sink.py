@@ -27,7 +27,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from engine.core.commands import Instrument
-from engine.journal.reader import PREFACE, START, JournalDamaged, Record, Tail, segments
+from engine.journal.format import PREFACE, START, Record
+from engine.journal.reader import JournalDamaged, Tail, segments
 from engine.streams.entries import (
     APPEND,
     EVENTS_STREAM,
@@ -39,7 +40,6 @@ from engine.streams.entries import (
     Entries,
     ForeignStream,
     Held,
-    Link,
     Pace,
     SeamBroken,
     StreamId,
@@ -273,7 +273,7 @@ class StreamSink:
                 at = 0
                 while at < len(known):
                     part = known[at : at + self._pace.records]
-                    await self._write(redis, course.links(part))
+                    await self._write(redis, course.needed(part))
                     at += len(part)
                 if known and len(known) == len(records):
                     continue
@@ -293,7 +293,7 @@ class StreamSink:
         while self._channel.open:
             groups = self._channel.take(self._pace.records)
             self._in_hand = sum(map(len, groups))
-            await self._write(redis, [link for group in groups for link in course.join(group)])
+            await self._write(redis, [record for group in groups for record in course.join(group)])
             self._in_hand = 0
             if len(self._channel) < self._pace.records:
                 await asyncio.sleep(LINGER_S)
@@ -310,10 +310,10 @@ class StreamSink:
         except TimeoutError:
             await self._append(redis, self._entries.batch([], self._held, self._source.oldest_snapshot()))
 
-    async def _write(self, redis: Any, links: Sequence[Link]) -> None:
+    async def _write(self, redis: Any, records: Sequence[Record]) -> None:
         at = 0
-        while at < len(links):
-            part = links[at : at + self._pace.records]
+        while at < len(records):
+            part = records[at : at + self._pace.records]
             batch = self._entries.batch(part, self._held, self._source.oldest_snapshot())
             await self._append(redis, batch)
             at += batch.used

@@ -23,8 +23,8 @@ import uvloop
 
 from engine.core.commands import Command, CreateStore
 from engine.core.state import State
+from engine.journal.format import START
 from engine.journal.journal import open_journal
-from engine.journal.reader import START
 from engine.journal.sequencer import Outcome, Sequencer
 from engine.recovery.snapshotter import SnapshotterProcess, Task
 from engine.stores.message_builder import MessageBuilder

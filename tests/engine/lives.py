@@ -13,8 +13,9 @@ from engine.core.commands import BUY, SELL
 from engine.core.events import decode, encode
 from engine.core.exchange import Exchange
 from engine.core.state import State
+from engine.journal.format import Record
 from engine.journal.journal import Journal, open_journal, probe
-from engine.journal.reader import Record, read
+from engine.journal.reader import read
 from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.linked_orders import linked_order
 from tests.engine.core.test_accounts import random_command

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from engine.access.key_file import KeyFile
 from engine.core.events import OrderAccepted, decode
-from engine.journal.reader import HEADER, PREFACE, read, segments
+from engine.journal.format import ENTRY, HEADER, PREFACE
+from engine.journal.reader import read, segments
 from tests.engine_process import OPERATOR, EngineProcess
 from tests.servers import free_port
 from tests.waiting import until
@@ -93,7 +94,8 @@ async def test_a_damaged_journal_halts_with_the_index(tmp_path: Path) -> None:
     (path,) = segments(tmp_path / "engine" / "journal")
     content = bytearray(path.read_bytes())
     records = list(read(path.parent))
-    offset = PREFACE.size + sum(HEADER.size + len(r.payload) + len(r.message) for r in records[:10]) + HEADER.size + 3
+    sizes = [HEADER.size + ENTRY.size + len(r.payload) + len(r.message) + 1 for r in records[:10]]  # each a group by itself
+    offset = PREFACE.size + sum(sizes) + HEADER.size + ENTRY.size + 3
     content[offset] ^= 1
     path.write_bytes(content)
     engine.start()

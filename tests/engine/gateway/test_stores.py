@@ -136,6 +136,29 @@ async def test_purging_is_inclusive_and_repeatable(ground: Ground) -> None:
     assert store["oldestItemAgeMillis"] == 0
 
 
+async def test_a_purge_at_an_index_without_a_message_is_no_gap(ground: Ground) -> None:
+    """Whoever has the message before it misses nothing: between two messages, behind the last one, and over a restart's places."""
+    await ground.ask("PUT", "/MessageStore?storeId=oms")
+    await ground.ask("POST", "/Account/1/Deposit", amount=1)
+    await ground.ask("DELETE", f"/MessageStore/Purge?storeId=oms&messageIndex={ground.messages.message_index}")
+    disarm = "/Order/CancelAllAfter?account=1&timeoutMillis=0"  # it makes an event and no message
+    first = await check(ground, 2)
+    silent = (await ground.ask("PUT", disarm))["messageIndex"]
+    then = await check(ground, 2)
+    assert first[-1] < silent < then[0]
+    purged = await ground.ask("DELETE", f"/MessageStore/Purge?storeId=oms&messageIndex={silent}")
+    assert purged["purgedIndex"] == first[-1]
+    async with joined(ground, f"storeId=oms&lastSeen={first[-1]}") as socket:
+        assert [message["messageIndex"] for message in await messages(socket, 2)] == then
+    again = await ground.ask("DELETE", f"/MessageStore/Purge?storeId=oms&messageIndex={silent}")
+    assert again["purgedIndex"] == first[-1]
+    silent = (await ground.ask("PUT", disarm))["messageIndex"]
+    await ground.ask("DELETE", f"/MessageStore/Purge?storeId=oms&messageIndex={silent}")
+    async with joined(ground, f"storeId=oms&lastSeen={then[-1]}") as socket:
+        (last,) = await check(ground, 1)
+        assert [message["messageIndex"] for message in await messages(socket, 1)] == [last]
+
+
 async def test_who_cannot_be_served_is_told_why_and_closed(ground: Ground) -> None:
     """A JSON string, then a close code of its own: gap, ahead, no such store, no index."""
     await ground.ask("PUT", "/MessageStore?storeId=oms")

@@ -1,5 +1,5 @@
 """A life of commands, killed with SIGKILL more than a thousand times, at every kind of write boundary: nothing acknowledged is
-lost, nothing is doubled, and the journal ends byte for byte as that of a life without a crash.
+lost, nothing is doubled, no group is there in part, and the journal ends with the records of a life without a crash.
 
 Each life is a process of its own (fork) that recovers from the folder, goes on where the journal ends, tells its parent through
 a pipe what it acknowledged, and kills itself before, within or behind the n-th call that changes the disk.
@@ -22,7 +22,7 @@ from engine.core import commands as cm
 from engine.core import events as ev
 from engine.journal import journal as journal_module
 from engine.journal.journal import open_journal
-from engine.journal.reader import read, segments
+from engine.journal.reader import read
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_builder import MessageBuilder
 from service.clock import ManualClock
@@ -31,6 +31,7 @@ from tests.engine.order_flow import commands
 
 CRASHES = 1_050
 COUNT = 7_000
+ENDS = 1 << 62  # added to the last index of a group that is sent
 SEGMENT_BYTES_MAX = 60_000  # many segments: making one is a boundary, too
 CHANGES = ("open", "write", "fdatasync", "fsync", "ftruncate", "truncate", "unlink", "rename")
 
@@ -88,7 +89,7 @@ def fork(work: Callable[[int], None]) -> tuple[int, list[int]]:
 
 
 def live(folder: Path, listed: list[cm.Command], disk: MortalDisk | None, dice: random.Random, pipe: int) -> None:
-    """Recover, then send what the journal does not have, in groups of random size; tell each acknowledged index."""
+    """Recover, then send what the journal does not have, in groups of random size; tell each group's end, then what is acknowledged."""
     if disk is not None:
         journal_module.os = disk  # type: ignore[assignment]
 
@@ -99,6 +100,7 @@ def live(folder: Path, listed: list[cm.Command], disk: MortalDisk | None, dice: 
         at = max(journal.last_index, 0)
         while at < len(listed):
             size = dice.randint(1, 6)
+            os.write(pipe, (ENDS + min(at + size, len(listed))).to_bytes(8, "little"))
             for outcome in await asyncio.gather(*[sequencer.submit(command) for command in listed[at : at + size]]):
                 os.write(pipe, outcome.index.to_bytes(8, "little"))
             at += size
@@ -107,8 +109,13 @@ def live(folder: Path, listed: list[cm.Command], disk: MortalDisk | None, dice: 
     asyncio.run(body())
 
 
-def content(folder: Path) -> list[tuple[str, bytes]]:
-    return [(path.name, path.read_bytes()) for path in segments(folder)]
+def content(folder: Path) -> list[tuple[int, int, bytes, bytes]]:
+    return [record[:4] for record in read(folder)]
+
+
+def sorted_out(told: list[int]) -> tuple[list[int], set[int]]:
+    """Return what was acknowledged, and the ends of the groups."""
+    return [number for number in told if number < ENDS], {number - ENDS for number in told if number > ENDS}
 
 
 @pytest.mark.parametrize("seed", [3])
@@ -119,20 +126,23 @@ def test_no_crash_at_any_write_boundary_loses_or_doubles_anything(tmp_path: Path
     for folder in (whole, broken):
         folder.mkdir()
     status, told = fork(lambda pipe: live(whole, listed, None, random.Random(1), pipe))
-    assert (status, told) == (0, list(range(1, COUNT + 1)))
+    assert (status, sorted_out(told)[0]) == (0, list(range(1, COUNT + 1)))
 
-    dice, acknowledged, crashes = random.Random(seed), 0, 0
+    dice, acknowledged, crashes, ends = random.Random(seed), 0, 0, {0}
     while crashes < CRASHES:
         at, how = dice.randint(1, 5), dice.choice(("before", "within", "after"))
         disk, groups = MortalDisk(at, how, random.Random(crashes)), random.Random(crashes)
         status, told = fork(lambda pipe, disk=disk, groups=groups: live(broken, listed, disk, groups, pipe))  # type: ignore[misc]
         assert os.WIFSIGNALED(status), f"crash {crashes}: the life ended with status {status}, not by its disk"
         crashes += 1
-        acknowledged = max([acknowledged, *told])
+        done, sent = sorted_out(told)
+        acknowledged = max([acknowledged, *done])
+        ends |= sent
         last = max((record.command_index for record in read(broken, acknowledged - 1)), default=0)
         assert last >= acknowledged, (
             f"crash {crashes} ({how} change {at}): {acknowledged} was acknowledged, {last} is the last one"
         )
+        assert last in ends, f"crash {crashes} ({how} change {at}): {last} is in the middle of a group"
     status, told = fork(lambda pipe: live(broken, listed, None, random.Random(2), pipe))
     assert (status, told[-1]) == (0, COUNT)
     assert content(broken) == content(whole)
@@ -163,7 +173,8 @@ def test_a_killed_process_under_load_keeps_its_word(tmp_path: Path) -> None:
                 told += more
         _, status = os.waitpid(child, 0)
         assert os.WTERMSIG(status) == signal.SIGKILL
-        acknowledged = int.from_bytes(told[len(told) // 8 * 8 - 8 : len(told) // 8 * 8], "little")
+        numbers = [int.from_bytes(told[at : at + 8], "little") for at in range(0, len(told) - 7, 8)]
+        acknowledged = max([acknowledged, *sorted_out(numbers)[0]])
         journal = open_journal(tmp_path)
         journal.close()
         assert journal.last_index >= acknowledged

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import groupby, pairwise
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+from engine.journal.format import END, ENTRY, HEADER, PREFACE, SECTOR_BYTES, START, chained
 from engine.journal.journal import JournalRefused, begin_journal, open_journal
-from engine.journal.reader import HEADER, PREFACE, START, JournalDamaged, Tail, beginning, chained, read, segments
+from engine.journal.reader import JournalDamaged, JournalTooNew, Tail, beginning, read, segments
 from service.errors import OperatorError
 
 Sent = tuple[int, int, bytes, bytes]  # index, time, payload, message
@@ -60,22 +63,29 @@ def test_a_journal_goes_on_over_restarts_and_segments(tmp_path: Path) -> None:
     assert sent(tmp_path, after_index=50) == [record for record in SENT if record[0] > 50]
 
 
-def test_a_crash_at_any_byte_loses_nothing_that_was_complete(tmp_path: Path) -> None:
-    """More than 1,000 lengths of the last segment: what is whole is read, the rest is cut, writing goes on behind it."""
+def ends_of(records: list[Sent] = SENT) -> list[int]:
+    """Return where the groups of three end in their file, the first bytes of all before them."""
+    ends = [PREFACE.size]
+    for at in range(0, len(records), 3):
+        bodies = sum(ENTRY.size + len(record[2]) + len(record[3]) for record in records[at : at + 3])
+        ends.append(ends[-1] + HEADER.size + bodies + len(END))
+    return ends
+
+
+def test_a_crash_at_any_byte_leaves_whole_groups(tmp_path: Path) -> None:
+    """More than 1,000 lengths of the last segment, with and without zeros behind: whole groups are read, the rest is cut."""
     whole = written(tmp_path / "whole")
     (source,) = segments(whole)
-    content, ends = source.read_bytes(), [PREFACE.size]
-    for record in SENT:
-        ends.append(ends[-1] + HEADER.size + len(record[2]) + len(record[3]))
+    content, ends = source.read_bytes(), ends_of()
     assert len(content) == ends[-1] > 1_000
     cut = tmp_path / "cut"
     cut.mkdir()
     path = cut / source.name
     for length in range(len(content)):
         path.write_bytes(content[:length] + bytes(length % 3 * 50))  # some file systems leave zeros
-        kept = SENT[: max(0, sum(end <= length for end in ends) - 1)]
+        kept = SENT[: 3 * max(0, sum(end <= length for end in ends) - 1)]
         if length % 3 and length not in (0, *ends):
-            continue  # a record that ends in zeros is damage unless all of it is zeros
+            continue  # zeros behind a part of a sector: the next test
         assert sent(cut) == kept
         written(cut, [AFTER])
         assert sent(cut) == [*kept, AFTER]
@@ -83,22 +93,46 @@ def test_a_crash_at_any_byte_loses_nothing_that_was_complete(tmp_path: Path) -> 
             left.unlink()
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_sectors_that_were_never_written_are_cut(tmp_path: Path, late: bool) -> None:
+    """Any of the last group's, in any order; but a whole group behind them was acknowledged after them: that is damage."""
+    large: list[Sent] = [(n, n, bytes([n]) * 900, b"") for n in range(1, 10)]
+    (path,) = segments(written(tmp_path, large))
+    content, ends = path.read_bytes(), ends_of(large)
+    begin, end = (ends[1], ends[2]) if late else (ends[2], ends[3])
+    places = range(begin // SECTOR_BYTES, -(-end // SECTOR_BYTES))
+    assert len(places) > 5
+    for place in places:
+        first, last = max(begin, place * SECTOR_BYTES), min(end, (place + 1) * SECTOR_BYTES)
+        path.write_bytes(content[:first] + bytes(last - first) + content[last:])
+        if late:
+            with pytest.raises(JournalDamaged) as damage:
+                written(tmp_path, [AFTER])
+            assert damage.value.index == 4
+            continue
+        assert sent(tmp_path) == large[:6]
+        written(tmp_path, [AFTER])
+        assert sent(tmp_path) == [*large[:6], AFTER]
+
+
 def test_a_flipped_bit_anywhere_halts_with_its_index(tmp_path: Path) -> None:
-    """Every byte of the file, the last record's too: it was committed, it must not be cut."""
+    """Every byte of the file, the last group's too: it was committed, it must not be cut."""
     (path,) = segments(written(tmp_path))
-    content, offset, owner = path.read_bytes(), PREFACE.size, [SENT[0][0]] * PREFACE.size
-    for before, record in zip([None, *SENT], SENT, strict=False):
-        lowest = before[0] + 1 if before else record[0]  # a damaged header does not tell its index
-        owner += [lowest] * HEADER.size + [record[0]] * (len(record[2]) + len(record[3]))
-        offset += HEADER.size + len(record[2]) + len(record[3])
-    assert len(content) == offset == len(owner) > 1_000
+    content, ends = path.read_bytes(), ends_of()
+    owner = [SENT[0][0]] * ends[1]
+    for at, (begin, end) in enumerate(pairwise(ends[1:]), 1):
+        owner += [SENT[3 * at - 1][0] + 1] * (end - begin)  # the lowest that may be in it: damage does not tell its index
+    assert len(content) == len(owner) > 1_000
     for at in range(len(content)):
         path.write_bytes(content[:at] + bytes([content[at] ^ (1 << at % 8)]) + content[at + 1 :])
-        with pytest.raises(JournalDamaged) as damage:
+        with pytest.raises((JournalDamaged, JournalTooNew)) as damage:
             list(read(tmp_path))
-        assert damage.value.index == owner[at]
-        assert str(damage.value.index) in str(damage.value)
-        with pytest.raises(JournalDamaged):
+        if isinstance(damage.value, JournalDamaged):
+            assert damage.value.index == owner[at]
+            assert str(damage.value.index) in str(damage.value)
+        else:
+            assert at < PREFACE.size
+        with pytest.raises((JournalDamaged, JournalTooNew)):
             open_journal(tmp_path)
     path.write_bytes(content)
     assert sent(tmp_path) == SENT
@@ -169,10 +203,10 @@ def test_a_record_larger_than_one_read_comes_back(tmp_path: Path) -> None:
 def test_a_journal_may_begin_where_another_one_ended(tmp_path: Path) -> None:
     """Same chain, same bytes from there on, also when nothing was written before it is opened again."""
     whole = list(read(written(tmp_path / "whole", segment_bytes_max=200)))
-    begin_journal(tmp_path / "rest", whole[9].chain, whole[9].command_index).close()
-    assert beginning(tmp_path / "rest") == (whole[9].command_index + 1, whole[9].chain)
+    begin_journal(tmp_path / "rest", whole[8].chain, whole[8].command_index).close()
+    assert beginning(tmp_path / "rest") == (whole[8].command_index + 1, whole[8].chain)
     assert list(read(tmp_path / "rest")) == []
-    assert list(read(written(tmp_path / "rest", SENT[10:]))) == whole[10:]
+    assert list(read(written(tmp_path / "rest", SENT[9:]))) == whole[9:]
     with pytest.raises(OperatorError, match="There is a journal"):
         begin_journal(tmp_path / "rest", START, 0)
     assert beginning(tmp_path / "whole") == (SENT[0][0], START)
@@ -180,8 +214,11 @@ def test_a_journal_may_begin_where_another_one_ended(tmp_path: Path) -> None:
 
 
 def test_a_chain_can_be_checked_without_a_journal(tmp_path: Path) -> None:
-    """Record by record, message included."""
-    chain = START
-    for record in read(written(tmp_path)):
-        chain = chained(chain, *record[:4])
-        assert chain == record.chain
+    """Group by group, messages included."""
+    chain, groups = START, 0
+    for link, records in groupby(read(written(tmp_path)), attrgetter("link")):
+        assert link.before == chain
+        chain = chained(chain, list(records))
+        assert chain == link.chain
+        groups += 1
+    assert groups == 10

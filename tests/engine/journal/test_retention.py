@@ -80,10 +80,10 @@ def test_recovery_needs_nothing_of_the_archive(tmp_path: Path, keeps: bool) -> N
     journaled(journal, life(1, 600))
     expected = recover(journal, snapshots).state.digest()
     oldest = snapshotted(journal, snapshots, 300)
-    snapshotted(journal, snapshots, 500)
+    newest = snapshotted(journal, snapshots, 500)
     assert archive_segments(journal, tmp_path / "archive" if keeps else None, done_index(oldest, [], 1 << 63))
     assert recover(journal, snapshots).state.digest() == expected
-    (snapshots / f"exchange.{500:020d}.snapshot.json").unlink()
+    (snapshots / f"exchange.{newest:020d}.snapshot.json").unlink()
     found = recover(journal, snapshots)
     assert (found.state.digest(), found.snapshot_index) == (expected, oldest)
     assert (tmp_path / "archive").exists() == keeps

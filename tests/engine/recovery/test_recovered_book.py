@@ -13,7 +13,7 @@ from engine.core import events as ev
 from engine.core.events import decode, encode
 from engine.core.exchange import Exchange
 from engine.core.linked import group_of
-from engine.journal.reader import START, Record
+from engine.journal.format import START, Link, Record
 from engine.recovery.recovered_book import RecoveredBook, create_stored_snapshot, recover_order_book_from_snapshot
 from engine.recovery.snapshot import stored_book, stored_market
 from engine.recovery.snapshot_files import FileSnapshotStore
@@ -22,6 +22,7 @@ from engine.stores.message_builder import MessageBuilder
 from tests.engine.lives import MARKETS, answers, life
 
 X = "BTC-PERP"
+ALONE = Link(START, START, 0, 0)  # nobody looks at the chain here
 OPENED = (cm.CreateInstrument(cm.Instrument(X), 100), cm.Deposit(1, 10**9), cm.Deposit(2, 10**9))
 
 
@@ -33,7 +34,7 @@ def test_the_book_goes_on_from_anywhere_as_the_exchange_does(seed: int) -> None:
     records: list[Record] = []
     for index, time_ns, command in commands:
         for answer in answers(exchange, [(index, time_ns, command)]):
-            records.append(Record(*answer, START))
+            records.append(Record(*answer, ALONE))
         if index % 97 == 0:
             known = {order_id: commands[group_of(order_id) - 1][1] // 1_000_000 for order_id in exchange.state.orders}
             taken += [(index, stored_market(exchange.state, symbol, index, 0, known)) for symbol in exchange.state.markets]
@@ -189,7 +190,7 @@ def test_a_record_says_itself_whether_it_comes_after_the_snapshot() -> None:
     """Up to the snapshot's sequence it changes nothing; after that it counts, with its time."""
     snapshot = create_stored_snapshot(order_book=PLAIN, created_at=0)
     payload = encode([ev.OrderAccepted(101, order(4, "x", 1, 4, 650_005), 0), ev.OrderRested(101)])
-    early, late = (Record(index, 5_000_000_000, payload, b"", START) for index in (100, 101))
+    early, late = (Record(index, 5_000_000_000, payload, b"", ALONE) for index in (100, 101))
     assert recover_order_book_from_snapshot(snapshot, [early]) == RecoveredBook(snapshot)
     (level,) = recover_order_book_from_snapshot(snapshot, [early, late]).book().asks
     assert level.orders[0].created_at == 5_000

@@ -11,8 +11,9 @@ import pytest
 from engine.core.exchange import Exchange
 from engine.core.linked import group_of
 from engine.core.state import State
+from engine.journal.format import Record
 from engine.journal.journal import begin_journal, open_journal
-from engine.journal.reader import JournalDamaged, Record, segments
+from engine.journal.reader import JournalDamaged, segments
 from engine.journal.retention import archive_segments
 from engine.recovery import replay as recovery
 from engine.recovery.replay import IMPORTING, Follower, NotOneHistory, RecordUnknown, Recovered, recover, replay
@@ -25,9 +26,9 @@ COUNT = 600
 
 
 def snapshotted(journal: Path, snapshots: Path, index: int, kept: int = 3) -> int:
-    """Write the snapshot that a follower has at an index; return the index of its record."""
+    """Write the snapshot that a follower has at the end of a group up to an index; return the index of its record."""
     follower = Follower(journal, snapshots)
-    follower.follow(index)
+    follower.follow(max(record.link.last_index for record in records(journal) if record.link.last_index <= index))
     generation = snapshot(follower.state, follower.last_index, follower.chain, 0, follower.time_ns, follower.accepted_ms)
     FileSnapshotStore(snapshots, kept).write_generation(generation)
     follower.close()

@@ -13,7 +13,7 @@ from engine.core import commands as cm
 from engine.core.commands import BUY, SELL
 from engine.core.exchange import Exchange
 from engine.core.state import State
-from engine.journal.reader import START
+from engine.journal.format import START
 from engine.recovery.snapshot import Restored, restore, snapshot
 from engine.recovery.snapshot_format import (
     FORMAT,

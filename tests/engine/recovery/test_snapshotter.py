@@ -16,7 +16,8 @@ import pytest
 
 from engine.core import commands as cm
 from engine.core.exchange import Exchange
-from engine.journal.reader import START, Record, segments
+from engine.journal.format import START, Record
+from engine.journal.reader import segments
 from engine.recovery.replay import ALL, recover
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.recovery.snapshotter import SnapshotterProcess, Task

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from engine.core import events as ev
 from engine.core.state import Store
+from engine.journal import reader as journal_reader
 from engine.journal.journal import Journal, open_journal
-from engine.journal.reader import Record
+from engine.journal.reader import Scan, segments
 from engine.stores.message_log import MessageLog, Purged, Reader, StoreGone
 from engine.stores.message_window import Frame
 from tests.waiting import until
@@ -28,13 +29,12 @@ class Writer:
         self.log = MessageLog(folder, frames_max=frames_max)
         self.index = 0
         self.frames: list[Frame] = []
-        self._group: list[Record] = []
 
     def command(self, message: bytes = b"", *events: ev.Event, skip: int = 0) -> int:
         """Add a command's record to the group; `skip` indices before it had none."""
         self.index += 1 + skip
         payload = ev.encode(list(events) or [ev.LivenessChecked("check", "test")])
-        self._group.append(self.journal.append(self.index, self.index * 1_000, payload, message))
+        self.journal.append(self.index, self.index * 1_000, payload, message)
         if message:
             self.frames.append(Frame(self.index, message))
         return self.index
@@ -45,9 +45,7 @@ class Writer:
 
     def commit(self) -> None:
         """Write the group and show it."""
-        group, self._group = self._group, []
-        self.journal.commit()
-        if group:
+        if group := self.journal.commit():
             self.log.on_commit(group)
 
     def create(self, store: str) -> int:
@@ -165,13 +163,13 @@ async def test_what_is_written_but_not_committed_is_not_given_out(tmp_path: Path
         writer.message()
     writer.commit()
     writer.message()
-    writer.journal.commit()  # on the disk, but nobody has said so yet
+    group = writer.journal.commit()  # on the disk, but nobody has said so yet
     reader = writer.log.reader("a", start)
     assert await take(reader, 5) == writer.frames[:5]
     following = asyncio.create_task(reader.next())
     await asyncio.sleep(0.05)
     assert not following.done()
-    writer.log.on_commit(writer._group)
+    writer.log.on_commit(group)
     assert await following == writer.frames[5:]
 
 
@@ -291,7 +289,7 @@ async def test_many_slow_readers_keep_few_files_open(tmp_path: Path) -> None:
     found = await asyncio.gather(*(take(reader, 300 - 20 * number) for number, reader in enumerate(readers)))
     for number, frames in enumerate(found):
         assert frames == writer.above(start + 20 * number)
-    assert len(writer.log._tails) <= 4
+    assert sum(not tail._scan._file.closed for tail in writer.log._tails.values() if tail._scan) <= 4
     for reader in readers:
         reader.close()
     assert not writer.log._tails
@@ -314,3 +312,35 @@ async def test_a_cancelled_read_leaves_nothing_behind(tmp_path: Path) -> None:
     await until(lambda: not writer.log._tails)
     assert not writer.log.readers
     assert await take(writer.log.reader("a", start), 50) == writer.frames
+
+
+async def test_many_slow_consumers_read_the_journal_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight take turns in one segment, four files are open: what one of them has read he does not read again."""
+    size, read, really = 0, 0, Scan._read
+
+    def counted(scan: Scan, most: int) -> bytes:
+        nonlocal read
+        content = really(scan, most)
+        read += len(content)
+        return content
+
+    monkeypatch.setattr(journal_reader, "READ_BYTES", 2_000)
+    monkeypatch.setattr(Scan, "_read", counted)
+    writer = Writer(tmp_path, frames_max=1, segment_bytes=1 << 20)
+    start = writer.create("a")
+    for number in range(400):
+        writer.message()
+        if number % 5 == 0:
+            writer.commit()
+    writer.commit()
+    size = sum(path.stat().st_size for path in segments(tmp_path))
+    readers = [writer.log.reader("a", start) for _ in range(8)]
+    taken: list[list[Frame]] = [[] for _ in readers]
+    read = 0
+    while any(len(frames) < 400 for frames in taken):
+        for reader, frames in zip(readers, taken, strict=True):
+            if len(frames) < 400:
+                frames += await reader.next()
+    assert taken == [writer.frames] * 8
+    assert read < 2 * 8 * size
+    assert sum(not tail._scan._file.closed for tail in writer.log._tails.values() if tail._scan) <= 4

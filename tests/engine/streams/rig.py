@@ -16,8 +16,9 @@ import redis
 from engine.core.commands import Command, CreateStore, Instrument
 from engine.core.events import Traded, decode
 from engine.core.state import State
+from engine.journal.format import START, Record
 from engine.journal.journal import begin_journal, open_journal
-from engine.journal.reader import START, Record, read, segments
+from engine.journal.reader import read, segments
 from engine.journal.sequencer import EngineUnavailable, Sequencer
 from engine.stores.message_builder import MessageBuilder
 from engine.streams.entries import EVENTS_STREAM, TRADES_STREAM
@@ -92,13 +93,12 @@ async def running(market: Market, url: str, limits: SinkLimits = SMALL) -> Async
 
 def expected(folder: Path, after_index: int = -1) -> tuple[list[tuple[str, dict[str, Any]]], list[tuple[str, dict[str, Any]]]]:
     """Return what both streams must hold of the records above `after_index`: written plainly, from the journal."""
-    entries, trades, before = [], [], beginning(folder)
+    entries, trades = [], []
     for record in read(folder):
         if record.command_index > after_index:
-            entries.append((f"{record.command_index}-0", _entry(record, before)))
+            entries.append((f"{record.command_index}-0", _entry(record)))
             done = [event for event in decode(record.payload) if isinstance(event, Traded)]
             trades += [(f"{record.command_index}-{n}", _trade(event, record)) for n, event in enumerate(done)]
-        before = record.chain
     return entries, trades
 
 
@@ -108,10 +108,10 @@ def beginning(folder: Path) -> bytes:
     return paths[0].read_bytes()[16:32] if paths else START
 
 
-def _entry(record: Record, before: bytes) -> dict[str, Any]:
+def _entry(record: Record) -> dict[str, Any]:
     return {
         "time": str(record.time_ns), "events": record.payload, "message": record.message, "chain": record.chain.hex(),
-        "prev": before.hex(),
+        "prev": record.link.before.hex(), "group": f"{record.link.first_index}-{record.link.last_index}",
     }  # fmt: skip
 
 
@@ -133,10 +133,10 @@ def held(url: str) -> tuple[list[tuple[str, dict[str, Any]]], list[tuple[str, di
     entries = []
     for entry_id, fields in raw[0]:
         text = {name.decode(): value for name, value in fields.items()}
-        assert list(text) == ["time", "events", "event", "message", "chain", "prev"]
+        assert list(text) == ["time", "events", "event", "message", "chain", "prev", "group"]
         people = text.pop("event")
         assert not people or json.loads(people)[0]["type"] in text["events"].decode(errors="replace")
-        text |= {name: text[name].decode() for name in ("time", "chain", "prev")}
+        text |= {name: text[name].decode() for name in ("time", "chain", "prev", "group")}
         entries.append((entry_id.decode(), text))
     return entries, [(entry_id.decode(), json.loads(fields[b"event"])) for entry_id, fields in raw[1]]
 

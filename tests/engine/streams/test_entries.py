@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from engine.bots.market import BTC, ETH
 from engine.core.events import LivenessChecked, Traded, encode
+from engine.journal.format import START, Link, Record
 from engine.journal.journal import open_journal
-from engine.journal.reader import START, Record, read
+from engine.journal.reader import read
 from engine.streams.entries import (
     BATCH_BYTES,
     BATCH_RECORDS,
     BATCH_RECORDS_MAX,
+    GROUP_SPAN_MAX,
     NOTHING,
     Channel,
     Course,
     Entries,
     ForeignStream,
     Held,
-    Link,
     Pace,
     SeamBroken,
     id_text,
@@ -32,7 +32,8 @@ from engine.streams.entries import (
 )
 
 HEADER = 5  # arguments of a batch before its trades
-FIELDS = 7  # arguments of an entry
+FIELDS = 8  # arguments of an entry
+ALONE = Link(START, START, 0, 99)
 
 
 def trade(number: int, price_ticks: int = 180_000, symbol: str = "BTC-PERP") -> Traded:
@@ -41,12 +42,13 @@ def trade(number: int, price_ticks: int = 180_000, symbol: str = "BTC-PERP") -> 
 
 @pytest.fixture
 def records(tmp_path: Path) -> list[Record]:
-    """Indices 2, 4, … 40; every fifth record has two trades."""
+    """Indices 2, 4, … 40 in groups of two; every fifth record has two trades."""
     journal = open_journal(tmp_path)
     for n in range(1, 21):
         trades = [trade(n), trade(n + 1)] if n % 5 == 0 else [LivenessChecked(str(n), "test")]
         journal.append(2 * n, n * 1_000_000, encode(list(trades)), b"{}")
-    journal.commit()
+        if n % 2 == 0:
+            journal.commit()
     journal.close()
     return list(read(tmp_path))
 
@@ -62,7 +64,7 @@ def held_at(record: Record, trades: tuple[int, int] = NOTHING, json_: bytes = b"
 def trade_json(records: list[Record], index: int, number: int) -> bytes:
     """Return a trade's entry as we write it."""
     (record,) = [record for record in records if record.command_index == index]
-    batch = entries().batch([(START, record)], Held(), -1)
+    batch = entries().batch([record], Held(), -1)
     content: bytes = batch.arguments[HEADER + 1 + 2 * number]
     return content
 
@@ -95,15 +97,14 @@ def test_where_to_go_on(events: int, trades: tuple[int, int], snapshot: int, wri
     assert resume_after(Held(events, events, b"", trades), snapshot, written) == after
 
 
-def test_each_needed_record_comes_with_the_chain_before_it(records: list[Record]) -> None:
+def test_each_needed_record_comes_once(records: list[Record]) -> None:
     """The last one that Redis has is compared and not needed."""
     course = Course(held_at(records[4]), records[4].command_index, 40)
     assert course.rewind() == records[4].command_index
     course.begin(0, START)
-    links = course.links(records[:10]) + course.links(records[10:])
+    needed = course.needed(records[:10]) + course.needed(records[10:])
     course.end()
-    assert [record for _, record in links] == records[5:]
-    assert [before for before, _ in links] == [record.chain for record in records[4:-1]]
+    assert needed == records[5:]
 
 
 def test_another_history_is_refused(records: list[Record]) -> None:
@@ -112,7 +113,7 @@ def test_another_history_is_refused(records: list[Record]) -> None:
     def passed(held: Held, committed: int = 40) -> None:
         course = Course(held, held.events, committed)
         course.begin(0, START)
-        course.links(records)
+        course.needed(records)
         course.end()
 
     passed(held_at(records[-1]))
@@ -136,7 +137,7 @@ def test_a_journal_that_begins_later(records: list[Record]) -> None:
     course = Course(held_at(records[4]), 10, 40)
     course.begin(20, records[8].chain)
     assert course.gap
-    assert [record for _, record in course.links(records[9:])] == records[9:]
+    assert course.needed(records[9:]) == records[9:]
     course.end()
     with pytest.raises(ForeignStream, match="after index 10"):
         Course(held_at(records[4]), 10, 40).begin(11, b"other")
@@ -148,7 +149,7 @@ def test_the_last_trade_is_compared(records: list[Record]) -> None:
     def passed(trades: tuple[int, int], json_: bytes, first: int = 0) -> None:
         course = Course(Held(-1, -1, b"", trades, json_), first - 1, 40)
         course.begin(first, START)
-        course.links([record for record in records if record.command_index >= first])
+        course.needed([record for record in records if record.command_index >= first])
         course.end()
 
     ours = trade_json(records, 20, 1)
@@ -163,44 +164,42 @@ def test_a_group_that_does_not_follow_is_noticed(records: list[Record]) -> None:
     """What the reader has shown is passed over; a missing record breaks the chain; the next reader passes the last one again."""
     course = Course(Held(), -1, 40)
     course.begin(0, START)
-    course.links(records[:6])
+    course.needed(records[:6])
     assert course.join(records[2:5]) == []
-    assert [record for _, record in course.join(records[5:8])] == records[6:8]
+    assert course.join(records[5:8]) == records[6:8]
     with pytest.raises(SeamBroken, match="record 20 does not follow 16"):
         course.join(records[9:])
     assert course.rewind() == records[7].command_index
     course.begin(16, records[6].chain)
-    assert [record for _, record in course.links(records[7:])] == records[8:]
+    assert course.needed(records[7:]) == records[8:]
     course.rewind()
     course.begin(0, START)
     with pytest.raises(ForeignStream, match="the journal has no record 40"):
-        course.links([Record(42, 0, b"", b"", START)])
-
-
-def links_of(records: list[Record]) -> list[Link]:
-    return [(before.chain, record) for before, record in pairwise(records)]
+        course.needed([Record(42, 0, b"", b"", ALONE)])
 
 
 def test_a_batch_has_what_redis_lacks(records: list[Record]) -> None:
     """Trades that are there are left out, events that are there are left out, each for itself."""
-    links = links_of(records)  # indices 4 to 40; trades in 10, 20, 30, 40
-    batch = entries().batch(links, Held(24, 24, b"", (20, 0)), keep_from=10)
+    records = records[1:]  # indices 4 to 40; trades in 10, 20, 30, 40
+    batch = entries().batch(records, Held(24, 24, b"", (20, 0)), keep_from=10)
     events_id, trades_id, keep, trades_max, count, *rest = batch.arguments
-    assert (events_id, trades_id, keep, trades_max, count) == ("24-0", "20-0", "10-0", 1_000, 5)
+    assert (events_id, trades_id, keep, trades_max, count) == ("24-0", "20-0", "", 1_000, 5)
     assert rest[0 : 2 * count : 2] == ["20-1", "30-0", "30-1", "40-0", "40-1"]
     assert rest[2 * count :: FIELDS] == [f"{index}-0" for index in range(26, 41, 2)]
-    before, record = links[11]
-    time_ns, payload, people, message, chain, prev = rest[2 * count + 1 : 2 * count + FIELDS]
+    record = records[11]
+    time_ns, payload, people, message, chain, prev, group = rest[2 * count + 1 : 2 * count + FIELDS]
     assert (record.command_index, time_ns, payload, message) == (26, record.time_ns, record.payload, b"{}")
-    assert (chain, prev) == (record.chain.hex(), before.hex())
+    assert (chain, prev, group) == (record.chain.hex(), records[11].link.before.hex(), "26-28")
     assert json.loads(people) == [{"type": "liveness.checked", "check_id": "13", "source": "test"}]
     assert batch.held == held_at(records[-1], (40, 1))
-    assert batch.used == len(links)
+    assert batch.used == len(records)
 
 
 def test_an_empty_batch_compares_and_trims() -> None:
-    """And keeps the last entry, whatever the snapshots are."""
-    assert entries().batch([], Held(24, 24, b"", (20, 1)), 50).arguments == ["24-0", "20-1", "24-0", 1_000, 0]
+    """And keeps the groups that the last entry may belong to, whatever the snapshots are."""
+    far = GROUP_SPAN_MAX + 24
+    assert entries().batch([], Held(far, far, b"", (20, 1)), far + 9).arguments == [f"{far}-0", "20-1", "24-0", 1_000, 0]
+    assert entries().batch([], Held(24, 24, b"", (20, 1)), 50).arguments == ["24-0", "20-1", "", 1_000, 0]
     assert entries().batch([], Held(), 50).arguments == ["", "", "", 1_000, 0]
 
 
@@ -208,8 +207,8 @@ def test_prices_are_the_exact_decimals() -> None:
     """A tick of 0.05 has no exact binary form; the price still reads as it is written by hand."""
     maker = entries()
     for ticks in (1, 3, 7, 79_999, 80_001, 3_999_999):
-        record = Record(7, 1_790_000_000_123_456_789, encode([trade(1, ticks, "ETH-PERP")]), b"", START)
-        content = maker.batch([(START, record)], Held(), -1).arguments[HEADER + 1]
+        record = Record(7, 1_790_000_000_123_456_789, encode([trade(1, ticks, "ETH-PERP")]), b"", ALONE)
+        content = maker.batch([record], Held(), -1).arguments[HEADER + 1]
         there = json.loads(content, parse_float=Decimal)
         assert there["price"] == Decimal("0.05") * ticks
         assert there["timestamp"] == "2026-09-21T14:13:20.123Z"
@@ -217,7 +216,7 @@ def test_prices_are_the_exact_decimals() -> None:
 
 def test_a_batch_ends_at_its_bytes() -> None:
     """One large record is a batch of its own; the rest comes in the next."""
-    large = [(START, Record(n, 1, encode([LivenessChecked("x" * BATCH_BYTES, "")]), b"", START)) for n in (1, 2, 3)]
+    large = [Record(n, 1, encode([LivenessChecked("x" * BATCH_BYTES, "")]), b"", ALONE) for n in (1, 2, 3)]
     assert entries().batch(large, Held(), -1).used == 1
     assert entries(readable=False).batch(large[:1], Held(), -1).arguments[HEADER + 3] == b""
 

@@ -1,7 +1,8 @@
-"""The journal made anew of its Redis stream is the same, byte for byte; or there is a halt that names the index."""
+"""The journal made anew of its Redis stream is the same, group for group; or there is a halt that names the index."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import redis
 
 from engine.core.events import decode
 from engine.core.exchange import Exchange
+from engine.journal.format import Link, Record, chained
 from engine.journal.journal import open_journal
-from engine.journal.reader import START, Record
+from engine.journal.reader import segments
 from engine.recovery.recovered_book import recover_order_book_from_snapshot
 from engine.recovery.replay import IMPORTING, NotOneHistory, recover
 from engine.recovery.snapshot_files import FileSnapshotStore
@@ -22,6 +24,7 @@ from engine.streams.entries import EVENTS_STREAM
 from engine.streams.restore import PAGE, Imported, StreamBroken, import_from, import_stream
 from engine.streams.restore import records as streamed
 from service.errors import OperatorError
+from tests.engine.journal.test_formats import FORMAT_2
 from tests.engine.lives import MARKETS, journaled, life, records
 from tests.engine.recovery.test_replay import snapshotted
 
@@ -43,11 +46,11 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def add(client: redis.Redis, record: Record, before: bytes, **other: Any) -> None:
+def add(client: redis.Redis, record: Record, **other: Any) -> None:
     """Write a record's entry as the engine's sink does."""
     fields: dict[Any, Any] = {
         "time": record.time_ns, "events": record.payload, "event": "[]", "message": record.message, "chain": record.chain.hex(),
-        "prev": before.hex(),
+        "prev": record.link.before.hex(), "group": f"{record.link.first_index}-{record.link.last_index}",
     }  # fmt: skip
     name = other.pop("name", f"{record.command_index}-0")
     client.xadd(EVENTS_STREAM, {key: value for key, value in (fields | other).items() if value is not None}, id=name)
@@ -55,11 +58,9 @@ def add(client: redis.Redis, record: Record, before: bytes, **other: Any) -> Non
 
 def fill(client: redis.Redis, journal: Path, after_index: int = -1, until_index: int = 1 << 62) -> None:
     """Write a part of a journal to the stream."""
-    before = START
     for record in records(journal):
         if after_index < record.command_index <= until_index:
-            add(client, record, before)
-        before = record.chain
+            add(client, record)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -160,30 +161,62 @@ def test_what_is_broken_before_the_snapshot_can_be_left_out(client: redis.Redis,
     assert found.state.digest() == recover(journal, tmp_path / "none").state.digest()
 
 
-def test_a_missing_entry_halts_with_the_index_after_it(client: redis.Redis, tmp_path: Path, journal: Path) -> None:
+def test_a_missing_entry_halts_with_the_index_of_its_group(client: redis.Redis, tmp_path: Path, journal: Path) -> None:
     """Nothing of the stream is left in the folder: a part must not pass for the whole."""
     fill(client, journal)
-    gone, after = records(journal)[250:252]
+    gone = records(journal)[250]
+    assert gone.link.first_index < gone.command_index < gone.link.last_index
     client.xdel(EVENTS_STREAM, f"{gone.command_index}-0")
-    with pytest.raises(StreamBroken, match=f"at index {after.command_index}: what comes before it is missing") as broken:
+    with pytest.raises(StreamBroken, match=f"at index {gone.link.first_index}: the hash does not follow") as broken:
         imported(client, tmp_path / "copy", tmp_path / "none")
-    assert broken.value.index == after.command_index
+    assert broken.value.index == gone.link.first_index
     assert files(tmp_path / "copy") == {}
+
+
+@pytest.mark.parametrize("place", ["first", "last", "whole"])
+def test_a_group_is_imported_whole_or_not_at_all(client: redis.Redis, tmp_path: Path, journal: Path, place: str) -> None:
+    """Without its first or last entry, or without all of it in the middle, it halts; what the end has of one is left out."""
+    made = records(journal)
+    link = made[250].link
+    numbers = {"first": [link.first_index], "last": [link.last_index], "whole": range(link.first_index, link.last_index + 1)}
+    fill(client, journal, until_index=link.last_index - 1)
+    found = imported(client, tmp_path / "torn", tmp_path / "none")
+    assert found.last_index == made[250 - (made[250].command_index - link.first_index) - 1].link.last_index < link.first_index
+    assert records(tmp_path / "torn") == [record for record in made if record.command_index <= found.last_index]
+    fill(client, journal, after_index=link.last_index - 1)
+    client.xdel(EVENTS_STREAM, *[f"{number}-0" for number in numbers[place]])
+    with pytest.raises(StreamBroken, match="is missing"):
+        imported(client, tmp_path / "copy", tmp_path / "none")
+
+
+def test_a_stream_written_by_the_version_before_is_imported(client: redis.Redis, tmp_path: Path) -> None:
+    """Its entries name no group: each record is one by itself, and the chain of this format goes on behind it."""
+    (old := tmp_path / "old").mkdir()
+    for path in segments(FORMAT_2):
+        shutil.copy(path, old)
+    for record in records(old):
+        add(client, record, group=None)
+    journaled(old, life(4, 120)[80:], Exchange(MessageBuilder, recover(old, tmp_path / "none").state))
+    fill(client, old, after_index=80)
+    imported(client, tmp_path / "copy", tmp_path / "none")
+    assert records(tmp_path / "copy") == records(old)
 
 
 @pytest.mark.parametrize(
     "other",
     [
         {"time": 1}, {"events": b"\x90"}, {"message": b"{}"}, {"chain": "00" * 16}, {"prev": "00" * 16}, {"time": "now"},
-        {"chain": "no hex"}, {"prev": ""}, {"events": None}, {"prev": None}, {"name": "201-1"},
+        {"chain": "no hex"}, {"prev": ""}, {"events": None}, {"prev": None}, {"name": "201-1"}, {"group": "200-201"},
+        {"group": "none"},
     ],
 )  # fmt: skip
 def test_a_changed_entry_halts_with_its_index(client: redis.Redis, tmp_path: Path, journal: Path, other: dict[str, Any]) -> None:
     """Whatever of it: time, events, message, chain, the chain before, its id."""
-    fill(client, journal, until_index=200)
-    before, *_ = [record for record in records(journal) if record.command_index <= 200][-1:]
-    record = next(record for record in records(journal) if record.command_index > 200)
-    add(client, record._replace(command_index=201), before.chain, **dict(other))
+    last = max(record.link.last_index for record in records(journal) if record.link.last_index <= 200)
+    fill(client, journal, until_index=last)
+    before = next(record.chain for record in records(journal) if record.command_index == last)
+    bare = (201, *records(journal)[-1][1:4])
+    add(client, Record(*bare, Link(before, chained(before, [bare]), 201, 201)), **dict(other))
     with pytest.raises(StreamBroken) as broken:
         imported(client, tmp_path / "copy", tmp_path / "none")
     assert broken.value.index == 201
