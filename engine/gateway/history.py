@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from engine.core import events as ev
 from engine.core.state import Order
-from engine.journal.reader import Record, Tail
+from engine.journal.format import Record
+from engine.journal.reader import Tail
 
 COMMANDS = 100_000  # that are always there
 KEPT = 2 * COMMANDS  # commands, before the older half is forgotten

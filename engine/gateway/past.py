@@ -47,7 +47,8 @@ def routes(views: Views, history: History) -> list[ControllerRouterHandler]:
     )
     async def orders(
         account: AccountQuery, scope: Scope, symbol: SymbolFilter = None, order_id: OrderFilter = None,
-        cl_ord_id: ClientFilter = None, start: FromQuery = None, end: ToQuery = None, limit: LimitQuery = LIMIT, cursor: CursorQuery = None,
+        cl_ord_id: ClientFilter = None, start: FromQuery = None, end: ToQuery = None, limit: LimitQuery = LIMIT,
+        cursor: CursorQuery = None,
     ) -> PastOrdersView:  # fmt: skip
         own(caller_of(scope), account)
         question = _question(account, symbol, order_id, cl_ord_id, start, end, cursor)
@@ -58,7 +59,8 @@ def routes(views: Views, history: History) -> list[ControllerRouterHandler]:
     @get("/Fill", responses=problems(404), tags=["orders"], summary="What an account traded, newest first")
     async def fills(
         account: AccountQuery, scope: Scope, symbol: SymbolFilter = None, order_id: OrderFilter = None,
-        cl_ord_id: ClientFilter = None, start: FromQuery = None, end: ToQuery = None, limit: LimitQuery = LIMIT, cursor: CursorQuery = None,
+        cl_ord_id: ClientFilter = None, start: FromQuery = None, end: ToQuery = None, limit: LimitQuery = LIMIT,
+        cursor: CursorQuery = None,
     ) -> FillsView:  # fmt: skip
         own(caller_of(scope), account)
         question = _question(account, symbol, order_id, cl_ord_id, start, end, cursor)
