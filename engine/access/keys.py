@@ -73,6 +73,10 @@ class Caller(msgspec.Struct, frozen=True):
             return True
         return self.role is Role.TRADER and any(first <= account <= last for first, last in self.accounts)
 
+    def may_see(self, account: int) -> bool:
+        """Return whether this caller may look at an account: its own, or all that message stores tell it of anyway."""
+        return self.may_use(account) or (self.role is Role.MARKET_DATA)
+
     def may_read(self, store_id: str) -> bool:
         """Return whether a message store is this caller's to read and to purge."""
         return self.role is Role.OPERATOR or (self.role is Role.MARKET_DATA and (not self.stores or store_id in self.stores))

@@ -17,6 +17,7 @@ class Need(StrEnum):
     PUBLIC = "anybody"
     KEY = "whoever has a key"
     OWN = "a trader for its own accounts, or an operator"
+    READ = "a trader for its own accounts, a market-data key (message stores tell it the same), or an operator"
     STORE = "a market-data key for its stores, or an operator"
     OPERATOR = "an operator"
 
@@ -45,8 +46,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("DELETE", "/Order/All"): Rule(Need.OWN, is_order=True),
     ("PUT", "/Order/CancelAllAfter"): Rule(Need.OWN, is_order=True),
     ("PUT", "/KillSwitch"): Rule(Need.OWN),
-    ("GET", "/Account"): Rule(Need.OWN),
-    ("GET", "/Account/{account}"): Rule(Need.OWN),
+    ("GET", "/Account"): Rule(Need.READ),
+    ("GET", "/Account/{account}"): Rule(Need.READ),
     ("POST", "/Account/{account}/Withdraw"): Rule(Need.OWN),
     ("POST", "/Account/{account}/Deposit"): Rule(Need.OPERATOR),  # says that money came, which a trader cannot
     ("GET", "/MessageStore"): Rule(Need.STORE),
@@ -71,6 +72,7 @@ ROLES: dict[Need, tuple[Role, ...]] = {
     Need.PUBLIC: tuple(Role),
     Need.KEY: tuple(Role),
     Need.OWN: (Role.TRADER, Role.OPERATOR),
+    Need.READ: tuple(Role),
     Need.STORE: (Role.MARKET_DATA, Role.OPERATOR),
     Need.OPERATOR: (Role.OPERATOR,),
 }

@@ -21,8 +21,8 @@ from engine.gateway.bodies import (
     TransferView,
 )  # fmt: skip
 from engine.gateway.door import caller_of
-from engine.gateway.orders import OrderDesk, own
-from engine.gateway.problems import StrictBody, problems
+from engine.gateway.orders import OrderDesk
+from engine.gateway.problems import StrictBody, foreign_account, problems
 from engine.gateway.views import Views
 from engine.journal.sequencer import Outcome
 
@@ -47,13 +47,14 @@ def routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:
 
     @get("/Account", responses=problems(), tags=["accounts"], summary="The money of the caller's accounts, by number")
     async def accounts(scope: Scope, after: AfterQuery = -2, limit: LimitQuery = ACCOUNTS_MAX) -> list[AccountSummary]:
-        return views.summaries(after, limit, caller_of(scope).may_use)
+        return views.summaries(after, limit, caller_of(scope).may_see)
 
     @get(
         "/Account/{account:int}", responses=problems(404), tags=["accounts"], summary="An account, its positions and open orders"
     )
     async def account_of(account: AccountPath, scope: Scope) -> AccountView:
-        own(caller_of(scope), account)
+        if not caller_of(scope).may_see(account):
+            raise foreign_account(account)
         return views.account(account)
 
     @post(

@@ -33,7 +33,7 @@ def normal_name(username: str) -> str:
 def create(db: Any, username: str, role: str, email: str, now_ms: int, password_hash: str = "") -> int:
     """Add somebody; without a password hash they set one by an invitation.  Raises: Refused."""
     name = normal_name(username)
-    if not USERNAME.fullmatch(name):
+    if not USERNAME.fullmatch(name) or not username.isprintable():
         raise Refused(
             "bad_username", "A name has 1 to 64 letters a-z, digits and . _ @ + -, and begins and ends with a letter or digit"
         )

@@ -28,10 +28,10 @@ async def test_every_route_has_a_rule_and_every_rule_a_route(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("method", "path", "need"),
     [
-        ("GET", "/OrderBook/", Need.PUBLIC), ("GET", "/Account/7", Need.OWN), ("POST", "/Account/7/Deposit", Need.OPERATOR),
+        ("GET", "/OrderBook/", Need.PUBLIC), ("GET", "/Account/7", Need.READ), ("POST", "/Account/7/Deposit", Need.OPERATOR),
         ("POST", "/Account/7/Withdraw/", Need.OWN), ("POST", "/Account/7/x/Withdraw", Need.OPERATOR), ("WEBSOCKET", "/joined", Need.STORE),
         ("GET", "/joined", Need.OPERATOR), ("GET", "/", Need.OPERATOR), ("GET", "//Order", Need.OPERATOR), ("PATCH", "/Order", Need.OPERATOR),
-        ("GET", "/docs/../Key", Need.OPERATOR), ("GET", "/orderbook", Need.OPERATOR), ("GET", "/Account/", Need.OWN),
+        ("GET", "/docs/../Key", Need.OPERATOR), ("GET", "/orderbook", Need.OPERATOR), ("GET", "/Account/", Need.READ),
     ],
 )  # fmt: skip
 def test_a_request_finds_its_rule(method: str, path: str, need: Need) -> None:
@@ -58,6 +58,7 @@ def test_each_need_has_its_roles() -> None:
         Need.PUBLIC: [True, True, True, True],
         Need.KEY: [False, True, True, True],
         Need.OWN: [False, True, False, True],
+        Need.READ: [False, True, True, True],
         Need.STORE: [False, False, True, True],
         Need.OPERATOR: [False, False, False, True],
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from engine.oms import reconcile
 from engine.oms.consumer import OmsSettings
@@ -20,6 +21,7 @@ from tests.engine.gateway.ground import exchange
 from tests.engine.oms.ground import query, sqlite_url
 from tests.engine.oms.test_consumer import Consumer
 from tests.engine.oms.test_money import run_all
+from tests.engine_process import TOKEN
 from tests.stack import ROOT
 from tests.waiting import until
 
@@ -36,8 +38,8 @@ async def test_database_and_exchange_agree_until_somebody_meddles(tmp_path: Path
         await ground.market(1, 2)
         await ground.order(1, "old", "Buy", 4, 100)
         await ground.order(2, "met", "Sell", 4, 100)
-        consumer = Consumer(ground, url)
-        settings = load(OmsSettings, engine_url=ground.url, database_url=url)
+        consumer = Consumer(ground, url, api_token=SecretStr(TOKEN))
+        settings = load(OmsSettings, engine_url=ground.url, database_url=url, api_token=SecretStr(TOKEN))
         exits: dict[str, Any] = {"takeProfit": {"clOrdID": "p", "price": 105}, "stopLoss": {"clOrdID": "l", "stopPx": 95}}
         try:
             await until(lambda: not consumer.oms.faults["engine"])  # it has joined, so that the openings are in
@@ -62,7 +64,7 @@ async def test_database_and_exchange_agree_until_somebody_meddles(tmp_path: Path
 
 async def check_command(engine_url: str, url: str) -> None:
     """The command ends with 1 and prints the same lines."""
-    environment = {**os.environ, "OMS_ENGINE_URL": engine_url, "OMS_DATABASE_URL": url}
+    environment = {**os.environ, "OMS_ENGINE_URL": engine_url, "OMS_DATABASE_URL": url, "OMS_API_TOKEN": TOKEN}
     command = [sys.executable, "-m", "engine", "oms", "reconcile"]
     done = await asyncio.to_thread(
         subprocess.run, command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False

@@ -28,10 +28,10 @@ async def main(url: str, folder: Path, deadly: str) -> None:
     sequencer = await exchange(folder, crowd=True)
     submit = sequencer.submit
 
-    def kill_or_submit(command: cm.Command, sender: str = "engine") -> Any:
+    def kill_or_submit(command: cm.Command, *more: Any) -> Any:
         if isinstance(command, cm.PlaceOrder) and command.cl_ord_id == deadly:
             os.kill(os.getpid(), signal.SIGKILL)
-        return submit(command, sender)
+        return submit(command, *more)
 
     sequencer.submit = kill_or_submit  # type: ignore[method-assign]
     queue = OrdersQueue(url, sequencer)

@@ -125,10 +125,10 @@ async def test_high_priority_overtakes_what_is_still_in_the_queue(url: str, tmp_
     stalled = asyncio.Event()
     submit = sequencer.submit
 
-    def once_stalled(command: cm.Command, sender: str = "engine") -> Any:
+    def once_stalled(command: cm.Command, *more: Any) -> Any:
         """Keep the prefetched orders waiting until the urgent ones are in the queue."""
         if stalled.is_set():
-            return submit(command, sender)
+            return submit(command, *more)
         raise EngineBusy("stalled by the test")
 
     sequencer.submit = once_stalled  # type: ignore[method-assign]
@@ -340,11 +340,11 @@ async def test_a_message_that_fails_three_times_is_buried(url: str, tmp_path: Pa
     sequencer = await exchange(tmp_path / "j")
     submit, attempts = sequencer.submit, []
 
-    def failing(command: cm.Command, sender: str = "engine") -> Any:
+    def failing(command: cm.Command, *more: Any) -> Any:
         if isinstance(command, cm.PlaceOrder) and command.cl_ord_id == "poison":
             attempts.append(command)
             raise RuntimeError("a defect")
-        return submit(command, sender)
+        return submit(command, *more)
 
     sequencer.submit = failing  # type: ignore[method-assign]
     async with desk(url, tmp_path / "j", sequencer=sequencer) as (_, queue, client):
@@ -367,10 +367,10 @@ async def test_a_message_that_fails_once_is_executed_at_the_second_attempt(url: 
     sequencer = await exchange(tmp_path / "j")
     submit, failures = sequencer.submit, [RuntimeError("once")]
 
-    def failing(command: cm.Command, sender: str = "engine") -> Any:
+    def failing(command: cm.Command, *more: Any) -> Any:
         if isinstance(command, cm.PlaceOrder) and failures:
             raise failures.pop()
-        return submit(command, sender)
+        return submit(command, *more)
 
     sequencer.submit = failing  # type: ignore[method-assign]
     async with desk(url, tmp_path / "j", sequencer=sequencer) as (_, queue, client):
@@ -384,7 +384,7 @@ async def test_over_a_lost_connection_nothing_is_done_twice(url: str, tmp_path: 
     async with desk(url, tmp_path / "j", prefetch=50) as (sequencer, queue, client):
         submitted: list[cm.Command] = []
         submit = sequencer.submit
-        sequencer.submit = lambda command, sender: submitted.append(command) or submit(command)  # type: ignore[method-assign, func-returns-value]
+        sequencer.submit = lambda command, *more: submitted.append(command) or submit(command, *more)  # type: ignore[method-assign, func-returns-value]
         sending = [asyncio.create_task(client.send(message)) for n in range(500) for message in _life(n)]
         for loss in range(1, 11):
             await until(lambda loss=loss: len(submitted) > loss * 120 and queue._link.ready, 20)
