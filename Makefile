@@ -44,7 +44,7 @@ hands: $(VENV)/installed-dev
 	@HANDS_S=$${HANDS_S:-600} PY=$(PY) exec tests/run tests/live/page/test_hands.py -s -k monkey
 
 faults: $(VENV)/installed-dev
-	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_oms.py $(ARGS)
+	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_oms.py tests/sim/test_seeds.py $(ARGS)
 
 sim: $(VENV)/installed-dev
 	@exec $(PY) -m tests.sim

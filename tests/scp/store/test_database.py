@@ -108,7 +108,7 @@ def test_a_database_that_comes_back_is_used_again(postgres_server: object, postg
     server = postgres_server
     server.stop()  # type: ignore[attr-defined]
     try:
-        for _ in range(3):
+        for _ in range(2):
             with pytest.raises(StoreUnavailable), store.transaction() as db:
                 db(db.auth_user).count()
         assert "does not answer" in str(store.fault())
