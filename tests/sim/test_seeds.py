@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.plan import draw
 from tests.scale import many
+from tests.sim.plan import draw
 from tests.sim.world import World, seeded, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +33,7 @@ def test_the_data_plane_survives_whatever_the_seeds_bring() -> None:
 @pytest.mark.parametrize("seed", [3, 9, 22])
 def test_a_seed_replays_exactly(seed: int) -> None:
     """The same seed sends the same messages at the same times, in this process and in one with another hash seed."""
-    code = f"from tests.sim.plan import draw; from tests.scale import many
-from tests.sim.world import simulate; print(simulate(draw({seed})).digest)"
+    code = f"from tests.sim.plan import draw; from tests.sim.world import simulate; print(simulate(draw({seed})).digest)"
     other = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True
     )
