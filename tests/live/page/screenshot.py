@@ -18,7 +18,7 @@ def take(out: Path, scheme: str) -> None:
     with tempfile.TemporaryDirectory() as folder, LocalRun(Path(folder) / "run", SYMBOLS="1500", RATE="3000") as run:
         run.says("http://127.0.0.1:")
         with chromium() as browser:
-            desk = Desk(browser, run, scheme)
+            desk = Desk(browser, run, scheme, symbol="BTC-PERP")
             desk.live()
             desk.until(lambda: desk.value(f"tapeline.bars >= {BARS_MIN} && tapeline.prints > 8"), PATIENCE_S, f"{BARS_MIN} bars")
             desk.page.screenshot(path=str(out))
