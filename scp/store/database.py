@@ -6,6 +6,7 @@ pydal speaks to SQLite and, over psycopg2, to PostgreSQL. Each thread of the ser
 from __future__ import annotations
 
 import contextlib
+import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from service.errors import OperatorError
 from service.settings import hide_password
 
 FILE = "scp.sqlite"
-BUSY_S = 10.0  # how long a writer waits for another one
+BUSY_S = 10.0  # how long an answer, or another writer, is waited for
 
 
 class StoreUnavailable(Exception):
@@ -35,6 +36,8 @@ class Store:
         self.mark = "%s" if url else "?"  # a value's place in a statement
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
+            if url:
+                _end_waits()
             self._db = DAL(
                 pydal_uri(url),
                 folder=str(folder),
@@ -58,7 +61,7 @@ class Store:
         try:
             self._db.on_request({})
         except Exception as error:
-            raise StoreUnavailable(_first_line(error)) from error
+            raise StoreUnavailable(_reason(error)) from error
         try:
             yield self._db
             self._db.on_success({})
@@ -68,7 +71,7 @@ class Store:
             if _is_lost(error):
                 with contextlib.suppress(Exception):
                     self._db._adapter.close("rollback", really=True)
-                raise StoreUnavailable(_first_line(error)) from error
+                raise StoreUnavailable(_reason(error)) from error
             raise
 
     def migrate(self) -> int:
@@ -108,7 +111,7 @@ class Store:
 
     def _unusable(self, error: BaseException) -> OperatorError:
         return OperatorError(
-            f"the control plane's database {self._shown} cannot be used: {_first_line(error)}",
+            f"the control plane's database {self._shown} cannot be used: {_reason(error)}",
             "Make it answer, or set SCP_DATABASE_URL (empty = SQLite in RUN_DIR; postgresql://user:password@host:5432/name)",
             3,
         )
@@ -119,6 +122,23 @@ def pydal_uri(url: str) -> str:
     return "postgres:psycopg2://" + url.split("://", 1)[1] if url else f"sqlite://{FILE}"
 
 
+def _end_waits() -> None:
+    """Give every wait for PostgreSQL an end: a frozen server keeps its connections open and would hold each thread for ever."""
+    import psycopg2  # of the postgres extra
+    from psycopg2 import extensions
+
+    def wait(connection: Any) -> None:
+        deadline_s = time.monotonic() + BUSY_S
+        while (state := connection.poll()) != extensions.POLL_OK:
+            reads = [connection] if state == extensions.POLL_READ else []
+            writes = [connection] if state == extensions.POLL_WRITE else []
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or not any(select.select(reads, writes, [], left_s)):
+                raise psycopg2.OperationalError(f"no answer within {BUSY_S:g} s")
+
+    extensions.set_wait_callback(wait)
+
+
 def _prepare_sqlite(adapter: Any) -> None:
     adapter.execute("PRAGMA foreign_keys = ON")
     adapter.execute("PRAGMA journal_mode = WAL")
@@ -126,9 +146,11 @@ def _prepare_sqlite(adapter: Any) -> None:
 
 
 def _is_lost(error: BaseException) -> bool:
-    # The drivers' own classes; psycopg2 is not there without PostgreSQL.
-    return type(error).__name__ in ("OperationalError", "InterfaceError") and type(error).__module__ in ("psycopg2", "sqlite3")
+    # The drivers' own classes, and what psycopg2 derives of them; psycopg2 is not there without PostgreSQL.
+    return any(kind.__name__ in ("OperationalError", "InterfaceError") for kind in type(error).__mro__)
 
 
-def _first_line(error: BaseException) -> str:
-    return hide_password(str(error).strip().partition("\n")[0])[:200] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    # pydal hides why it could not connect at the end of a traceback.
+    return hide_password(lines[-1] if lines[0].startswith("Failure to connect") else lines[0])[:200]

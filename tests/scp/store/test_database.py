@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from scp.settings import check_database_url
@@ -14,6 +16,7 @@ from scp.store.database import FILE, Store, StoreUnavailable
 from scp.store.migrations import NEWEST, STEPS
 from scp.store.tables import NUMBERS, TEXTS
 from service.errors import OperatorError
+from tests.waiting import until_sync
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.live)])
@@ -117,6 +120,28 @@ def test_a_database_that_comes_back_is_used_again(postgres_server: object, postg
     assert store.fault() is None
     with store.transaction() as db:
         assert db(db.auth_user).count() == 1
+
+
+@pytest.mark.live
+def test_a_database_that_hangs_holds_nobody_for_ever(
+    postgres_server: Any, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections stay open and say nothing: whoever asks is told so after a while, and goes on when it answers again."""
+    store = Store(postgres_url, tmp_path)
+    store.migrate()
+    monkeypatch.setattr("scp.store.database.BUSY_S", 0.5)
+    with psycopg.connect(postgres_url) as other:
+        other.execute("LOCK TABLE auth_user")
+        with pytest.raises(StoreUnavailable, match="no answer within"), store.transaction() as db:
+            db(db.auth_user).count()
+    postgres_server.freeze()
+    try:
+        with pytest.raises(OperatorError, match="no answer within"):
+            Store(postgres_url, tmp_path)
+    finally:
+        postgres_server.thaw()
+    monkeypatch.setattr("scp.store.database.BUSY_S", 10.0)
+    until_sync(lambda: store.fault() is None, 20, "the database again")
 
 
 @pytest.mark.parametrize(
