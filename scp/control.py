@@ -17,6 +17,7 @@ from scp.security.audit import Asked
 from scp.security.second_factor import Box
 from scp.security.sessions import Lives
 from scp.security.sign_in import SignIn
+from scp.security.stream_keys import StreamKeys, Turns
 from scp.security.throttle import Throttle
 from scp.settings import ScpSettings
 from scp.store.database import Store, StoreUnavailable
@@ -37,6 +38,8 @@ class Control:
         self.draw = secrets.token_urlsafe
         self.lives = Lives(settings.session_idle_s, settings.session_s)
         box = Box(_box_key(settings))
+        turns = Turns(settings.jwks_ttl_s, settings.token_s, round(settings.key_days * 86_400))
+        self.stream_keys = StreamKeys(store, box, turns, time.time)
         self.guard = Throttle(store, time.time)
         self.sign_in = SignIn(store, self.guard, self.lives, box, self.draw)
         self.account = Account(store, self.guard, self.lives, box, self.draw)
@@ -90,10 +93,11 @@ def _box_key(settings: ScpSettings) -> bytes:
 
 
 def sweep(control: Control, now_ms: int, keep_ms: int = 30 * 86_400_000) -> None:
-    """Forget sessions and links that ended long ago, and throttle windows that are over."""
+    """Forget sessions and links that ended long ago, and throttle windows that are over; replace a signing key that is old."""
     try:
         with control.store.transaction() as db:
             sessions.sweep(db, now_ms, keep_ms)
         control.guard.sweep()
+        control.stream_keys.turn()
     except StoreUnavailable as error:
         log.warning("sweep_failed", error=str(error))

@@ -27,6 +27,12 @@ class ScpSettings(ComponentSettings):
     token_s: int = Field(
         120, ge=30, le=600, validation_alias="SCP_TOKEN_S", description="life of a stream token in seconds; the page renews it"
     )
+    key_days: float = Field(
+        30, ge=0.01, le=3650, validation_alias="SCP_KEY_DAYS", description="a key signs stream tokens for so long, then the next"
+    )
+    jwks_ttl_s: int = Field(
+        300, ge=5, validation_alias="WDS_JWKS_TTL_S", description="seconds between WDS's fetches of the keys; the same for both"
+    )
     public_url: str = Field(
         "",
         validation_alias="SCP_PUBLIC_URL",

@@ -59,5 +59,14 @@ STEPS = (
                 previous VARCHAR(64) NOT NULL, hash VARCHAR(64) NOT NULL)""",
         ),
     ),
+    Step(
+        2,
+        "keys that sign stream tokens",
+        (
+            """CREATE TABLE stream_key (
+                id {id}, kid VARCHAR(64) NOT NULL UNIQUE, number BIGINT NOT NULL UNIQUE, public_x VARCHAR(64) NOT NULL,
+                closed TEXT NOT NULL, made_ms BIGINT NOT NULL, signs_ms BIGINT NOT NULL)""",
+        ),
+    ),
 )
 NEWEST = STEPS[-1].number

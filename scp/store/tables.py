@@ -11,6 +11,7 @@ TEXTS = {
     "api_token": ("public_id", "secret_hash", "name", "scopes"),
     "one_time_link": ("secret_hash", "purpose"),
     "revocation": ("session_id",),
+    "stream_key": ("kid", "public_x", "closed"),
     "audit_head": ("hash",),
     "audit_entry": ("who", "action", "target", "detail", "address", "request_id", "previous", "hash"),
 }
@@ -21,6 +22,7 @@ NUMBERS = {
     "api_token": ("user_id", "created_ms", "ends_ms", "used_ms", "revoked_ms"),
     "one_time_link": ("user_id", "created_ms", "ends_ms", "used_ms"),
     "revocation": ("at_ms",),
+    "stream_key": ("number", "made_ms", "signs_ms"),
     "audit_head": ("entries",),
     "audit_entry": ("at_ms",),
 }
