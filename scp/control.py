@@ -10,6 +10,8 @@ from collections.abc import Callable
 import structlog
 from cryptography.fernet import Fernet
 
+from scp.fleet.fleet import Fleet
+from scp.fleet.keeper import Keeper
 from scp.mail import Mail
 from scp.security import sessions
 from scp.security.account import Account
@@ -20,6 +22,7 @@ from scp.security.sign_in import SignIn
 from scp.security.throttle import Throttle
 from scp.settings import ScpSettings
 from scp.store.database import Store, StoreUnavailable
+from scp.tokens import Minter, signing_key
 from service.errors import OperatorError
 from service.settings import secret_file
 
@@ -36,13 +39,20 @@ class Control:
         self.announce = announce
         self.draw = secrets.token_urlsafe
         self.lives = Lives(settings.session_idle_s, settings.session_s)
-        box = Box(_box_key(settings))
+        self.box = box = Box(_box_key(settings))
+        self.fleet = Fleet(settings)
+        self.minter = Minter(signing_key(settings.run_dir), settings.token_s)
+        self.wds_url = settings.wds_url
         self.guard = Throttle(store, time.time)
         self.sign_in = SignIn(store, self.guard, self.lives, box, self.draw)
         self.account = Account(store, self.guard, self.lives, box, self.draw)
         self.welcome_file = settings.run_dir / WELCOME_FILE
         self._public_url = settings.public_url
         self._mail = Mail(settings.smtp_url.get_secret_value() if settings.smtp_url else "", settings.mail_from)
+
+    def keep_configurations(self) -> None:
+        """Begin to put listeners' configurations back."""
+        self.fleet.begin(Keeper(self.fleet, self.store, self.box).run())
 
     def use_url(self, url: str) -> None:
         """Without SCP_PUBLIC_URL, links name the address that we listen on."""

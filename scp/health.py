@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
+import signal
 import threading
 
 import structlog
 
 from scp.announce import Announcer
-from scp.desk import PAGE
+from scp.desk import PAGE, minted
+from scp.gate import requests
 from scp.settings import ScpSettings
 from scp.store.database import Store
+from service import metrics
 from service.admin import AdminServer
+from service.heartbeat import Heartbeat, Vitals
 from service.settings import admin_token
 
+GOODBYE_S = 2.0
 PROBE_S = 2.0  # between probes, and how long one may take
 
 log = structlog.get_logger()
@@ -29,12 +35,20 @@ class Health:
         self._store = store
         self._announcer = announcer
         self._store_fault: str | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._wds_fault: str | None = "WDS was not asked yet"
 
     def start(self) -> None:
         """Serve the admin port from a daemon thread, which ends with the process."""
         named = contextvars.copy_context()  # log lines of the thread keep the component's name
         threading.Thread(target=lambda: named.run(asyncio.run, self._serve()), name="admin", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take our entry out of the inventory: who ends in order is not missing."""
+        if self._heartbeat is not None and self._loop is not None:
+            with contextlib.suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._heartbeat.stop(), self._loop).result(GOODBYE_S)
 
     def reasons(self) -> list[str]:
         """Return what keeps the page from working, in words."""
@@ -43,8 +57,11 @@ class Health:
 
     async def _serve(self) -> None:
         own = self._settings
-        admin = AdminServer("scp", own.admin_host, own.admin_port, admin_token(own), self.reasons, names=own.host_names)
+        admin = AdminServer("scp", own.admin_host, own.admin_port, admin_token(own), self.reasons, (), own.host_names, _drain)
         await admin.start()
+        self._heartbeat = Heartbeat("scp", own, admin.port, self.reasons, _vitals)
+        self._loop = asyncio.get_running_loop()
+        await self._heartbeat.start()
         log.info("admin_listening", host=admin.host, port=admin.port)
         telling = asyncio.create_task(self._announcer.run())
         telling.add_done_callback(_ended)
@@ -52,6 +69,15 @@ class Health:
             self._wds_fault = await wds_fault(*own.wds_address)
             self._store_fault = await asyncio.to_thread(self._store.fault)
             await asyncio.sleep(PROBE_S)
+
+
+def _drain() -> None:
+    """Let gunicorn's arbiter, our parent, end in order."""
+    os.kill(os.getppid(), signal.SIGTERM)
+
+
+def _vitals() -> Vitals:
+    return Vitals({"requests": metrics.total(requests), "tokens": metrics.total(minted)})
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -54,7 +54,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "apps": {"api", "security"},
         "store": set(),
         "security": {"store"},
-        "api": {"security", "store"},
+        "fleet": {"security", "store"},
+        "api": {"fleet", "security", "store"},
     },
     "wds": {
         "fanout": set(),
@@ -77,7 +78,7 @@ UNDER_ALL_ROOMS = {
 }
 ALSO = {
     "engine/orders": {"engine/gateway/order_bodies.py"},  # order messages have the fields of the gateway's bodies
-    "scp/api": {"scp/control.py"},  # the parts that handlers work with
+    "scp/api": {"scp/control.py", "scp/tokens.py"},  # the parts that handlers work with; what a stream token may open
 }
 
 # Pure code gets time, dice, bytes and limits as arguments; whoever imports one of these is a shell.
@@ -141,6 +142,10 @@ SHELLS: dict[str, str] = {
     "scp/apps/_default/__init__.py": "the py4web application",
     "scp/announce.py": "tells the cache every half second",
     "scp/build.py": "runs npm",
+    "scp/fleet/errands.py": "a loop in a thread",
+    "scp/fleet/fleet.py": "asks components, the exchange and the cache",
+    "scp/fleet/keeper.py": "looks every second",
+    "scp/fleet/remote.py": "an HTTP client",
     "scp/control.py": "wires the parts, draws secrets, stamps what the process does",
     "scp/mail.py": "an SMTP client",
     "scp/security/door.py": "a WSGI middleware: reads cookies, stamps each request",

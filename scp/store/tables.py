@@ -12,6 +12,9 @@ TEXTS = {
     "one_time_link": ("secret_hash", "purpose"),
     "revocation": ("session_id",),
     "audit_head": ("hash",),
+    "listener_configuration": ("listener", "wanted", "note", "who"),
+    "listener_secret": ("listener", "name", "closed", "place"),
+    "repeated_answer": ("name", "asked", "headers", "body"),
     "audit_entry": ("who", "action", "target", "detail", "address", "request_id", "previous", "hash"),
 }
 NUMBERS = {
@@ -22,6 +25,9 @@ NUMBERS = {
     "one_time_link": ("user_id", "created_ms", "ends_ms", "used_ms"),
     "revocation": ("at_ms",),
     "audit_head": ("entries",),
+    "listener_configuration": ("version", "managed", "at_ms"),
+    "listener_secret": ("at_ms",),
+    "repeated_answer": ("status", "at_ms"),
     "audit_entry": ("at_ms",),
 }
 
