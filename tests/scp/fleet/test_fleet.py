@@ -172,19 +172,14 @@ def test_a_cache_that_is_away_or_hangs_is_a_problem(tmp_path: Path, redis_server
     assert fleet.components() == []
 
 
-def test_five_hundred_components_are_listed_quickly(tmp_path: Path, mdc_url: str) -> None:
-    """From the cache to the list, proofs and all, well within what a page may wait (the bench states the figure)."""
+def test_five_hundred_components_are_listed(tmp_path: Path, mdc_url: str) -> None:
+    """From the cache to the list, proofs and all."""
     with redis.Redis.from_url(mdc_url) as client:
-        client.hset(keys.COMPONENTS, mapping={name: body for name, body in (heartbeat(number) for number in range(500))})
+        client.hset(keys.COMPONENTS, mapping=dict(map(heartbeat, range(500))))
     fleet = fleet_of(tmp_path, mdc_url)
-    assert len(fleet.components()) == 500
-    spent = []
-    for _ in range(20):
-        began_s = time.monotonic()
-        found = fleet.components()
-        spent.append(time.monotonic() - began_s)
+    found = fleet.components()
+    assert [one.id for one in found] == [f"wds-host-{number:04}" for number in range(500)]
     assert all(one.controllable for one in found)
-    assert sorted(spent)[10] < 1.0, "hours of slack for a busy machine: a list that is read in a loop would take longer"
 
 
 def heartbeat(number: int) -> tuple[str, bytes]:
