@@ -181,7 +181,7 @@ class Follower:
 
     def _ack(self) -> str:
         """Return what says how far the disk is. A standby that is filled cannot take over yet: it confirms nothing."""
-        return frames.encode(Ack(self._term(), self._journal.last_index if self._take is not None else -1))
+        return frames.encode(Ack(self._term(), self._journal.last_index if self._take is not None else frames.NOTHING))
 
     def _hear(self, said: Status | Refusal | FileEnd) -> None:
         if isinstance(said, Refusal):

@@ -16,6 +16,7 @@ SEGMENT, DATA, FILE, KEYS = b"S", b"D", b"F", b"K"  # first index (8 bytes); jou
 PART_BYTES = 1 << 20  # of one binary message, at most
 MESSAGE_BYTES_MAX = 17 << 20  # a key file has up to 16 MB
 PATH = "/v1/replication"
+NOTHING = -2
 
 
 class Frame(msgspec.Struct, frozen=True, tag_field="type", rename="camel"):
@@ -59,7 +60,7 @@ class FileEnd(Frame, frozen=True, tag="file"):
 
 
 class Ack(Frame, frozen=True, tag="ack"):
-    """The standby's disk has everything up to `index`."""
+    """The standby's disk has everything up to `index`; `NOTHING` while it is new and could not take over yet."""
 
     term: int
     index: int

@@ -270,6 +270,8 @@ class Standbys:
             if said.term > self._sequencer.term:
                 self._stop(said.term, self.standby.name if self.standby else "a standby")
                 return
+            if said.index > self._sequencer.journal.last_index:
+                raise Unreadable(f"a standby confirms index {said.index}, which was never sent")
             self._confirmed(said.index)
 
     def _confirmed(self, index: int) -> None:

@@ -17,6 +17,8 @@ from engine.journal.retention import archive_segments
 from engine.recovery.replay import recover
 from engine.recovery.snapshot import snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore
+from engine.standby import follower as follower_module
+from engine.standby import leader as leader_module
 from service.errors import OperatorError
 from tests.cable import Cable
 from tests.engine.gateway.ground import exchange
@@ -46,8 +48,11 @@ async def test_a_standby_has_the_same_bytes_and_the_same_state(tmp_path: Path) -
         alike(ground.folder, tmp_path / "copy")
 
 
-async def test_a_cut_and_a_silent_line_are_mended(tmp_path: Path) -> None:
-    """Reset, hanging both ways, hanging in one direction: each time the standby is in step again, with the same bytes."""
+async def test_a_cut_and_a_silent_line_are_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reset, hanging in either direction: each time the standby is in step again, with the same bytes."""
+    monkeypatch.setattr(follower_module, "SILENCE_S", 1.5)
+    monkeypatch.setattr(leader_module, "SILENCE_S", 1.5)
+    monkeypatch.setattr(follower_module, "CONNECT_S", 1.5)
     async with exchange(tmp_path / "leader") as ground:
         await ground.market(1)
         with Cable(ground.url) as cable:

@@ -50,7 +50,7 @@ def test_an_empty_segment_is_not_begun_twice(tmp_path: Path) -> None:
     path = segments(folder)[3]
     before = [record for record in read(folder) if record.command_index < int(path.stem)][-1]
     assert find(folder, int(path.stem) - 1, before.chain, int(path.stem)) == Place(path, PREFACE.size)
-    assert find(folder, before.command_index, before.chain, int(segments(folder)[2].stem)) == Place(path, 0)
+    assert find(folder, int(path.stem) - 1, before.chain, int(segments(folder)[2].stem)) == Place(path, 0)
 
 
 def test_what_is_not_committed_is_not_read(tmp_path: Path) -> None:
