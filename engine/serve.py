@@ -204,6 +204,7 @@ class Engine:
         folder, follower = self._settings.folder, self._follower
         replication = asked.replication or self._settings.replication
         missing, heard_ms_ago = follower.missing, follower.heard_ms_ago
+        began_ns = self._clock.mono_ns()
         await self._following.close()
         term = max(self.sequencer.term, follower.leader_term) + 1
         try:
