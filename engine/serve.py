@@ -12,7 +12,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import structlog
+from litestar.types import ControllerRouterHandler
 
 from engine.access.key_file import KeyFile
 from engine.access.key_watch import KeyWatch
@@ -26,7 +28,9 @@ from engine.gateway.door import DoorLimits
 from engine.journal.format import Record
 from engine.journal.journal import Journal, JournalRefused, open_journal, probe
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
+from engine.orders import recall
 from engine.orders.consumer import OrdersQueue
+from engine.orders.requeued import Requeued
 from engine.recovery.replay import ALL, Recovered, recover, replay
 from engine.recovery.snapshotter import SnapshotterProcess, Task
 from engine.risk.checker import RiskChecker
@@ -43,6 +47,7 @@ from service import logs
 from service.admin import AdminServer
 from service.clock import SystemClock
 from service.errors import OperatorError
+from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown
 from service.settings import admin_token, shown
 from service.tasks import Tasks
@@ -57,7 +62,7 @@ async def run(settings: EngineSettings, shutdown: Shutdown) -> None:
     logs.setup("engine", settings.log_level, settings.log_format)
     log.info("engine_settings", **shown(settings))
     async with AsyncExitStack() as stack:
-        engine = Engine(settings, stack)
+        engine = Engine(settings, stack, shutdown)
         stopping = asyncio.create_task(shutdown.wait())
         starting = asyncio.create_task(engine.start())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -77,8 +82,9 @@ async def run(settings: EngineSettings, shutdown: Shutdown) -> None:
 class Engine:
     """All parts of one process; `stack` closes them, last one first."""
 
-    def __init__(self, settings: EngineSettings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: EngineSettings, stack: AsyncExitStack, shutdown: Shutdown) -> None:
         self._settings = settings
+        self._shutdown = shutdown
         self._stack = stack
         self._journal_folder = settings.folder / "journal"
         self._snapshot_folder = settings.folder / "snapshots"
@@ -142,8 +148,14 @@ class Engine:
 
     async def _start_admin(self) -> None:
         of = self._settings
-        admin = AdminServer("engine", of.admin_host, of.admin_port, admin_token(of), self._not_ready, names=of.host_names)
+        admin = AdminServer(
+            "engine", of.admin_host, of.admin_port, admin_token(of), self._not_ready, self._recall(), of.host_names,
+            self._shutdown.ask,
+        )  # fmt: skip
         await admin.start()
+        heartbeat = Heartbeat("engine", of, admin.port, self._not_ready, self._vitals)
+        await heartbeat.start()
+        self._stack.push_async_callback(heartbeat.stop)
         self._stack.push_async_callback(admin.stop)
 
     def _sync_s(self, replication: str) -> float:
@@ -219,9 +231,8 @@ class Engine:
         self._task("herald", follower.herald())
         done = Promotion(replication, "", term, self.sequencer.committed_index, missing, heard_ms_ago)
         roles.write_promotion(folder, done)
-        log.warning(
-            "engine_promoted", term=term, index=done.index, missing=missing, heard_ms_ago=heard_ms_ago, replication=replication
-        )
+        took_ms = round((self._clock.mono_ns() - began_ns) / 1e6, 1)
+        log.warning("engine_promoted", took_ms=took_ms, **msgspec.to_builtins(done))
 
     def _note_deposed(self, why: Deposed) -> None:
         try:
@@ -322,9 +333,30 @@ class Engine:
             self._orders = OrdersQueue(
                 self._settings.orders_url, self.sequencer, self._risk,
                 register=self.keys.register if self._settings.orders_trust == "keys" else None,
+                requeued=Requeued(admin_token(self._settings).encode()),
             )  # fmt: skip
             self._orders.start()
             self._stack.push_async_callback(self._orders.close)
+
+    def _recall(self) -> list[ControllerRouterHandler]:
+        """Return the admin routes of dead letters, when there is a queue of orders."""
+        url, token = self._settings.orders_url, admin_token(self._settings)
+        return recall.routes(recall.DeadLetters(url, Requeued(token.encode()))) if url else []
+
+    def _vitals(self) -> Vitals:
+        if self.filling:
+            return Vitals(more={"role": "standby"})
+        if self.sequencer.doubtful:
+            return Vitals({"commands": self.sequencer.committed_index})
+        state = self.sequencer.state
+        return Vitals(
+            {"commands": self.sequencer.committed_index},
+            more={
+                "gateway_port": self.gateway.port, "index": self.sequencer.committed_index, "suspended": sorted(state.suspended),
+                "stores": len(state.stores), "orders_queue": self._orders is not None,
+                "role": "standby" if self.sequencer.leader else "leader", "term": self.sequencer.term,
+            },
+        )  # fmt: skip
 
     def _not_ready(self) -> list[str]:
         if self._follower is not None and (self.filling or self.sequencer.leader):

@@ -11,7 +11,13 @@ TEXTS = {
     "api_token": ("public_id", "secret_hash", "name", "scopes"),
     "one_time_link": ("secret_hash", "purpose"),
     "revocation": ("session_id",),
+    "stream_key": ("kid", "public_x", "closed"),
+    "oidc_try": ("state_hash", "browser_hash", "nonce", "verifier"),
+    "oidc_identity": ("issuer", "subject", "email"),
     "audit_head": ("hash",),
+    "listener_configuration": ("listener", "wanted", "note", "who"),
+    "listener_secret": ("listener", "name", "closed", "place"),
+    "repeated_answer": ("name", "asked", "headers", "body"),
     "audit_entry": ("who", "action", "target", "detail", "address", "request_id", "previous", "hash"),
 }
 NUMBERS = {
@@ -21,7 +27,13 @@ NUMBERS = {
     "api_token": ("user_id", "created_ms", "ends_ms", "used_ms", "revoked_ms"),
     "one_time_link": ("user_id", "created_ms", "ends_ms", "used_ms"),
     "revocation": ("at_ms",),
+    "stream_key": ("number", "made_ms", "signs_ms"),
+    "oidc_try": ("user_id", "ends_ms"),
+    "oidc_identity": ("user_id", "created_ms"),
     "audit_head": ("entries",),
+    "listener_configuration": ("version", "managed", "at_ms"),
+    "listener_secret": ("at_ms",),
+    "repeated_answer": ("status", "at_ms"),
     "audit_entry": ("at_ms",),
 }
 
