@@ -11,7 +11,7 @@ import sys
 
 import structlog
 
-from scp.command_line import make_link, verify_audit
+from scp.command_line import make_link, make_token, verify_audit
 from scp.control import Control, open_store
 from scp.server import Server
 from scp.settings import ScpSettings, refuse_public_address
@@ -40,6 +40,10 @@ def arguments() -> argparse.Namespace:
     commands.add_parser("serve", help="start the control plane (the default)")
     link = commands.add_parser("link", help="make a one-time link, for the first administrator or for a new password")
     link.add_argument("username", nargs="?", default="")
+    token = commands.add_parser("token", help="make an API token of somebody, for scripts")
+    token.add_argument("username")
+    token.add_argument("--scopes", required=True, help="some of what their role may, with commas: inspect,operate")
+    token.add_argument("--days", type=int, default=90)
     verify = (
         commands.add_parser("audit", help="check the audit log").add_subparsers(dest="what", required=True).add_parser("verify")
     )
@@ -55,6 +59,8 @@ def main() -> int:
         logs.setup("scp", settings.log_level, settings.log_format)
         if asked.command == "link":
             return make_link(settings, asked.username)
+        if asked.command == "token":
+            return make_token(settings, asked.username, asked.scopes, asked.days)
         if asked.command == "audit":
             return verify_audit(settings, asked.file)
         start(settings)

@@ -57,6 +57,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "security": {"store"},
         "fleet": {"security", "store"},
         "api": {"fleet", "security", "store"},
+        "ctl": {"api", "security"},
     },
     "wds": {
         "fanout": set(),
@@ -148,6 +149,8 @@ SHELLS: dict[str, str] = {
     "scp/fleet/keeper.py": "looks every second",
     "scp/fleet/remote.py": "an HTTP client",
     "scp/control.py": "wires the parts, draws secrets, stamps what the process does",
+    "scp/ctl/__main__.py": "the command line: terminal, exit codes",
+    "scp/ctl/client.py": "an HTTP client",
     "scp/mail.py": "an SMTP client",
     "scp/security/door.py": "a WSGI middleware: reads cookies, stamps each request",
     "scp/api/federation.py": "reads a browser's cookies",
