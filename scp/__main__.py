@@ -15,7 +15,7 @@ from scp.command_line import make_link, verify_audit
 from scp.control import Control, open_store
 from scp.server import Server
 from scp.settings import ScpSettings, refuse_public_address
-from scp.tokens import signing_key
+from scp.tokens import key_of
 from service import logs
 from service.admin import bind
 from service.errors import OperatorError
@@ -29,7 +29,7 @@ def start(settings: ScpSettings) -> None:
     """Run until SIGTERM.  Raises: OperatorError for what the operator must mend."""
     log.info("starting", **shown(settings))
     refuse_public_address(settings)
-    signing_key(settings.run_dir)
+    key_of(settings)
     Control(settings, open_store(settings))  # a database or key that cannot be used ends here, in one line
     bind(settings.admin_host, settings.admin_port, "SCP_ADMIN_PORT").close()  # the worker opens it; a taken one ends here
     Server(settings, bind(settings.host, settings.port, "SCP_PORT")).run()

@@ -8,11 +8,14 @@ import os
 import threading
 
 import structlog
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
 
 from scp.announce import Announcer
 from scp.desk import PAGE
 from scp.settings import ScpSettings
 from scp.store.database import Store
+from scp.tokens import jwks, key_of
 from service.admin import AdminServer
 from service.settings import admin_token
 
@@ -43,7 +46,9 @@ class Health:
 
     async def _serve(self) -> None:
         own = self._settings
-        admin = AdminServer("scp", own.admin_host, own.admin_port, admin_token(own), self.reasons, names=own.host_names)
+        admin = AdminServer(
+            "scp", own.admin_host, own.admin_port, admin_token(own), self.reasons, [_keys(own)], names=own.host_names
+        )
         await admin.start()
         log.info("admin_listening", host=admin.host, port=admin.port)
         telling = asyncio.create_task(self._announcer.run())
@@ -52,6 +57,17 @@ class Health:
             self._wds_fault = await wds_fault(*own.wds_address)
             self._store_fault = await asyncio.to_thread(self._store.fault)
             await asyncio.sleep(PROBE_S)
+
+
+def _keys(settings: ScpSettings) -> HTTPRouteHandler:
+    known = jwks(key_of(settings).public_key())
+
+    @get("/jwks.json", sync_to_thread=False, media_type="application/json")
+    def keys() -> dict[str, list[dict[str, str]]]:
+        """The public key of stream tokens, for WDS_JWKS_URL of data services that do not share our RUN_DIR."""
+        return known
+
+    return keys
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from mdc.channels import KINDS
+from scp.settings import ScpSettings
 from service.errors import OperatorError
 from service.settings import secret_file
 
@@ -55,18 +56,32 @@ class Minter:
         return StreamToken(jwt.encode(claims, self._key, algorithm="EdDSA", headers=self._headers), self._life_s)
 
 
-def signing_key(run_dir: Path) -> Ed25519PrivateKey:
-    """Return the local signing key, made on first use.  Raises: OperatorError when the file is no Ed25519 key."""
+def key_of(settings: ScpSettings) -> Ed25519PrivateKey:
+    """Return the key that the settings give or RUN_DIR holds.  Raises: OperatorError."""
+    return signing_key(settings.run_dir, settings.signing_key.get_secret_value() if settings.signing_key else "")
+
+
+def signing_key(run_dir: Path, pem: str = "") -> Ed25519PrivateKey:
+    """Return the signing key: `pem`, or the one in `run_dir`, made on first use.  Raises: OperatorError for no Ed25519 key."""
     path = run_dir / KEY_FILE
     try:
-        key = serialization.load_pem_private_key(secret_file(path, _new_pem), password=None)
+        key = serialization.load_pem_private_key(pem.encode() or secret_file(path, _new_pem), password=None)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise OperatorError(
-            f"{path} is not an Ed25519 private key", "Remove the file and restart SCP and WDS; they make a new one"
+        what, fix = (
+            ("SCP_SIGNING_KEY", "Make one with: openssl genpkey -algorithm ed25519")
+            if pem
+            else (path, "Remove the file and restart SCP and WDS; they make a new one")
         )
+        raise OperatorError(f"{what} is not an Ed25519 private key", fix)
     return key
+
+
+def jwks(key: Ed25519PublicKey) -> dict[str, list[dict[str, str]]]:
+    """Return the public key as a JSON Web Key Set (RFC 7517, 8037)."""
+    x = _base64url(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw))
+    return {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x, "kid": key_id(key), "alg": "EdDSA", "use": "sig"}]}
 
 
 def key_id(key: Ed25519PublicKey) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mdc.channels import KINDS
-from scp.tokens import KEY_FILE, Minter, signing_key
+from scp.tokens import KEY_FILE, Minter, jwks, signing_key
 from service.errors import OperatorError
 from wds.access.keys import local_key
 from wds.access.tokens import KeyRing, TokenRefused
@@ -74,3 +75,21 @@ def test_a_spoilt_key_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).write_text("not a key")
     with pytest.raises(OperatorError, match=KEY_FILE):
         signing_key(tmp_path)
+
+
+def test_a_data_service_elsewhere_learns_the_key_over_the_network(tmp_path: Path) -> None:
+    """The key set that the admin port serves is all that WDS needs; the private part is not in it."""
+    key, now = signing_key(tmp_path), int(time.time())
+    ring = KeyRing()
+    assert ring.install(json.dumps(jwks(key.public_key())).encode()) == 1
+    assert ring.verify(Minter(key, 60).token("ann", "s1", False, now).text, now).sub == "ann"
+    assert '"d"' not in json.dumps(jwks(key.public_key()))
+
+
+def test_several_control_planes_sign_with_one_given_key(tmp_path: Path) -> None:
+    """SCP_SIGNING_KEY stands above the folder, in which nothing is made then."""
+    pem = (signing_key(tmp_path / "a"), (tmp_path / "a" / KEY_FILE).read_text())[1]
+    assert signing_key(tmp_path / "b", pem).private_bytes_raw() == signing_key(tmp_path / "a").private_bytes_raw()
+    assert not (tmp_path / "b").exists()
+    with pytest.raises(OperatorError, match="SCP_SIGNING_KEY is not an Ed25519 private key"):
+        signing_key(tmp_path / "b", "no key")
