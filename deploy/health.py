@@ -9,7 +9,8 @@ import socket
 import sys
 
 PORTS = {
-    "MDL": 9101, "MDP": 9102, "WDS": 9103, "ENGINE": 9104, "SCP": 9105, "MDL_VENDOR": 9106, "OMS": 9107, "BOTS": 9108, "RISK": 9109,
+    "MDL": 9101, "MDP": 9102, "WDS": 9103, "ENGINE": 9104, "SCP": 9105,
+    "MDL_VENDOR": 9106, "OMS": 9107, "BOTS": 9108, "RISK": 9109,
 }  # fmt: skip
 ANSWER_S_MAX = 3.0
 
