@@ -19,7 +19,6 @@ from cryptography import x509
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from service.errors import OperatorError
@@ -75,7 +74,6 @@ def make(folder: Path, tls: bool = False, hosts: tuple[str, ...] = ()) -> list[s
         before = {path.name for path in folder.iterdir()}
         password = {name: _kept(folder / name, lambda: secrets.token_urlsafe(24)) for name in PLAIN}
         _kept(folder / "scp_secret_key", lambda: Fernet.generate_key().decode())
-        _kept(folder / "scp_signing_key", _signing_key)
         _kept(folder / "mdl_api_key", lambda: "")
         _certificates(folder, hosts)
         for name, text in texts(password, tls).items():
@@ -102,11 +100,7 @@ def _write(path: Path, text: str) -> None:
     own.replace(path)
 
 
-def _signing_key() -> str:
-    return _pem(Ed25519PrivateKey.generate())
-
-
-def _pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> str:
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return key.private_bytes(*form).decode()
 

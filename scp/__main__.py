@@ -1,6 +1,6 @@
 """Start the control plane, or do at its database what nobody can do on the page.
 
-`python -m scp`: 1 settings, 2 keys and database, 3 the ports, 4 gunicorn until SIGTERM. `python -m scp link [USERNAME]` makes a
+`python -m scp`: 1 settings, 2 database and keys, 3 the ports, 4 gunicorn until SIGTERM. `python -m scp link [USERNAME]` makes a
 one-time link: for the first administrator, or a new password. `python -m scp migrate` brings the database's shape
 up to date. `python -m scp audit verify [FILE]` checks the audit log.
 """
@@ -16,7 +16,6 @@ from scp.command_line import make_link, verify_audit
 from scp.control import Control, open_store
 from scp.server import Server
 from scp.settings import ScpSettings, refuse_public_address
-from scp.tokens import key_of
 from service import logs
 from service.admin import bind
 from service.errors import OperatorError
@@ -30,8 +29,7 @@ def start(settings: ScpSettings) -> None:
     """Run until SIGTERM.  Raises: OperatorError for what the operator must mend."""
     log.info("starting", **shown(settings))
     refuse_public_address(settings)
-    key_of(settings)
-    Control(settings, open_store(settings))  # a database or key that cannot be used ends here, in one line
+    Control(settings, open_store(settings)).stream_keys.turn()  # a database or key that cannot be used ends here, in one line
     bind(settings.admin_host, settings.admin_port, "SCP_ADMIN_PORT").close()  # the worker opens it; a taken one ends here
     Server(settings, bind(settings.host, settings.port, "SCP_PORT")).run()
 

@@ -6,16 +6,17 @@ import asyncio
 import contextvars
 import os
 import threading
+from typing import Any
 
 import structlog
-from litestar import get
-from litestar.handlers import HTTPRouteHandler
+from litestar import Response, get
 
 from scp.announce import Announcer
+from scp.control import Control
 from scp.desk import PAGE
+from scp.security.stream_keys import StreamKeys
 from scp.settings import ScpSettings
-from scp.store.database import Store
-from scp.tokens import jwks, key_of
+from scp.store.database import StoreUnavailable
 from service.admin import AdminServer
 from service.settings import admin_token
 
@@ -27,9 +28,9 @@ log = structlog.get_logger()
 class Health:
     """The admin port and the probe behind /readyz."""
 
-    def __init__(self, settings: ScpSettings, store: Store, announcer: Announcer) -> None:
+    def __init__(self, settings: ScpSettings, control: Control, announcer: Announcer) -> None:
         self._settings = settings
-        self._store = store
+        self._control = control
         self._announcer = announcer
         self._store_fault: str | None = None
         self._wds_fault: str | None = "WDS was not asked yet"
@@ -46,28 +47,29 @@ class Health:
 
     async def _serve(self) -> None:
         own = self._settings
-        admin = AdminServer(
-            "scp", own.admin_host, own.admin_port, admin_token(own), self.reasons, [_keys(own)], names=own.host_names
-        )
+        token, routes = admin_token(own), [_keys_route(self._control.stream_keys)]
+        admin = AdminServer("scp", own.admin_host, own.admin_port, token, self.reasons, routes, own.host_names)
         await admin.start()
         log.info("admin_listening", host=admin.host, port=admin.port)
         telling = asyncio.create_task(self._announcer.run())
         telling.add_done_callback(_ended)
         while True:
             self._wds_fault = await wds_fault(*own.wds_address)
-            self._store_fault = await asyncio.to_thread(self._store.fault)
+            self._store_fault = await asyncio.to_thread(self._control.store.fault)
             await asyncio.sleep(PROBE_S)
 
 
-def _keys(settings: ScpSettings) -> HTTPRouteHandler:
-    known = jwks(key_of(settings).public_key())
+def _keys_route(keys: StreamKeys) -> Any:
+    """The public keys again, for data services inside the cluster: they do not use the page's one public address."""
 
-    @get("/jwks.json", sync_to_thread=False, media_type="application/json")
-    def keys() -> dict[str, list[dict[str, str]]]:
-        """The public key of stream tokens, for WDS_JWKS_URL of data services that do not share our RUN_DIR."""
-        return known
+    @get("/jwks.json")
+    async def jwks() -> Response[dict[str, Any]]:
+        try:
+            return Response(await asyncio.to_thread(keys.jwks))
+        except StoreUnavailable as error:
+            return Response({"detail": f"the database does not answer: {error}"}, status_code=503)
 
-    return keys
+    return jwks
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -69,7 +69,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def _worker_ready(self, _: Any) -> None:
         announcer = Announcer(self._control, self._settings.mdc_url, self._settings.token_s)
         self._control.announce = announcer.now
-        Health(self._settings, self._control.store, announcer).start()
+        Health(self._settings, self._control, announcer).start()
         log.info("page_ready", url=f"{self._settings.public_url or _url(self._address)}/", wds_url=self._settings.wds_url)
         self._welcome()
 

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
@@ -27,6 +27,12 @@ class ScpSettings(ComponentSettings):
     token_s: int = Field(
         120, ge=30, le=600, validation_alias="SCP_TOKEN_S", description="life of a stream token in seconds; the page renews it"
     )
+    key_days: float = Field(
+        30, ge=0.01, le=3650, validation_alias="SCP_KEY_DAYS", description="a key signs stream tokens for so long, then the next"
+    )
+    jwks_ttl_s: int = Field(
+        300, ge=5, validation_alias="WDS_JWKS_TTL_S", description="seconds between WDS's fetches of the keys; the same for both"
+    )
     public_url: str = Field(
         "",
         validation_alias="SCP_PUBLIC_URL",
@@ -45,16 +51,27 @@ class ScpSettings(ComponentSettings):
     secret_key: SecretStr | None = Field(
         None, validation_alias="SCP_SECRET_KEY", description="closes second-factor secrets; empty = made in RUN_DIR/scp.key"
     )
-    signing_key: SecretStr | None = Field(
-        None,
-        validation_alias="SCP_SIGNING_KEY",
-        description="signs stream tokens, Ed25519 private key in PEM, the same for every SCP; empty = made in RUN_DIR/wds.key",
-    )
     session_idle_s: int = Field(
         43_200, ge=300, validation_alias="SCP_SESSION_IDLE_S", description="a session ends this long after its last request"
     )
     session_s: int = Field(
         604_800, ge=600, validation_alias="SCP_SESSION_S", description="a session ends this long after signing in"
+    )
+    oidc_issuer: str = Field(
+        "",
+        validation_alias="SCP_OIDC_ISSUER",
+        description="an OpenID Connect provider, as it calls itself: https://id.example.com",
+    )
+    oidc_client_id: str = Field("", validation_alias="SCP_OIDC_CLIENT_ID", description="what the provider calls us")
+    oidc_client_secret: SecretStr | None = Field(
+        None, validation_alias="SCP_OIDC_CLIENT_SECRET", description="empty = a public client, with PKCE alone"
+    )
+    oidc_name: str = Field("your company", max_length=40, validation_alias="SCP_OIDC_NAME", description="`Sign in with …`")
+    oidc_role: str = Field(
+        "", validation_alias="SCP_OIDC_ROLE", description="role of who comes from there the first time; empty = nobody uninvited"
+    )
+    oidc_claim: str = Field(
+        "preferred_username", validation_alias="SCP_OIDC_CLAIM", description="the claim that names somebody new"
     )
     smtp_url: SecretStr | None = Field(
         None, validation_alias="SCP_SMTP_URL", description="smtp://user:password@host:587 or smtps://…:465; empty = no mail"
@@ -106,6 +123,28 @@ class ScpSettings(ComponentSettings):
         if value is not None:
             check_url(value.get_secret_value(), ("smtp", "smtps"), "smtp://user:password@mail.example.com:587")
         return value
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        if value:
+            check_url(value, ("http", "https"), "https://id.example.com")
+            if urlsplit(value).scheme == "http" and not is_loopback(urlsplit(value).hostname or ""):
+                raise ValueError("must be https: over http anybody on the way signs in as anybody")
+        return value
+
+    @field_validator("oidc_role")
+    @classmethod
+    def _role(cls, value: str) -> str:
+        if value not in ("", "viewer", "operator"):
+            raise ValueError("is viewer, operator or empty; administrators are made by administrators")
+        return value
+
+    @model_validator(mode="after")
+    def _client(self) -> ScpSettings:
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("SCP_OIDC_ISSUER is set without SCP_OIDC_CLIENT_ID; register Tapeline there and give its client id")
+        return self
 
     @property
     def proxies(self) -> list[Network]:

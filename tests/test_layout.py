@@ -141,6 +141,8 @@ SHELLS: dict[str, str] = {
     "scp/control.py": "wires the parts, draws secrets, stamps what the process does",
     "scp/mail.py": "an SMTP client",
     "scp/security/door.py": "a WSGI middleware: reads cookies, stamps each request",
+    "scp/api/federation.py": "reads a browser's cookies",
+    "scp/security/provider.py": "asks the provider over HTTP",
     "scp/store/database.py": "the database's connections",
     "scp/desk.py": "issues tokens by the clock",
     "scp/health.py": "the control plane's admin port and its probe",
@@ -205,9 +207,13 @@ SEEDED = "random.Random"  # dice that come with their seed are an argument like 
 # A module is tested by the test module of its name, or is imported by some test; these are reached in another way.
 TESTED_THROUGH: dict[str, str] = {
     "scp/api/calls.py": "tests/scp/api/test_authority.py",
+    "scp/api/identity.py": "tests/scp/security/test_provider.py",
+    "scp/api/federation.py": "tests/scp/security/test_provider.py",
+    "scp/security/federated.py": "tests/scp/security/test_provider.py",
     "scp/api/me.py": "tests/scp/api/test_ways_in.py",
     "scp/api/openapi.py": "tests/scp/api/test_authority.py",
     "scp/api/people.py": "tests/scp/api/test_authority.py",
+    "scp/api/stream_keys.py": "tests/scp/api/test_authority.py",
     "scp/api/signing.py": "tests/scp/api/test_ways_in.py",
 }
 

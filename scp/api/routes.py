@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from scp.api import me, people, signing
+from scp.api import identity, me, people, signing, stream_keys
 from scp.api.calls import Answer, Call, Route
 from scp.api.openapi import document
 from scp.control import Control
@@ -30,7 +30,9 @@ def describe(call: Call) -> Answer:
 ROUTES: tuple[Route, ...] = (
     *signing.ROUTES,
     *me.ROUTES,
+    *identity.ROUTES,
     *people.ROUTES,
+    *stream_keys.ROUTES,
     Route("GET", "/openapi.json", PUBLIC, describe, gives=dict),
 )
 

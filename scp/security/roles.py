@@ -6,6 +6,7 @@ SCOPES = {
     "account": "one's own account: password, second factor, sessions, tokens",
     "view": "the page and the market data on it",
     "operate": "components: their state and counters, and what changes them",
+    "keys": "the keys that sign stream tokens",
     "people": "people, their roles, sessions and tokens",
     "audit": "the audit log",
 }

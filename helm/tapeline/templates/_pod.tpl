@@ -57,7 +57,7 @@ streams-url: {{ if eq .Values.redis.mode "external" }}{ name: {{ .Values.redis.s
 scp-database-url: { name: {{ .Values.scp.database.name }}, key: {{ .Values.scp.database.key }} }
 oms-database-url: { name: {{ .Values.oms.database.name }}, key: {{ .Values.oms.database.key }} }
 mdl-api-key: { name: {{ .Values.mdl.apiKeySecret.name }}, key: {{ .Values.mdl.apiKeySecret.key }} }
-{{- range list "admin-token" "scp-secret-key" "scp-signing-key" "engine-token" "market-data-token" }}
+{{- range list "admin-token" "scp-secret-key" "engine-token" "market-data-token" }}
 {{ . }}: { name: {{ $own }}, key: {{ . }} }
 {{- end }}
 {{- end }}
