@@ -243,6 +243,7 @@ IMPORTED_AS = {
     "pydantic_settings": "pydantic-settings",
     "yaml": "pyyaml",
     "jwt": "pyjwt",
+    "kubernetes_validate": "kubernetes-validate",
 }
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
 ONLY_WHEN_THERE = {

@@ -77,7 +77,7 @@ def judge(given: argparse.Namespace, folder: Path, tape: Path) -> int:
     total = sum(1 for _ in events(tape))
     stack = Stack(
         folder, ("tls",) if given.tls else (), FEED="replay", TAPES=str(tape.parent), TAPE=f"/tapes/{tape.name}",
-        SPEED="700" if given.faults else "max",
+        SPEED="200" if given.faults else "max",
     )  # fmt: skip
     try:
         stack.make_secrets()
@@ -88,6 +88,7 @@ def judge(given: argparse.Namespace, folder: Path, tape: Path) -> int:
         )
         if given.faults:
             check("scale 1, 4, 2", lambda: faults.rescale(stack, tape, total))
+            check("a feed without end", lambda: faults.without_end(stack))
             for service in ("mdp", "mdl", "wds", "scp", "redis", "rabbitmq"):
                 check(f"kill -9 {service}", lambda service=service: faults.kill(stack, service))  # type: ignore[misc]
             for service in ("rabbitmq", "redis"):

@@ -16,10 +16,24 @@ def rescale(stack: Stack, tape: Path, total: int) -> str:
     seen = []
     for workers in (4, 2):
         before = stack.counts()["events"]
-        stack.up("mdp", scale={"mdp": workers})
-        seen.append(f"{workers} after {stack.counts()['events'] - before} events")
+        stack.compose("up", "-d", "--no-recreate", f"--scale=mdp={workers}", "mdp")
+        until_sync(lambda: shares(stack) == workers, 60, f"{workers} processors own partitions", every_s=0.5)
+        seen.append(f"{workers} within {stack.counts()['events'] - before} events")
     assert stack.counts()["events"] < total, "the tape was over before the last change"
     return "; ".join([*seen, asyncio.run(checks.numbers(stack, tape, total, allow_losses=False))])
+
+
+def shares(stack: Stack) -> int:
+    """Return how many running processors own partitions, by their metrics."""
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9102/metrics', timeout=3).read().decode())"
+    told = (run("docker", "exec", one, "python", "-IS", "-c", ask, check=False) for one in stack.containers("mdp"))
+    return sum("\ntapeline_mdp_partitions " in text and "\ntapeline_mdp_partitions 0.0" not in text for text in told)
+
+
+def without_end(stack: Stack) -> str:
+    """A feed that does not end takes the tape's place, so that everything can be ready."""
+    stack.variables["FEED"] = "simulator"
+    return f"healthy after {stack.up('mdl'):.1f} s"
 
 
 def kill(stack: Stack, service: str) -> str:

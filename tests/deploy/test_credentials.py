@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ssl
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -88,10 +86,3 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OperatorError, match=r"cannot keep secrets in .*file"):
         make(tmp_path / "file" / "s")
-
-
-def test_the_image_without_a_command_lists_them() -> None:
-    """Nobody has to look up how a component is started."""
-    done = subprocess.run([sys.executable, "-m", "deploy.components"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "python -m wds serve" in done.stderr
