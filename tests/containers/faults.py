@@ -17,7 +17,7 @@ def rescale(stack: Stack, tape: Path, total: int) -> str:
     for workers in (4, 2):
         before = stack.counts()["events"]
         stack.compose("up", "-d", "--no-recreate", f"--scale=mdp={workers}", "mdp")
-        until_sync(lambda: shares(stack) == workers, 60, f"{workers} processors own partitions", every_s=0.5)
+        until_sync(lambda workers=workers: shares(stack) == workers, 60, f"{workers} processors own partitions", every_s=0.5)
         seen.append(f"{workers} within {stack.counts()['events'] - before} events")
     assert stack.counts()["events"] < total, "the tape was over before the last change"
     return "; ".join([*seen, asyncio.run(checks.numbers(stack, tape, total, allow_losses=False))])

@@ -21,6 +21,7 @@ from mdp.settings import MdpSettings
 from scp.settings import ScpSettings
 from service.settings import ComponentSettings, variables
 from tests.helm.chart import CHART, FOREIGN, MATRIX, objects, of_kind, pods, rendered, run
+from tests.helm.readme import readme
 from wds.settings import WdsSettings
 
 SETTINGS: dict[str, type[ComponentSettings]] = {
@@ -237,3 +238,26 @@ def test_bad_values_say_what_is_wrong(values: dict[str, Any], says: str) -> None
 def test_names_are_those_of_the_release() -> None:
     """Two releases live in one namespace."""
     assert "name: t-tapeline-mdl" in rendered("minimal")
+
+
+def test_the_readme_is_made_of_the_values() -> None:
+    """`python -m tests.helm.readme --write` after a change of values.yaml."""
+    assert (CHART / "README.md").read_text() == readme()
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    """What values.yaml offers can be set, and what cannot be set is not in the schema."""
+
+    def paths(values: dict[str, Any], schema: dict[str, Any], at: str = "") -> set[str]:
+        found = set()
+        for name, value in values.items():
+            inner = schema["properties"].get(name)
+            assert inner is not None, f"{at}{name} is not in values.schema.json"
+            found.add(f"{at}{name}")
+            if isinstance(value, dict) and "properties" in inner:
+                found |= paths(value, inner, f"{at}{name}.")
+        assert schema["properties"].keys() - values.keys() <= {"global"}, f"{at}: the schema has more"
+        return found
+
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert "mdp.autoscaling.keda.messages" in paths(values, json.loads((CHART / "values.schema.json").read_text()))
