@@ -22,6 +22,7 @@ from tests.containers import checks, faults
 from tests.containers.docker import IMAGE, ROOT, Stack, run
 from tests.oracle import events
 
+WITH_EXCHANGE = ("mdl", "mdp", "wds", "scp", "door", "engine", "bots", "oms", "prometheus")
 TAPE = "es-2023-12-25.ndjson.gz"
 
 
@@ -35,6 +36,9 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.containers")
     parser.add_argument("--faults", action="store_true", help="kills, partitions, rescaling: some minutes")
     parser.add_argument("--twice", action="store_true", help="build a second time without the cache and compare every file")
+    parser.add_argument(
+        "--exchange", action="store_true", help="with the exchange and Prometheus; no tape: bots and the simulator"
+    )
     parser.add_argument("--tls", action="store_true", help="the same with amqps, rediss and one https origin")
     given = parser.parse_args()
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
@@ -75,17 +79,22 @@ def judge(given: argparse.Namespace, folder: Path, tape: Path) -> int:
         build(f"{IMAGE}:again", "--no-cache")
         check("two builds hold the same files", lambda: checks.same_files(IMAGE, f"{IMAGE}:again"))
     total = sum(1 for _ in events(tape))
+    profiles = ("exchange", "metrics") if given.exchange else ()
+    feed = "simulator+engine" if given.exchange else "replay"
     stack = Stack(
-        folder, ("tls",) if given.tls else (), FEED="replay", TAPES=str(tape.parent), TAPE=f"/tapes/{tape.name}",
+        folder, (*profiles, "tls") if given.tls else profiles, FEED=feed, TAPES=str(tape.parent), TAPE=f"/tapes/{tape.name}",
         SPEED="200" if given.faults else "max",
     )  # fmt: skip
     try:
         stack.make_secrets()
-        check("start", lambda: checks.start(stack))
-        check(
-            "numbers",
-            lambda: asyncio.run(checks.numbers(stack, tape, total, allow_losses=False)) if not given.faults else "later",
-        )
+        if given.exchange:
+            check("start", lambda: f"healthy after {stack.up(*WITH_EXCHANGE):.1f} s")
+            check("the exchange's prices at a client", lambda: asyncio.run(checks.prices(stack)))
+            check("every panel is answered", lambda: checks.panels(stack))
+        else:
+            check("start", lambda: checks.start(stack))
+        if not (given.faults or given.exchange):
+            check("numbers", lambda: asyncio.run(checks.numbers(stack, tape, total, allow_losses=False)))
         if given.faults:
             check("scale 1, 4, 2", lambda: faults.rescale(stack, tape, total))
             check("a feed without end", lambda: faults.without_end(stack))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.containers.docker import IMAGE, OURS, Stack, run
+from tests.deploy.test_dashboards import expressions
 from tests.oracle import differences, expected
-from tests.waiting import until
+from tests.waiting import until, until_sync
 from wds.client import Client
 
 OWN_BYTES_MAX = 225_000_000  # of our layers; with the published python:3.11-slim (125 MB) the image stays below 350 MB
@@ -54,6 +56,11 @@ def start(stack: Stack) -> str:
     return f"healthy after {took_s:.1f} s"
 
 
+def client_of(stack: Stack) -> Client:
+    """Return a client that goes through the door with a new administrator's token."""
+    return Client(stack.stream_url, stack.stream_token())
+
+
 async def numbers(stack: Stack, tape: Path, total: int, allow_losses: bool) -> str:
     """What a client of the door reads after the replay equals plain arithmetic over the tape."""
 
@@ -69,12 +76,58 @@ async def numbers(stack: Stack, tape: Path, total: int, allow_losses: bool) -> s
     assert counts["events"] + counts["expired"] + counts["dropped"] == total, f"{counts}, the tape has {total}"
     if allow_losses and counts["events"] < total:
         return f"{counts}: every loss is counted"
-    async with Client(f"ws://127.0.0.1:{stack.stream_port}/v1/stream", stack.stream_token()) as client:
+    async with client_of(stack) as client:
         for symbol, wanted in expected(tape).items():
             snaps = await client.get(*(f"{kind}:{symbol}" for kind in ("quote", "trades", "bars:1m")))
             faults = differences(symbol, wanted, *(snap["data"] for snap in snaps))
             assert not faults, faults[:5]
     return f"{total} events, every quote, print and bar as computed"
+
+
+async def prices(stack: Stack) -> str:
+    """What bots trade on the exchange arrives at a client of the door, and in the OMS's tables."""
+    began_s = time.monotonic()
+    async with client_of(stack) as client:
+
+        async def traded() -> Any:
+            (snap,) = await client.get("quote:BTC-PERP")
+            return snap.get("data", {}).get("last") and snap["data"].get("bid")
+
+        await until(traded, 60, "a last price and a bid of BTC-PERP", every_s=0.2)
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9107/metrics', timeout=3).read().decode())"
+
+    def stored() -> float:
+        text = run("docker", "exec", *stack.containers("oms"), "python", "-IS", "-c", ask)
+        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("tapeline_oms_trades_total"))
+
+    await until(lambda: stored() > 0, 60, "trades in the OMS's tables", every_s=0.5)
+    return f"within {time.monotonic() - began_s:.1f} s; {stored():.0f} trades in SQL"
+
+
+def panels(stack: Stack) -> str:
+    """A real Prometheus finds every component and answers every panel's query; no alert fires."""
+    ask = (
+        "import json, sys, urllib.parse as p, urllib.request as u\n"
+        "for q in json.load(sys.stdin):\n"
+        "  r = json.load(u.urlopen('http://prometheus:9090/api/v1/query?' + p.urlencode({'query': q}), timeout=9))\n"
+        "  print(json.dumps([q, r['status'], r['data']['result']]))\n"
+    )
+
+    def answers(*queries: str) -> list[list[Any]]:
+        command = ["docker", "exec", "-i", *stack.containers("scp"), "python", "-IS", "-c", ask]
+        return [json.loads(line) for line in run(*command, given=json.dumps(queries)).splitlines()]
+
+    jobs = {"mdl", "mdp", "wds", "scp", "engine", "oms", "bots"}
+    until_sync(lambda: jobs <= {one["metric"]["job"] for one in answers("up == 1")[0][2]}, 60, "every job up", every_s=0.5)
+    queries = expressions()
+    until_sync(lambda: answers("sum(rate(tapeline_wds_frames_total[1m]))")[0][2], 30, "a rate", every_s=1)
+    found = answers(*queries)
+    assert all(status == "success" for _, status, _ in found)
+    quiet = ("lost", "dropped", "refused", "closes", " == 0", " > ", " < ")  # empty in an ordinary hour
+    empty = [query for query, _, result in found if not result and not any(word in query for word in quiet)]
+    assert not empty, empty
+    assert not answers('ALERTS{alertstate="firing"}')[0][2]
+    return f"{len(queries)} queries, {len(jobs)} jobs"
 
 
 def hardened(stack: Stack) -> str:

@@ -18,11 +18,12 @@ IMAGE = os.environ.get("TAPELINE_IMAGE", "tapeline")
 OURS = ("mdl", "mdp", "wds", "scp")
 
 
-def run(*arguments: str | Path, check: bool = True, **environment: str) -> str:
+def run(*arguments: str | Path, check: bool = True, given: str = "", **environment: str) -> str:
     """Return what a command prints.  Raises: RuntimeError with the end of its errors."""
     done = subprocess.run(
-        [str(a) for a in arguments], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900
-    )
+        [str(a) for a in arguments], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=900,
+        input=given,
+    )  # fmt: skip
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(map(str, arguments[:8]))} …: {done.stderr[-2000:]}")
     return done.stdout
@@ -85,6 +86,11 @@ class Stack:
                 value = part[name] if isinstance(part[name], dict) else {"": part[name]}
                 total[name] += sum(n for key, n in value.items() if key.rpartition("/")[2] != "status")
         return total
+
+    @property
+    def stream_url(self) -> str:
+        """Where the door's stream is."""
+        return f"ws://127.0.0.1:{self.stream_port}/v1/stream"
 
     def stream_token(self) -> str:
         """Make the first administrator as a browser would, through the door, and return a token for the stream."""

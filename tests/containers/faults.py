@@ -14,6 +14,7 @@ from tests.waiting import until_sync
 def rescale(stack: Stack, tape: Path, total: int) -> str:
     """Processors go from one to four to two while the day is replayed, and no number changes."""
     seen = []
+    until_sync(lambda: stack.counts()["events"] > total * 0.1, 60, "a tenth of the tape", every_s=0.5)
     for workers in (4, 2):
         before = stack.counts()["events"]
         stack.compose("up", "-d", "--no-recreate", f"--scale=mdp={workers}", "mdp")
