@@ -12,7 +12,7 @@ import sys
 
 import structlog
 
-from scp.command_line import make_link, verify_audit
+from scp.command_line import make_link, make_token, verify_audit
 from scp.control import Control, open_store
 from scp.server import Server
 from scp.settings import ScpSettings, refuse_public_address
@@ -42,6 +42,10 @@ def arguments() -> argparse.Namespace:
     commands.add_parser("migrate", help="bring the database's shape up to date and end: before new control planes start")
     link = commands.add_parser("link", help="make a one-time link, for the first administrator or for a new password")
     link.add_argument("username", nargs="?", default="")
+    token = commands.add_parser("token", help="make an API token of somebody, for scripts")
+    token.add_argument("username")
+    token.add_argument("--scopes", required=True, help="some of what their role may, with commas: inspect,operate")
+    token.add_argument("--days", type=int, default=90)
     verify = (
         commands.add_parser("audit", help="check the audit log").add_subparsers(dest="what", required=True).add_parser("verify")
     )
@@ -60,6 +64,8 @@ def main() -> int:
         if asked.command == "migrate":
             open_store(settings)
             return 0
+        if asked.command == "token":
+            return make_token(settings, asked.username, asked.scopes, asked.days)
         if asked.command == "audit":
             return verify_audit(settings, asked.file)
         start(settings)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import structlog
 from cryptography.fernet import Fernet
 
+from scp.fleet.fleet import Fleet
+from scp.fleet.keeper import Keeper
 from scp.mail import Mail
 from scp.security import sessions
 from scp.security.account import Account
@@ -23,6 +25,7 @@ from scp.security.stream_keys import StreamKeys, Turns
 from scp.security.throttle import Throttle
 from scp.settings import ScpSettings
 from scp.store.database import Store, StoreUnavailable
+from scp.tokens import Minter
 from service.errors import OperatorError
 from service.settings import secret_file
 
@@ -40,19 +43,26 @@ class Control:
         self.announce = announce
         self.draw = secrets.token_urlsafe
         self.lives = Lives(settings.session_idle_s, settings.session_s)
-        box = Box(_box_key(settings))
+        self.box = box = Box(_box_key(settings))
         turns = Turns(settings.jwks_ttl_s, settings.token_s, round(settings.key_days * 86_400))
         self.stream_keys = StreamKeys(store, box, turns, time.time)
         self.provider = _provider(settings)
         self.provider_name = settings.oidc_name
         self.federated = Federated(store, self.lives, self.draw, settings.oidc_role)
         self._secure = settings.secure
+        self.fleet = Fleet(settings)
+        self.minter = Minter(self.stream_keys.signing, settings.token_s)
+        self.wds_url = settings.wds_url
         self.guard = Throttle(store, time.time)
         self.sign_in = SignIn(store, self.guard, self.lives, box, self.draw)
         self.account = Account(store, self.guard, self.lives, box, self.draw)
         self.welcome_file = settings.run_dir / WELCOME_FILE
         self._public_url = settings.public_url
         self._mail = Mail(settings.smtp_url.get_secret_value() if settings.smtp_url else "", settings.mail_from)
+
+    def keep_configurations(self) -> None:
+        """Begin to put listeners' configurations back."""
+        self.fleet.begin(Keeper(self.fleet, self.store, self.box).run())
 
     def use_url(self, url: str) -> None:
         """Without SCP_PUBLIC_URL, links name the address that we listen on."""

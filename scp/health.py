@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
+import signal
 import threading
 from typing import Any
 
@@ -13,13 +15,17 @@ from litestar import Response, get
 
 from scp.announce import Announcer
 from scp.control import Control
-from scp.desk import PAGE
+from scp.desk import PAGE, minted
+from scp.gate import requests
 from scp.security.stream_keys import StreamKeys
 from scp.settings import ScpSettings
 from scp.store.database import StoreUnavailable
+from service import metrics
 from service.admin import AdminServer
+from service.heartbeat import Heartbeat, Vitals
 from service.settings import admin_token
 
+GOODBYE_S = 2.0
 PROBE_S = 2.0  # between probes, and how long one may take
 
 log = structlog.get_logger()
@@ -33,12 +39,20 @@ class Health:
         self._control = control
         self._announcer = announcer
         self._store_fault: str | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._wds_fault: str | None = "WDS was not asked yet"
 
     def start(self) -> None:
         """Serve the admin port from a daemon thread, which ends with the process."""
         named = contextvars.copy_context()  # log lines of the thread keep the component's name
         threading.Thread(target=lambda: named.run(asyncio.run, self._serve()), name="admin", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take our entry out of the inventory: who ends in order is not missing."""
+        if self._heartbeat is not None and self._loop is not None:
+            with contextlib.suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._heartbeat.stop(), self._loop).result(GOODBYE_S)
 
     def reasons(self) -> list[str]:
         """Return what keeps the page from working, in words."""
@@ -48,8 +62,11 @@ class Health:
     async def _serve(self) -> None:
         own = self._settings
         token, routes = admin_token(own), [_keys_route(self._control.stream_keys)]
-        admin = AdminServer("scp", own.admin_host, own.admin_port, token, self.reasons, routes, own.host_names)
+        admin = AdminServer("scp", own.admin_host, own.admin_port, token, self.reasons, routes, own.host_names, _drain)
         await admin.start()
+        self._heartbeat = Heartbeat("scp", own, admin.port, self.reasons, _vitals)
+        self._loop = asyncio.get_running_loop()
+        await self._heartbeat.start()
         log.info("admin_listening", host=admin.host, port=admin.port)
         telling = asyncio.create_task(self._announcer.run())
         telling.add_done_callback(_ended)
@@ -70,6 +87,15 @@ def _keys_route(keys: StreamKeys) -> Any:
             return Response({"detail": f"the database does not answer: {error}"}, status_code=503)
 
     return jwks
+
+
+def _drain() -> None:
+    """Let gunicorn's arbiter, our parent, end in order."""
+    os.kill(os.getppid(), signal.SIGTERM)
+
+
+def _vitals() -> Vitals:
+    return Vitals({"requests": metrics.total(requests), "tokens": metrics.total(minted)})
 
 
 def _ended(task: asyncio.Task[None]) -> None:

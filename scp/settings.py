@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
@@ -77,6 +77,19 @@ class ScpSettings(ComponentSettings):
         None, validation_alias="SCP_SMTP_URL", description="smtp://user:password@host:587 or smtps://…:465; empty = no mail"
     )
     mail_from: str = Field("tapeline@localhost", validation_alias="SCP_MAIL_FROM", description="sender of mail")
+    admin_networks: str = Field(
+        "127.0.0.0/8,::1/128",
+        validation_alias="SCP_ADMIN_NETWORKS",
+        description="networks of admin ports; the admin token is sent to no address outside of them",
+    )
+    engine_url: str = Field(
+        "http://127.0.0.1:8181", validation_alias="SCP_ENGINE_URL", description="gateway of the built-in exchange"
+    )
+    engine_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("SCP_ENGINE_TOKEN", "ENGINE_API_TOKEN"),
+        description="an operator's key of the gateway; empty = none",
+    )
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="where the browser finds WDS here")
     wds_public_url: str = Field("", validation_alias="WDS_PUBLIC_URL", description="empty = ws://127.0.0.1:WDS_PORT/v1/stream")
     wds_probe_url: str = Field(
@@ -109,6 +122,17 @@ class ScpSettings(ComponentSettings):
         for name in filter(None, map(str.strip, value.split(","))):
             ipaddress.ip_network(name, strict=False)
         return value
+
+    @field_validator("admin_networks")
+    @classmethod
+    def _admin_networks(cls, value: str) -> str:
+        _networks(value)
+        return value
+
+    @field_validator("engine_url")
+    @classmethod
+    def _gateway(cls, value: str) -> str:
+        return check_url(value, ("http", "https"), "http://127.0.0.1:8181").rstrip("/")
 
     @field_validator("database_url")
     @classmethod
@@ -149,7 +173,12 @@ class ScpSettings(ComponentSettings):
     @property
     def proxies(self) -> list[Network]:
         """The networks whose word on a client's address counts."""
-        return [ipaddress.ip_network(name.strip(), strict=False) for name in self.trusted_proxies.split(",") if name.strip()]
+        return _networks(self.trusted_proxies)
+
+    @property
+    def ports(self) -> list[Network]:
+        """The networks in which admin ports are."""
+        return _networks(self.admin_networks)
 
     @property
     def secure(self) -> bool:
@@ -166,6 +195,10 @@ class ScpSettings(ComponentSettings):
         """Return host and port of WDS, for the readiness probe."""
         parts = urlsplit(self.wds_probe_url or self.wds_url)
         return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "wss" else 80)
+
+
+def _networks(names: str) -> list[Network]:
+    return [ipaddress.ip_network(name.strip(), strict=False) for name in names.split(",") if name.strip()]
 
 
 def check_database_url(url: str) -> str:

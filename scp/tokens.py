@@ -32,8 +32,14 @@ class Minter:
         self._signing = signing
         self._life_s = life_s
 
-    def token(self, subject: str, session: str, operator: bool, now_s: int) -> StreamToken:
-        """Return a token for `subject`, good from `now_s` for the configured life unless `session` ends before."""
+    def token(
+        self, subject: str, session: str, operator: bool, now_s: int, channels: list[str] | None = None, life_s: int = 0
+    ) -> StreamToken:
+        """Return a token for `subject`, good from `now_s` for the configured life (or less) unless `session` ends before.
+
+        `channels` are fewer than the role has; the caller has looked at them with `covered`.
+        """
+        life_s = min(life_s or self._life_s, self._life_s)
         key = self._signing()
         assert key.private is not None
         claims = {
@@ -41,9 +47,19 @@ class Minter:
             "aud": AUDIENCE,
             "sub": subject,
             "iat": now_s,
-            "exp": now_s + self._life_s,
+            "exp": now_s + life_s,
             "jti": secrets.token_urlsafe(12),
             "sid": session,
-            "ch": list(OPERATOR_CHANNELS if operator else VIEWER_CHANNELS),
+            "ch": channels or list(allowed(operator)),
         }
-        return StreamToken(jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.kid}), self._life_s)
+        return StreamToken(jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.kid}), life_s)
+
+
+def allowed(operator: bool) -> tuple[str, ...]:
+    """Return the channels that a role has."""
+    return OPERATOR_CHANNELS if operator else VIEWER_CHANNELS
+
+
+def covered(channel: str, operator: bool) -> bool:
+    """Return whether a role has every channel of a glob: it names one kind of the role's."""
+    return any(channel.startswith(glob.removesuffix("*")) for glob in allowed(operator))

@@ -61,6 +61,23 @@ STEPS = (
     ),
     Step(
         2,
+        "the listeners' wanted configurations, answers to be repeated",
+        (
+            """CREATE TABLE listener_configuration (
+                id {id}, listener VARCHAR(32) NOT NULL, version BIGINT NOT NULL, managed BIGINT NOT NULL, wanted TEXT NOT NULL,
+                note TEXT NOT NULL, who VARCHAR(100) NOT NULL, at_ms BIGINT NOT NULL, UNIQUE (listener, version))""",
+            """CREATE TABLE listener_secret (
+                id {id}, listener VARCHAR(32) NOT NULL, name VARCHAR(32) NOT NULL, closed TEXT NOT NULL, place TEXT NOT NULL,
+                at_ms BIGINT NOT NULL, UNIQUE (listener, name))""",
+            """CREATE TABLE repeated_answer (
+                id {id}, name VARCHAR(200) NOT NULL UNIQUE, asked VARCHAR(64) NOT NULL, status BIGINT NOT NULL,
+                headers TEXT NOT NULL, body TEXT NOT NULL, at_ms BIGINT NOT NULL)""",
+            "CREATE INDEX repeated_answer_at ON repeated_answer (at_ms)",
+            "CREATE INDEX audit_entry_action ON audit_entry (action)",
+        ),
+    ),
+    Step(
+        3,
         "keys that sign stream tokens",
         (
             """CREATE TABLE stream_key (
@@ -69,7 +86,7 @@ STEPS = (
         ),
     ),
     Step(
-        3,
+        4,
         "people who sign in at an OpenID Connect provider",
         (
             """CREATE TABLE oidc_try (

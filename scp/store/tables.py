@@ -15,6 +15,9 @@ TEXTS = {
     "oidc_try": ("state_hash", "browser_hash", "nonce", "verifier"),
     "oidc_identity": ("issuer", "subject", "email"),
     "audit_head": ("hash",),
+    "listener_configuration": ("listener", "wanted", "note", "who"),
+    "listener_secret": ("listener", "name", "closed", "place"),
+    "repeated_answer": ("name", "asked", "headers", "body"),
     "audit_entry": ("who", "action", "target", "detail", "address", "request_id", "previous", "hash"),
 }
 NUMBERS = {
@@ -28,6 +31,9 @@ NUMBERS = {
     "oidc_try": ("user_id", "ends_ms"),
     "oidc_identity": ("user_id", "created_ms"),
     "audit_head": ("entries",),
+    "listener_configuration": ("version", "managed", "at_ms"),
+    "listener_secret": ("at_ms",),
+    "repeated_answer": ("status", "at_ms"),
     "audit_entry": ("at_ms",),
 }
 

@@ -40,7 +40,7 @@ class Stack:
         self._profiles = [f"--profile={profile}" for profile in profiles if profile != "tls"]
         self._tls = bool(tls)
         self.variables = {
-            "TAPELINE_IMAGE": IMAGE, "SECRETS": str(self.secrets), "INSIDE_SUBNET": "172.31.249.0/24",
+            "TAPELINE_IMAGE": IMAGE, "SECRETS": str(self.secrets), "INSIDE_SUBNET": "172.31.249.0/24", "OUTSIDE_SUBNET": "172.31.248.0/24",
             "SCP_PORT": str(self.page_port), "WDS_PORT": str(self.stream_port), "HTTPS_PORT": str(self.page_port),
             "PUBLIC_URL": f"http://127.0.0.1:{self.page_port}", "WDS_PUBLIC_URL": f"ws://127.0.0.1:{self.stream_port}/v1/stream",
             "NOFILE": str(min(65_536, int(run("sh", "-c", "ulimit -Hn | sed s/unlimited/65536/")))), **variables,

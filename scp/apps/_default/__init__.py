@@ -84,5 +84,5 @@ action("sign-in/oidc", method="GET")(to_provider)
 action("sign-in/oidc/callback", method="GET")(from_provider)
 action("welcome", method="GET")(door)
 action("api/session", method="GET")(session)
-for one in ROUTES:
+for one in (route for route in ROUTES if not route.path.endswith("/")):  # the framework takes one at the end by itself
     action(re.sub(r"\{(\w+)\}", r"<\1>", one.path.lstrip("/")), method=one.method)(_serve(one))
