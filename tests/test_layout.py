@@ -206,6 +206,8 @@ SHELLS: dict[str, str] = {
     "engine/gateway/stores.py": "HTTP routes and the WebSocket of message stores",
     "engine/stores/message_log.py": "readers wait for commits; a thread reads the journal",
     "engine/stores/watch.py": "looks at the stores on and on",
+    "deploy/credentials.py": "draws secrets",
+    "deploy/health.py": "asks admin ports over a socket",
     "deploy/child.py": "starts, reads and ends processes",
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",
@@ -258,6 +260,7 @@ IMPORTED_AS = {
     "pydantic_settings": "pydantic-settings",
     "yaml": "pyyaml",
     "jwt": "pyjwt",
+    "kubernetes_validate": "kubernetes-validate",
 }
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
 ONLY_WHEN_THERE = {
