@@ -26,7 +26,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: who, from where, the parts of the path, the query, the body."""
+    """One request: who, from where, the parts of the path, the query, the body; `if_match` is the header, "" without it."""
 
     control: Control
     caller: Caller | None
@@ -34,6 +34,7 @@ class Call:
     path: Mapping[str, str]
     query: str
     raw: bytes
+    if_match: str = ""
 
     @property
     def me(self) -> Caller:
@@ -82,7 +83,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route of the API. `takes` and `gives` are structs; `may_answer` are statuses beside the usual ones."""
+    """One route of the API. `takes` and `gives` are structs; `may_answer` are statuses beside the usual ones.
+
+    `headers` are those of the request that count, with what they say.
+    """
 
     method: str
     path: str
@@ -93,6 +97,7 @@ class Route:
     status: int = 200
     may_answer: tuple[int, ...] = ()
     query: tuple[tuple[str, str], ...] = field(default=())
+    headers: tuple[tuple[str, str], ...] = field(default=())
 
     @property
     def rule(self) -> Rule:

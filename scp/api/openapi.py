@@ -66,7 +66,8 @@ def operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
         + [
             {"name": name, "in": "query", "description": text, "schema": {"type": "integer", "minimum": 0}}
             for name, text in route.query
-        ],
+        ]
+        + [{"name": name, "in": "header", "description": text, "schema": {"type": "string"}} for name, text in route.headers],
         "responses": {str(route.status): _response(route, by_kind)},
         "security": []
         if route.need == PUBLIC

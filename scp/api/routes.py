@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from scp.api import me, people, signing
+from scp.api import layouts, me, people, signing
 from scp.api.calls import Answer, Call, Route
 from scp.api.openapi import document
 from scp.control import Control
@@ -31,6 +31,7 @@ ROUTES: tuple[Route, ...] = (
     *signing.ROUTES,
     *me.ROUTES,
     *people.ROUTES,
+    *layouts.ROUTES,
     Route("GET", "/openapi.json", PUBLIC, describe, gives=dict),
 )
 
@@ -47,7 +48,15 @@ def answer(
     asked = environ["tapeline.asked"]
     try:
         raw = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) if route.rule.changes else b""
-        call = Call(control, environ.get("tapeline.caller"), asked, path, environ.get("QUERY_STRING", ""), raw)
+        call = Call(
+            control,
+            environ.get("tapeline.caller"),
+            asked,
+            path,
+            environ.get("QUERY_STRING", ""),
+            raw,
+            environ.get("HTTP_IF_MATCH", ""),
+        )
         given = route.handler(call)
     except Exception as error:
         problem = problem_of(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SCOPES = {
     "account": "one's own account: password, second factor, sessions, tokens",
-    "view": "the page and the market data on it",
+    "view": "the page with one's own layouts, and the market data on it",
     "operate": "components: their state and counters, and what changes them",
     "people": "people, their roles, sessions and tokens",
     "audit": "the audit log",

@@ -13,6 +13,7 @@ TEXTS = {
     "revocation": ("session_id",),
     "audit_head": ("hash",),
     "audit_entry": ("who", "action", "target", "detail", "address", "request_id", "previous", "hash"),
+    "layout": ("public_id", "name", "about", "content"),
 }
 NUMBERS = {
     "auth_user": ("created_ms", "disabled_ms", "password_ms", "totp_step"),
@@ -23,6 +24,7 @@ NUMBERS = {
     "revocation": ("at_ms",),
     "audit_head": ("entries",),
     "audit_entry": ("at_ms",),
+    "layout": ("user_id", "is_default", "locked", "revision", "changed_ms"),
 }
 
 

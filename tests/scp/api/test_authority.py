@@ -15,7 +15,7 @@ from scp.security.rules import HALF_OPEN, PUBLIC
 from tests.scp.conftest import ROOT, Person, ScpProcess
 from tests.signing import PASSWORD
 
-FILLED = {"user": "999999", "session": "nothing", "token": "nothing"}
+FILLED = {"user": "999999", "layout": "nothing", "session": "nothing", "token": "nothing"}
 
 
 def filled(path: str) -> str:
