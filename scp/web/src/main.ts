@@ -31,6 +31,8 @@ const METERS_MS = 250;
 const FIRST_BOARD_MS_MAX = 2500;
 const LONG_WAIT_MS = 1500; // a wait that is worth a button to end it
 const PALETTE_SYMBOLS = 6;
+const SHARED_CHANNELS = 8; // boards, alerts, status
+const CHANNELS_A_SYMBOL = 8; // bars, prints, halts, book, and their successors while one is swapped for another
 const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalogue has it
 
 const table = new QuoteTable();
@@ -76,10 +78,11 @@ const shared = new SharedChannels(stream, {
   },
   seen,
 });
-const market = new Market(stream, table, seen, function* () {
+const inView = function* () {
   yield* desk.symbols();
   for (const { grid } of desk.widgets(Watchlist)) yield* grid.inView();
-});
+};
+const market = new Market(stream, table, seen, inView, () => SHARED_CHANNELS + CHANNELS_A_SYMBOL * new Set(desk.symbols()).size);
 const desk = new Desk(
   byId("desk"),
   {

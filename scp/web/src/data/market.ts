@@ -8,7 +8,7 @@ import type { Listener, Stream, Subscription } from "./stream.ts";
 
 const PREFIX = "quote:";
 const HZ = 4;
-const KEPT_FREE = 24; // boards, alerts, status, chart, prints, halts, and their successors while one is swapped for another
+const KEPT_FREE = 24; // at least: boards, alerts, status; a symbol's chart, prints, halts and book, twice while one is swapped for another
 const LOOK_MS = 40;
 const MOVING_MS_MAX = 1000; // somebody who scrolls on and on sees quotes, too
 const NOT_FOLLOWED = "not in view";
@@ -33,6 +33,8 @@ export class Market {
     private readonly seen: (at: number) => void,
     /** The symbols to follow when not all can be: those in view, the chosen one. */
     private readonly inView: () => Iterable<string>,
+    /** How many subscriptions the other widgets need. */
+    private readonly others: () => number = () => KEPT_FREE,
   ) {
     this.listener = {
       snapshot: (channel, data, at) => this.apply(channel, data as Quote, at, true),
@@ -73,7 +75,7 @@ export class Market {
   paint(now: number): void {
     if (this.everything || now - this.lookedAt < LOOK_MS) return;
     this.lookedAt = now;
-    const room = Math.max(1, this.stream.subscriptionsMax - KEPT_FREE);
+    const room = Math.max(1, this.stream.subscriptionsMax - Math.max(KEPT_FREE, this.others()));
     const symbols = [...this.inView()].slice(0, room).sort();
     const view = symbols.join(" ");
     if (view !== this.view) this.movedAt = now;

@@ -72,9 +72,9 @@ export class Desk {
     this.offerTabs();
   }
 
-  /** Whatever is to be known by nobody yet: the first symbol that a board names. */
+  /** Choose `symbol` for every link that has none yet. */
   chooseWhereNone(symbol: string): void {
-    for (const { link } of this.mounted.values()) if (!link.symbol) link.choose(symbol);
+    for (const { link, kind } of this.mounted.values()) if (kind?.links && !link.symbol) link.choose(symbol);
   }
 
   *symbols(): Iterable<string> {
@@ -254,7 +254,8 @@ export class Desk {
     const shown = closedUp(widgets, absent);
     const boxes = NARROW.matches ? shelved(shown) : shown;
     for (const { id, x, y, w, h } of boxes) {
-      const { style } = this.mounted.get(id)!.widget.element;
+      const style = this.mounted.get(id)?.widget.element.style;
+      if (!style) continue; // a ladder asks for its room while the layout is being opened: the others come
       for (const [name, value] of [["--x", x], ["--y", y], ["--w", w], ["--h", h]] as const) style.setProperty(name, String(value));
     }
     const rows = Math.max(...boxes.map(({ y, h }) => y + h), 1);

@@ -286,7 +286,7 @@ export class Grid {
   private headRow(): HTMLElement {
     const row = el("div", "grid-head");
     row.setAttribute("role", "row");
-    for (const column of COLUMNS) {
+    for (const column of this.columns) {
       const button = el("button", "", column.title) as HTMLButtonElement;
       button.type = "button";
       button.title = `${column.about}: sort`;
