@@ -11,7 +11,7 @@ import { toneOf } from "./grid.ts";
 const ROWS_SHOWN_MAX = 25;
 const NAME_LETTERS_MAX = 10;
 const PRICE_LETTERS_USUAL = 8;
-const WIDTHS: Readonly<Record<Measure, string>> = { last: "auto", change: "auto", change_pct: "60px", gap_pct: "60px", volume: "48px" };
+const WIDTHS: Readonly<Record<Measure, string>> = { last: "minmax(0, auto)", change: "58px", change_pct: "60px", gap_pct: "60px", volume: "48px" };
 const KINDS: Readonly<Record<Measure, string>> = { last: "num", change: "num tint", change_pct: "num tint", gap_pct: "num tint", volume: "num dim" };
 
 interface Line {

@@ -174,11 +174,12 @@ export class Grid {
   private sort(now: number): void {
     this.sortNow = false;
     this.sortedAt = now;
-    this.widen();
     const order = ordered(this.table, this.sorting, this.only);
-    this.empty.hidden = order.length > 0;
-    if (sameOrder(order, this.order)) return;
+    const same = sameOrder(order, this.order);
     this.order = order;
+    this.widen();
+    this.empty.hidden = order.length > 0;
+    if (same) return;
     this.spacer.style.height = `${order.length * ROW_PX}px`;
     this.root.setAttribute("aria-rowcount", String(order.length + 1));
     this.rebind = true;
@@ -188,7 +189,8 @@ export class Grid {
   private widen(): void {
     const { symbols, columns, decimals } = this.table;
     let [symbolPx, pricePx, changePx] = this.widths;
-    for (let row = 0; row < symbols.length; row++) {
+    for (let at = 0; at < (this.only ? this.order.length : symbols.length); at++) {
+      const row = this.only ? this.order[at]! : at;
       const places = decimals[row]!;
       symbolPx = Math.max(symbolPx, Math.min(symbols[row]!.length, NAME_LETTERS_MAX) * 8.2 + 8);
       pricePx = Math.max(pricePx, widthOf(columns.ask[row]!, places), widthOf(columns.last[row]!, places));

@@ -64,7 +64,7 @@ function layouts(found: readonly Summary[], shelf: Shelf, below: HTMLElement, ag
     open.setAttribute("aria-label", `Open ${one.name}`);
     const first = action("Make it the default", () => makeDefault(shelf, one, again), below);
     const gone = action("Remove", async () => (await shelf.remove(one), await again()), below, "Really remove?");
-    return [one.name, one.about, when(one.changed_ms), el("span", "acts", here ? "shown" : open, one.default ? "default" : first, gone)];
+    return [one.name, one.about, when(one.changed_ms), el("span", "acts", here ? el("span", "fact", "shown") : open, one.default ? el("span", "fact", "default") : first, gone)];
   });
   return table(["Name", "For", "Changed", ""], rows, "None is kept yet: the first change of your desk makes one.");
 }

@@ -14,5 +14,6 @@ export function sheet(title: string, ...parts: readonly Node[]): HTMLDialogEleme
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside it
   document.body.append(dialog);
   dialog.showModal();
+  dialog.querySelector<HTMLElement>(".pane :is(input, textarea, select, button)")?.focus();
   return dialog;
 }
