@@ -91,7 +91,8 @@ class Child:
                 deaths = 1 if time.monotonic() - started_s > SETTLED_S else deaths + 1
                 self._judge(code, story, deaths)
                 pause_s = restart_pause_s(deaths)
-                self._say(f"{self.name} died ({_cause(code)}); starting it again in {pause_s:.1f} s; see {self._log_path}")
+                what = "was drained" if code == 0 else f"died ({_cause(code)})"
+                self._say(f"{self.name} {what}; starting it again in {pause_s:.1f} s; see {self._log_path}")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
                         await self._stopping.wait()

@@ -34,7 +34,7 @@ async def serve(shutdown: Shutdown) -> None:
     # The processors outlive the listener: they drain what it published last.
     draining = Shutdown()
     tasks = Tasks("pipeline", shutdown.fail)
-    processing = tasks.start("processors", _until(draining, "mdp", worker.run(mdp, draining, broker)), ends=True)
+    processing = tasks.start("processors", _until(draining, "mdp", worker.run(mdp, draining, broker, shutdown.ask)), ends=True)
     listening = tasks.start("listener", _until(shutdown, "mdl", listener.run(mdl, shutdown, broker)), ends=True)
     await asyncio.wait({listening})
     draining.ask()

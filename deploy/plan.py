@@ -91,7 +91,7 @@ def plan(
         *_exchange(settings, ports, shared, keys),
         *_pipeline(settings, ports, shared, reference, keys),
         _stream(settings, ports, shared),
-        _page(ports, shared),
+        _page(settings, ports, shared, keys),
     ]
     return Plan(tuple(processes), ports["SCP_PORT"], ports["WDS_PORT"], ports["MDL_ADMIN_PORT"])
 
@@ -162,14 +162,17 @@ def _pipeline(
 
 def _stream(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str]) -> Process:
     own = {"WDS_PORT": str(ports["WDS_PORT"]), "WDS_ADMIN_PORT": str(ports["WDS_ADMIN_PORT"])}
+    own["WDS_JWKS_URL"] = f"http://127.0.0.1:{ports['SCP_PORT']}/jwks.json"
     own |= {"WDS_WORKERS": str(settings.wds_workers), "WDS_SUBS_MAX": str(settings.wds_subs_max)}
     first = ports["WDS_ADMIN_PORT"]
     admin = tuple(("wds" if worker == 0 else f"wds-{worker}", first + worker) for worker in range(settings.wds_workers))
     return Process("wds", ("-m", "wds", "serve"), SERVICES, {**shared, **own}, admin)
 
 
-def _page(ports: Mapping[str, int], shared: Mapping[str, str]) -> Process:
+def _page(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str], keys: Mapping[str, str]) -> Process:
     own = {name: str(ports[name]) for name in ("SCP_PORT", "SCP_ADMIN_PORT", "WDS_PORT")}
+    if "engine" in settings.sources:
+        own |= {"SCP_ENGINE_URL": _gateway(ports), "SCP_ENGINE_TOKEN": keys["operator"]}
     return Process("scp", ("-m", "scp"), SERVICES, {**shared, **own}, (("scp", ports["SCP_ADMIN_PORT"]),))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from litestar.types import ControllerRouterHandler
 
 from engine.access.key_file import KeyFile
 from engine.access.key_watch import KeyWatch
@@ -26,7 +27,9 @@ from engine.gateway.connections import ConnectionLimits
 from engine.gateway.door import DoorLimits
 from engine.journal.journal import Journal, open_journal, probe
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
+from engine.orders import recall
 from engine.orders.consumer import OrdersQueue
+from engine.orders.requeued import Requeued
 from engine.recovery.replay import ALL, Recovered, recover
 from engine.recovery.snapshotter import SnapshotterProcess, Task
 from engine.risk.checker import RiskChecker
@@ -39,6 +42,7 @@ from service import logs
 from service.admin import AdminServer
 from service.clock import SystemClock
 from service.errors import OperatorError
+from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown
 from service.settings import admin_token, shown
 from service.tasks import Tasks
@@ -52,7 +56,7 @@ async def run(settings: EngineSettings, shutdown: Shutdown) -> None:
     logs.setup("engine", settings.log_level, settings.log_format)
     log.info("engine_settings", **shown(settings))
     async with AsyncExitStack() as stack:
-        engine = Engine(settings, stack)
+        engine = Engine(settings, stack, shutdown)
         await engine.start()
         failing = asyncio.create_task(engine.sequencer.failed())
         stopping = asyncio.create_task(shutdown.wait())
@@ -66,8 +70,9 @@ async def run(settings: EngineSettings, shutdown: Shutdown) -> None:
 class Engine:
     """All parts of one process; `stack` closes them, last one first."""
 
-    def __init__(self, settings: EngineSettings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: EngineSettings, stack: AsyncExitStack, shutdown: Shutdown) -> None:
         self._settings = settings
+        self._shutdown = shutdown
         self._stack = stack
         self._journal_folder = settings.folder / "journal"
         self._snapshot_folder = settings.folder / "snapshots"
@@ -107,9 +112,13 @@ class Engine:
         self._stack.push_async_callback(self.gateway.stop)
         self._start_orders()
         admin = AdminServer(
-            "engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready, names=settings.host_names
-        )
+            "engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready, self._recall(),
+            settings.host_names, self._shutdown.ask,
+        )  # fmt: skip
         await admin.start()
+        heartbeat = Heartbeat("engine", settings, admin.port, self._not_ready, self._vitals)
+        await heartbeat.start()
+        self._stack.push_async_callback(heartbeat.stop)
         self._stack.push_async_callback(admin.stop)
         log.info("engine_started", port=self.gateway.port, admin_port=admin.port, index=self.sequencer.committed_index)
 
@@ -205,9 +214,25 @@ class Engine:
             self._orders = OrdersQueue(
                 self._settings.orders_url, self.sequencer, self._risk,
                 register=self.keys.register if self._settings.orders_trust == "keys" else None,
+                requeued=Requeued(admin_token(self._settings).encode()),
             )  # fmt: skip
             self._orders.start()
             self._stack.push_async_callback(self._orders.close)
+
+    def _recall(self) -> list[ControllerRouterHandler]:
+        """Return the admin routes of dead letters, when there is a queue of orders."""
+        url, token = self._settings.orders_url, admin_token(self._settings)
+        return recall.routes(recall.DeadLetters(url, Requeued(token.encode()))) if url else []
+
+    def _vitals(self) -> Vitals:
+        state = self.sequencer.state
+        return Vitals(
+            {"commands": self.sequencer.committed_index},
+            more={
+                "gateway_port": self.gateway.port, "index": self.sequencer.committed_index, "suspended": sorted(state.suspended),
+                "stores": len(state.stores), "orders_queue": self._orders is not None,
+            },
+        )  # fmt: skip
 
     def _not_ready(self) -> list[str]:
         found = [self.sequencer.refusal] if self.sequencer.refusal else []

@@ -23,6 +23,7 @@ KEYS = (
     (keys.PARTITIONS, "string", "", "how many partitions the writers use"),
     ("watched:{partition}", "sorted set", "watched", "symbol that a data service watches → when that ends (ms)"),
     ("scp:revoked", "sorted set", "revoked", "session of the control plane that ended → until when it is told (ms)"),
+    (keys.COMPONENTS, "hash", "components", "component → `at_ms seal beat`: what it last said of itself, and when"),
     (keys.WATCHED_NEWS, "string", "", "grows when somebody begins to watch something"),
     ("lease:partition:{partition}", "hash", "lease", "`holder`, `epoch` of who owns a partition"),
     ("fence:partition:{partition}", "string", "", "grows with every change of owner; an older number writes nothing"),
@@ -57,6 +58,7 @@ def _keys() -> str:
         "stats": "60 s",
         "watched": "15 s",
         "revoked": "1 h",
+        "components": "10 min",
         "": "none",
     }
     return _table(("key", "type", "TTL", "what it holds"), ((f"`{k}`", t, lifetimes[ttl], what) for k, t, ttl, what in KEYS))

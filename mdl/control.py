@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from litestar import get, post
 from litestar.exceptions import ClientException
-from litestar.params import JSONBody
+from litestar.params import JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
@@ -22,15 +22,22 @@ from service.admin import require_admin
 from service.errors import OperatorError
 from service.settings import load
 
+Replace = Annotated[bool, QueryParameter(name="replace", description="change the settings of the start, not those in force")]
+DryRun = Annotated[bool, QueryParameter(name="dry_run", description="only say whether it could be")]
+Version = Annotated[str, QueryParameter(name="version", max_length=64, description="what the heartbeat calls it from now on")]
+
 
 class Controlled(Protocol):
     """What the routes need of a listener."""
 
     settings: MdlSettings
     at_start: MdlSettings
+    configuration: str
 
     @property
     def sources(self) -> Mapping[str, Source]: ...
+
+    def check(self, settings: MdlSettings) -> None: ...
 
     async def change(self, settings: MdlSettings) -> None: ...
 
@@ -73,11 +80,18 @@ def routes(listener: Controlled) -> list[ControllerRouterHandler]:
         return describe(listener)
 
     @post("/feed", guards=[require_admin], status_code=200)
-    async def change_feed(data: JSONBody[Change]) -> dict[str, Any]:
+    async def change_feed(
+        data: JSONBody[Change], replace: Replace = False, dry_run: DryRun = False, version: Version = ""
+    ) -> dict[str, Any]:
         try:
-            await listener.change(changed(listener.settings, data, listener.at_start))
+            wanted = changed(listener.at_start if replace else listener.settings, data, listener.at_start)
+            if dry_run:
+                listener.check(wanted)
+                return {"feed": wanted.feed, "market": wanted.market, "sources": list(wanted.sources)}
+            await listener.change(wanted)
         except OperatorError as error:
             raise ClientException(error.what) from None
+        listener.configuration = version
         return describe(listener)
 
     @post("/feed/start", guards=[require_admin], status_code=200)
@@ -123,7 +137,8 @@ def changed(settings: MdlSettings, change: Change, at_start: MdlSettings) -> Mdl
 def describe(listener: Controlled) -> dict[str, Any]:
     """Return all an operator wants to see: what is asked for, and each source by its name; never a key."""
     sources = {name: describe_source(source) for name, source in listener.sources.items()}
-    return {"feed": listener.settings.feed, "market": listener.settings.market, "sources": sources}
+    said = {"feed": listener.settings.feed, "market": listener.settings.market, "configuration": listener.configuration}
+    return {**said, "sources": sources}
 
 
 def describe_source(source: Source) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 
 import structlog
 from redis.asyncio import Redis
 
+from mdl import queues
 from mdl.control import routes
 from mdl.feeds.replay import find_tapes
 from mdl.lease import SourceLease, lease_client
@@ -18,6 +21,7 @@ from mdq.topology import all_queues
 from service.admin import AdminServer
 from service.clock import Clock, SystemClock
 from service.errors import OperatorError
+from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
 
@@ -34,21 +38,29 @@ class Listener:
         self.broker = broker
         self.clock = clock or SystemClock()
         self.sources: dict[str, Source] = {}
+        self.published: Counter[tuple[str, int]] = Counter()  # batches by (stream, partition)
+        self.ages = queues.Ages(all_queues(settings.mdq_partitions))
         self.admin = AdminServer(
-            "mdl", settings.admin_host, settings.admin_port, admin_token(settings), self.unready, routes(self),
-            settings.host_names,
+            "mdl", settings.admin_host, settings.admin_port, admin_token(settings), self.unready,
+            [*routes(self), *queues.routes(self)], settings.host_names, lambda: self._drain(),
         )  # fmt: skip
+        self.configuration = ""  # the version of the control plane's configuration that is in force
+        self._drain: Callable[[], None] = lambda: None
         self._redis: Redis | None = None
         self._changing = asyncio.Lock()
 
     async def run(self, shutdown: Shutdown) -> None:
         """Run until asked to stop, then drain.  Raises: OperatorError when the feed or the broker cannot be used at all."""
+        self._drain = shutdown.ask
         await self.admin.start()
+        heartbeat = Heartbeat("mdl", self.settings, self.admin.port, self.unready, self.vitals, self.settings.name)
+        await heartbeat.start()
         try:
             await wait_for("the message broker", self._connect, shutdown, FIX_BROKER, transient=(OSError, TimeoutError))
             if not shutdown.asked:
                 await self.work(shutdown)
         finally:
+            await heartbeat.stop()
             await self.admin.stop()
             if self._redis is not None:
                 await self._redis.aclose()
@@ -69,12 +81,13 @@ class Listener:
             while not await shutdown.sleep(TICK_S):
                 for source in self.sources.values():
                     source.tasks.check()
+                self.ages.sample(self.published, self.clock.mono_ns())
                 self._check_start()
         finally:
             await asyncio.gather(*(self._end(name) for name in list(self.sources)))
 
     async def _begin(self, name: str, settings: MdlSettings) -> None:
-        source = self.sources[name] = Source(name, settings, self.broker, self._open_lease, self.clock)
+        source = self.sources[name] = Source(name, settings, self.broker, self._open_lease, self.clock, self.published)
         source.start()
         await source.session.start()
 
@@ -109,6 +122,10 @@ class Listener:
                     await self._begin(name, own)
                     self.sources[name].session.changed = True
 
+    def check(self, settings: MdlSettings) -> None:
+        """Say whether `change` could be.  Raises: OperatorError."""
+        _check_tapes(settings)
+
     async def start_feeds(self) -> None:
         """Start every feed that does not run."""
         for source in self.sources.values():
@@ -140,6 +157,22 @@ class Listener:
         if ended != set(told):  # a tape that has ended is no fault while something else is live
             told = {name: reasons for name, reasons in told.items() if name not in ended}
         return away + [f"{name}: {reason}" for name, reasons in told.items() for reason in reasons]
+
+    def vitals(self) -> Vitals:
+        """Return what the heartbeat tells."""
+        told = {name: source.facts() for name, source in self.sources.items()}
+        kept = ("feed", "state", "reason", "market", "recording", "dropped_events", "feed_dropped_frames")
+        return Vitals(
+            {
+                "received_events": sum(facts["received_events"] for facts in told.values()),
+                "published_events": sum(facts["published_events"] for facts in told.values()),
+            },
+            max((facts["buffer_age_ms"] for facts in told.values()), default=0.0),
+            more={
+                "configuration": self.configuration,
+                "sources": {name: {key: facts[key] for key in kept} for name, facts in told.items()},
+            },
+        )
 
     def _open_lease(self, settings: MdlSettings) -> SourceLease | None:
         if settings.lease == "off":

@@ -42,6 +42,12 @@ class MdlSettings(ComponentSettings):
     feed: str = Field(
         "simulator", validation_alias="MDL_FEED", description="massive, replay, simulator or engine; several with +, at once"
     )
+    name: str = Field(
+        "mdl",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$",
+        validation_alias="MDL_NAME",
+        description="of this listener in the control plane, which keeps a configuration for each name; standbys share it",
+    )
     source: str = Field(
         "",
         validation_alias="MDL_SOURCE",

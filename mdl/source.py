@@ -35,7 +35,10 @@ log = structlog.get_logger()
 
 
 class Source:
-    """Everything that belongs to one source. `settings` name one feed; control it through `session`."""
+    """Everything that belongs to one source. `settings` name one feed; control it through `session`.
+
+    `published` counts its batches by (stream, partition), together with those of the listener's other sources.
+    """
 
     def __init__(
         self,
@@ -44,10 +47,11 @@ class Source:
         broker: Broker,
         open_lease: Callable[[MdlSettings], SourceLease | None],
         clock: Clock,
+        published: Counter[tuple[str, int]] | None = None,
     ) -> None:
         self.name = name
         self.publisher: Publisher | None = None  # while the lease is ours
-        measured = MeasuredBroker(broker)
+        measured = MeasuredBroker(broker, published)
         self.intake = Intake(
             name, FrameBuffer(settings.buffer_bytes, settings.buffer_age_ms), settings.mdq_partitions, measured, clock
         )

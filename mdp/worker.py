@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ from service import logs
 from service.admin import AdminServer
 from service.clock import Clock, SystemClock
 from service.errors import OperatorError
+from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
 
@@ -108,6 +110,17 @@ class Worker:
         if lag_ms > 5_000:
             reasons.append(f"lag {lag_ms:.0f} ms is above 5000 ms")
         return reasons
+
+    def vitals(self) -> Vitals:
+        """Return what the heartbeat tells."""
+        counts = [owned.partition.counts for owned in self.owned.values()]
+        lost = {
+            "events": sum(sum(own.events.values()) for own in counts),
+            "expired_events": sum(sum(own.expired.values()) for own in counts),
+            "dropped_events": sum(sum(own.dropped.values()) for own in counts),
+        }
+        lag_ms = max(self._stats.lag_ms.values(), default=0.0)
+        return Vitals(lost, lag_ms, sorted(self.owned), {"worker": self.name, "flush_ms": round(self._stats.flush_ms, 1)})
 
     def _on_fault(self, error: CacheUnavailable) -> None:
         """The cache is away, or answers and refuses: each is told once, and stands in the readiness until it is over."""
@@ -366,23 +379,35 @@ def _ignore(future: asyncio.Future[None]) -> None:
         future.exception()  # a lost report is made good by the next one
 
 
-async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None = None) -> None:
-    """Run one worker until `shutdown`: connect, own, process, hand over.  Raises: OperatorError for refused credentials."""
+async def run(
+    settings: MdpSettings, shutdown: Shutdown, broker: Broker | None = None, drain: Callable[[], None] | None = None
+) -> None:
+    """Run one worker until `shutdown`: connect, own, process, hand over; `drain` is what `POST /drain` calls instead of it.
+
+    Raises: OperatorError for refused credentials.
+    """
     logs.setup("mdp", settings.log_level, settings.log_format)
     log.info("starting", settings=shown(settings))
     redis = open_cache(settings.mdc_url, "mdp")
     own_broker = broker is None
     queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp", HEARTBEAT_S)
     worker: Worker | None = None
+
+    def ready() -> list[str]:
+        return worker.not_ready() if worker else ["starting"]
+
     admin = AdminServer(
         "mdp",
         settings.admin_host,
         settings.admin_port,
         admin_token(settings),
-        lambda: worker.not_ready() if worker else ["starting"],
+        ready,
         names=settings.host_names,
+        drain=drain or shutdown.ask,
     )
     await admin.start()
+    heartbeat = Heartbeat("mdp", settings, admin.port, ready, lambda: worker.vitals() if worker else Vitals(), settings.worker)
+    await heartbeat.start()
     try:
         await wait_for(
             "Redis", lambda: check_cache(redis, settings.mdc_url), shutdown, "Start Redis or correct MDC_URL", (), AWAY
@@ -402,5 +427,6 @@ async def run(settings: MdpSettings, shutdown: Shutdown, broker: Broker | None =
         if own_broker:
             await queue_broker.close()
         await redis.aclose()
+        await heartbeat.stop()
         await admin.stop()
         log.info("stopped")

@@ -29,6 +29,14 @@ class Delivery:
     redelivered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """A queue now: batches ready (delivered ones not counted), and its consumers."""
+
+    batches: int = 0
+    consumers: int = 0
+
+
 OnDelivery = Callable[[Delivery], None]
 OnMalformed = Callable[[bytes, str], None]
 
@@ -85,6 +93,15 @@ class Broker(Protocol):
         """Return the number of batches ready (delivered ones not counted) by queue name; 0 for a queue not there.
 
         Raises: BrokerUnavailable.  Cost: one round trip a queue (0.3 ms).
+        """
+
+    async def survey(self, queues: Sequence[Queue]) -> dict[str, Depth]:
+        """Return what waits in each queue and who reads it, by name; zeros for a queue not there.  Raises, cost: as `depths`."""
+
+    async def purge(self, queue: Queue) -> int:
+        """Throw away what is ready in a queue; return how many batches. Its consumer sees the gap and counts the events as lost.
+
+        Raises: BrokerUnavailable.
         """
 
     async def close(self) -> None:

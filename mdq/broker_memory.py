@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from mdq.batch import Batch
-from mdq.broker import BrokerUnavailable, Delivery, OnDelivery, OnMalformed
+from mdq.broker import BrokerUnavailable, Delivery, Depth, OnDelivery, OnMalformed
 from mdq.memory_queue import Consumer, Entry, MemoryQueue
 from mdq.topology import Queue, other_arguments
 from service.clock import Clock, SystemClock
@@ -180,6 +180,16 @@ class MemoryBroker:
         for queue in self.hub.queues.values():
             queue.expire(now_ns)
         return {queue.name: len(self.hub.queues.get(queue.name, ())) for queue in queues}
+
+    async def survey(self, queues: Sequence[Queue]) -> dict[str, Depth]:
+        depths = await self.depths(queues)
+        known = self.hub.queues
+        return {name: Depth(n, len(known[name].consumers) if name in known else 0) for name, n in depths.items()}
+
+    async def purge(self, queue: Queue) -> int:
+        self._require()
+        known = self.hub.queues.get(queue.name)
+        return known.clear() if known is not None else 0
 
     async def close(self) -> None:
         self._closed = True

@@ -22,7 +22,7 @@ from pamqp.commands import Basic
 from yarl import URL
 
 from mdq.batch import Batch
-from mdq.broker import BrokerUnavailable, OnDelivery, OnMalformed
+from mdq.broker import BrokerUnavailable, Depth, OnDelivery, OnMalformed
 from mdq.rabbit_calls import (
     CLOSE_S,
     broker_errors,
@@ -143,8 +143,11 @@ class RabbitBroker:
         return subscription
 
     async def depths(self, queues: Sequence[Queue]) -> dict[str, int]:
+        return {name: found.batches for name, found in (await self.survey(queues)).items()}
+
+    async def survey(self, queues: Sequence[Queue]) -> dict[str, Depth]:
         link = self._require()
-        found: dict[str, int] = {}
+        found: dict[str, Depth] = {}
         channel: AbstractChannel | None = None
         with broker_errors():
             for queue in queues:
@@ -152,12 +155,25 @@ class RabbitBroker:
                     channel = await topology_channel(link.connection)
                 try:
                     known = await in_time(channel.declare_queue(queue.name, passive=True))
-                    found[queue.name] = known.declaration_result.message_count or 0
+                    said = known.declaration_result
+                    found[queue.name] = Depth(said.message_count or 0, said.consumer_count or 0)
                 except ChannelNotFoundEntity:  # AMQP closes the channel for that
-                    found[queue.name] = 0
+                    found[queue.name] = Depth()
             if channel is not None:
                 await close_channel(channel)
         return found
+
+    async def purge(self, queue: Queue) -> int:
+        link = self._require()
+        with broker_errors():
+            channel = await topology_channel(link.connection)
+            try:
+                known = await in_time(channel.declare_queue(queue.name, passive=True))
+                done = await in_time(known.purge())
+            except ChannelNotFoundEntity:
+                return 0
+            await close_channel(channel)
+        return int(done.message_count or 0)
 
     async def close(self) -> None:
         if self._keeper is not None:

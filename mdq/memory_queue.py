@@ -88,10 +88,12 @@ class MemoryQueue:
             self._bytes += len(entry.batch.body)
         self._ready = deque(sorted([*back, *self._ready], key=lambda entry: entry.position))
 
-    def clear(self) -> None:
-        """Forget every waiting entry, as a restarted node does with messages that are not persistent."""
+    def clear(self) -> int:
+        """Forget every waiting entry, as a purge does, or a restart of messages that are not persistent; return how many."""
+        forgotten = len(self._ready)
         self._ready.clear()
         self._bytes = 0
+        return forgotten
 
     def _pop(self) -> Entry:
         entry = self._ready.popleft()

@@ -8,7 +8,6 @@ from typing import Any
 from scp.control import Control
 from scp.security.door import Caller
 from scp.settings import APPS, ScpSettings
-from scp.tokens import Minter, signing_key
 from service import metrics
 
 PAGE = APPS / "_default" / "static" / "app" / "index.html"
@@ -24,7 +23,7 @@ class Desk:
     def __init__(self, settings: ScpSettings, control: Control, port: int) -> None:
         self.control = control
         self._wds_url = settings.wds_url
-        self._minter = Minter(signing_key(settings.run_dir), settings.token_s)
+        self._minter = control.minter
         self._cookie = cookie_name(settings, port)
         self._secure = settings.secure
         self._life_s = settings.session_s

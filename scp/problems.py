@@ -9,10 +9,9 @@ from wsgiref.types import StartResponse
 CONTENT_TYPE = "application/problem+json"
 PHRASES = {
     200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
-    404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 411: "Length Required", 412: "Precondition Failed",
-    413: "Content Too Large",
-    415: "Unsupported Media Type", 422: "Unprocessable Content",
-    428: "Precondition Required", 429: "Too Many Requests", 500: "Internal Server Error",
+    404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 411: "Length Required", 413: "Content Too Large",
+    412: "Precondition Failed", 428: "Precondition Required",
+    415: "Unsupported Media Type", 422: "Unprocessable Content", 429: "Too Many Requests", 500: "Internal Server Error",
     503: "Service Unavailable",
 }  # fmt: skip
 

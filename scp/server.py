@@ -42,6 +42,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         self._settings = settings
         self._address = sock.getsockname()[:2]  # gunicorn closes our handle once it has its own
         self._sock = sock
+        self._health: Health | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -57,6 +58,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             "logger_class": QuietLogger,
             "control_socket_disable": True,
             "post_worker_init": self._worker_ready,
+            "worker_exit": self._worker_ends,
         }.items():
             self.cfg.set(name, value)
 
@@ -69,9 +71,15 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def _worker_ready(self, _: Any) -> None:
         announcer = Announcer(self._control, self._settings.mdc_url, self._settings.token_s)
         self._control.announce = announcer.now
-        Health(self._settings, self._control.store, announcer).start()
+        self._health = Health(self._settings, self._control, announcer)
+        self._health.start()
+        self._control.keep_configurations()
         log.info("page_ready", url=f"{self._settings.public_url or _url(self._address)}/", wds_url=self._settings.wds_url)
         self._welcome()
+
+    def _worker_ends(self, _: Any, __: Any) -> None:
+        if self._health is not None:
+            self._health.stop()
 
     def _welcome(self) -> None:
         """While there is no administrator: make the link that makes one, for whoever sees our output or RUN_DIR."""

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
@@ -26,6 +26,12 @@ class ScpSettings(ComponentSettings):
     threads: int = Field(8, ge=1, le=64, validation_alias="SCP_THREADS", description="requests served at a time")
     token_s: int = Field(
         120, ge=30, le=600, validation_alias="SCP_TOKEN_S", description="life of a stream token in seconds; the page renews it"
+    )
+    key_days: float = Field(
+        30, ge=0.01, le=3650, validation_alias="SCP_KEY_DAYS", description="a key signs stream tokens for so long, then the next"
+    )
+    jwks_ttl_s: int = Field(
+        300, ge=5, validation_alias="WDS_JWKS_TTL_S", description="seconds between WDS's fetches of the keys; the same for both"
     )
     public_url: str = Field(
         "",
@@ -51,10 +57,39 @@ class ScpSettings(ComponentSettings):
     session_s: int = Field(
         604_800, ge=600, validation_alias="SCP_SESSION_S", description="a session ends this long after signing in"
     )
+    oidc_issuer: str = Field(
+        "",
+        validation_alias="SCP_OIDC_ISSUER",
+        description="an OpenID Connect provider, as it calls itself: https://id.example.com",
+    )
+    oidc_client_id: str = Field("", validation_alias="SCP_OIDC_CLIENT_ID", description="what the provider calls us")
+    oidc_client_secret: SecretStr | None = Field(
+        None, validation_alias="SCP_OIDC_CLIENT_SECRET", description="empty = a public client, with PKCE alone"
+    )
+    oidc_name: str = Field("your company", max_length=40, validation_alias="SCP_OIDC_NAME", description="`Sign in with …`")
+    oidc_role: str = Field(
+        "", validation_alias="SCP_OIDC_ROLE", description="role of who comes from there the first time; empty = nobody uninvited"
+    )
+    oidc_claim: str = Field(
+        "preferred_username", validation_alias="SCP_OIDC_CLAIM", description="the claim that names somebody new"
+    )
     smtp_url: SecretStr | None = Field(
         None, validation_alias="SCP_SMTP_URL", description="smtp://user:password@host:587 or smtps://…:465; empty = no mail"
     )
     mail_from: str = Field("tapeline@localhost", validation_alias="SCP_MAIL_FROM", description="sender of mail")
+    admin_networks: str = Field(
+        "127.0.0.0/8,::1/128",
+        validation_alias="SCP_ADMIN_NETWORKS",
+        description="networks of admin ports; the admin token is sent to no address outside of them",
+    )
+    engine_url: str = Field(
+        "http://127.0.0.1:8181", validation_alias="SCP_ENGINE_URL", description="gateway of the built-in exchange"
+    )
+    engine_token: SecretStr = Field(
+        SecretStr(""),
+        validation_alias=AliasChoices("SCP_ENGINE_TOKEN", "ENGINE_API_TOKEN"),
+        description="an operator's key of the gateway; empty = none",
+    )
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="where the browser finds WDS here")
     wds_public_url: str = Field("", validation_alias="WDS_PUBLIC_URL", description="empty = ws://127.0.0.1:WDS_PORT/v1/stream")
 
@@ -83,6 +118,17 @@ class ScpSettings(ComponentSettings):
             ipaddress.ip_network(name, strict=False)
         return value
 
+    @field_validator("admin_networks")
+    @classmethod
+    def _admin_networks(cls, value: str) -> str:
+        _networks(value)
+        return value
+
+    @field_validator("engine_url")
+    @classmethod
+    def _gateway(cls, value: str) -> str:
+        return check_url(value, ("http", "https"), "http://127.0.0.1:8181").rstrip("/")
+
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: SecretStr | None) -> SecretStr | None:
@@ -97,10 +143,37 @@ class ScpSettings(ComponentSettings):
             check_url(value.get_secret_value(), ("smtp", "smtps"), "smtp://user:password@mail.example.com:587")
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        if value:
+            check_url(value, ("http", "https"), "https://id.example.com")
+            if urlsplit(value).scheme == "http" and not is_loopback(urlsplit(value).hostname or ""):
+                raise ValueError("must be https: over http anybody on the way signs in as anybody")
+        return value
+
+    @field_validator("oidc_role")
+    @classmethod
+    def _role(cls, value: str) -> str:
+        if value not in ("", "viewer", "operator"):
+            raise ValueError("is viewer, operator or empty; administrators are made by administrators")
+        return value
+
+    @model_validator(mode="after")
+    def _client(self) -> ScpSettings:
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("SCP_OIDC_ISSUER is set without SCP_OIDC_CLIENT_ID; register Tapeline there and give its client id")
+        return self
+
     @property
     def proxies(self) -> list[Network]:
         """The networks whose word on a client's address counts."""
-        return [ipaddress.ip_network(name.strip(), strict=False) for name in self.trusted_proxies.split(",") if name.strip()]
+        return _networks(self.trusted_proxies)
+
+    @property
+    def ports(self) -> list[Network]:
+        """The networks in which admin ports are."""
+        return _networks(self.admin_networks)
 
     @property
     def secure(self) -> bool:
@@ -117,6 +190,10 @@ class ScpSettings(ComponentSettings):
         """Return host and port of WDS, for the readiness probe."""
         parts = urlsplit(self.wds_url)
         return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "wss" else 80)
+
+
+def _networks(names: str) -> list[Network]:
+    return [ipaddress.ip_network(name.strip(), strict=False) for name in names.split(",") if name.strip()]
 
 
 def check_database_url(url: str) -> str:

@@ -6,22 +6,34 @@ import asyncio
 import hmac
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import structlog
 import uvicorn
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response, get, post, put
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
+from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
+from msgspec import Struct
 
-from service import metrics
+from service import logs, metrics
 from service.errors import OperatorError
 from service.origin import SameOrigin
 from service.tasks import Tasks
 
+ANSWERED_S = 0.05
 Ready = Callable[[], list[str]]
+Drain = Callable[[], None]
+log = structlog.get_logger()
+
+
+class LogLevel(Struct, forbid_unknown_fields=True):
+    """The level from which on events are logged."""
+
+    level: Literal["debug", "info", "warning", "error"]
 
 
 class AdminServer:
@@ -29,7 +41,8 @@ class AdminServer:
 
     `ready` returns what keeps it from being ready, in words; an empty list is ready. `routes` are Litestar handlers;
     those that change something carry `guards=[require_admin]`. Port 0 takes a free one; `.port` tells which. `names` are further
-    host names by which it is addressed: web pages of other origins get nothing (service/origin.py).
+    host names by which it is addressed: web pages of other origins get nothing (service/origin.py). `drain` asks the component to
+    hand over and to end with 0, by `POST /drain`; whoever supervises it starts it again.
     """
 
     def __init__(
@@ -41,11 +54,13 @@ class AdminServer:
         ready: Ready,
         routes: Sequence[ControllerRouterHandler] = (),
         names: Iterable[str] = (),
+        drain: Drain | None = None,
     ) -> None:
         self.component = component
         self.host = host
         self.port = port
-        self._app = SameOrigin(_app(component, token, ready, routes), names)
+        own = [_log_level(), *([_drain(drain)] if drain is not None else [])]
+        self._app = SameOrigin(_app(component, token, ready, [*own, *routes]), names)
         self._server: uvicorn.Server | None = None
         self._tasks = Tasks(f"{component} admin")
         self._task: asyncio.Task[None] | None = None
@@ -94,6 +109,27 @@ def require_admin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHa
     given = connection.headers.get("authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {connection.app.state.admin_token}".encode()):
         raise NotAuthorizedException("Send the admin token: Authorization: Bearer <RUN_DIR/admin.token or ADMIN_TOKEN>")
+
+
+def _log_level() -> ControllerRouterHandler:
+    @put("/log-level", guards=[require_admin], sync_to_thread=False)
+    def log_level(data: JSONBody[LogLevel]) -> LogLevel:
+        before = logs.level()
+        logs.set_level(data.level)
+        log.warning("log_level_changed", before=before, after=data.level)
+        return data
+
+    return log_level
+
+
+def _drain(drain: Drain) -> ControllerRouterHandler:
+    @post("/drain", guards=[require_admin], status_code=202, sync_to_thread=False)
+    def drain_and_end() -> dict[str, str]:
+        log.warning("drain_asked_for")
+        asyncio.get_running_loop().call_later(ANSWERED_S, drain)  # the answer leaves first
+        return {"status": "draining"}
+
+    return drain_and_end
 
 
 def _app(component: str, token: str, ready: Ready, routes: Sequence[ControllerRouterHandler]) -> Litestar:

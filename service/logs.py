@@ -33,6 +33,18 @@ def setup(component: str, level: str = "info", form: str = "json") -> None:
         logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
+def level() -> str:
+    """Return the level from which on events are written."""
+    return logging.getLevelName(logging.getLogger().level).lower()
+
+
+def set_level(name: str) -> None:
+    """Write events from this level on: debug, info, warning or error. Takes effect at once, for the whole process."""
+    number = getattr(logging, name.upper())
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+    logging.getLogger().setLevel(number)
+
+
 def _drop_meta(_: Any, __: str, event: Any) -> Any:
     event.pop("_record", None)
     event.pop("_from_structlog", None)

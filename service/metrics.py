@@ -43,3 +43,8 @@ def _once(kind: Any, name: str, help_: str, labels: Sequence[str], **more: Any) 
 def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:
     """Return all metrics of this process in the Prometheus text format."""
     return generate_latest(registry)
+
+
+def total(counter: Counter) -> float:
+    """Return what a counter has counted, over all its labels."""
+    return float(sum(sample.value for metric in counter.collect() for sample in metric.samples if sample.name.endswith("_total")))

@@ -31,6 +31,11 @@ class ComponentSettings(BaseSettings):
     log_format: Literal["json", "console"] = Field("json", validation_alias="LOG_FORMAT")
     admin_host: str = Field("127.0.0.1", validation_alias="ADMIN_HOST", description="address of the admin port")
     admin_token: SecretStr | None = Field(None, validation_alias="ADMIN_TOKEN", description="bearer token; generated when absent")
+    admin_advertised: str = Field(
+        "",
+        validation_alias="ADMIN_ADVERTISED",
+        description="where others find the admin port: an address of this host; empty = ADMIN_HOST, or the host name's",
+    )
 
     trusted_hosts: str = Field(
         "",

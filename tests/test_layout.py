@@ -54,7 +54,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "apps": {"api", "security"},
         "store": set(),
         "security": {"store"},
-        "api": {"security", "store"},
+        "fleet": {"security", "store"},
+        "api": {"fleet", "security", "store"},
+        "ctl": {"api", "security"},
     },
     "wds": {
         "fanout": set(),
@@ -77,7 +79,7 @@ UNDER_ALL_ROOMS = {
 }
 ALSO = {
     "engine/orders": {"engine/gateway/order_bodies.py"},  # order messages have the fields of the gateway's bodies
-    "scp/api": {"scp/control.py"},  # the parts that handlers work with
+    "scp/api": {"scp/control.py", "scp/tokens.py"},  # the parts that handlers work with; what a stream token may open
 }
 
 # Pure code gets time, dice, bytes and limits as arguments; whoever imports one of these is a shell.
@@ -92,6 +94,7 @@ IMPURE_NAMES = {"os.environ", "os.getenv", "os.getpid", "os.kill", "datetime.now
 SHELLS: dict[str, str] = {
     "service/admin.py": "the admin port: sockets and an HTTP server",
     "service/clock.py": "the one place that reads the machine's clocks",
+    "service/heartbeat.py": "writes to the cache every second",
     "service/lease.py": "draws the holder's name",
     "service/run.py": "signals, event loop, waiting",
     "service/tasks.py": "starts and watches tasks",
@@ -112,6 +115,7 @@ SHELLS: dict[str, str] = {
     "mdl/tapes/recorder.py": "a thread that writes files",
     "mdl/feeds/replay.py": "reads files, keeps the recorded pace",
     "mdl/source.py": "publishes for a tenure, tells its state every second",
+    "mdl/queues.py": "HTTP routes of the queues",
     "mdl/session.py": "runs one feed at a time",
     "mdl/feeds/simulator.py": "keeps the simulated pace",
     "mdl/vendor/routes.py": "the vendor server's HTTP routes",
@@ -129,6 +133,7 @@ SHELLS: dict[str, str] = {
     "wds/transport/answers.py": "tasks that wait for keys and the cache",
     "wds/client/client.py": "the WebSocket client of scripts",
     "wds/transport/connection.py": "one client's socket",
+    "wds/clients.py": "HTTP routes of the clients",
     "wds/access/keys.py": "keys from files and from the control plane, mints tokens by the clock",
     "wds/access/tickets.py": "draws tickets, keeps them as files",
     "wds/server.py": "wires one worker: admission, drain",
@@ -138,9 +143,17 @@ SHELLS: dict[str, str] = {
     "scp/apps/_default/__init__.py": "the py4web application",
     "scp/announce.py": "tells the cache every half second",
     "scp/build.py": "runs npm",
+    "scp/fleet/errands.py": "a loop in a thread",
+    "scp/fleet/fleet.py": "asks components, the exchange and the cache",
+    "scp/fleet/keeper.py": "looks every second",
+    "scp/fleet/remote.py": "an HTTP client",
     "scp/control.py": "wires the parts, draws secrets, stamps what the process does",
+    "scp/ctl/__main__.py": "the command line: terminal, exit codes",
+    "scp/ctl/client.py": "an HTTP client",
     "scp/mail.py": "an SMTP client",
     "scp/security/door.py": "a WSGI middleware: reads cookies, stamps each request",
+    "scp/api/federation.py": "reads a browser's cookies",
+    "scp/security/provider.py": "asks the provider over HTTP",
     "scp/store/database.py": "the database's connections",
     "scp/desk.py": "issues tokens by the clock",
     "scp/health.py": "the control plane's admin port and its probe",
@@ -152,6 +165,7 @@ SHELLS: dict[str, str] = {
     "engine/orders/answers.py": "answers on an AMQP connection of their own",
     "engine/orders/client.py": "publishes orders, waits for confirmations and answers",
     "engine/orders/delivery.py": "a delivery, and the future of its command",
+    "engine/orders/recall.py": "fetches dead letters, and their HTTP routes",
     "engine/orders/consumer.py": "consumes the order queue",
     "mdq/rabbit_link.py": "keeps an AMQP connection",
     "engine/risk/checker.py": "asks the risk service, waits no longer than it may",
@@ -203,10 +217,14 @@ SEEDED = "random.Random"  # dice that come with their seed are an argument like 
 # A module is tested by the test module of its name, or is imported by some test; these are reached in another way.
 TESTED_THROUGH: dict[str, str] = {
     "scp/api/calls.py": "tests/scp/api/test_authority.py",
+    "scp/api/identity.py": "tests/scp/security/test_provider.py",
+    "scp/api/federation.py": "tests/scp/security/test_provider.py",
+    "scp/security/federated.py": "tests/scp/security/test_provider.py",
     "scp/api/me.py": "tests/scp/api/test_ways_in.py",
     "scp/api/openapi.py": "tests/scp/api/test_authority.py",
     "scp/api/people.py": "tests/scp/api/test_authority.py",
     "scp/store/layouts.py": "tests/scp/api/test_layouts.py",
+    "scp/api/stream_keys.py": "tests/scp/api/test_authority.py",
     "scp/api/signing.py": "tests/scp/api/test_ways_in.py",
 }
 

@@ -16,12 +16,15 @@ from typing import Any
 import structlog
 from litestar import get
 
+from service import metrics
 from service.admin import AdminServer, bind
 from service.clock import Clock, SystemClock
 from service.errors import OperatorError
+from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown
 from service.settings import admin_token
 from service.tasks import TaskEnded, Tasks
+from wds import clients, meter
 from wds.access.ended import Ended
 from wds.access.handshake import address_key
 from wds.access.keys import KeySource, local_key
@@ -136,6 +139,17 @@ class Server:
         nothing_comes = verdict.state == "stale" and not verdict.reason.startswith("feed ")
         return [verdict.reason] if nothing_comes else []
 
+    def vitals(self) -> Vitals:
+        """Return what the heartbeat tells."""
+        verdict = self.hub.verdict
+        return Vitals(
+            {"frames": metrics.total(meter.frames), "client_frames": metrics.total(meter.commands)},
+            more={
+                "worker": self.settings.worker, "connections": self.census.connections, "channels": self.hub.watched,
+                "state": verdict.state, "draining": self.draining, "port": self.port,
+            },
+        )  # fmt: skip
+
     # Connections
 
     def enter(self, connection: Connection, address: str) -> str | None:
@@ -248,9 +262,12 @@ async def run(settings: WdsSettings, shutdown: Shutdown) -> None:
         log.warning("few_open_files", fix="raise the hard limit of open files (ulimit -Hn), or lower WDS_CONNECTIONS_MAX")
     port = settings.admin_port + settings.worker if settings.admin_port else 0
     admin = AdminServer(
-        "wds", settings.admin_host, port, admin_token(settings), server.ready, [_state_route(server)], settings.host_names
-    )
+        "wds", settings.admin_host, port, admin_token(settings), server.ready, [_state_route(server), *clients.routes(server)],
+        settings.host_names, shutdown.ask,
+    )  # fmt: skip
     await admin.start()
+    heartbeat = Heartbeat("wds", settings, admin.port, server.ready, server.vitals, f"wds-{settings.worker}")
+    await heartbeat.start()
     try:
         await server.start()
         log.info("serving", url=f"ws://{settings.host}:{server.port}/v1/stream", worker=settings.worker, admin_port=admin.port)
@@ -261,4 +278,5 @@ async def run(settings: WdsSettings, shutdown: Shutdown) -> None:
             raise server.failed.result()
     finally:
         await server.stop()
+        await heartbeat.stop()
         await admin.stop()

@@ -35,7 +35,10 @@ async def _keep(number: int, shutdown: Shutdown) -> None:
         if shutdown.asked:
             return
         attempt = 0 if loop.time() - began > STEADY_S else attempt + 1
-        log.error("worker_died", worker=number, code=code, restarts=attempt)
+        if code:
+            log.error("worker_died", worker=number, code=code, restarts=attempt)
+        else:
+            log.info("worker_drained", worker=number, restarts=attempt)
         await shutdown.sleep(backoff_s(attempt, random.random(), first_s=0.2, most_s=10.0))
 
 

@@ -27,6 +27,7 @@ from engine.core.commands import CancelAllAfter, Command
 from service import metrics
 from service.admin import AdminServer
 from service.errors import OperatorError
+from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown, backoff_s
 from service.settings import ComponentSettings, admin_token, check_url, shown
 
@@ -133,6 +134,11 @@ class Bots:
     def ready(self) -> list[str]:
         """Return what keeps us from trading."""
         return [f"engine: {self.fault}"] if self.fault else []
+
+    def vitals(self) -> Vitals:
+        """Return what the heartbeat tells."""
+        counted = {"commands": COMMANDS, "refused_commands": REFUSED, "lost_commands": LOST}
+        return Vitals({name: metrics.total(counter) for name, counter in counted.items()})
 
     async def run(self) -> None:
         """Trade until the stop.  Raises: OperatorError."""
@@ -315,11 +321,15 @@ async def run(settings: BotsSettings, shutdown: Shutdown) -> None:
     log.info("bots_settings", **shown(settings))
     bots = Bots(settings, shutdown)
     admin = AdminServer(
-        "bots", settings.admin_host, settings.admin_port, admin_token(settings), bots.ready, names=settings.host_names
-    )
+        "bots", settings.admin_host, settings.admin_port, admin_token(settings), bots.ready, names=settings.host_names,
+        drain=shutdown.ask,
+    )  # fmt: skip
     await admin.start()
+    heartbeat = Heartbeat("bots", settings, admin.port, bots.ready, bots.vitals)
+    await heartbeat.start()
     log.info("bots_started", admin_port=admin.port)
     try:
         await bots.run()
     finally:
+        await heartbeat.stop()
         await admin.stop()

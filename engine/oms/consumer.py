@@ -30,6 +30,7 @@ from service import metrics
 from service.admin import AdminServer
 from service.clock import SystemClock
 from service.errors import OperatorError
+from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown, backoff_s
 from service.settings import ComponentSettings, admin_token, check_url, shown
 
@@ -176,12 +177,19 @@ class Oms:
         self._shutdown = shutdown
         self._stores = Stores(settings)
         self._progress: Progress | None = None
+        self._lag_ms = 0
         self._purged_index = 0
         self._clock = SystemClock()
 
     def ready(self) -> list[str]:
         """Return what keeps us from being ready."""
         return [f"{what}: {fault}" for what, fault in self.faults.items() if fault]
+
+    def vitals(self) -> Vitals:
+        """Return what the heartbeat tells."""
+        counted = {name: metrics.total(counter) for name, counter in (("messages", MESSAGES), ("trades", TRADES))}
+        index = self._progress.last_index if self._progress is not None else None
+        return Vitals(counted, self._lag_ms, more={"store": self._stores.name, "last_index": index})
 
     async def run(self) -> None:
         """Follow the store until the stop.  Raises: OperatorError for a gap and for what only an operator mends."""
@@ -321,7 +329,8 @@ class Oms:
         TRADES.inc(len(changes.trades))
         TRANSACTIONS.inc()
         LAST.set(changes.last_index)
-        LAG.set(max(0, self._clock.wall_ns() // 1_000_000 - changes.time_ms()))
+        self._lag_ms = max(0, self._clock.wall_ns() // 1_000_000 - changes.time_ms())
+        LAG.set(self._lag_ms)
 
     async def _retried(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what the database answers, however long it takes.  Raises: Stopped, OperatorError."""
@@ -420,11 +429,15 @@ async def run(settings: OmsSettings, shutdown: Shutdown) -> None:
     log.info("oms_settings", **shown(settings))
     oms = Oms(settings, oms_database.connect(settings.database), shutdown)
     admin = AdminServer(
-        "oms", settings.admin_host, settings.admin_port, admin_token(settings), oms.ready, names=settings.host_names
-    )
+        "oms", settings.admin_host, settings.admin_port, admin_token(settings), oms.ready, names=settings.host_names,
+        drain=shutdown.ask,
+    )  # fmt: skip
     await admin.start()
+    heartbeat = Heartbeat("oms", settings, admin.port, oms.ready, oms.vitals)
+    await heartbeat.start()
     log.info("oms_started", admin_port=admin.port)
     try:
         await oms.run()
     finally:
+        await heartbeat.stop()
         await admin.stop()

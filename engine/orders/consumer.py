@@ -33,6 +33,7 @@ from engine.orders import message as om
 from engine.orders.answers import Answers
 from engine.orders.dead_letters import counted, dead_letter
 from engine.orders.delivery import Delivery, Key, Settled, hold
+from engine.orders.requeued import BY_OPERATOR, Requeued
 from engine.orders.risk_ahead import RiskAhead
 from engine.orders.topology import BOUND, DEAD, DEAD_EXCHANGE, EXPIRED, ORDERS, PREFETCH, QUEUES, RETRY
 from engine.risk.checker import RiskChecker
@@ -71,13 +72,18 @@ class OrdersQueue:
         prefetch: int = PREFETCH,
         clock: Clock | None = None,
         register: Register | None = None,
+        requeued: Requeued | None = None,
     ) -> None:
-        """With `register` every message shows a key; without one, whoever the broker lets write to the queue is an operator."""
+        """With `register` every message shows a key; without one, whoever the broker lets write to the queue is an operator.
+
+        `requeued` knows what an operator has given back from the dead letters.
+        """
         self._link = RabbitLink(url, "tapeline-engine-orders", self._serve, URL_SETTING)
         self._answers = Answers(url)
         self._sequencer = sequencer
         self._risk = RiskAhead(risk, self._woken)
         self._register = register
+        self._requeued = requeued
         self._prefetch = prefetch
         self._clock = clock or SystemClock()
         self._recent: OrderedDict[Key, Settled | None] = OrderedDict()  # None: came here, is not to be suspected
@@ -328,6 +334,9 @@ class OrdersQueue:
             held.caller = BY_BROKER
             return message
         shown = (held.properties.headers or {}).get(om.KEY)
+        if self._requeued is not None and self._requeued.shows(shown, held.body):
+            held.caller = BY_OPERATOR
+            return message
         try:
             held.caller = self._register.bearer(
                 shown if isinstance(shown, str) else text(shown if isinstance(shown, bytes) else b""), self._clock.wall_ns()

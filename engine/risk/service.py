@@ -19,6 +19,7 @@ from mdq.rabbit_calls import broker_errors, in_time
 from mdq.rabbit_link import RabbitLink, Wire, answer, text
 from service import logs, metrics
 from service.admin import AdminServer
+from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown
 from service.settings import ComponentSettings, admin_token, check_url, shown
 
@@ -65,6 +66,10 @@ class RiskService:
     def fault(self) -> str:
         """In words why it is not ready."""
         return self._link.fault
+
+    def vitals(self) -> Vitals:
+        """Return what the heartbeat tells."""
+        return Vitals({"answers": metrics.total(self._answered)})
 
     def start(self) -> None:
         """Begin to connect and to answer."""
@@ -113,12 +118,16 @@ async def run(settings: RiskSettings, shutdown: Shutdown) -> None:
         admin_token(settings),
         lambda: [] if service.ready else [service.fault],
         names=settings.host_names,
+        drain=shutdown.ask,
     )
     await admin.start()
+    heartbeat = Heartbeat("risk", settings, admin.port, lambda: [] if service.ready else [service.fault], service.vitals)
+    await heartbeat.start()
     service.start()
     log.info("started", admin_port=admin.port, **msgspec.structs.asdict(settings.limits))
     try:
         await shutdown.wait()
     finally:
         await service.close()
+        await heartbeat.stop()
         await admin.stop()

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from scp.problems import Problem
-from scp.security.audit import Asked
+from scp.security.audit import Asked, note
 from scp.security.door import Caller
 from scp.security.rules import Rule
 
@@ -26,7 +26,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: who, from where, the parts of the path, the query, the body; `if_match` is the header, "" without it."""
+    """One request: who, from where, the parts of the path, the query, the body."""
 
     control: Control
     caller: Caller | None
@@ -35,6 +35,7 @@ class Call:
     query: str
     raw: bytes
     if_match: str = ""
+    idempotency_key: str = ""
 
     @property
     def me(self) -> Caller:
@@ -54,6 +55,26 @@ class Call:
     def number(self, name: str, default: int, most: int) -> int:
         """Return a whole number of the query.  Raises: Problem 400."""
         return whole(parse_qs(self.query).get(name, [str(default)])[-1], name, most)
+
+    def word(self, name: str, default: str = "") -> str:
+        """Return a word of the query."""
+        return parse_qs(self.query, keep_blank_values=True).get(name, [default])[-1]
+
+    def flag(self, name: str) -> bool:
+        """Return whether a flag of the query is set (1).  Raises: Problem 400."""
+        return bool(self.number(name, 0, 1))
+
+    def note(self, action: str, target: str, **detail: Any) -> None:
+        """Write into the audit log what was done elsewhere, in a transaction of its own.  Raises: StoreUnavailable."""
+        with self.control.store.transaction() as db:
+            note(db, self.asked, self.me.name, action, target, **detail)
+
+    def check_match(self, tag: str) -> None:
+        """Compare the header If-Match with what is there now.  Raises: Problem 412, 428."""
+        if not self.if_match:
+            raise Problem(428, "if_match_needed", f'Send If-Match with the ETag of what you have read; now it is "{tag}"')
+        if self.if_match.strip().removeprefix("W/").strip('"') != tag:
+            raise Problem(412, "changed_meanwhile", f'Somebody has changed it: its ETag is "{tag}" now. Read it again')
 
     def id(self, name: str) -> int:
         """Return a numeric id of the path.  Raises: Problem 404: nothing has such an id."""
@@ -85,7 +106,8 @@ class Answer:
 class Route:
     """One route of the API. `takes` and `gives` are structs; `may_answer` are statuses beside the usual ones.
 
-    `headers` are those of the request that count, with what they say.
+    `query` are (name, what it is) of whole numbers, or (name, what it is, "string"). `destroys`: it takes an Idempotency-Key.
+    `matches`: it takes If-Match. `content_type` is that of a good answer.
     """
 
     method: str
@@ -96,8 +118,10 @@ class Route:
     gives: Any = None
     status: int = 200
     may_answer: tuple[int, ...] = ()
-    query: tuple[tuple[str, str], ...] = field(default=())
-    headers: tuple[tuple[str, str], ...] = field(default=())
+    query: tuple[tuple[str, ...], ...] = field(default=())
+    destroys: bool = False
+    matches: bool = False
+    content_type: str = "application/json"
 
     @property
     def rule(self) -> Rule:

@@ -191,13 +191,10 @@ def _missing() -> Problem:
     return Problem(404, "not_found", "You have no such layout")
 
 
-IF_MATCH = (("If-Match", 'the ETag that was read, such as "3"'),)
 ROUTES = (
     Route("GET", "/api/v1/layouts", "view", list_layouts, gives=list[Layout]),
     Route("POST", "/api/v1/layouts", "view", make_layout, LayoutBody, Layout, 201, (409, 422)),
     Route("GET", "/api/v1/layouts/{layout}", "view", read_layout, gives=Layout, may_answer=(404,)),
-    Route(
-        "PUT", "/api/v1/layouts/{layout}", "view", replace_layout, LayoutBody, Layout, 200, (404, 412, 422, 428), headers=IF_MATCH
-    ),
+    Route("PUT", "/api/v1/layouts/{layout}", "view", replace_layout, LayoutBody, Layout, 200, (404, 412, 422, 428), matches=True),
     Route("DELETE", "/api/v1/layouts/{layout}", "view", remove_layout, status=204, may_answer=(404,)),
 )

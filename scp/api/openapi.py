@@ -25,6 +25,17 @@ PROBLEM = {
 }  # fmt: skip
 
 
+WHOLE = {"type": "integer", "minimum": 0}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 128, "pattern": "^[!-~]+$"},
+    "description": "with the same one, a request that is sent again is answered as the first time, for a day",
+}  # fmt: skip
+IF_MATCH = {
+    "name": "If-Match", "in": "header", "schema": {"type": "string"},
+    "description": "the ETag of what you have read: 412 when somebody has changed it since, 428 without one",
+}  # fmt: skip
+
+
 def document(routes: Sequence[Route]) -> dict[str, Any]:
     """Return the whole description."""
     kinds = [kind for route in routes for kind in (route.takes, route.gives) if kind not in (None, dict)]
@@ -64,10 +75,10 @@ def operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
             for name in re.findall(r"\{(\w+)\}", route.path)
         ]
         + [
-            {"name": name, "in": "query", "description": text, "schema": {"type": "integer", "minimum": 0}}
-            for name, text in route.query
+            {"name": name, "in": "query", "description": text, "schema": {"type": "string"} if kind else WHOLE}
+            for name, text, *kind in route.query
         ]
-        + [{"name": name, "in": "header", "description": text, "schema": {"type": "string"}} for name, text in route.headers],
+        + [header for header, wanted in ((IDEMPOTENCY_KEY, route.destroys), (IF_MATCH, route.matches)) if wanted],
         "responses": {str(route.status): _response(route, by_kind)},
         "security": []
         if route.need == PUBLIC
@@ -80,7 +91,10 @@ def operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
     if route.takes is not None:
         made["requestBody"] = {"required": True, "content": {"application/json": {"schema": by_kind[id(route.takes)]}}}
     statuses = {*route.may_answer, 503} | ({401, 403} if route.need != PUBLIC else set())
-    statuses |= {400, 403, 411, 413, 415} if route.rule.changes else set()
+    statuses |= {400, 403, 411, 413, 415, 429} if route.rule.changes else set()
+    statuses |= {400} if route.query else set()
+    statuses |= {409, 422} if route.destroys else set()
+    statuses |= {412, 428} if route.matches else set()
     for status in sorted(statuses):
         schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
         content = {CONTENT_TYPE: schema} if status != 403 else {CONTENT_TYPE: schema, "text/plain": {}}
@@ -95,7 +109,7 @@ def _response(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
     elif route.gives is not None:
         found["content"] = {"application/json": {"schema": by_kind[id(route.gives)]}}
     elif route.status == 200:
-        found["content"] = {"application/x-ndjson": {}}
+        found["content"] = {route.content_type if route.content_type != "application/json" else "application/x-ndjson": {}}
     return found
 
 

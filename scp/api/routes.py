@@ -7,16 +7,32 @@ from typing import Any
 import msgspec
 import structlog
 
-from scp.api import layouts, me, people, signing
+from scp.api import (
+    clients,
+    components,
+    exchange,
+    identity,
+    layouts,
+    letters,
+    listeners,
+    me,
+    people,
+    queues,
+    signing,
+    stores,
+    stream_keys,
+    streams,
+)  # fmt: skip
 from scp.api.calls import Answer, Call, Route
 from scp.api.openapi import document
+from scp.api.repeats import once
 from scp.control import Control
 from scp.problems import CONTENT_TYPE, Problem, too_many
 from scp.security.door import DATABASE_AWAY
 from scp.security.people import Refused
 from scp.security.rules import PAGES, PUBLIC, Rules
 from scp.security.sign_in import Wrong
-from scp.security.throttle import TooMany
+from scp.security.throttle import REQUESTS, TooMany
 from scp.store.database import StoreUnavailable
 
 log = structlog.get_logger()
@@ -30,8 +46,18 @@ def describe(call: Call) -> Answer:
 ROUTES: tuple[Route, ...] = (
     *signing.ROUTES,
     *me.ROUTES,
+    *identity.ROUTES,
     *people.ROUTES,
     *layouts.ROUTES,
+    *stream_keys.ROUTES,
+    *components.ROUTES,
+    *listeners.ROUTES,
+    *queues.ROUTES,
+    *clients.ROUTES,
+    *stores.ROUTES,
+    *exchange.ROUTES,
+    *letters.ROUTES,
+    *streams.ROUTES,
     Route("GET", "/openapi.json", PUBLIC, describe, gives=dict),
 )
 
@@ -48,16 +74,12 @@ def answer(
     asked = environ["tapeline.asked"]
     try:
         raw = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) if route.rule.changes else b""
-        call = Call(
-            control,
-            environ.get("tapeline.caller"),
-            asked,
-            path,
-            environ.get("QUERY_STRING", ""),
-            raw,
-            environ.get("HTTP_IF_MATCH", ""),
-        )
-        given = route.handler(call)
+        key = environ.get("HTTP_IDEMPOTENCY_KEY", "") if route.destroys else ""
+        query, if_match = environ.get("QUERY_STRING", ""), environ.get("HTTP_IF_MATCH", "")
+        call = Call(control, environ.get("tapeline.caller"), asked, path, query, raw, if_match, key)
+        if route.rule.changes and call.caller is not None:
+            control.guard.count((REQUESTS, (str(call.caller.user_id), call.caller.token_id)))
+        given = once(route, call) if key else route.handler(call)
     except Exception as error:
         problem = problem_of(error)
         if problem is None:

@@ -46,6 +46,17 @@ def note(db: Any, asked: Asked, who: str, action: str, target: str = "", **detai
     db(db.audit_head.id == 1).update(hash=link)
 
 
+def wait_turn(db: Any) -> None:
+    """Let nobody else write an entry before the end of this transaction: what is read now stays true until then."""
+    db(db.audit_head.id == 1).update(entries=db.audit_head.entries)
+
+
+def latest(db: Any, actions: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the newest entry of some actions, None when there is none."""
+    row = db(db.audit_entry.action.belongs(actions)).select(orderby=~db.audit_entry.id, limitby=(0, 1)).first()
+    return shown(row) if row else None
+
+
 def hash_of(previous: str, entry: dict[str, Any]) -> str:
     """Return the SHA-256 of the hash before and of everything that the entry says."""
     said = json.dumps([previous, *(entry[name] for name in FIELDS)], separators=(",", ":"))

@@ -5,13 +5,16 @@ from __future__ import annotations
 SCOPES = {
     "account": "one's own account: password, second factor, sessions, tokens",
     "view": "the page with one's own layouts, and the market data on it",
-    "operate": "components: their state and counters, and what changes them",
+    "inspect": "components, queues, clients, message stores and dead letters: their state and counters",
+    "operate": "what changes components, queues, clients and bad events",
+    "exchange": "what changes message stores, trading and dead orders",
+    "keys": "the keys that sign stream tokens",
     "people": "people, their roles, sessions and tokens",
     "audit": "the audit log",
 }
 ROLES = {
     "viewer": frozenset({"account", "view"}),
-    "operator": frozenset({"account", "view", "operate"}),
+    "operator": frozenset({"account", "view", "inspect", "operate", "exchange"}),
     "admin": frozenset(SCOPES),
 }
 TOKEN_SCOPES = frozenset(SCOPES) - {"account"}  # a token never changes the password of who made it

@@ -39,6 +39,8 @@ PAGES = (
     Rule("GET", "/", "view"),
     Rule("GET", "/index", "view"),
     Rule("GET", "/sign-in", PUBLIC),
+    Rule("GET", "/sign-in/oidc", PUBLIC),
+    Rule("GET", "/sign-in/oidc/callback", PUBLIC),
     Rule("GET", "/welcome", PUBLIC),
     Rule("GET", "/static/app/door/{rest}", PUBLIC),
     Rule("GET", "/static/app/{rest}", "view"),

@@ -61,6 +61,46 @@ STEPS = (
     ),
     Step(
         2,
+        "the listeners' wanted configurations, answers to be repeated",
+        (
+            """CREATE TABLE listener_configuration (
+                id {id}, listener VARCHAR(32) NOT NULL, version BIGINT NOT NULL, managed BIGINT NOT NULL, wanted TEXT NOT NULL,
+                note TEXT NOT NULL, who VARCHAR(100) NOT NULL, at_ms BIGINT NOT NULL, UNIQUE (listener, version))""",
+            """CREATE TABLE listener_secret (
+                id {id}, listener VARCHAR(32) NOT NULL, name VARCHAR(32) NOT NULL, closed TEXT NOT NULL, place TEXT NOT NULL,
+                at_ms BIGINT NOT NULL, UNIQUE (listener, name))""",
+            """CREATE TABLE repeated_answer (
+                id {id}, name VARCHAR(200) NOT NULL UNIQUE, asked VARCHAR(64) NOT NULL, status BIGINT NOT NULL,
+                headers TEXT NOT NULL, body TEXT NOT NULL, at_ms BIGINT NOT NULL)""",
+            "CREATE INDEX repeated_answer_at ON repeated_answer (at_ms)",
+            "CREATE INDEX audit_entry_action ON audit_entry (action)",
+        ),
+    ),
+    Step(
+        3,
+        "keys that sign stream tokens",
+        (
+            """CREATE TABLE stream_key (
+                id {id}, kid VARCHAR(64) NOT NULL UNIQUE, number BIGINT NOT NULL UNIQUE, public_x VARCHAR(64) NOT NULL,
+                closed TEXT NOT NULL, made_ms BIGINT NOT NULL, signs_ms BIGINT NOT NULL)""",
+        ),
+    ),
+    Step(
+        4,
+        "people who sign in at an OpenID Connect provider",
+        (
+            """CREATE TABLE oidc_try (
+                id {id}, state_hash VARCHAR(64) NOT NULL UNIQUE, browser_hash VARCHAR(64) NOT NULL, nonce VARCHAR(64) NOT NULL,
+                verifier VARCHAR(64) NOT NULL, user_id BIGINT NOT NULL, ends_ms BIGINT NOT NULL)""",
+            """CREATE TABLE oidc_identity (
+                id {id}, issuer VARCHAR(400) NOT NULL, subject VARCHAR(255) NOT NULL, email VARCHAR(254) NOT NULL,
+                user_id BIGINT NOT NULL REFERENCES auth_user (id) ON DELETE CASCADE, created_ms BIGINT NOT NULL,
+                UNIQUE (issuer, subject))""",
+            "CREATE INDEX oidc_identity_user ON oidc_identity (user_id)",
+        ),
+    ),
+    Step(
+        5,
         "people's layouts of the desk",
         (
             """CREATE TABLE layout (

@@ -47,6 +47,7 @@ def test_other_addresses_need_https_before_them(host: str) -> None:
         ("SCP_PUBLIC_URL", "http://desk.example.com"), ("SCP_PUBLIC_URL", "https://desk.example.com/page"),
         ("SCP_PUBLIC_URL", "https://me@desk.example.com"), ("SCP_PUBLIC_URL", "desk.example.com"),
         ("SCP_TRUSTED_PROXIES", "10.0.0.0/8,proxy"), ("SCP_DATABASE_URL", "mysql://x/y"), ("SCP_DATABASE_URL", "postgresql://x"),
+        ("SCP_OIDC_ISSUER", "http://id.example.com"), ("SCP_OIDC_ISSUER", "https://id.example.com"), ("SCP_OIDC_ROLE", "admin"),
         ("SCP_SMTP_URL", "mail.example.com"), ("SCP_SESSION_S", "1"),
     ],
 )  # fmt: skip

@@ -10,7 +10,6 @@ import pytest
 from scp.desk import DOOR, PAGE
 from scp.settings import APPS
 from tests.scp.conftest import ScpProcess
-from wds.access.keys import local_key
 from wds.access.tokens import KeyRing
 
 
@@ -30,7 +29,8 @@ def test_a_session_opens_the_stream(scp: ScpProcess) -> None:
     assert answer.getheader("Cache-Control") == "no-store"
     session = json.loads(answer.text)  # type: ignore[attr-defined]
     ring = KeyRing()
-    ring.add_local(local_key(scp.run_dir).public_key())
+    for port in (scp.port, scp.admin_port):  # shown to everybody, and to data services inside a cluster
+        assert ring.install(scp.ask("/jwks.json", port=port).text.encode()) == 1  # type: ignore[attr-defined]
     claims = ring.verify(session["token"], 0)
     assert claims.allows("quote:AAPL")
     assert claims.sub == "ann"

@@ -462,6 +462,25 @@ class Connection(asyncio.Protocol):
         if self.session is not None:
             self._run(self.session.probe(now_ns))
 
+    def describe(self, now_ns: int) -> dict[str, Any]:
+        """Return what operators see of a client; ages in seconds, sizes in bytes."""
+        session, member = self.session, self.member
+        assert session is not None
+        claims = session.claims
+        return {
+            "conn": session.conn,
+            "user": self.user,
+            "session": claims.sid if claims is not None else "",
+            "address": self._address,
+            "transport": "websocket" if self._events is None else "sse",
+            "open_s": round((now_ns - self._opened_ns) / 1e9, 1),
+            "subscriptions": len(member.groups) if member is not None else 0,
+            "patterns": len(session.subscriptions.patterns),
+            "buffered_bytes": self.buffered_bytes,
+            "pace": member.outbox.step.name.lower() if member is not None else "open",
+            "hidden": member.paused if member is not None else False,
+        }
+
     def bye(self, code: int, after_ms: int | UnsetType | None = None) -> None:
         """Send the client off for a reason of the server's; UNSET = it shall not come back."""
         if self.session is None:

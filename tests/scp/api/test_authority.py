@@ -15,12 +15,12 @@ from scp.security.rules import HALF_OPEN, PUBLIC
 from tests.scp.conftest import ROOT, Person, ScpProcess
 from tests.signing import PASSWORD
 
-FILLED = {"user": "999999", "layout": "nothing", "session": "nothing", "token": "nothing"}
+FILLED = {"user": "999999"}
 
 
 def filled(path: str) -> str:
     """Return a route's path with names of things that are not there."""
-    return re.sub(r"\{(\w+)\}", lambda part: FILLED[part[1]], path)
+    return re.sub(r"\{(\w+)\}", lambda part: FILLED.get(part[1], "nothing"), path)
 
 
 def test_every_route_of_every_role(plane: ScpProcess) -> None:
@@ -131,7 +131,7 @@ def test_a_token_does_what_it_was_made_for(plane: ScpProcess, boss: Person) -> N
     assert invited.status == 201, "no word is needed: a browser never sends a token by itself"
     listed = boss.get("/api/v1/me/tokens").body
     assert [one["name"] for one in listed] == ["nightly"]
-    assert token.rpartition("_")[2] not in json.dumps(listed)
+    assert token[-20:] not in json.dumps(listed)
     assert listed[0]["used_ms"] > 0
     assert boss.change("DELETE", f"/api/v1/me/tokens/{made.body['id']}").status == 204
     for wrong in (token, token[:-1] + "x", "tapeline_x_y", "x" * 5000, "Bearer"):

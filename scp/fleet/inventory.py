@@ -1,0 +1,84 @@
+"""Tells from the heartbeats which components there are, how each fares, and whether its admin port may be asked.
+
+Invariant: an address is used only if its beat is sealed with our admin token and it lies in SCP_ADMIN_NETWORKS.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from scp.settings import Network
+from service.heartbeat import Beat, Kept, seal
+
+STALE_MS = 3_500  # three beats did not come
+MISSING_MS = 15_000
+
+State = Literal["ready", "unready", "stale", "missing"]
+
+
+class Component(msgspec.Struct, kw_only=True):
+    """A component. `state`: ready, unready (`reasons`), stale (silent for 3.5 s), missing (15 s; forgotten after 10 minutes).
+
+    `age_ms` since its last heartbeat; `instance` changes with every start; `rates` are a second's. `more` is what only its kind
+    has. `controllable` = it may be asked at its admin port, else `why_not`.
+    """
+
+    id: str
+    kind: str
+    name: str
+    state: State
+    reasons: list[str]
+    age_ms: int
+    version: str
+    host: str
+    pid: int
+    instance: str
+    started_ms: int
+    admin: str
+    log_level: str
+    rates: dict[str, float]
+    lag_ms: float | None
+    partitions: list[int] | None
+    more: dict[str, Any]
+    controllable: bool
+    why_not: str
+
+
+def inventory(kept: Mapping[str, Kept], now_ms: int, token: bytes, networks: Sequence[Network]) -> list[Component]:
+    """Return the components in the order of their ids; what is no heartbeat is left out."""
+    found = []
+    for name in sorted(kept):
+        try:
+            beat = msgspec.json.decode(kept[name].beat, type=Beat)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        why_not = distrust(name, kept[name], beat, token, networks)
+        age_ms = max(0, now_ms - kept[name].at_ms)
+        state: State = "ready" if beat.ready else "unready"
+        if age_ms > STALE_MS:
+            state = "missing" if age_ms > MISSING_MS else "stale"
+        said = {field: getattr(beat, field) for field in Beat.__struct_fields__ if field not in ("ready", "id")}
+        found.append(Component(**said, id=name, state=state, age_ms=age_ms, controllable=not why_not, why_not=why_not))
+    return found
+
+
+def distrust(name: str, kept: Kept, beat: Beat, token: bytes, networks: Sequence[Network]) -> str:
+    """Return why the address in a heartbeat is not to be used, empty when it may be."""
+    if beat.id != name or not hmac.compare_digest(kept.seal.encode(), seal(token, bytes(kept.beat)).encode()):
+        return "its heartbeat is not sealed with our admin token: give it the same ADMIN_TOKEN, or somebody has forged it"
+    parts = urlsplit(beat.admin)
+    try:
+        address, port = ipaddress.ip_address(parts.hostname or ""), parts.port
+    except ValueError:
+        return f"its admin address {beat.admin[:80]!r} is no IP address: set ADMIN_ADVERTISED to one"
+    if parts.scheme != "http" or not port or parts.username or parts.path or parts.query or parts.fragment:
+        return f"its admin address {beat.admin[:80]!r} is not http://address:port"
+    if not any(address.version == network.version and address in network for network in networks):
+        return f"its admin port is at {address}, outside of SCP_ADMIN_NETWORKS"
+    return ""
