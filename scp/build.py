@@ -24,7 +24,15 @@ from service.run import fail
 WEB = Path(__file__).parent / "web"
 CLIENT = Path(__file__).parent.parent / "wds" / "static" / "tapeline.js"  # bundled into the page
 OUT = APPS / "_default" / "static" / "app"
-PAGES = ("index.html", "door/index.html", "package-lock.json", "vite.config.ts", "vite.door.config.ts")
+PAGES = (
+    "index.html",
+    "door/index.html",
+    "operate/index.html",
+    "vite.operate.config.ts",
+    "package-lock.json",
+    "vite.config.ts",
+    "vite.door.config.ts",
+)
 DOCS = ("index.html", "start.js")  # of web/docs: the page around Swagger UI
 SWAGGER = ("swagger-ui.css", "swagger-ui-bundle.js")
 STAMP = "sources.sha256"
@@ -59,6 +67,7 @@ def build(force: bool = False) -> bool:
         run_npm(node, "run", "build", "--", "--outDir", str(made), "--emptyOutDir")
         run_npm(node, "run", "build:door", "--", "--outDir", str(made / "door"), "--emptyOutDir")
         (made / "docs").mkdir()
+        run_npm(node, "run", "build:operate", "--", "--outDir", str(made / "operate"), "--emptyOutDir")
         swagger = WEB / "node_modules" / "swagger-ui-dist"
         for source in (*(WEB / "docs" / name for name in DOCS), *(swagger / name for name in SWAGGER)):
             shutil.copy(source, made / "docs")

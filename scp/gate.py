@@ -20,7 +20,9 @@ PROXY_HEADERS = (
     "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PORT", "HTTP_FORWARDED",
 )  # fmt: skip
 OTHERS = ("HTTP_X_PY4WEB_APPNAME", "HTTP_X_SCRIPT_NAME")
-HASHED_FILES = ("/static/app/assets/", "/static/app/door/assets/")  # a content hash is in these names, so they never change
+HASHED_FILES = tuple(
+    f"/static/app/{page}assets/" for page in ("", "door/", "operate/")
+)  # a content hash is in these names, so they never change
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 requests = metrics.counter("scp", "requests", "HTTP requests answered, by status", ("status",))

@@ -29,6 +29,11 @@ def docs() -> str:
     return _page("docs")
 
 
+def operate() -> str:
+    """Return the operators' pages."""
+    return _page("operate")
+
+
 def session() -> dict[str, Any]:
     """Return the stream's address and a token for it."""
     made: dict[str, Any] = request.environ["tapeline.desk"].session(request.environ["tapeline.caller"])
@@ -89,6 +94,7 @@ action("sign-in/oidc", method="GET")(to_provider)
 action("sign-in/oidc/callback", method="GET")(from_provider)
 action("welcome", method="GET")(door)
 action("docs", method="GET")(docs)
+action("operate", method="GET")(operate)
 action("api/session", method="GET")(session)
 for one in (route for route in ROUTES if not route.path.endswith("/")):  # the framework takes one at the end by itself
     action(re.sub(r"\{(\w+)\}", r"<\1>", one.path.lstrip("/")), method=one.method)(_serve(one))
