@@ -215,6 +215,17 @@ TESTED_THROUGH: dict[str, str] = {
     "scp/api/me.py": "tests/scp/api/test_ways_in.py",
     "scp/api/openapi.py": "tests/scp/api/test_authority.py",
     "scp/api/people.py": "tests/scp/api/test_authority.py",
+    "scp/api/clients.py": "tests/live/test_operations.py",
+    "scp/api/components.py": "tests/live/test_operations.py",
+    "scp/api/exchange.py": "tests/live/test_operations.py",
+    "scp/api/letters.py": "tests/live/test_operations.py",
+    "scp/api/listeners.py": "tests/live/test_operations.py",
+    "scp/api/queues.py": "tests/live/test_operations.py",
+    "scp/api/repeats.py": "tests/live/test_operations.py",
+    "scp/api/stores.py": "tests/live/test_operations.py",
+    "scp/api/streams.py": "tests/live/test_operations.py",
+    "scp/fleet/errands.py": "tests/scp/fleet/test_fleet.py",
+    "scp/fleet/remote.py": "tests/scp/fleet/test_fleet.py",
     "scp/api/signing.py": "tests/scp/api/test_ways_in.py",
 }
 
