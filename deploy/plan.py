@@ -162,6 +162,7 @@ def _pipeline(
 
 def _stream(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str, str]) -> Process:
     own = {"WDS_PORT": str(ports["WDS_PORT"]), "WDS_ADMIN_PORT": str(ports["WDS_ADMIN_PORT"])}
+    own["WDS_JWKS_URL"] = f"http://127.0.0.1:{ports['SCP_PORT']}/jwks.json"
     own |= {"WDS_WORKERS": str(settings.wds_workers), "WDS_SUBS_MAX": str(settings.wds_subs_max)}
     first = ports["WDS_ADMIN_PORT"]
     admin = tuple(("wds" if worker == 0 else f"wds-{worker}", first + worker) for worker in range(settings.wds_workers))

@@ -1,7 +1,8 @@
 """Start the control plane, or do at its database what nobody can do on the page.
 
-`python -m scp`: 1 settings, 2 keys and database, 3 the ports, 4 gunicorn until SIGTERM. `python -m scp link [USERNAME]` makes a
-one-time link: for the first administrator, or a new password. `python -m scp audit verify [FILE]` checks the audit log.
+`python -m scp`: 1 settings, 2 database and keys, 3 the ports, 4 gunicorn until SIGTERM. `python -m scp link [USERNAME]` makes a
+one-time link: for the first administrator, or a new password. `python -m scp migrate` brings the database's shape
+up to date. `python -m scp audit verify [FILE]` checks the audit log.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ import sys
 
 import structlog
 
-from scp.command_line import make_link, verify_audit
+from scp.command_line import make_link, make_token, verify_audit
 from scp.control import Control, open_store
 from scp.server import Server
 from scp.settings import ScpSettings, refuse_public_address
-from scp.tokens import signing_key
 from service import logs
 from service.admin import bind
 from service.errors import OperatorError
@@ -29,8 +29,7 @@ def start(settings: ScpSettings) -> None:
     """Run until SIGTERM.  Raises: OperatorError for what the operator must mend."""
     log.info("starting", **shown(settings))
     refuse_public_address(settings)
-    signing_key(settings.run_dir)
-    Control(settings, open_store(settings))  # a database or key that cannot be used ends here, in one line
+    Control(settings, open_store(settings)).stream_keys.turn()  # a database or key that cannot be used ends here, in one line
     bind(settings.admin_host, settings.admin_port, "SCP_ADMIN_PORT").close()  # the worker opens it; a taken one ends here
     Server(settings, bind(settings.host, settings.port, "SCP_PORT")).run()
 
@@ -40,8 +39,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scp", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("serve", help="start the control plane (the default)")
+    commands.add_parser("migrate", help="bring the database's shape up to date and end: before new control planes start")
     link = commands.add_parser("link", help="make a one-time link, for the first administrator or for a new password")
     link.add_argument("username", nargs="?", default="")
+    token = commands.add_parser("token", help="make an API token of somebody, for scripts")
+    token.add_argument("username")
+    token.add_argument("--scopes", required=True, help="some of what their role may, with commas: inspect,operate")
+    token.add_argument("--days", type=int, default=90)
     verify = (
         commands.add_parser("audit", help="check the audit log").add_subparsers(dest="what", required=True).add_parser("verify")
     )
@@ -57,6 +61,11 @@ def main() -> int:
         logs.setup("scp", settings.log_level, settings.log_format)
         if asked.command == "link":
             return make_link(settings, asked.username)
+        if asked.command == "migrate":
+            open_store(settings)
+            return 0
+        if asked.command == "token":
+            return make_token(settings, asked.username, asked.scopes, asked.days)
         if asked.command == "audit":
             return verify_audit(settings, asked.file)
         start(settings)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from scp.control import Control, internal, open_store
-from scp.security import audit, links, people
+from scp.security import api_tokens, audit, links, people
+from scp.security.roles import TOKEN_SCOPES, scopes_of
 from scp.settings import ScpSettings
 from service.errors import OperatorError
 
@@ -33,6 +34,28 @@ def make_link(settings: ScpSettings, username: str) -> int:
         audit.note(db, asked, "command line", f"user.{purpose}_link", row.username)
         secret = links.make(db, purpose, row.id, asked.now_ms, control.draw)
     print(control.link(secret))
+    return 0
+
+
+def make_token(settings: ScpSettings, username: str, scopes: str, days: int) -> int:
+    """Print a new API token of somebody: for scripts of a machine on which nobody opens a page."""
+    control = Control(settings, open_store(settings))
+    asked, wanted = internal("command line"), frozenset(scopes.replace(",", " ").split())
+    with control.store.transaction() as db:
+        row = people.by_name(db, username)
+        if row is None or row.disabled_ms:
+            raise OperatorError(f"there is nobody called {username!r} who may sign in", "See who there is: scpctl users list", 2)
+        allowed = scopes_of(row.role) & TOKEN_SCOPES
+        if not wanted or wanted - allowed or not 1 <= days <= api_tokens.DAYS_MAX:
+            what = f"a token of {row.username} has some of the scopes {', '.join(sorted(allowed))}"
+            raise OperatorError(f"{what}, and 1 to {api_tokens.DAYS_MAX} days", "Name them: --scopes view --days 90", 2)
+        ends_ms = asked.now_ms + days * 86_400_000
+        try:
+            made = api_tokens.make(db, row.id, "command line", wanted, ends_ms, asked.now_ms, control.draw)
+        except api_tokens.TooManyTokens:
+            raise OperatorError(f"{row.username} has too many tokens", "Revoke one first", 2) from None
+        audit.note(db, asked, "command line", "token.make", made[0], name="command line", scopes=sorted(wanted), days=days)
+    print(made[1])
     return 0
 
 

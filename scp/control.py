@@ -16,17 +16,21 @@ from scp.mail import Mail
 from scp.security import sessions
 from scp.security.account import Account
 from scp.security.audit import Asked
+from scp.security.federated import TRY_S, Federated
+from scp.security.provider import Provider, ProviderSettings
 from scp.security.second_factor import Box
 from scp.security.sessions import Lives
 from scp.security.sign_in import SignIn
+from scp.security.stream_keys import StreamKeys, Turns
 from scp.security.throttle import Throttle
 from scp.settings import ScpSettings
 from scp.store.database import Store, StoreUnavailable
-from scp.tokens import Minter, signing_key
+from scp.tokens import Minter
 from service.errors import OperatorError
 from service.settings import secret_file
 
 WELCOME_FILE = "welcome.url"  # in RUN_DIR: the first administrator's link, for whoever may read that folder
+PROVIDER_COOKIE = "__Host-tapeline-oidc"
 KEY_FILE = "scp.key"  # closes second-factor secrets; in RUN_DIR, beside the database of one machine
 log = structlog.get_logger()
 
@@ -40,8 +44,14 @@ class Control:
         self.draw = secrets.token_urlsafe
         self.lives = Lives(settings.session_idle_s, settings.session_s)
         self.box = box = Box(_box_key(settings))
+        turns = Turns(settings.jwks_ttl_s, settings.token_s, round(settings.key_days * 86_400))
+        self.stream_keys = StreamKeys(store, box, turns, time.time)
+        self.provider = _provider(settings)
+        self.provider_name = settings.oidc_name
+        self.federated = Federated(store, self.lives, self.draw, settings.oidc_role)
+        self._secure = settings.secure
         self.fleet = Fleet(settings)
-        self.minter = Minter(signing_key(settings.run_dir), settings.token_s)
+        self.minter = Minter(self.stream_keys.signing, settings.token_s)
         self.wds_url = settings.wds_url
         self.guard = Throttle(store, time.time)
         self.sign_in = SignIn(store, self.guard, self.lives, box, self.draw)
@@ -57,6 +67,16 @@ class Control:
     def use_url(self, url: str) -> None:
         """Without SCP_PUBLIC_URL, links name the address that we listen on."""
         self._public_url = self._public_url or url.rstrip("/")
+
+    @property
+    def provider_back(self) -> str:
+        """Return where the provider sends browsers back to; it must be registered there."""
+        return f"{self._public_url}/sign-in/oidc/callback"
+
+    def provider_cookie(self, browser: str) -> str:
+        """Return the Set-Cookie header that binds a try to its browser. Lax: it comes back from another site."""
+        name = PROVIDER_COOKIE if self._secure else PROVIDER_COOKIE.removeprefix("__Host-")
+        return f"{name}={browser}; Path=/; HttpOnly; SameSite=Lax; Max-Age={TRY_S}{'; Secure' if self._secure else ''}"
 
     def link(self, secret: str) -> str:
         """Return the address of a one-time link. The secret stands behind the #: no server and no log sees it."""
@@ -85,6 +105,13 @@ def internal(what: str) -> Asked:
     return Asked("local", time.time(), secrets.token_hex(16), what)
 
 
+def _provider(settings: ScpSettings) -> Provider | None:
+    if not settings.oidc_issuer:
+        return None
+    secret = settings.oidc_client_secret.get_secret_value() if settings.oidc_client_secret else ""
+    return Provider(ProviderSettings(settings.oidc_issuer, settings.oidc_client_id, secret, settings.oidc_claim), time.time)
+
+
 def _box_key(settings: ScpSettings) -> bytes:
     path = settings.run_dir / KEY_FILE
     key = settings.secret_key.get_secret_value().encode() if settings.secret_key else secret_file(path, Fernet.generate_key)
@@ -100,10 +127,11 @@ def _box_key(settings: ScpSettings) -> bytes:
 
 
 def sweep(control: Control, now_ms: int, keep_ms: int = 30 * 86_400_000) -> None:
-    """Forget sessions and links that ended long ago, and throttle windows that are over."""
+    """Forget sessions and links that ended long ago, and throttle windows that are over; replace a signing key that is old."""
     try:
         with control.store.transaction() as db:
             sessions.sweep(db, now_ms, keep_ms)
         control.guard.sweep()
+        control.stream_keys.turn()
     except StoreUnavailable as error:
         log.warning("sweep_failed", error=str(error))

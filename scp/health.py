@@ -8,14 +8,18 @@ import contextvars
 import os
 import signal
 import threading
+from typing import Any
 
 import structlog
+from litestar import Response, get
 
 from scp.announce import Announcer
+from scp.control import Control
 from scp.desk import PAGE, minted
 from scp.gate import requests
+from scp.security.stream_keys import StreamKeys
 from scp.settings import ScpSettings
-from scp.store.database import Store
+from scp.store.database import StoreUnavailable
 from service import metrics
 from service.admin import AdminServer
 from service.heartbeat import Heartbeat, Vitals
@@ -30,9 +34,9 @@ log = structlog.get_logger()
 class Health:
     """The admin port and the probe behind /readyz."""
 
-    def __init__(self, settings: ScpSettings, store: Store, announcer: Announcer) -> None:
+    def __init__(self, settings: ScpSettings, control: Control, announcer: Announcer) -> None:
         self._settings = settings
-        self._store = store
+        self._control = control
         self._announcer = announcer
         self._store_fault: str | None = None
         self._heartbeat: Heartbeat | None = None
@@ -57,7 +61,8 @@ class Health:
 
     async def _serve(self) -> None:
         own = self._settings
-        admin = AdminServer("scp", own.admin_host, own.admin_port, admin_token(own), self.reasons, (), own.host_names, _drain)
+        token, routes = admin_token(own), [_keys_route(self._control.stream_keys)]
+        admin = AdminServer("scp", own.admin_host, own.admin_port, token, self.reasons, routes, own.host_names, _drain)
         await admin.start()
         self._heartbeat = Heartbeat("scp", own, admin.port, self.reasons, _vitals)
         self._loop = asyncio.get_running_loop()
@@ -67,8 +72,21 @@ class Health:
         telling.add_done_callback(_ended)
         while True:
             self._wds_fault = await wds_fault(*own.wds_address)
-            self._store_fault = await asyncio.to_thread(self._store.fault)
+            self._store_fault = await asyncio.to_thread(self._control.store.fault)
             await asyncio.sleep(PROBE_S)
+
+
+def _keys_route(keys: StreamKeys) -> Any:
+    """The public keys again, for data services inside the cluster: they do not use the page's one public address."""
+
+    @get("/jwks.json")
+    async def jwks() -> Response[dict[str, Any]]:
+        try:
+            return Response(await asyncio.to_thread(keys.jwks))
+        except StoreUnavailable as error:
+            return Response({"detail": f"the database does not answer: {error}"}, status_code=503)
+
+    return jwks
 
 
 def _drain() -> None:

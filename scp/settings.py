@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
@@ -26,6 +26,12 @@ class ScpSettings(ComponentSettings):
     threads: int = Field(8, ge=1, le=64, validation_alias="SCP_THREADS", description="requests served at a time")
     token_s: int = Field(
         120, ge=30, le=600, validation_alias="SCP_TOKEN_S", description="life of a stream token in seconds; the page renews it"
+    )
+    key_days: float = Field(
+        30, ge=0.01, le=3650, validation_alias="SCP_KEY_DAYS", description="a key signs stream tokens for so long, then the next"
+    )
+    jwks_ttl_s: int = Field(
+        300, ge=5, validation_alias="WDS_JWKS_TTL_S", description="seconds between WDS's fetches of the keys; the same for both"
     )
     public_url: str = Field(
         "",
@@ -51,6 +57,22 @@ class ScpSettings(ComponentSettings):
     session_s: int = Field(
         604_800, ge=600, validation_alias="SCP_SESSION_S", description="a session ends this long after signing in"
     )
+    oidc_issuer: str = Field(
+        "",
+        validation_alias="SCP_OIDC_ISSUER",
+        description="an OpenID Connect provider, as it calls itself: https://id.example.com",
+    )
+    oidc_client_id: str = Field("", validation_alias="SCP_OIDC_CLIENT_ID", description="what the provider calls us")
+    oidc_client_secret: SecretStr | None = Field(
+        None, validation_alias="SCP_OIDC_CLIENT_SECRET", description="empty = a public client, with PKCE alone"
+    )
+    oidc_name: str = Field("your company", max_length=40, validation_alias="SCP_OIDC_NAME", description="`Sign in with …`")
+    oidc_role: str = Field(
+        "", validation_alias="SCP_OIDC_ROLE", description="role of who comes from there the first time; empty = nobody uninvited"
+    )
+    oidc_claim: str = Field(
+        "preferred_username", validation_alias="SCP_OIDC_CLAIM", description="the claim that names somebody new"
+    )
     smtp_url: SecretStr | None = Field(
         None, validation_alias="SCP_SMTP_URL", description="smtp://user:password@host:587 or smtps://…:465; empty = no mail"
     )
@@ -70,8 +92,13 @@ class ScpSettings(ComponentSettings):
     )
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="where the browser finds WDS here")
     wds_public_url: str = Field("", validation_alias="WDS_PUBLIC_URL", description="empty = ws://127.0.0.1:WDS_PORT/v1/stream")
+    wds_probe_url: str = Field(
+        "",
+        validation_alias="SCP_WDS_PROBE_URL",
+        description="where we ask whether WDS answers: ws://wds:8400; empty = as browsers",
+    )
 
-    @field_validator("wds_public_url")
+    @field_validator("wds_public_url", "wds_probe_url")
     @classmethod
     def _stream_url(cls, value: str) -> str:
         return value and check_url(value, ("ws", "wss"), "ws://127.0.0.1:8400/v1/stream")
@@ -121,6 +148,28 @@ class ScpSettings(ComponentSettings):
             check_url(value.get_secret_value(), ("smtp", "smtps"), "smtp://user:password@mail.example.com:587")
         return value
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        if value:
+            check_url(value, ("http", "https"), "https://id.example.com")
+            if urlsplit(value).scheme == "http" and not is_loopback(urlsplit(value).hostname or ""):
+                raise ValueError("must be https: over http anybody on the way signs in as anybody")
+        return value
+
+    @field_validator("oidc_role")
+    @classmethod
+    def _role(cls, value: str) -> str:
+        if value not in ("", "viewer", "operator"):
+            raise ValueError("is viewer, operator or empty; administrators are made by administrators")
+        return value
+
+    @model_validator(mode="after")
+    def _client(self) -> ScpSettings:
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("SCP_OIDC_ISSUER is set without SCP_OIDC_CLIENT_ID; register Tapeline there and give its client id")
+        return self
+
     @property
     def proxies(self) -> list[Network]:
         """The networks whose word on a client's address counts."""
@@ -144,7 +193,7 @@ class ScpSettings(ComponentSettings):
     @property
     def wds_address(self) -> tuple[str, int]:
         """Return host and port of WDS, for the readiness probe."""
-        parts = urlsplit(self.wds_url)
+        parts = urlsplit(self.wds_probe_url or self.wds_url)
         return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "wss" else 80)
 
 
@@ -167,10 +216,18 @@ def check_database_url(url: str) -> str:
 
 
 def refuse_public_address(settings: ScpSettings) -> None:
-    """Raise OperatorError when other machines reach us and nobody has said under which https address."""
-    if not is_loopback(settings.host) and not settings.secure:
+    """Raise OperatorError when other machines reach us and nobody has said under which address browsers do.
+
+    That address is https, or one of the browser's own machine: a container listens on 0.0.0.0 and is published on 127.0.0.1.
+    The gate answers to no other name.
+    """
+    if not is_loopback(settings.host) and not settings.public_url:
         what = f"SCP_HOST={settings.host!r} shows the page to other machines, and passwords would pass readable"
-        fix = "Set SCP_PUBLIC_URL=https://… to the address of the proxy that ends TLS before it, or SCP_HOST=127.0.0.1"
+        fix = (
+            "Set SCP_PUBLIC_URL=https://… to the address of the proxy that ends TLS before it, "
+            "SCP_PUBLIC_URL=http://127.0.0.1:8000 when only this machine reaches it (a published container), "
+            "or SCP_HOST=127.0.0.1"
+        )
         raise OperatorError(what, fix)
 
 

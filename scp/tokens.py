@@ -1,23 +1,16 @@
-"""Signs short-lived stream tokens with the key file shared with WDS. Operators' channels open for operators only."""
+"""Signs short-lived stream tokens, with the key whose turn it is. Operators' channels open for operators only."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from mdc.channels import KINDS
-from service.errors import OperatorError
-from service.settings import secret_file
+from scp.security.stream_keys import StreamKey
 
-KEY_FILE = "wds.key"  # in RUN_DIR; whichever of SCP and WDS starts first makes it
 ISSUER = "tapeline"
 AUDIENCE = "wds"
 VIEWER_CHANNELS = tuple(f"{kind.name}:*" for kind in KINDS.values() if not kind.operators_only)
@@ -33,11 +26,10 @@ class StreamToken:
 
 
 class Minter:
-    """Signs with the local key."""
+    """Signs with whatever `signing` returns at that moment."""
 
-    def __init__(self, key: Ed25519PrivateKey, life_s: int) -> None:
-        self._key = key
-        self._headers = {"kid": key_id(key.public_key())}
+    def __init__(self, signing: Callable[[], StreamKey], life_s: int) -> None:
+        self._signing = signing
         self._life_s = life_s
 
     def token(
@@ -48,6 +40,8 @@ class Minter:
         `channels` are fewer than the role has; the caller has looked at them with `covered`.
         """
         life_s = min(life_s or self._life_s, self._life_s)
+        key = self._signing()
+        assert key.private is not None
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -58,7 +52,7 @@ class Minter:
             "sid": session,
             "ch": channels or list(allowed(operator)),
         }
-        return StreamToken(jwt.encode(claims, self._key, algorithm="EdDSA", headers=self._headers), life_s)
+        return StreamToken(jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.kid}), life_s)
 
 
 def allowed(operator: bool) -> tuple[str, ...]:
@@ -69,34 +63,3 @@ def allowed(operator: bool) -> tuple[str, ...]:
 def covered(channel: str, operator: bool) -> bool:
     """Return whether a role has every channel of a glob: it names one kind of the role's."""
     return any(channel.startswith(glob.removesuffix("*")) for glob in allowed(operator))
-
-
-def signing_key(run_dir: Path) -> Ed25519PrivateKey:
-    """Return the local signing key, made on first use.  Raises: OperatorError when the file is no Ed25519 key."""
-    path = run_dir / KEY_FILE
-    try:
-        key = serialization.load_pem_private_key(secret_file(path, _new_pem), password=None)
-    except (ValueError, TypeError):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise OperatorError(
-            f"{path} is not an Ed25519 private key", "Remove the file and restart SCP and WDS; they make a new one"
-        )
-    return key
-
-
-def key_id(key: Ed25519PublicKey) -> str:
-    """Return the key's RFC 7638 thumbprint, by which WDS finds it."""
-    x = _base64url(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw))
-    members = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": x}, separators=(",", ":"), sort_keys=True)
-    return _base64url(hashlib.sha256(members.encode()).digest())
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _new_pem() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -44,7 +44,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "stores": STAGES,
         "recovery": STAGES,
         "risk": STAGES,
-        "gateway": {"access", "stores", "risk", *STAGES},
+        "standby": {"access", "recovery", *STAGES},
+        "gateway": {"access", "stores", "risk", "standby", *STAGES},
         "orders": {"access", "stores", "risk", *STAGES},
         "streams": {"stores", "recovery", *STAGES},
         "oms": set(),
@@ -56,6 +57,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "security": {"store"},
         "fleet": {"security", "store"},
         "api": {"fleet", "security", "store"},
+        "ctl": {"api", "security"},
     },
     "wds": {
         "fanout": set(),
@@ -147,8 +149,12 @@ SHELLS: dict[str, str] = {
     "scp/fleet/keeper.py": "looks every second",
     "scp/fleet/remote.py": "an HTTP client",
     "scp/control.py": "wires the parts, draws secrets, stamps what the process does",
+    "scp/ctl/__main__.py": "the command line: terminal, exit codes",
+    "scp/ctl/client.py": "an HTTP client",
     "scp/mail.py": "an SMTP client",
     "scp/security/door.py": "a WSGI middleware: reads cookies, stamps each request",
+    "scp/api/federation.py": "reads a browser's cookies",
+    "scp/security/provider.py": "asks the provider over HTTP",
     "scp/store/database.py": "the database's connections",
     "scp/desk.py": "issues tokens by the clock",
     "scp/health.py": "the control plane's admin port and its probe",
@@ -156,6 +162,10 @@ SHELLS: dict[str, str] = {
     "scp/tokens.py": "draws token ids",
     "scp/wsgi.py": "the WSGI application",
     "engine/serve.py": "wires the engine's process, locks its folder",
+    "engine/standby/command.py": "waits for the standby that it asks",
+    "engine/standby/follower.py": "the WebSocket to the leader, pauses between connections",
+    "engine/standby/leader.py": "timers of the standby's connection",
+    "engine/gateway/replication.py": "the standby's WebSocket, answers that wait for it",
     "engine/journal/sequencer.py": "the loop that groups, the clock that stamps, the thread that rebuilds",
     "engine/orders/answers.py": "answers on an AMQP connection of their own",
     "engine/orders/client.py": "publishes orders, waits for confirmations and answers",
@@ -196,6 +206,8 @@ SHELLS: dict[str, str] = {
     "engine/gateway/stores.py": "HTTP routes and the WebSocket of message stores",
     "engine/stores/message_log.py": "readers wait for commits; a thread reads the journal",
     "engine/stores/watch.py": "looks at the stores on and on",
+    "deploy/credentials.py": "draws secrets",
+    "deploy/health.py": "asks admin ports over a socket",
     "deploy/child.py": "starts, reads and ends processes",
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",
@@ -212,6 +224,9 @@ SEEDED = "random.Random"  # dice that come with their seed are an argument like 
 # A module is tested by the test module of its name, or is imported by some test; these are reached in another way.
 TESTED_THROUGH: dict[str, str] = {
     "scp/api/calls.py": "tests/scp/api/test_authority.py",
+    "scp/api/identity.py": "tests/scp/security/test_provider.py",
+    "scp/api/federation.py": "tests/scp/security/test_provider.py",
+    "scp/security/federated.py": "tests/scp/security/test_provider.py",
     "scp/api/me.py": "tests/scp/api/test_ways_in.py",
     "scp/api/openapi.py": "tests/scp/api/test_authority.py",
     "scp/api/people.py": "tests/scp/api/test_authority.py",
@@ -226,6 +241,8 @@ TESTED_THROUGH: dict[str, str] = {
     "scp/api/streams.py": "tests/live/test_operations.py",
     "scp/fleet/errands.py": "tests/scp/fleet/test_fleet.py",
     "scp/fleet/remote.py": "tests/scp/fleet/test_fleet.py",
+    "scp/store/layouts.py": "tests/scp/api/test_layouts.py",
+    "scp/api/stream_keys.py": "tests/scp/api/test_authority.py",
     "scp/api/signing.py": "tests/scp/api/test_ways_in.py",
 }
 
@@ -255,6 +272,7 @@ IMPORTED_AS = {
     "pydantic_settings": "pydantic-settings",
     "yaml": "pyyaml",
     "jwt": "pyjwt",
+    "kubernetes_validate": "kubernetes-validate",
 }
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
 ONLY_WHEN_THERE = {

@@ -99,24 +99,24 @@ def me(call: Call) -> Answer:
 def change_password(call: Call) -> Answer:
     """Change the password; all other sessions end."""
     body = call.body(PasswordBody)
-    secret = call.control.account.change_password(_person(call), body.old, body.new, call.asked)
+    secret = call.control.account.change_password(person(call), body.old, body.new, call.asked)
     call.control.announce()
     return Answer(status=204, secret=secret)
 
 
 def offer_factor(call: Call) -> Answer:
     """Get a new second factor for an app: as text, address and QR code. It counts once its first code was given."""
-    return Answer(call.control.account.offer_factor(_person(call), call.body(ConfirmBody).password, call.asked), 201)
+    return Answer(call.control.account.offer_factor(person(call), call.body(ConfirmBody).password, call.asked), 201)
 
 
 def set_factor(call: Call) -> Answer:
     """Set the offered second factor by its first code; gives recovery codes."""
-    return Answer(Codes(call.control.account.set_factor(_person(call), call.body(FactorBody).code, call.asked)))
+    return Answer(Codes(call.control.account.set_factor(person(call), call.body(FactorBody).code, call.asked)))
 
 
 def drop_factor(call: Call) -> Answer:
     """Take the second factor off."""
-    call.control.account.drop_factor(_person(call), call.body(ConfirmBody).password, call.asked)
+    call.control.account.drop_factor(person(call), call.body(ConfirmBody).password, call.asked)
     return Answer(status=204)
 
 
@@ -148,7 +148,7 @@ def list_tokens(call: Call) -> Answer:
 
 def make_token(call: Call) -> Answer:
     """Make a token for scripts; it may at most what you may, and is shown this once."""
-    body, user_id = call.body(TokenBody), _person(call)
+    body, user_id = call.body(TokenBody), person(call)
     name = body.name.strip()
     if not 1 <= len(name) <= 64 or not name.isprintable():
         raise Problem(422, "bad_name", "A name has 1 to 64 characters")
@@ -177,7 +177,7 @@ def revoke_token(call: Call) -> Answer:
     return Answer(status=204)
 
 
-def _person(call: Call) -> int:
+def person(call: Call) -> int:
     """Return who asks, if by a session.  Raises: Problem 403: a token changes no account."""
     if call.me.session is None:
         raise Problem(403, "session_needed", "A token cannot do this; sign in on the page")

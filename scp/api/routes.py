@@ -7,7 +7,22 @@ from typing import Any
 import msgspec
 import structlog
 
-from scp.api import clients, components, exchange, letters, listeners, me, people, queues, signing, stores, streams
+from scp.api import (
+    clients,
+    components,
+    exchange,
+    identity,
+    layouts,
+    letters,
+    listeners,
+    me,
+    people,
+    queues,
+    signing,
+    stores,
+    stream_keys,
+    streams,
+)  # fmt: skip
 from scp.api.calls import Answer, Call, Route
 from scp.api.openapi import document
 from scp.api.repeats import once
@@ -31,7 +46,10 @@ def describe(call: Call) -> Answer:
 ROUTES: tuple[Route, ...] = (
     *signing.ROUTES,
     *me.ROUTES,
+    *identity.ROUTES,
     *people.ROUTES,
+    *layouts.ROUTES,
+    *stream_keys.ROUTES,
     *components.ROUTES,
     *listeners.ROUTES,
     *queues.ROUTES,

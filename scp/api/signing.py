@@ -43,6 +43,12 @@ class ForgottenBody(Body):
     username: str
 
 
+class Ways(msgspec.Struct):
+    """How one may sign in: by password always, and at the provider of that name when there is one (GET /sign-in/oidc)."""
+
+    provider: str | None
+
+
 class Step(msgspec.Struct):
     """`next` = done, or second-factor: then POST /api/v1/sign-in/code within five minutes."""
 
@@ -67,6 +73,11 @@ def state(call: Call) -> Answer:
     """Say how far signing in is."""
     half_open = call.me.session is not None and call.me.session.half_open
     return Answer(State("second-factor" if half_open else "done", call.me.csrf))
+
+
+def ways(call: Call) -> Answer:
+    """Say how one may sign in."""
+    return Answer(Ways(call.control.provider_name if call.control.provider else None))
 
 
 def sign_in(call: Call) -> Answer:
@@ -119,6 +130,7 @@ def _in(way: Way) -> Answer:
 ROUTES = (
     Route("GET", "/api/v1/sign-in", HALF_OPEN, state, gives=State),
     Route("POST", "/api/v1/sign-in", PUBLIC, sign_in, SignInBody, Step, may_answer=(401, 429)),
+    Route("GET", "/api/v1/sign-in/ways", PUBLIC, ways, gives=Ways),
     Route("POST", "/api/v1/sign-in/code", HALF_OPEN, give_code, CodeBody, Step, may_answer=(409, 429)),
     Route("POST", "/api/v1/sign-out", HALF_OPEN, sign_out, status=204, may_answer=(409,)),
     Route("POST", "/api/v1/links/about", PUBLIC, about_link, LinkBody, LinkAbout, may_answer=(401, 429)),

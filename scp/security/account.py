@@ -81,6 +81,10 @@ class Account:
             take_factor(db, user_id)
             note(db, asked, row.username, "second_factor.drop")
 
+    def confirm(self, user_id: int, password: str, asked: Asked) -> None:
+        """Check the present password.  Raises: Wrong, TooMany."""
+        self._confirmed(user_id, password, asked)
+
     def _confirmed(self, user_id: int, password: str, asked: Asked) -> Any:
         self._guard.count((throttle.CODES, (f"password-{user_id}",)))
         with self._store.transaction() as db:

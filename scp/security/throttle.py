@@ -22,6 +22,7 @@ CODES = parse("8 per 15 minutes")  # second factors of one person
 LINKS = parse("20 per 15 minutes")  # one-time links tried from one address
 RESETS_NAME = parse("3 per hour")
 RESETS_ADDRESS = parse("20 per hour")
+PROVIDER = parse("240 per 15 minutes")  # ways to the provider and back from one address: a whole office may have one
 REQUESTS = parse("600 per minute")  # changes by one session or token
 
 

@@ -76,5 +76,40 @@ STEPS = (
             "CREATE INDEX audit_entry_action ON audit_entry (action)",
         ),
     ),
+    Step(
+        3,
+        "keys that sign stream tokens",
+        (
+            """CREATE TABLE stream_key (
+                id {id}, kid VARCHAR(64) NOT NULL UNIQUE, number BIGINT NOT NULL UNIQUE, public_x VARCHAR(64) NOT NULL,
+                closed TEXT NOT NULL, made_ms BIGINT NOT NULL, signs_ms BIGINT NOT NULL)""",
+        ),
+    ),
+    Step(
+        4,
+        "people who sign in at an OpenID Connect provider",
+        (
+            """CREATE TABLE oidc_try (
+                id {id}, state_hash VARCHAR(64) NOT NULL UNIQUE, browser_hash VARCHAR(64) NOT NULL, nonce VARCHAR(64) NOT NULL,
+                verifier VARCHAR(64) NOT NULL, user_id BIGINT NOT NULL, ends_ms BIGINT NOT NULL)""",
+            """CREATE TABLE oidc_identity (
+                id {id}, issuer VARCHAR(400) NOT NULL, subject VARCHAR(255) NOT NULL, email VARCHAR(254) NOT NULL,
+                user_id BIGINT NOT NULL REFERENCES auth_user (id) ON DELETE CASCADE, created_ms BIGINT NOT NULL,
+                UNIQUE (issuer, subject))""",
+            "CREATE INDEX oidc_identity_user ON oidc_identity (user_id)",
+        ),
+    ),
+    Step(
+        5,
+        "people's layouts of the desk",
+        (
+            """CREATE TABLE layout (
+                id {id}, public_id VARCHAR(32) NOT NULL UNIQUE,
+                user_id BIGINT NOT NULL REFERENCES auth_user (id) ON DELETE CASCADE, name VARCHAR(64) NOT NULL,
+                about VARCHAR(400) NOT NULL, is_default BIGINT NOT NULL, locked BIGINT NOT NULL, revision BIGINT NOT NULL,
+                content TEXT NOT NULL, changed_ms BIGINT NOT NULL)""",
+            "CREATE INDEX layout_user ON layout (user_id)",
+        ),
+    ),
 )
 NEWEST = STEPS[-1].number

@@ -11,7 +11,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pytest
 
 from service.admin import bind
@@ -30,9 +32,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
         yield run
 
 
-def wds(run: LocalRun, *arguments: str) -> subprocess.CompletedProcess[str]:
+def wds(run: LocalRun, *arguments: str, token: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command-line client against the run."""
     env = {**os.environ, "RUN_DIR": str(run.dir), "WDS_URL": f"ws://127.0.0.1:{run.port('WDS_PORT')}"}
+    env |= {"WDS_TOKEN": token} if token else {}
     argv = [sys.executable, "-m", "wds", *arguments]
     return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False)
 
@@ -65,6 +68,27 @@ def test_a_script_gets_a_live_document(running: LocalRun) -> None:
     got = until_sync(lambda: (done := wds(running, "get", "board:volume")).returncode == 0 and done.stdout, seconds=20)
     assert '"order"' in got
     assert '"rows"' in got
+
+
+def ask(run: LocalRun, path: str, method: str = "GET", csrf: str = "") -> Any:
+    """Ask the control plane as the first administrator."""
+    (cookie,) = run.cookies()
+    headers = {"Cookie": f"{cookie['name']}={cookie['value']}", "X-CSRF-Token": csrf}
+    request = urllib.request.Request(f"http://127.0.0.1:{run.port('SCP_PORT')}{path}", headers=headers, method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def test_the_stream_takes_the_key_that_signs_now(running: LocalRun) -> None:
+    """It asks the control plane for keys; one that was made a moment ago, because the one before was stolen, is found."""
+    csrf = ask(running, "/api/v1/me")["csrf"]
+    for _ in range(2):
+        token = ask(running, "/api/session")["token"]
+        got = wds(running, "get", "board:volume", token=token)
+        assert got.returncode == 0, got.stderr
+        (signing,) = [key["kid"] for key in ask(running, "/jwks.json")["keys"]]
+        assert jwt.get_unverified_header(token)["kid"] == signing
+        ask(running, f"/api/v1/stream-keys/{signing}", "DELETE", csrf)
 
 
 def test_processes_and_ports_are_on_file(running: LocalRun) -> None:

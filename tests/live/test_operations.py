@@ -46,7 +46,8 @@ class Site:
         self.listen()
         for number in range(2):
             parts.start(f"mdp-{number}", "mdp")
-        parts.start("wds", "wds serve", WDS_PORT=self.stream)
+        keys_at = f"http://127.0.0.1:{self.scp.port}/jwks.json"
+        parts.start("wds", "wds serve", WDS_PORT=self.stream, WDS_JWKS_URL=keys_at)
         self.boss = Person(self.scp, self.scp.admin["value"])
         self.csrf = self.boss.csrf
         until_sync(lambda: {one["kind"] for one in self.ready()} == {"engine", "mdl", "mdp", "wds"}, WAIT_S, "all are ready")

@@ -39,6 +39,13 @@ def test_other_addresses_need_https_before_them(host: str) -> None:
     with pytest.raises(OperatorError, match="SCP_PUBLIC_URL=https"):
         refuse_public_address(ScpSettings(host=host))
     refuse_public_address(ScpSettings(host=host, public_url="https://desk.example.com"))
+    refuse_public_address(ScpSettings(host=host, public_url="http://127.0.0.1:8000"))  # a container published on loopback
+
+
+def test_the_probe_of_wds_may_go_another_way_than_browsers() -> None:
+    """Inside a network of containers WDS has another address than outside."""
+    settings = ScpSettings(wds_public_url="wss://desk.example.com/v1/stream", wds_probe_url="ws://wds:8400")
+    assert (settings.wds_url, settings.wds_address) == ("wss://desk.example.com/v1/stream", ("wds", 8400))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +54,7 @@ def test_other_addresses_need_https_before_them(host: str) -> None:
         ("SCP_PUBLIC_URL", "http://desk.example.com"), ("SCP_PUBLIC_URL", "https://desk.example.com/page"),
         ("SCP_PUBLIC_URL", "https://me@desk.example.com"), ("SCP_PUBLIC_URL", "desk.example.com"),
         ("SCP_TRUSTED_PROXIES", "10.0.0.0/8,proxy"), ("SCP_DATABASE_URL", "mysql://x/y"), ("SCP_DATABASE_URL", "postgresql://x"),
+        ("SCP_OIDC_ISSUER", "http://id.example.com"), ("SCP_OIDC_ISSUER", "https://id.example.com"), ("SCP_OIDC_ROLE", "admin"),
         ("SCP_SMTP_URL", "mail.example.com"), ("SCP_SESSION_S", "1"),
     ],
 )  # fmt: skip

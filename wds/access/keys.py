@@ -65,6 +65,7 @@ class KeySource:
         self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self._missed: dict[str, float] = {}  # unknown key → when it was last looked for
+        self._failures = 0
         self.reachable = True
 
     def verify(self, token: str) -> Claims:
@@ -125,9 +126,11 @@ class KeySource:
             count = self._ring.install(body)
         except (OSError, ValueError, HTTPException) as error:
             self.reachable = False
-            log.warning("keys_not_fetched", url=self._url, error=str(error))
+            self._failures += 1
+            if self._failures == 2:  # once may be the start, at which the control plane comes last
+                log.warning("keys_not_fetched", url=self._url, error=str(error), fix="Start SCP, or set WDS_JWKS_URL")
             return
-        self.reachable = True
+        self.reachable, self._failures = True, 0
         self._fetched_at = time.monotonic()
         log.info("keys_fetched", url=self._url, keys=count)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from py4web import action, request, response
 
+from scp.api import federation
 from scp.api.calls import Route
 from scp.api.routes import ROUTES, answer
 from scp.desk import NOT_BUILT
@@ -23,10 +24,39 @@ def door() -> str:
     return _page("door")
 
 
+def docs() -> str:
+    """Return the page that shows the API's description."""
+    return _page("docs")
+
+
 def session() -> dict[str, Any]:
     """Return the stream's address and a token for it."""
     made: dict[str, Any] = request.environ["tapeline.desk"].session(request.environ["tapeline.caller"])
     return made
+
+
+def to_provider() -> str:
+    """Send the browser to the provider."""
+    return _browser_page(federation.go(_desk().control, request.environ["tapeline.asked"]))
+
+
+def from_provider() -> str:
+    """Take it back from there."""
+    return _browser_page(federation.back(_desk().control, request.environ, request.environ["tapeline.asked"]))
+
+
+def _browser_page(page: federation.Page) -> str:
+    response.status = page.status
+    response.headers["Content-Type"] = "text/html; charset=utf-8"
+    for name, value in page.headers:
+        response.headers[name] = value
+    if page.secret is not None:
+        response.headers["Set-Cookie"] = _desk().cookie(page.secret)
+    return page.body
+
+
+def _desk() -> Any:
+    return request.environ["tapeline.desk"]
 
 
 def _page(name: str) -> str:
@@ -55,7 +85,10 @@ def _serve(route: Route) -> Callable[..., bytes]:
 # Called, not written as decorators: py4web is untyped, and this keeps the functions typed.
 action("index", method="GET")(index)
 action("sign-in", method="GET")(door)
+action("sign-in/oidc", method="GET")(to_provider)
+action("sign-in/oidc/callback", method="GET")(from_provider)
 action("welcome", method="GET")(door)
+action("docs", method="GET")(docs)
 action("api/session", method="GET")(session)
 for one in (route for route in ROUTES if not route.path.endswith("/")):  # the framework takes one at the end by itself
     action(re.sub(r"\{(\w+)\}", r"<\1>", one.path.lstrip("/")), method=one.method)(_serve(one))

@@ -134,7 +134,7 @@ def test_a_token_does_what_it_was_made_for(plane: ScpProcess, boss: Person) -> N
     assert invited.status == 201, "no word is needed: a browser never sends a token by itself"
     listed = boss.get("/api/v1/me/tokens").body
     assert [one["name"] for one in listed] == ["nightly"]
-    assert token.rpartition("_")[2] not in json.dumps(listed)
+    assert token[-20:] not in json.dumps(listed)
     assert listed[0]["used_ms"] > 0
     assert boss.change("DELETE", f"/api/v1/me/tokens/{made.body['id']}").status == 204
     for wrong in (token, token[:-1] + "x", "tapeline_x_y", "x" * 5000, "Bearer"):

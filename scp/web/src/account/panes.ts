@@ -50,10 +50,27 @@ export const you: Pane = async (api, again) => {
     el("h3", "", "Second factor"),
     factor,
     shown,
+    ...(await identity(api, again)),
   ];
 };
 
 const PRESENT = { name: "password", label: "Present password", type: "password", autocomplete: "current-password" } as const;
+
+async function identity(api: Api, again: () => void): Promise<Node[]> {
+  const { provider, linked } = await api.get<{ provider: string | null; linked: boolean }>("me/identity");
+  if (provider === null) return [];
+  const change = linked
+    ? form([PRESENT], "Take the link away", async (given) => {
+        await api.change("DELETE", "me/identity", given);
+        again();
+      })
+    : form([PRESENT], `Link to ${provider}`, async (given) => {
+        const { address } = await api.change<{ address: string }>("POST", "me/identity", given);
+        location.assign(address);
+      });
+  const text = linked ? `Your identity at ${provider} opens this account.` : `Sign in with ${provider} from then on.`;
+  return [el("h3", "", `Identity at ${provider}`), el("p", "", text), change];
+}
 
 function dropFactor(api: Api, again: () => void): HTMLElement {
   return el(

@@ -82,6 +82,33 @@ for (const button of document.querySelectorAll<HTMLButtonElement>("[data-show]")
   button.addEventListener("click", () => show(button.dataset["show"] as Name));
 }
 
+/** What came of signing in at the provider, by the code in the address. */
+const WHY: Readonly<Record<string, string>> = {
+  unreachable: "The provider does not answer. Try again in a moment, or sign in by password.",
+  busy: "Too many sign in at once. Try again in a moment.",
+  expired: "This try has ended, or began in another browser. Try again.",
+  refused: "The provider did not let you in. Try again, or ask your administrator.",
+  misconfigured: "The provider is not set up well. Your administrator finds the reason in the log.",
+  none: "Signing in at a provider is not set up.",
+  unknown: "No account here belongs to you yet. Ask your administrator, or sign in by password and link it in your account.",
+  name_taken: "There is an account of your name. Sign in by password and link it in your account.",
+  bad_username: "The provider gives you a name that cannot be used here. Ask your administrator.",
+  disabled: "Your account is disabled. Ask your administrator.",
+  linked: "That identity opens another account here.",
+};
+
+/** Show the provider's button where there is one, and what came of the last try there. */
+async function provider(): Promise<void> {
+  const asked = new URLSearchParams(location.search);
+  const why = asked.get("why");
+  if (asked.get("step") === "second-factor") show("second-factor");
+  if (why) say(WHY[why] ?? "Signing in there failed.");
+  const { provider: name } = (await send("GET", "/api/v1/sign-in/ways")) as { provider: string | null };
+  const button = document.getElementById("provider") as HTMLAnchorElement;
+  button.hidden = name === null;
+  button.textContent = `Sign in with ${name}`;
+}
+
 const link = location.hash.slice(1);
 if (location.pathname === "/welcome" && link) {
   welcome(link).catch((refusal: Refusal) => {
@@ -90,4 +117,5 @@ if (location.pathname === "/welcome" && link) {
   });
 } else {
   show("sign-in");
+  provider().catch(() => undefined); // the password's form is there
 }
