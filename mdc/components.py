@@ -11,10 +11,13 @@ from mdc.connect import AWAY, unavailable
 from service.heartbeat import Kept
 
 COMPONENTS_MAX = 5_000
+_KEPT = msgspec.json.Decoder(Kept)
 
 
-async def read(redis: Any) -> tuple[int, dict[str, Kept]]:
-    """Return the cache's time (ms) and the newest beat by component; what cannot be read is left out.
+async def read(redis: Any, prefix: str = "") -> tuple[int, dict[str, Kept]]:
+    """Return the cache's time (ms) and the newest beat by component, of those whose ids begin with `prefix`.
+
+    What cannot be read is left out.
 
     Raises: CacheUnavailable.
     """
@@ -25,10 +28,10 @@ async def read(redis: Any) -> tuple[int, dict[str, Kept]]:
             (seconds, micros), found = await pipe.execute()
     except AWAY as error:
         raise unavailable(error) from None
-    kept = {}
-    for name, value in list(found.items())[:COMPONENTS_MAX]:
+    kept, wanted = {}, prefix.encode()
+    for name, value in [one for one in found.items() if one[0].startswith(wanted)][:COMPONENTS_MAX]:
         try:
-            kept[name.decode()] = msgspec.json.decode(value, type=Kept)
+            kept[name.decode()] = _KEPT.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
     return int(seconds) * 1000 + int(micros) // 1000, kept

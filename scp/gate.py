@@ -145,7 +145,7 @@ def _is_in(address: str, network: Network) -> bool:
 
 def cache_rule(path: str, status: str) -> str:
     """Return Cache-Control: hashed files for ever, answers and errors never, the rest only after asking again."""
-    if path.startswith("/api/") or status[:1] not in "23":
+    if path.startswith(("/api/", "/MessageStore", "/ExchangeWideControls")) or status[:1] not in "23":
         return "no-store"
     return "private, max-age=31536000, immutable" if path.startswith(HASHED_FILES) else "no-cache"
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -17,9 +17,15 @@ from scp.api.routes import rules
 from scp.control import Control
 from scp.desk import Desk, cookie_name
 from scp.gate import Gate
+from scp.problems import CONTENT_TYPE, Problem
 from scp.security.door import Door
 from scp.settings import APPS, ScpSettings
 
+IN_WORDS = {
+    404: ("not_found", "There is nothing here; /openapi.json lists what there is"),
+    405: ("method_not_allowed", "This path has other methods; /openapi.json lists them"),
+    500: ("internal", "Something broke here; the log has it under this request_id"),
+}
 log = structlog.get_logger()
 
 
@@ -31,6 +37,26 @@ class LoggedErrors:
         ticket = uuid.uuid4().hex[:12]
         log.error("request_failed", app=app_name, ticket=ticket, traceback=snapshot.get("traceback"))
         return ticket
+
+
+def in_our_words(app: WSGIApplication, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+    """Answer as the app does, but for the framework's own pages of 404, 405 and 500: these are problems like all others."""
+    said: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def hold(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], object]:
+        said[:] = [(status, headers)]
+        return lambda _: None
+
+    given: Iterable[bytes] = app(environ, hold)
+    status, headers = said[0]
+    number = int(status[:3])
+    ours = any(name.lower() == "content-type" and value.startswith(CONTENT_TYPE) for name, value in headers)
+    if number in IN_WORDS and not ours:
+        if hasattr(given, "close"):
+            given.close()
+        return Problem(number, *IN_WORDS[number]).answer(start, environ["tapeline.asked"].request_id)
+    start(status, headers)
+    return given
 
 
 def application(settings: ScpSettings, control: Control, port: int) -> WSGIApplication:
@@ -50,8 +76,7 @@ def application(settings: ScpSettings, control: Control, port: int) -> WSGIAppli
 
     def with_desk(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         environ["tapeline.desk"] = desk
-        given: Iterable[bytes] = app(environ, start)
-        return given
+        return in_our_words(app, environ, start)
 
     door = Door(with_desk, rules(), control.store, control.lives, cookie_name(settings, port))
     return Gate(door, settings.wds_url, settings.public_url, settings.proxies)

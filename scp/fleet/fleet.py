@@ -30,6 +30,7 @@ class Fleet:
     def __init__(self, settings: ScpSettings) -> None:
         self._settings = settings
         self._token = ""
+        self._networks = tuple(settings.ports)
         self._errands = Errands()
         self._remote = Remote()
         self._cache: Any = None
@@ -47,19 +48,21 @@ class Fleet:
 
     def component(self, name: str) -> Component:
         """Return one.  Raises: Problem 404, 503."""
-        found = next((one for one in self.components() if one.id == name), None)
+        alike = self._errands.run(self.look(name), CACHE_S, "The cache")
+        found = next((one for one in alike if one.id == name), None)
         if found is None:
             raise Problem(404, "not_found", f"There is no component {name[:80]!r}; GET /api/v1/components lists them")
         return found
 
     def of_kind(self, kind: str) -> list[Component]:
         """Return the components of a kind that live and may be asked.  Raises: Problem 503."""
-        return [one for one in self.components() if one.kind == kind and usable(one)]
+        alike = self._errands.run(self.look(f"{kind}-"), CACHE_S, "The cache")
+        return [one for one in alike if one.kind == kind and usable(one)]
 
-    async def look(self) -> list[Component]:
-        """The same on a loop of the caller's own.  Raises: Problem 503."""
-        now_ms, kept = await self._of_cache(components.read)
-        return inventory(kept, now_ms, self._secret().encode(), self._settings.ports)
+    async def look(self, prefix: str = "") -> list[Component]:
+        """Return the components whose ids begin with `prefix`; for the loop of all calls.  Raises: Problem 503."""
+        now_ms, kept = await self._of_cache(lambda redis: components.read(redis, prefix))
+        return inventory(kept, now_ms, self._secret().encode(), self._networks, prefix)
 
     # What is asked of them
 

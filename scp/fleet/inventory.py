@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from service.heartbeat import Beat, Kept, seal
 STALE_MS = 3_500  # three beats did not come
 MISSING_MS = 15_000
 
+_BEAT = msgspec.json.Decoder(Beat)
+_SAID = tuple(name for name in Beat.__struct_fields__ if name not in ("ready", "id"))
 State = Literal["ready", "unready", "stale", "missing"]
 
 
@@ -50,12 +53,17 @@ class Component(msgspec.Struct, kw_only=True):
     why_not: str
 
 
-def inventory(kept: Mapping[str, Kept], now_ms: int, token: bytes, networks: Sequence[Network]) -> list[Component]:
-    """Return the components in the order of their ids; what is no heartbeat is left out."""
-    found = []
-    for name in sorted(kept):
+def inventory(
+    kept: Mapping[str, Kept], now_ms: int, token: bytes, networks: Sequence[Network], prefix: str = ""
+) -> list[Component]:
+    """Return the components whose ids begin with `prefix`, in the order of their ids; what is no heartbeat is left out.
+
+    Cost: about 20 µs each.
+    """
+    found, networks = [], tuple(networks)
+    for name in sorted(name for name in kept if name.startswith(prefix)):
         try:
-            beat = msgspec.json.decode(kept[name].beat, type=Beat)
+            beat = _BEAT.decode(kept[name].beat)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         why_not = distrust(name, kept[name], beat, token, networks)
@@ -63,22 +71,28 @@ def inventory(kept: Mapping[str, Kept], now_ms: int, token: bytes, networks: Seq
         state: State = "ready" if beat.ready else "unready"
         if age_ms > STALE_MS:
             state = "missing" if age_ms > MISSING_MS else "stale"
-        said = {field: getattr(beat, field) for field in Beat.__struct_fields__ if field not in ("ready", "id")}
+        said = {field: getattr(beat, field) for field in _SAID}
         found.append(Component(**said, id=name, state=state, age_ms=age_ms, controllable=not why_not, why_not=why_not))
     return found
 
 
-def distrust(name: str, kept: Kept, beat: Beat, token: bytes, networks: Sequence[Network]) -> str:
+def distrust(name: str, kept: Kept, beat: Beat, token: bytes, networks: tuple[Network, ...]) -> str:
     """Return why the address in a heartbeat is not to be used, empty when it may be."""
     if beat.id != name or not hmac.compare_digest(kept.seal.encode(), seal(token, bytes(kept.beat)).encode()):
         return "its heartbeat is not sealed with our admin token: give it the same ADMIN_TOKEN, or somebody has forged it"
-    parts = urlsplit(beat.admin)
+    return misplaced(beat.admin, networks)
+
+
+@lru_cache(4_096)  # addresses stay as they are for as long as a component lives
+def misplaced(admin: str, networks: tuple[Network, ...]) -> str:
+    """Return why an admin port's address is not to be used, empty when it may be."""
+    parts = urlsplit(admin)
     try:
         address, port = ipaddress.ip_address(parts.hostname or ""), parts.port
     except ValueError:
-        return f"its admin address {beat.admin[:80]!r} is no IP address: set ADMIN_ADVERTISED to one"
+        return f"its admin address {admin[:80]!r} is no IP address: set ADMIN_ADVERTISED to one"
     if parts.scheme != "http" or not port or parts.username or parts.path or parts.query or parts.fragment:
-        return f"its admin address {beat.admin[:80]!r} is not http://address:port"
+        return f"its admin address {admin[:80]!r} is not http://address:port"
     if not any(address.version == network.version and address in network for network in networks):
         return f"its admin port is at {address}, outside of SCP_ADMIN_NETWORKS"
     return ""

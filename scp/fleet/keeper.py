@@ -44,7 +44,7 @@ class Keeper:
 
     async def _look(self) -> None:
         async with asyncio.timeout(CALL_S):
-            found = [one for one in await self._fleet.look() if one.kind == "mdl" and usable(one)]
+            found = [one for one in await self._fleet.look("mdl-") if one.kind == "mdl" and usable(one)]
         if not found:
             return
         wanted = await asyncio.to_thread(self._wanted, sorted({one.name for one in found}))

@@ -46,7 +46,8 @@ class Site:
         self.listen()
         for number in range(2):
             parts.start(f"mdp-{number}", "mdp")
-        parts.start("wds", "wds serve", WDS_PORT=self.stream)
+        keys_at = f"http://127.0.0.1:{self.scp.port}/jwks.json"
+        parts.start("wds", "wds serve", WDS_PORT=self.stream, WDS_JWKS_URL=keys_at)
         self.boss = Person(self.scp, self.scp.admin["value"])
         self.csrf = self.boss.csrf
         until_sync(lambda: {one["kind"] for one in self.ready()} == {"engine", "mdl", "mdp", "wds"}, WAIT_S, "all are ready")
@@ -97,8 +98,12 @@ def test_the_inventory_and_what_can_be_asked(site: Site) -> None:
     kinds = [one["kind"] for one in site.get("/components")["components"]]
     assert sorted(kinds) == ["engine", "mdl", "mdp", "mdp", "scp", "wds"]
     until_sync(lambda: site.one("mdl")["rates"].get("received_events_s", 0) > 0, WAIT_S)
-    owned = [one["partitions"] for one in site.get("/components?kind=mdp")["components"]]
-    assert sorted(number for numbers in owned for number in numbers) == list(range(8))
+
+    def owned() -> list[int]:
+        workers = site.get("/components?kind=mdp")["components"]
+        return sorted(number for one in workers for number in one["partitions"] or ())
+
+    until_sync(lambda: owned() == list(range(8)), WAIT_S, "the workers share the partitions")
     page = site.get("/components?limit=2")
     assert len(page["components"]) == 2
     assert page["total"] == 6

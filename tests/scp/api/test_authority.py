@@ -104,6 +104,9 @@ def test_odd_ids_are_nobody(boss: Person, path: str) -> None:
 def test_unknown_paths_and_methods_are_problems(boss: Person) -> None:
     """With what the path takes instead."""
     assert boss.get("/api/v1/nothing").body["code"] == "not_found"
+    missing = boss.get("/static/app/nothing.js")
+    assert (missing.status, missing.body["code"]) == (404, "not_found")
+    assert missing.raw.getheader("Content-Type") == "application/problem+json"
     wrong = boss.change("PUT", "/api/v1/users", {})
     assert (wrong.status, wrong.raw.getheader("Allow")) == (405, "GET, POST")
 
