@@ -27,7 +27,7 @@ help:
 	@echo "make test    every test, against RabbitMQ, Redis and a browser too (installed when missing, or TEST_MDQ_URL="
 	@echo "             TEST_MDC_URL=, or Docker); ARGS='tests/wds -k token' chooses"
 	@echo "make hands   a seeded monkey on the page in a browser for ten minutes; HANDS_S=3600 HANDS_SEED=9"
-	@echo "make faults  the kills of exchange and its consumer as often as they are promised (50, 25); make test does two fifths"
+	@echo "make faults  the kills of exchange, standby and consumer as often as they are promised (50, 50, 25); make test does two fifths"
 	@echo "make sim     the data plane on a virtual clock, with faults drawn from seeds; SEEDS=200 FIRST=1 JOBS=0 (0 = every core)"
 	@echo "make check   ruff, mypy --strict, layout rules, TypeScript; what continuous integration runs"
 	@echo "make bench   every benchmark as JSON lines; BENCH=listener only that one; PROFILE=1 where the time goes"
@@ -84,7 +84,7 @@ hands: $(VENV)/installed-dev
 	@HANDS_S=$${HANDS_S:-600} PY=$(PY) exec tests/run tests/live/page/test_hands.py -s -k monkey
 
 faults: $(VENV)/installed-dev
-	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_oms.py tests/sim/test_seeds.py $(ARGS)
+	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_standby.py tests/live/test_oms.py tests/sim/test_seeds.py $(ARGS)
 
 sim: $(VENV)/installed-dev
 	@exec $(PY) -m tests.sim

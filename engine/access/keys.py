@@ -35,6 +35,7 @@ class Role(StrEnum):
 
     TRADER = "trader"  # orders and money of its accounts
     MARKET_DATA = "market-data"  # message stores and `/joined`
+    REPLICA = "replica"  # the whole journal, as a standby copies it
     OPERATOR = "operator"  # everything, every account, INSURANCE and FEES too
 
 
