@@ -230,6 +230,7 @@ TESTED_THROUGH: dict[str, str] = {
     "scp/api/me.py": "tests/scp/api/test_ways_in.py",
     "scp/api/openapi.py": "tests/scp/api/test_authority.py",
     "scp/api/people.py": "tests/scp/api/test_authority.py",
+    "scp/store/layouts.py": "tests/scp/api/test_layouts.py",
     "scp/api/stream_keys.py": "tests/scp/api/test_authority.py",
     "scp/api/signing.py": "tests/scp/api/test_ways_in.py",
 }
