@@ -78,7 +78,8 @@ class Stack:
 
     def counts(self) -> dict[str, int]:
         """Return what the processors have counted over all partitions: events, expired, dropped, redelivered, bad."""
-        ask = "REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli --json hvals part:counts"
+        tls = "--tls --cacert /run/secrets/ca.pem" if self._tls else ""
+        ask = f"REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli {tls} --json hvals part:counts"
         total = dict.fromkeys(("events", "expired", "dropped", "redelivered", "bad"), 0)
         for body in json.loads(self.compose("exec", "-T", "redis", "sh", "-c", ask) or "[]"):
             part = json.loads(body)
