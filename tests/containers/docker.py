@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers import free_port
-from tests.signing import first_admin
+from tests.signing import ADMIN, PASSWORD
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGE = os.environ.get("TAPELINE_IMAGE", "tapeline")
@@ -42,7 +42,7 @@ class Stack:
         self.variables = {
             "TAPELINE_IMAGE": IMAGE, "SECRETS": str(self.secrets), "INSIDE_SUBNET": "172.31.249.0/24", "OUTSIDE_SUBNET": "172.31.248.0/24",
             "SCP_PORT": str(self.page_port), "WDS_PORT": str(self.stream_port), "HTTPS_PORT": str(self.page_port),
-            "PUBLIC_URL": f"http://127.0.0.1:{self.page_port}", "WDS_PUBLIC_URL": f"ws://127.0.0.1:{self.stream_port}/v1/stream",
+            "PUBLIC_URL": self.page_url, "WDS_PUBLIC_URL": self.stream_url, "BIND": "127.0.0.1",
             "NOFILE": str(min(65_536, int(run("sh", "-c", "ulimit -Hn | sed s/unlimited/65536/")))), **variables,
         }  # fmt: skip
 
@@ -78,7 +78,8 @@ class Stack:
 
     def counts(self) -> dict[str, int]:
         """Return what the processors have counted over all partitions: events, expired, dropped, redelivered, bad."""
-        ask = "REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli --json hvals part:counts"
+        tls = "--tls --cacert /run/secrets/ca.pem" if self._tls else ""
+        ask = f"REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli {tls} --json hvals part:counts"
         total = dict.fromkeys(("events", "expired", "dropped", "redelivered", "bad"), 0)
         for body in json.loads(self.compose("exec", "-T", "redis", "sh", "-c", ask) or "[]"):
             part = json.loads(body)
@@ -88,16 +89,29 @@ class Stack:
         return total
 
     @property
+    def page_url(self) -> str:
+        """Where the door's page is."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.page_port}"
+
+    @property
     def stream_url(self) -> str:
-        """Where the door's stream is."""
-        return f"ws://127.0.0.1:{self.stream_port}/v1/stream"
+        """Where the door's stream is: with TLS on the page's own origin."""
+        return f"wss://127.0.0.1:{self.page_port}/v1/stream" if self._tls else f"ws://127.0.0.1:{self.stream_port}/v1/stream"
 
     def stream_token(self) -> str:
         """Make the first administrator as a browser would, through the door, and return a token for the stream."""
-        link = self.compose("exec", "-T", "scp", "cat", "/var/lib/tapeline/welcome.url")
-        (self.folder / "welcome.url").write_text(link)
-        cookie = first_admin(self.page_port, self.folder)
-        request = urllib.request.Request(f"http://127.0.0.1:{self.page_port}/api/session")
-        request.add_header("Cookie", f"{cookie['name']}={cookie['value']}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return str(json.load(answer)["token"])
+        if self._tls:
+            os.environ["SSL_CERT_FILE"] = str(self.secrets / "ca.pem")  # what this process's clients trust from now on
+        link = self.compose("exec", "-T", "scp", "cat", "/var/lib/tapeline/welcome.url").strip()
+        assert link.startswith(f"{self.page_url}/welcome#"), link
+        body = json.dumps({"link": link.partition("#")[2], "username": ADMIN, "password": PASSWORD}).encode()
+        headers = {"Content-Type": "application/json"}
+        cookie = self._ask(urllib.request.Request(f"{self.page_url}/api/v1/links/use", body, headers))[0]
+        answer = self._ask(urllib.request.Request(f"{self.page_url}/api/session", headers={"Cookie": cookie.partition(";")[0]}))[
+            1
+        ]
+        return str(json.loads(answer)["token"])
+
+    def _ask(self, request: urllib.request.Request) -> tuple[str, bytes]:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.headers.get("Set-Cookie", ""), answer.read()

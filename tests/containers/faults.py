@@ -18,7 +18,7 @@ def rescale(stack: Stack, tape: Path, total: int) -> str:
     for workers in (4, 2):
         before = stack.counts()["events"]
         stack.compose("up", "-d", "--no-recreate", f"--scale=mdp={workers}", "mdp")
-        until_sync(lambda workers=workers: shares(stack) == workers, 60, f"{workers} processors own partitions", every_s=0.5)
+        until_sync(lambda workers=workers: shares(stack) == workers, 180, f"{workers} processors own partitions", every_s=0.5)
         seen.append(f"{workers} within {stack.counts()['events'] - before} events")
     assert stack.counts()["events"] < total, "the tape was over before the last change"
     return "; ".join([*seen, asyncio.run(checks.numbers(stack, tape, total, allow_losses=False))])
@@ -43,7 +43,7 @@ def kill(stack: Stack, service: str) -> str:
     run("docker", "kill", "--signal=KILL", victim)
     began_s = time.monotonic()
     run("docker", "start", victim, check=False)  # an operator's kill is not restarted by the engine, a crash is
-    until_sync(lambda: ready(stack), 60, f"everything ready after the kill of {service}", every_s=0.2)
+    until_sync(lambda: ready(stack), 180, f"everything ready after the kill of {service}", every_s=0.2)
     return f"ready again after {time.monotonic() - began_s:.1f} s"
 
 
@@ -58,7 +58,7 @@ def cut_off(stack: Stack, service: str, seconds: float = 15) -> str:
         time.sleep(min(left, 0.5))  # the fault's length, not a guess
     run("docker", "network", "connect", "--alias", service, network, victim)
     began_s = time.monotonic()
-    until_sync(lambda: ready(stack), 60, f"everything ready after {service} is back", every_s=0.2)
+    until_sync(lambda: ready(stack), 180, f"everything ready after {service} is back", every_s=0.2)
     after = {one["Name"]: one["State"]["Pid"] for one in stack.inspect(*stack.containers())}
     assert after == pids, "a container was restarted"
     return f"ready again after {time.monotonic() - began_s:.1f} s, nobody restarted"
