@@ -242,7 +242,8 @@ class Engine:
 
     def _open_keys(self) -> None:
         token = self._settings.api_token.get_secret_value() if self._settings.api_token else ""
-        register = Register(token, self._settings.sockets_max)
+        reader = self._settings.market_data_token
+        register = Register(token, self._settings.sockets_max, reader.get_secret_value() if reader else "")
         self.keys = KeyWatch(KeyFile(self._settings.keys_file), register, SystemClock())
         self.keys.open(bool(token or self._leader_url))
         if self._settings.tls is not None:

@@ -23,6 +23,12 @@ class EngineSettings(ComponentSettings):
         min_length=16,
         description="a further operator's bearer token; empty = keys only",
     )
+    market_data_token: SecretStr | None = Field(
+        None,
+        validation_alias="ENGINE_MARKET_DATA_TOKEN",
+        min_length=16,
+        description="a further bearer token that reads every message store, for the feed and the OMS of one deployment",
+    )
     keys_path: Path | None = Field(
         None, validation_alias="ENGINE_KEYS_FILE", description="the keys, see python -m engine keys; empty = ENGINE_DIR/keys.json"
     )

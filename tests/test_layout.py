@@ -206,6 +206,8 @@ SHELLS: dict[str, str] = {
     "engine/gateway/stores.py": "HTTP routes and the WebSocket of message stores",
     "engine/stores/message_log.py": "readers wait for commits; a thread reads the journal",
     "engine/stores/watch.py": "looks at the stores on and on",
+    "deploy/credentials.py": "draws secrets",
+    "deploy/health.py": "asks admin ports over a socket",
     "deploy/child.py": "starts, reads and ends processes",
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",
@@ -228,6 +230,7 @@ TESTED_THROUGH: dict[str, str] = {
     "scp/api/me.py": "tests/scp/api/test_ways_in.py",
     "scp/api/openapi.py": "tests/scp/api/test_authority.py",
     "scp/api/people.py": "tests/scp/api/test_authority.py",
+    "scp/store/layouts.py": "tests/scp/api/test_layouts.py",
     "scp/api/stream_keys.py": "tests/scp/api/test_authority.py",
     "scp/api/signing.py": "tests/scp/api/test_ways_in.py",
 }
@@ -258,6 +261,7 @@ IMPORTED_AS = {
     "pydantic_settings": "pydantic-settings",
     "yaml": "pyyaml",
     "jwt": "pyjwt",
+    "kubernetes_validate": "kubernetes-validate",
 }
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
 ONLY_WHEN_THERE = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SCOPES = {
     "account": "one's own account: password, second factor, sessions, tokens",
-    "view": "the page and the market data on it",
+    "view": "the page with one's own layouts, and the market data on it",
     "inspect": "components, queues, clients, message stores and dead letters: their state and counters",
     "operate": "what changes components, queues, clients and bad events",
     "exchange": "what changes message stores, trading and dead orders",

@@ -99,5 +99,17 @@ STEPS = (
             "CREATE INDEX oidc_identity_user ON oidc_identity (user_id)",
         ),
     ),
+    Step(
+        5,
+        "people's layouts of the desk",
+        (
+            """CREATE TABLE layout (
+                id {id}, public_id VARCHAR(32) NOT NULL UNIQUE,
+                user_id BIGINT NOT NULL REFERENCES auth_user (id) ON DELETE CASCADE, name VARCHAR(64) NOT NULL,
+                about VARCHAR(400) NOT NULL, is_default BIGINT NOT NULL, locked BIGINT NOT NULL, revision BIGINT NOT NULL,
+                content TEXT NOT NULL, changed_ms BIGINT NOT NULL)""",
+            "CREATE INDEX layout_user ON layout (user_id)",
+        ),
+    ),
 )
 NEWEST = STEPS[-1].number

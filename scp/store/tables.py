@@ -19,6 +19,7 @@ TEXTS = {
     "listener_secret": ("listener", "name", "closed", "place"),
     "repeated_answer": ("name", "asked", "headers", "body"),
     "audit_entry": ("who", "action", "target", "detail", "address", "request_id", "previous", "hash"),
+    "layout": ("public_id", "name", "about", "content"),
 }
 NUMBERS = {
     "auth_user": ("created_ms", "disabled_ms", "password_ms", "totp_step"),
@@ -35,6 +36,7 @@ NUMBERS = {
     "listener_secret": ("at_ms",),
     "repeated_answer": ("status", "at_ms"),
     "audit_entry": ("at_ms",),
+    "layout": ("user_id", "is_default", "locked", "revision", "changed_ms"),
 }
 
 

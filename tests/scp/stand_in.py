@@ -25,6 +25,7 @@ BREAKS = 1  # the partition that breaks off; BTC-PERP is in it
 ODD = {"SKL-USD": (0.00001302, 1e-8), "USD/EUR": (1.08345, 1e-5), "BTC-PERP": (60_000.0, 0.5), "ETH-PERP": (3_000.0, 0.05)}
 WITH_BOOKS = ("BTC-PERP", "ETH-PERP")
 LEVELS = 20
+HALTED = "TSLA"
 EPOCH = "k1"
 
 
@@ -212,6 +213,8 @@ class Session:
         """Return the channels of a name or `kind:*`."""
         if pattern == "quote:*":
             return [f"quote:{name}" for name in self.market.names]
+        if pattern == "halts:*":
+            return [f"halts:{name}" for name in self.market.names[:9]]
         if pattern.startswith("book:"):
             books = [f"book:{name}" for name in WITH_BOOKS if name in self.market.quotes]
             return books if pattern == "book:*" else [name for name in books if name == pattern]
@@ -240,7 +243,10 @@ class Session:
             return self.market.pipeline(self.updates_s)
         if kind == "bars":
             return self.first_bars(channel)
-        return [] if kind in ("trades", "alerts") else {"state": "trading"}
+        if kind == "halts":
+            bands = {"low_band": 1.0, "high_band": 999.0, "ts": int(time.time() * 1000)}
+            return {"state": "halted" if name == HALTED else "trading"} | bands
+        return []
 
     def first_bars(self, channel: str) -> dict[str, Any]:
         """Return history of a walk that ends at the last price."""

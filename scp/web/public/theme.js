@@ -2,6 +2,7 @@
 try {
   const theme = localStorage.getItem("tapeline.theme");
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme;
+  if (localStorage.getItem("tapeline.palette") === "blind") document.documentElement.dataset.palette = "blind";
 } catch {
   // storage is forbidden: the system's preference applies
 }

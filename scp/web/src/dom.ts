@@ -8,6 +8,45 @@ export function el(tag: string, className = "", ...children: (Node | string)[]):
   return made;
 }
 
+/** Set attributes of an element and return it. */
+export function attributes<T extends Element>(element: T, given: Readonly<Record<string, string>>): T {
+  for (const [name, value] of Object.entries(given)) element.setAttribute(name, value);
+  return element;
+}
+
+/** Return a new button that does `act`. */
+export function button(className: string, text: string, act?: (event: MouseEvent) => void): HTMLButtonElement {
+  const made = el("button", className, ...(text ? [text] : [])) as HTMLButtonElement;
+  made.type = "button";
+  if (act) made.addEventListener("click", act);
+  return made;
+}
+
+const taken = new Set<string>();
+
+/** Gives the elements of one widget their ids: the plain word to the first widget that asks for it, a numbered one to the others. */
+export class Ids {
+  private readonly own: string[] = [];
+
+  of(word: string): string {
+    let id = word;
+    for (let n = 2; taken.has(id); n++) id = `${word}-${n}`;
+    taken.add(id);
+    this.own.push(id);
+    return id;
+  }
+
+  /** Give `element` an id and return it. */
+  name<T extends HTMLElement>(word: string, element: T): T {
+    element.id = this.of(word);
+    return element;
+  }
+
+  release(): void {
+    for (const id of this.own.splice(0)) taken.delete(id);
+  }
+}
+
 /** Return the element with this id; a missing one is a mistake in index.html. */
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   const found = document.getElementById(id);

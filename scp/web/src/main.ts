@@ -1,47 +1,38 @@
-// Wires the page: one stream, one table of quotes, one frame loop; everything else is a view of these.
+// Wires the page: one stream, one table of quotes, one frame loop; every widget is a view of these.
 
-import { Board, boardDecimals, type BoardRow } from "./board.ts";
-import { Books } from "./books.ts";
-import { CandleChart } from "./chart.ts";
-import { Chips } from "./chips.ts";
-import { byId, showState, Text } from "./dom.ts";
-import { Finder } from "./finder.ts";
-import { Focus } from "./focus.ts";
-import { clock, count, decimalsOf, price, priceDecimals, short } from "./format.ts";
+import { openStream } from "./data/connect.ts";
+import { Books } from "./data/books.ts";
+import { FreshnessJudge } from "./data/freshness.ts";
+import { Market } from "./data/market.ts";
+import { matches } from "./data/matches.ts";
+import { report, type PipelineReport } from "./data/pipeline.ts";
+import { FIELDS, QuoteTable } from "./data/quotes.ts";
+import { SharedChannels } from "./data/shared.ts";
+import { byId } from "./dom.ts";
 import { Frames } from "./frames.ts";
-import { FreshnessJudge } from "./freshness.ts";
-import { Grid } from "./grid.ts";
-import { Ladder } from "./ladder.ts";
-import { Market } from "./market.ts";
-import { Meters } from "./meters.ts";
-import { report, type PipelineDocument, type PipelineReport } from "./pipeline.ts";
-import { FIELDS, QuoteTable } from "./quotes.ts";
+import { Finder } from "./head/finder.ts";
+import { Meters } from "./head/meters.ts";
+import { Shortcuts } from "./head/shortcuts.ts";
+import { Tabs } from "./head/tabs.ts";
+import { startTheme, switchPalette, switchTheme } from "./head/theme.ts";
+import { commandsOf } from "./layout/commands.ts";
+import { Desk } from "./layout/desk.ts";
+import { Hands } from "./layout/hands.ts";
+import { FIRST, type Link } from "./layout/links.ts";
+import { Menu } from "./layout/menu.ts";
+import { Notice } from "./layout/notice.ts";
+import { Shelf } from "./layout/shelf.ts";
 import { Rest } from "./rest.ts";
-import { Roll } from "./roll.ts";
-import { openStream } from "./connect.ts";
-import { Shortcuts } from "./shortcuts.ts";
-import { Tabs } from "./tabs.ts";
-import { startTheme, switchTheme } from "./theme.ts";
-import { Ticket } from "./ticket.ts";
+import { Candles } from "./widgets/candles.ts";
+import { Prints } from "./widgets/prints.ts";
+import { Watchlist } from "./widgets/watchlist.ts";
 
-interface Alert {
-  sym: string;
-  kind: "new_high" | "new_low";
-  price: number;
-  prev: number | null;
-  ts: number;
-}
-
-const BOARDS = [
-  { name: "volume", title: "Most active", measure: "change_pct", wait: "Waiting for the first trades" },
-  { name: "gainers", title: "Gainers", measure: "change_pct", wait: "Waiting for a symbol above its previous close" },
-  { name: "losers", title: "Losers", measure: "change_pct", wait: "Waiting for a symbol below its previous close" },
-  { name: "gappers", title: "Gappers", measure: "gap_pct", wait: "Waiting for an open away from the previous close" },
-] as const;
 const METERS_MS = 250;
-const ALERTS_SHOWN_MAX = 60;
 const FIRST_BOARD_MS_MAX = 2500;
 const LONG_WAIT_MS = 1500; // a wait that is worth a button to end it
+const PALETTE_SYMBOLS = 6;
+const SHARED_CHANNELS = 8; // boards, alerts, status
+const CHANNELS_A_SYMBOL = 8; // bars, prints, halts, book, and their successors while one is swapped for another
 const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalogue has it
 
 const table = new QuoteTable();
@@ -51,7 +42,6 @@ const stream = openStream();
 let pipeline: PipelineReport | null = null;
 let newestAt = NaN; // time of the newest market data, ms since the epoch
 let applied = 0; // documents applied since the page opened
-let alerts = 0;
 let connectionText = "Connecting";
 
 const seen = (at: number) => {
@@ -61,115 +51,90 @@ const seen = (at: number) => {
 
 /** The address follows when the hand rests: a browser allows only so many changes of it. */
 const address = new Rest(() => {
-  history.replaceState(null, "", `#${focus.symbol}`);
-  document.title = `${focus.symbol} · Tapeline`;
+  history.replaceState(null, "", `#${desk.first.symbol}`);
+  document.title = `${desk.first.symbol} · Tapeline`;
 });
 
-const select = (symbol: string) => {
-  if (symbol === focus.symbol) return;
-  focus.choose(symbol);
-  grid.select(symbol);
-  chips.select(symbol);
-  address.touch();
-};
-
 /** Somebody pointed at this symbol to see it: on a phone its chart is shown instead of the list. */
-const open = (symbol: string) => {
-  select(symbol);
+const open = (link: Link, symbol: string) => {
+  link.choose(symbol);
   tabs.show("chart");
 };
 
 const tabs = new Tabs();
 const again = byId("again");
-const chart = new CandleChart(byId("chart"));
-const ticket = new Ticket(table);
-const ladder = new Ladder(table, () => newestAt);
-const chips = new Chips(byId("chips"), open);
-const books = new Books(stream, (symbols) => chips.set(symbols));
-const focus = new Focus(stream, table, chart, ticket, ladder, books, () => market.narrow());
-const grid = new Grid(byId("grid"), table, select, open);
-const market = new Market(stream, table, seen, function* () {
-  if (focus.symbol) yield focus.symbol;
-  yield* grid.inView();
+const books = new Books(stream);
+const shared = new SharedChannels(stream, {
+  pipeline: (document) => {
+    applied++; // but it is no market data: the age that is shown goes on rising while only reports come
+    pipeline = report(document);
+    judge.heard(performance.now(), pipeline.freshness);
+  },
+  pipelineState: (state, reason) => judge.channel(state, reason),
+  board: (channel, board, at) => {
+    seen(at);
+    market.learn(board.rows, performance.now());
+    if (channel === "board:volume" && board.order[0]) desk.chooseWhereNone(board.order[0]);
+  },
+  seen,
 });
-const finder = new Finder(table, books, open);
+const inView = function* () {
+  yield* desk.symbols();
+  for (const { grid } of desk.widgets(Watchlist)) yield* grid.inView();
+};
+const market = new Market(stream, table, seen, inView, () => SHARED_CHANNELS + CHANNELS_A_SYMBOL * new Set(desk.symbols()).size);
+const desk = new Desk(
+  byId("desk"),
+  {
+    stream, table, books, shared,
+    get everything() { return market.everything; },
+    newestAt: () => newestAt,
+    open,
+    makeRoom: () => market.narrow(),
+  },
+  tabs,
+  {
+    changed: (slight) => shelf.saver.touch(slight),
+    chosen: (colour) => colour === FIRST && address.touch(),
+    menu: (mounted, from) => menu.open(mounted, from),
+  },
+); // prettier-ignore
+const notice = new Notice();
+const shelf = new Shelf(desk, notice, byId("layouts"));
+const hands = new Hands(desk, (text) => notice.say(text));
+const menu = new Menu(desk, {
+  settings: (mounted) => void import("./layout/dialogs/settings.ts").then(({ openSettings }) => openSettings(desk, mounted)),
+  move: (mounted) => hands.byKeys(mounted),
+});
+const finder = new Finder(table, books, (symbol) => open(desk.active, symbol));
 const meters = new Meters(new URLSearchParams(location.search).has("fps"));
-const quotesNote = new Text(byId("quotes-note"));
-const alertsNote = new Text(byId("alerts-note"));
-const alertsPanel = document.querySelector<HTMLElement>(".alerts")!;
-const alertRoll = new Roll<Alert>(byId("alerts"), "Range alerts", 5, ALERTS_SHOWN_MAX, alertLine, (alert) => open(alert.sym), ({ ts }) => ts);
-const boards = BOARDS.map(({ name, title, measure, wait }) => {
-  const board = new Board(name, title, measure, (symbol, last) => boardDecimals(knownDecimals(symbol), last), open);
-  board.waitFor(wait);
-  byId("boards").append(board.element);
-  return board;
-});
 
-function boardOf(channel: string): Board | undefined {
-  return boards.find(({ name }) => channel === `board:${name}`);
-}
+const does = {
+  layouts: () => void import("./layout/dialogs/layouts.ts").then(({ openLayouts }) => openLayouts(desk, shelf)),
+  widgets: () => void import("./layout/dialogs/layouts.ts").then(({ openWidgets }) => openWidgets(desk)),
+  account: () => void import("./account/dialog.ts").then(({ openAccount }) => openAccount()),
+  theme: switchTheme,
+  palette: switchPalette,
+  settings: (id: string) => {
+    const mounted = desk.mounted.get(id);
+    if (mounted) void import("./layout/dialogs/settings.ts").then(({ openSettings }) => openSettings(desk, mounted));
+  },
+  move: (id: string) => hands.byKeys(desk.mounted.get(id)!),
+};
 
-function knownDecimals(symbol: string): number | undefined {
-  const row = table.row(symbol);
-  return row < 0 ? undefined : table.decimals[row];
-}
-
-function alertLine(alert: Alert): { texts: string[]; tone: string } {
-  const high = alert.kind === "new_high";
-  const decimals = knownDecimals(alert.sym) ?? priceDecimals(decimalsOf(alert.price));
-  if (decimals > 5) alertsPanel.dataset["wide"] = ""; // long prices leave no room for the one before
-  const before = alert.prev == null ? "" : `was ${price(alert.prev, decimals)}`;
-  return { texts: [clock(alert.ts), high ? "▲ High" : "▼ Low", short(alert.sym, 12), price(alert.price, decimals), before], tone: high ? "up" : "down" };
-}
-
-function followEverything(): void {
-  stream.subscribe(["status:pipeline"], { hz: "raw" }, {
-    snapshot: (_, data) => heardPipeline(data as PipelineDocument),
-    update: (_, __, whole) => heardPipeline(whole as PipelineDocument),
-    status: (_, state, reason) => judge.channel(state, reason),
+function openPalette(): void {
+  const link = desk.active; // the palette takes the focus
+  const focused = document.activeElement?.closest<HTMLElement>("[data-widget]")?.dataset["widget"] ?? "";
+  const symbols = (typed: string) => matches(table.symbols, typed, (row) => table.columns.volume[row]!, PALETTE_SYMBOLS);
+  void import("./layout/dialogs/palette.ts").then(({ openPalette: show }) => {
+    if (!document.querySelector("dialog[open]")) show(commandsOf(desk, shelf, focused, does), symbols, (symbol) => open(link, symbol));
   });
-  stream.subscribe(["board:*"], { hz: 4 }, {
-    snapshot: (channel, data, at) => ranked(channel, data as { order: string[]; rows: Record<string, BoardRow> }, at),
-    rows: (channel, order, rows, at) => ranked(channel, { order, rows: rows as Record<string, BoardRow> }, at),
-    status: (channel, state, reason) => {
-      const board = boardOf(channel);
-      if (board) showState(board.element, state, reason);
-    },
-  });
-  stream.subscribe(["alerts:range"], { hz: 10 }, {
-    snapshot: (_, data, at) => {
-      alertRoll.clear();
-      for (const alert of data as Alert[]) alerted(alert, at);
-    },
-    event: (_, data, at) => alerted(data as Alert, at),
-    lost: (_, n) => alertsNote.set(`${n} skipped`),
-    status: (_, state, reason) => showState(alertsPanel, state, reason),
-  });
-  market.start(); // last: a pattern takes all the room that a limit leaves
-}
-
-function heardPipeline(document: PipelineDocument): void {
-  applied++; // but it is no market data: the age that is shown goes on rising while only reports come
-  pipeline = report(document);
-  judge.heard(performance.now(), pipeline.freshness);
-}
-
-function ranked(channel: string, board: { order: readonly string[]; rows: Record<string, BoardRow> }, at: number): void {
-  seen(at);
-  market.learn(board.rows, performance.now());
-  boardOf(channel)?.set(board);
-  if (!focus.symbol && channel === "board:volume" && board.order[0]) select(board.order[0]);
-}
-
-function alerted(alert: Alert, at: number): void {
-  seen(at);
-  alerts++;
-  alertRoll.add(alert);
 }
 
 let metersAt = 0;
 let appliedBefore = 0;
 let rate = 0;
+let quotedAt = 0;
 
 function paintMeters(now: number): void {
   const since = now - metersAt;
@@ -180,45 +145,42 @@ function paintMeters(now: number): void {
   const freshness = judge.verdict(now);
   const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - stream.clockAheadMs - newestAt;
   meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
-  if (!focus.symbol && table.size > 0) selectSomething(now);
-  quotesNote.set(table.size ? `${count(table.size)} ${table.size === 1 ? "symbol" : "symbols"}${market.everything ? "" : ", those in view live"}` : "");
+  if (!desk.first.symbol && table.size > 0) chooseSomething(now);
   const flows = freshness.verdict === "live" || freshness.verdict === "partly";
-  grid.waitFor(flows ? "Waiting for the first quote" : `No quotes yet: ${freshness.reason}`);
-  alertRoll.waitFor("No new session high or low yet");
+  for (const list of desk.widgets(Watchlist)) list.waitFor(flows ? "" : freshness.reason);
 }
 
-let quotedAt = 0;
-
 /** Nobody traded yet, so no board has named a symbol: after a while the first one quoted will do. */
-function selectSomething(now: number): void {
+function chooseSomething(now: number): void {
   quotedAt ||= now;
-  if (now - quotedAt > FIRST_BOARD_MS_MAX && grid.first) select(grid.first);
+  if (now - quotedAt > FIRST_BOARD_MS_MAX) desk.chooseWhereNone(table.symbols[0]!);
 }
 
 /** A link or a reload names the symbol after the #. */
 function selectFromAddress(): void {
   const asked = location.hash.slice(1).replace(/%2F/gi, "/").replace(/%5E/gi, "^");
-  if (SYMBOL.test(asked)) select(asked);
+  if (SYMBOL.test(asked)) desk.first.choose(asked);
 }
 
-let boardsTurn = 0;
-
-function paintChosen(now: number): void {
-  ticket.paint(now);
-  focus.paint(now);
-  ladder.paint();
-}
-
-function paintLists(now: number): void {
-  boards[boardsTurn++ % boards.length]!.paint(now);
-  alertRoll.paint();
-  paintMeters(now);
+function paintQuotes(now: number): void {
+  desk.turn(0, now);
+  const grids = [...desk.widgets(Watchlist)].map(({ grid }) => grid);
+  table.drain((row, bits) => {
+    for (const grid of grids) grid.changed(row, bits, now);
+  });
 }
 
 frames.each((now) => market.paint(now));
 frames.each((now) => books.paint(now));
-frames.each((now) => grid.paint(now));
-frames.inTurn((now) => grid.paintChanges(now), paintChosen, paintLists);
+frames.each((now) => desk.paint(now));
+frames.inTurn(
+  paintQuotes,
+  (now) => desk.turn(1, now),
+  (now) => {
+    desk.turnLists(now);
+    paintMeters(now);
+  },
+);
 
 stream.onConnection((connection, reason, waitMs) => {
   judge.connected(connection, reason);
@@ -226,21 +188,36 @@ stream.onConnection((connection, reason, waitMs) => {
   connectionText = connection === "open" ? "Connected" : reason;
 });
 again.addEventListener("click", () => stream.retry());
+const tellWidgets = (what: string) => {
+  for (const { widget } of desk.mounted.values()) widget.key?.(what);
+};
 new Shortcuts({
   "/": () => finder.focus(),
-  "1": () => focus.setLength("1s"),
-  m: () => focus.setLength("1m"),
-  d: () => ladder.turn(),
+  "1": () => tellWidgets("1s"),
+  m: () => tellWidgets("1m"),
+  d: () => tellWidgets("measure"),
   t: switchTheme,
 });
-byId("account").addEventListener("click", () => void import("./account/dialog.ts").then(({ openAccount }) => openAccount()));
+document.addEventListener("keydown", (event) => {
+  if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
+  event.preventDefault(); // browsers put the cursor into their address otherwise
+  openPalette();
+});
+byId("account").addEventListener("click", does.account);
+byId("layouts").addEventListener("click", does.layouts);
+byId("add").addEventListener("click", does.widgets);
 startTheme();
-followEverything();
+shared.start();
+market.start(); // last: a pattern takes all the room that a limit leaves
 addEventListener("hashchange", selectFromAddress);
 document.addEventListener("visibilitychange", () => document.hidden || judge.shown(performance.now()));
 selectFromAddress();
 void stream.start();
+void shelf.start();
 frames.start();
+
+/** The first widget of a kind: what tests look at. */
+const firstOf = <T>(found: Iterable<T>): T | undefined => [...found][0];
 
 // What tests and people at the console read; nothing of the page depends on it.
 Object.defineProperty(window, "tapeline", {
@@ -250,10 +227,12 @@ Object.defineProperty(window, "tapeline", {
     get frames() { return frames.rendered; },
     get fps() { return frames.fps(5000); },
     get reconnects() { return stream.reconnects; },
-    get alerts() { return alerts; },
-    get bars() { return chart.bars; },
-    get prints() { return focus.prints; },
+    get alerts() { return shared.alerts; },
+    get bars() { return firstOf(desk.widgets(Candles))?.bars ?? 0; },
+    get prints() { return firstOf(desk.widgets(Prints))?.count ?? 0; },
     get verdict() { return judge.verdict(performance.now()); },
+    get layout() { return desk.layout; },
+    get saving() { return { id: shelf.saver.id, revision: shelf.saver.revision, state: shelf.saver.state }; },
     quote: (symbol: string) => Object.fromEntries(FIELDS.map((field) => [field, table.columns[field][table.row(symbol)]])),
   },
 }); // prettier-ignore

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Books } from "../src/books.ts";
-import type { Snap, Stream } from "../src/stream.ts";
+import { Books } from "../src/data/books.ts";
+import type { Snap, Stream } from "../src/data/stream.ts";
 
 class FakeStream implements Stream {
   readonly reconnects = 0;
@@ -28,7 +28,9 @@ const snaps = (...symbols: string[]) => symbols.map((symbol) => ({ ch: `book:${s
 function made() {
   const stream = new FakeStream();
   const told: string[] = [];
-  return { stream, told, books: new Books(stream, (symbols) => told.push(symbols.join(" "))) };
+  const books = new Books(stream);
+  books.onChange((symbols) => told.push(symbols.join(" ")));
+  return { stream, told, books };
 }
 
 test("the stream is asked for its books, and now and then again; new ones are told once", async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decimalsOfBook, depth } from "../src/depth.ts";
+import { decimalsOfBook, depth } from "../src/data/depth.ts";
 
 const book = {
   bids: [[59999.5, 0.012], [59999, 0.5], [59998, 0.003]],

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BarSeries } from "../src/bars.ts";
-import { FreshnessJudge, SILENCE_MS_MAX } from "../src/freshness.ts";
-import { report, type Source } from "../src/pipeline.ts";
+import { BarSeries } from "../src/data/bars.ts";
+import { FreshnessJudge, SILENCE_MS_MAX } from "../src/data/freshness.ts";
+import { report, type Source } from "../src/data/pipeline.ts";
 
 const bar = (i: number, close: number, more: object = {}) => ({
   t: i * 1000, open: 1, high: 9, low: 1, close, volume: 10, i, rev: 0, prev: null, ...more,

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Market } from "../src/market.ts";
-import { QuoteTable, STATES } from "../src/quotes.ts";
-import type { Listener, Stream } from "../src/stream.ts";
+import { Market } from "../src/data/market.ts";
+import { QuoteTable, STATES } from "../src/data/quotes.ts";
+import type { Listener, Stream } from "../src/data/stream.ts";
 
 class FakeStream implements Stream {
   readonly reconnects = 0;

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ordered } from "../src/order.ts";
-import { matches } from "../src/matches.ts";
-import { QuoteTable, ROWS_MAX, STATES } from "../src/quotes.ts";
+import { ordered } from "../src/data/order.ts";
+import { matches } from "../src/data/matches.ts";
+import { QuoteTable, ROWS_MAX, STATES } from "../src/data/quotes.ts";
 
 const drained = (table: QuoteTable) => {
   const rows: number[] = [];

@@ -24,7 +24,7 @@ RUN = {"FEED": "simulator", "SYMBOLS": "300", "RATE": "1200"}
 def test_what_the_footer_says_is_so(desk: Desk) -> None:
     """Each key that it names does what it says, and single keys can be switched off."""
     named = desk.value("[...document.querySelectorAll('.keys kbd')].filter(e => e.offsetParent).map(e => e.textContent)")
-    assert named == ["↑", "↓", "/", "1", "M", "T"]
+    assert named == ["↑", "↓", "/", "1", "M", "T", "Ctrl K"]
     desk.page.focus("#grid")
     chosen = desk.texts("#i-symbol")
     desk.page.keyboard.press("ArrowDown")
@@ -44,6 +44,7 @@ def test_what_the_footer_says_is_so(desk: Desk) -> None:
     assert desk.value("[...document.querySelectorAll('.keys kbd')].filter(e => e.offsetParent).map(e => e.textContent)") == [
         "↑",
         "↓",
+        "Ctrl K",
     ]
     desk.page.reload()
     desk.live()

@@ -27,9 +27,11 @@ NOTES = """
   WebSocket.prototype.send = function (text) { notes.sent.push([performance.now(), text]); return send.call(this, text); };
   window.WebSocket = class extends WebSocket { constructor(...given) { super(...given); notes.sockets += 1; } };
   addEventListener("DOMContentLoaded", () => {
-    const symbol = document.querySelector("#i-symbol");
-    const noted = new MutationObserver(() => { notes.chosenAt = performance.now(); });
-    if (symbol) noted.observe(symbol, { childList: true, characterData: true, subtree: true });
+    const noted = new MutationObserver((changes) => {
+      const symbol = document.querySelector("#i-symbol");
+      if (changes.some(({ target }) => symbol?.contains(target))) notes.chosenAt = performance.now();
+    });
+    noted.observe(document.body, { childList: true, characterData: true, subtree: true });
   });
 """
 

@@ -1,0 +1,130 @@
+// Follows the channels that many widgets show, once for all of them: boards, range alerts, the pipeline's report.
+// Invariant: whoever listens later is told at once what is known by then.
+
+import type { BoardRow } from "./boards.ts";
+import type { PipelineDocument } from "./pipeline.ts";
+import type { Stream } from "./stream.ts";
+
+export interface BoardDocument {
+  order: readonly string[];
+  rows: Readonly<Record<string, BoardRow>>;
+}
+
+export interface Alert {
+  sym: string;
+  kind: "new_high" | "new_low";
+  price: number;
+  prev: number | null;
+  ts: number;
+}
+
+export interface ChannelState {
+  state: string;
+  reason: string;
+}
+
+export interface AlertListener {
+  /** `fresh`: it has just happened; else it is one of those that were known. */
+  alert(alert: Alert, fresh: boolean): void;
+  clear(): void;
+  lost(n: number): void;
+  status(state: ChannelState): void;
+}
+
+export interface BoardListener {
+  board(document: BoardDocument): void;
+  status(state: ChannelState): void;
+}
+
+const ALERTS_KEPT = 200;
+const LIVE: ChannelState = { state: "live", reason: "" };
+
+export class SharedChannels {
+  alerts = 0;
+  pipeline: PipelineDocument | null = null;
+  private readonly boards = new Map<string, BoardDocument>();
+  private readonly boardStates = new Map<string, ChannelState>();
+  private readonly boardListeners = new Map<string, Set<BoardListener>>();
+  private readonly alertListeners = new Set<AlertListener>();
+  private kept: Alert[] = []; // oldest first
+  private alertState = LIVE;
+
+  constructor(
+    private readonly stream: Stream,
+    private readonly told: {
+      pipeline(document: PipelineDocument): void;
+      pipelineState(state: string, reason: string): void;
+      board(channel: string, document: BoardDocument, at: number): void;
+      seen(at: number): void;
+    },
+  ) {}
+
+  start(): void {
+    this.stream.subscribe(["status:pipeline"], { hz: "raw" }, {
+      snapshot: (_, data) => this.heard(data as PipelineDocument),
+      update: (_, __, whole) => this.heard(whole as PipelineDocument),
+      status: (_, state, reason) => this.told.pipelineState(state, reason),
+    });
+    this.stream.subscribe(["board:*"], { hz: 4 }, {
+      snapshot: (channel, data, at) => this.ranked(channel, data as BoardDocument, at),
+      rows: (channel, order, rows, at) => this.ranked(channel, { order, rows: rows as Record<string, BoardRow> }, at),
+      status: (channel, state, reason) => this.boardStatus(channel, { state, reason }),
+    });
+    this.stream.subscribe(["alerts:range"], { hz: 10 }, {
+      snapshot: (_, data, at) => {
+        this.kept = [];
+        for (const listener of this.alertListeners) listener.clear();
+        for (const alert of data as Alert[]) this.alerted(alert, at, false);
+      },
+      event: (_, data, at) => this.alerted(data as Alert, at, true),
+      lost: (_, n) => this.alertListeners.forEach((listener) => listener.lost(n)),
+      status: (_, state, reason) => {
+        this.alertState = { state, reason };
+        for (const listener of this.alertListeners) listener.status(this.alertState);
+      },
+    });
+  }
+
+  /** Listen to a board; returns the function that ends it. */
+  onBoard(name: string, listener: BoardListener): () => void {
+    const listeners = this.boardListeners.get(name) ?? new Set();
+    this.boardListeners.set(name, listeners.add(listener));
+    const known = this.boards.get(name);
+    if (known) listener.board(known);
+    listener.status(this.boardStates.get(name) ?? LIVE);
+    return () => listeners.delete(listener);
+  }
+
+  onAlerts(listener: AlertListener): () => void {
+    this.alertListeners.add(listener);
+    for (const alert of this.kept) listener.alert(alert, false);
+    listener.status(this.alertState);
+    return () => this.alertListeners.delete(listener);
+  }
+
+  private heard(document: PipelineDocument): void {
+    this.pipeline = document;
+    this.told.pipeline(document);
+  }
+
+  private ranked(channel: string, document: BoardDocument, at: number): void {
+    const name = channel.slice("board:".length);
+    this.boards.set(name, document);
+    this.told.board(channel, document, at);
+    for (const listener of this.boardListeners.get(name) ?? []) listener.board(document);
+  }
+
+  private boardStatus(channel: string, state: ChannelState): void {
+    const name = channel.slice("board:".length);
+    this.boardStates.set(name, state);
+    for (const listener of this.boardListeners.get(name) ?? []) listener.status(state);
+  }
+
+  private alerted(alert: Alert, at: number, fresh: boolean): void {
+    this.told.seen(at);
+    this.alerts++;
+    this.kept.push(alert);
+    if (this.kept.length > ALERTS_KEPT) this.kept.shift();
+    for (const listener of this.alertListeners) listener.alert(alert, fresh);
+  }
+}

@@ -1,0 +1,19 @@
+// Lists the kinds of widgets; a new one is a file of its own and a word here.
+
+import { alerts } from "./alerts.ts";
+import { board } from "./board.ts";
+import { candles } from "./candles.ts";
+import { depth } from "./depth.ts";
+import { halts } from "./halts.ts";
+import { pipeline } from "./pipeline.ts";
+import { prints } from "./prints.ts";
+import { quote } from "./quote.ts";
+import { watchlist } from "./watchlist.ts";
+import type { Kind } from "./widget.ts";
+
+export const KINDS: readonly Kind[] = [watchlist, quote, candles, depth, prints, board, alerts, halts, pipeline];
+
+/** The kind of this name; undefined for one that this page does not know. */
+export function kindOf(name: string): Kind | undefined {
+  return KINDS.find((kind) => kind.name === name);
+}
