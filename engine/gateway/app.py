@@ -19,15 +19,16 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 
 from engine.access.key_watch import KeyWatch
-from engine.gateway import accounts, controls, docs, idempotency, markets, orders, past, replication, stores, trade
+from engine.gateway import accounts, controls, docs, idempotency, markets, orders, past, replication, stores
 from engine.gateway import keys as key_routes
 from engine.gateway.connections import ConnectionLimits, guarded
 from engine.gateway.door import Door, DoorLimits, Rates
 from engine.gateway.history import History
 from engine.gateway.order_entry import OrderEntry
-from engine.gateway.private_streams import PrivateStreams
 from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal
 from engine.gateway.replication import ReplicationDesk, Settled
+from engine.gateway.sessions import trade
+from engine.gateway.sessions.private_streams import PrivateStreams
 from engine.gateway.views import Views
 from engine.journal.sequencer import Sequencer
 from engine.risk.checker import RiskChecker

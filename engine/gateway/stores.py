@@ -29,8 +29,8 @@ from engine.core.units import WHOLE_MAX
 from engine.gateway.bodies import DeletedView, PurgeView, StoreView
 from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk
-from engine.gateway.private_streams import STORE as PRIVATE
 from engine.gateway.problems import Refused, problems, rejected
+from engine.gateway.sessions.private_streams import STORE as PRIVATE
 from engine.journal.reader import JournalDamaged
 from engine.journal.sequencer import Sequencer
 from engine.stores.message_log import MessageLog, Purged, Reader, StoreGone

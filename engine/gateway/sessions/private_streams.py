@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from engine.core.commands import ConfigureStore, CreateStore, DeleteStore, PurgeStore
 from engine.core.exchange import AGE_MS_MAX
 from engine.gateway.problems import Refused
-from engine.gateway.trade_frames import TOLD, Told, Update
+from engine.gateway.sessions.trade_frames import TOLD, Told, Update
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
 from engine.stores.message_log import MessageLog, Reader
 from engine.stores.message_window import Frame

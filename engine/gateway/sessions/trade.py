@@ -25,9 +25,9 @@ from engine.core.linked import canceled
 from engine.gateway.bodies import CanceledView, OrderView
 from engine.gateway.door import Rates, caller_of
 from engine.gateway.orders import OrderDesk, own
-from engine.gateway.private_streams import PrivateStreams
 from engine.gateway.problems import Refused, problem_view
-from engine.gateway.trade_frames import (
+from engine.gateway.sessions.private_streams import PrivateStreams
+from engine.gateway.sessions.trade_frames import (
     ASKED,
     ENCODER,
     Amend,

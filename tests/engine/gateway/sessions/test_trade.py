@@ -16,8 +16,8 @@ from websockets.asyncio.client import ClientConnection
 from engine.access.keys import Role
 from engine.gateway.app import Doors
 from engine.gateway.door import DoorLimits
-from engine.gateway.private_streams import RETAIN_S, STORE
-from engine.gateway.trade_frames import BATCH_MAX
+from engine.gateway.sessions.private_streams import RETAIN_S, STORE
+from engine.gateway.sessions.trade_frames import BATCH_MAX
 from service.clock import ManualClock
 from tests.engine.gateway.ground import MONEY, Ground, exchange, order_body
 from tests.engine_process import OPERATOR
