@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
-.PHONY: help run test hands faults sim check bench compare fmt web venv lock clean
+.PHONY: help run image up down stack faults-stack test hands faults sim check bench compare fmt web venv lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,10 +20,14 @@ help:
 	@echo "             MDQ_URL=amqp://guest:guest@127.0.0.1:5672/   RabbitMQ instead of the embedded queue"
 	@echo "             MDC_URL=redis://127.0.0.1:6379/0             Redis instead of the embedded cache"
 	@echo "             MDP_WORKERS=1 WDS_WORKERS=1 SCP_PORT=8000 WDS_PORT=8400 RUN_DIR=.run LOG_LEVEL=info"
+	@echo "make up      the same in containers (deploy/compose.yaml): needs a Docker engine with compose; make down ends it"
+	@echo "             PROFILES=exchange,metrics,tls   SCALE='mdp=2 wds=2'   PUBLIC_URL=https://desk.example.com (tls)"
+	@echo "make image   build the container image, TAPELINE_IMAGE=tapeline"
+	@echo "make stack   build the image, replay a recorded day through the stack, compare every number; make faults-stack with faults"
 	@echo "make test    every test, against RabbitMQ, Redis and a browser too (installed when missing, or TEST_MDQ_URL="
 	@echo "             TEST_MDC_URL=, or Docker); ARGS='tests/wds -k token' chooses"
 	@echo "make hands   a seeded monkey on the page in a browser for ten minutes; HANDS_S=3600 HANDS_SEED=9"
-	@echo "make faults  the kills of exchange and its consumer as often as they are promised (50, 25); make test does two fifths"
+	@echo "make faults  the kills of exchange, standby and consumer as often as they are promised (50, 50, 25); make test does two fifths"
 	@echo "make sim     the data plane on a virtual clock, with faults drawn from seeds; SEEDS=200 FIRST=1 JOBS=0 (0 = every core)"
 	@echo "make check   ruff, mypy --strict, layout rules, TypeScript; what continuous integration runs"
 	@echo "make bench   every benchmark as JSON lines; BENCH=listener only that one; PROFILE=1 where the time goes"
@@ -37,6 +41,42 @@ help:
 run: $(VENV)/installed
 	@exec $(PY) -m deploy.local
 
+TAPELINE_IMAGE ?= tapeline
+SECRETS ?= $(CURDIR)/deploy/secrets
+PROFILES ?=
+comma := ,
+profiles := $(subst $(comma), ,$(PROFILES))
+COMPOSE = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) docker compose -f deploy/compose.yaml \
+	$(if $(filter tls,$(profiles)),-f deploy/compose.tls.yaml) $(foreach one,$(filter-out tls,$(profiles)),--profile $(one))
+ifneq ($(filter exchange,$(profiles)),)
+up: export FEED ?= simulator+engine
+endif
+ifneq ($(filter tls,$(profiles)),)
+up down: export PUBLIC_URL ?= https://127.0.0.1
+up down: export WDS_PUBLIC_URL ?= $(patsubst https://%,wss://%,$(PUBLIC_URL))/v1/stream
+endif
+
+image:
+	@docker build -f deploy/Dockerfile -t $(TAPELINE_IMAGE) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+# The secrets are made by the image itself, as this user: nothing but a Docker engine is needed.
+up: image
+	@mkdir -p "$(SECRETS)"
+	@docker run --rm --network none --user "$$(id -u):$$(id -g)" -v "$(SECRETS):/secrets" $(TAPELINE_IMAGE) \
+		python -m deploy.credentials /secrets $(if $(filter tls,$(profiles)),--tls --host $(patsubst https://%,%,$(PUBLIC_URL)))
+	@$(COMPOSE) up -d --wait --wait-timeout 180 $(foreach one,$(SCALE),--scale $(one))
+	@echo "open $${PUBLIC_URL:-http://127.0.0.1:$${SCP_PORT:-8000}}"
+	@$(COMPOSE) exec -T scp sh -c 'test ! -e $$RUN_DIR/welcome.url || { printf "this link makes the first administrator, once, within a day: "; cat $$RUN_DIR/welcome.url; }'
+
+down:
+	@$(COMPOSE) --profile '*' down --remove-orphans $(if $(VOLUMES),--volumes)
+
+stack: $(VENV)/installed-dev
+	@exec $(PY) -m tests.containers $(ARGS)
+
+faults-stack: $(VENV)/installed-dev
+	@exec $(PY) -m tests.containers --faults $(ARGS)
+
 test: $(VENV)/installed-dev
 	@PY=$(PY) exec tests/run $(ARGS)
 
@@ -44,7 +84,7 @@ hands: $(VENV)/installed-dev
 	@HANDS_S=$${HANDS_S:-600} PY=$(PY) exec tests/run tests/live/page/test_hands.py -s -k monkey
 
 faults: $(VENV)/installed-dev
-	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_oms.py tests/sim/test_seeds.py $(ARGS)
+	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_standby.py tests/live/test_oms.py tests/sim/test_seeds.py $(ARGS)
 
 sim: $(VENV)/installed-dev
 	@exec $(PY) -m tests.sim
@@ -77,6 +117,8 @@ lock: $(VENV)/installed-dev
 		--upgrade --extra web --extra postgres pyproject.toml -o requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 		--upgrade --extra web --extra postgres --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		--upgrade --extra postgres pyproject.toml -c requirements.lock -o deploy/requirements.lock
 
 clean:
 	rm -rf $(VENV) .run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

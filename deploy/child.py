@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -128,7 +128,7 @@ class Child:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *self._process.arguments,
-                env={**os.environ, **self._process.environment},
+                env=_environment(self._process.environment),
                 stdin=asyncio.subprocess.DEVNULL, stdout=theirs, stderr=theirs,
                 start_new_session=True,  # Ctrl-C in the terminal reaches us only: we stop the children in order
                 preexec_fn=_die_with_parent,
@@ -178,6 +178,11 @@ class Child:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 (os.killpg if group else os.kill)(self.pid, sent)
+
+
+def _environment(planned: Mapping[str, str]) -> dict[str, str]:
+    """Return our environment with what the plan says; a NAME_FILE of ours would contradict a planned NAME."""
+    return {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in planned} | dict(planned)
 
 
 def _die_with_parent() -> None:

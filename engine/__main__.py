@@ -4,6 +4,7 @@ python -m engine serve                         the exchange: gateway, journal, m
 python -m engine bots                          trading bots that keep it alive (BOTS_*)
 python -m engine oms [reconcile]               a message store into SQL tables (OMS_*)
 python -m engine keys create|list|revoke         who may use the gateway (ENGINE_DIR, ENGINE_KEYS_FILE)
+python -m engine promote                       makes a standby (ENGINE_FOLLOW) the leader (ENGINE_DIR)
 python -m engine risk                          the sample risk service (RISK_*)
 python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
 python -m engine journal verify|dump|state     reads a journal, also of a running engine; JSON lines (ENGINE_DIR)
@@ -31,6 +32,7 @@ from engine.access import command as key_command
 from engine.access.key_file import KeyFile
 from engine.core.book import Book
 from engine.core.workload import BookMessage, WorkloadInvalid, digest, parse, run
+from engine.standby import command as promote_command
 from service import logs
 from service.clock import SystemClock
 from service.errors import OperatorError
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     oms.add_argument(
         "what", nargs="?", choices=["reconcile"], help="compare the tables with the exchange, once; exit code 1: they differ"
     )
+    promote_command.arguments(commands.add_parser("promote", help="make the standby of ENGINE_DIR the leader"))
     commands.add_parser("risk", help="run the sample risk service (RISK_*)")
     key_command.arguments(commands.add_parser("keys", help="make, list and withdraw the gateway's keys"))
     lost = commands.add_parser("import-stream", help="make a lost journal anew of the Redis stream engine_events")
@@ -135,6 +138,12 @@ def _keys(given: argparse.Namespace) -> None:
     key_command.run(KeyFile(load(EngineSettings).keys_file), given, SystemClock().wall_ns())
 
 
+def _promote(given: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+
+    promote_command.run(load(EngineSettings).folder, given, SystemClock().wall_ns())
+
+
 def _import_stream(arguments: argparse.Namespace) -> None:
     from engine.settings import EngineSettings
     from engine.streams.restore import import_from
@@ -174,7 +183,7 @@ def _workload(arguments: argparse.Namespace) -> None:
 
 
 _RUN = {
-    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys,
+    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys, "promote": _promote,
     "import-stream": _import_stream, "journal": _journal, "workload": _workload,
 }  # fmt: skip
 

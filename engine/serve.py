@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-from collections.abc import Coroutine
+import socket
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from litestar.types import ControllerRouterHandler
 
@@ -25,15 +25,20 @@ from engine.core.unwinding import next_order
 from engine.gateway.app import Doors, GatewayServer, check_tls
 from engine.gateway.connections import ConnectionLimits
 from engine.gateway.door import DoorLimits
-from engine.journal.journal import Journal, open_journal, probe
+from engine.journal.format import Record
+from engine.journal.journal import Journal, JournalRefused, open_journal, probe
 from engine.journal.sequencer import EngineBusy, EngineUnavailable, Sequencer
 from engine.orders import recall
 from engine.orders.consumer import OrdersQueue
 from engine.orders.requeued import Requeued
-from engine.recovery.replay import ALL, Recovered, recover
+from engine.recovery.replay import ALL, Recovered, recover, replay
 from engine.recovery.snapshotter import SnapshotterProcess, Task
 from engine.risk.checker import RiskChecker
 from engine.settings import EngineSettings
+from engine.standby import role as roles
+from engine.standby.follower import Follower, Leader
+from engine.standby.leader import Deposed, Standbys
+from engine.standby.role import Promotion, Role, lock
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
@@ -49,6 +54,7 @@ from service.tasks import Tasks
 
 log = structlog.get_logger()
 DRAIN_S = 3.0  # for the streams, at the end
+PROMOTION_LOOK_S = 0.05
 
 
 async def run(settings: EngineSettings, shutdown: Shutdown) -> None:
@@ -57,9 +63,15 @@ async def run(settings: EngineSettings, shutdown: Shutdown) -> None:
     log.info("engine_settings", **shown(settings))
     async with AsyncExitStack() as stack:
         engine = Engine(settings, stack, shutdown)
-        await engine.start()
-        failing = asyncio.create_task(engine.sequencer.failed())
         stopping = asyncio.create_task(shutdown.wait())
+        starting = asyncio.create_task(engine.start())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done() and engine.filling:  # a new standby waits for its leader as long as it takes
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        await starting
+        failing = asyncio.create_task(engine.sequencer.failed())
         await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if failing.done():
@@ -76,22 +88,37 @@ class Engine:
         self._stack = stack
         self._journal_folder = settings.folder / "journal"
         self._snapshot_folder = settings.folder / "snapshots"
+        self._clock = SystemClock()
+        self.filling = False  # a standby that does not have all that its leader had at first
+        self._follower: Follower | None = None
+        self._following: Tasks | None = None
+        self._sink: StreamSink | None = None
+        self._orders: OrdersQueue | None = None
 
     async def start(self) -> None:
         """Start every part in data order.  Raises: OperatorError."""
         settings = self._settings
         # 1. The disk: one process has it, and everything starts from what is there.
         self._stack.callback(os.close, lock(settings.folder))
+        self._leader_url = roles.to_follow(roles.read(settings.folder), settings.follow, settings.folder)
         self._open_keys()
+        if self._leader_url:
+            await self._prepare_to_follow()
         recovered, journal = await self._recover_or_say_why()
         # 2. The sequencer, the only writer.
         self.sequencer = Sequencer(
             recovered.state, journal, self._rebuild, MessageBuilder, queue_max=settings.queue_max, group_max=settings.group_max,
-            time_ns=recovered.time_ns,
+            time_ns=recovered.time_ns, sync_s=0.0 if self._leader_url else self._sync_s(settings.replication),
+            leader=self._leader_url,
         )  # fmt: skip
         self._stack.push_async_callback(self.sequencer.close)
         # 3. The journal's readers.
-        self._start_streams()
+        self.standbys = Standbys(
+            self.sequencer, self._journal_folder, self._snapshot_folder, settings.keys_file, self._clock, self._note_deposed
+        )
+        self.standbys.sync = settings.replication == "sync"
+        if not self._leader_url:
+            self._start_streams()
         self._start_snapshots(recovered)
         self.log = MessageLog(self._journal_folder, bytes_max=settings.ring_bytes)
         last = self.sequencer.committed_index, self.sequencer.last_message_index
@@ -106,27 +133,119 @@ class Engine:
         self._stack.callback(self.keys.note_used)
         self._start_risk()
         self.gateway = GatewayServer(
-            self.sequencer, self.log, settings.host, settings.port, self.keys, risk=self._risk, doors=self._doors()
-        )
+            self.sequencer, self.log, settings.host, settings.port, self.keys, risk=self._risk, doors=self._doors(),
+            standbys=self.standbys, follower=lambda: self._follower,
+        )  # fmt: skip
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
-        self._start_orders()
+        if self._leader_url:
+            self._follow(journal)
+        else:
+            self._start_orders()
+            await self._start_admin()
+        self.filling = False
+        log.info("engine_started", port=self.gateway.port, index=self.sequencer.committed_index, follows=self._leader_url)
+
+    async def _start_admin(self) -> None:
+        of = self._settings
         admin = AdminServer(
-            "engine", settings.admin_host, settings.admin_port, admin_token(settings), self._not_ready, self._recall(),
-            settings.host_names, self._shutdown.ask,
+            "engine", of.admin_host, of.admin_port, admin_token(of), self._not_ready, self._recall(), of.host_names,
+            self._shutdown.ask,
         )  # fmt: skip
         await admin.start()
-        heartbeat = Heartbeat("engine", settings, admin.port, self._not_ready, self._vitals)
+        heartbeat = Heartbeat("engine", of, admin.port, self._not_ready, self._vitals)
         await heartbeat.start()
         self._stack.push_async_callback(heartbeat.stop)
         self._stack.push_async_callback(admin.stop)
-        log.info("engine_started", port=self.gateway.port, admin_port=admin.port, index=self.sequencer.committed_index)
+
+    def _sync_s(self, replication: str) -> float:
+        return self._settings.replication_timeout_ms / 1_000 if replication == "sync" else 0.0
+
+    # A standby
+
+    async def _prepare_to_follow(self) -> None:
+        """Have all that the leader has now, if this standby is new; a start needs a journal that is complete."""
+        settings, found = self._settings, roles.read(self._settings.folder)
+        journal = await asyncio.to_thread(open_journal, self._journal_folder, copying=True)
+        term = found.term if found is not None else 0
+        new = journal.segment_index < 0 or (found is not None and found.filling)
+        roles.write(settings.folder, Role("standby", term, self._leader_url, filling=new))
+        roles.forget_promotion(settings.folder)
+        self.filling = new
+        await self._start_admin()
+        if new:
+            self._follower = self._follower_of(journal, lambda: term, None)
+            filling = Tasks("engine")
+            filling.start("replication", self._follower.run())
+            try:
+                await self._follower.filled.wait()
+            finally:
+                await filling.close()
+            roles.write(settings.folder, Role("standby", term, self._leader_url))
+        journal.close()
+
+    def _follower_of(self, journal: Journal, term: Callable[[], int], take: Callable[[list[Record]], None] | None) -> Follower:
+        settings, key = self._settings, self._settings.follow_key
+        leader = Leader(self._leader_url, key.get_secret_value() if key is not None else "")
+        name = f"{socket.gethostname()}:{settings.port}"
+        return Follower(leader, name, journal, self._snapshot_folder, settings.keys_file, self._clock, term, take)
+
+    def _follow(self, journal: Journal) -> None:
+        self._follower = self._follower_of(journal, lambda: self.sequencer.term, self._take_copied)
+        self._following = Tasks("engine")
+        self._following.start("replication", self._follower.run())
+        self._stack.push_async_callback(self._following.close)
+        self._task("promotion", self._await_promotion())
+
+    def _take_copied(self, records: list[Record]) -> None:
+        """Bring the state up to what the journal has; the readers of the journal hear of it, as they do of the leader."""
+        replay(self.sequencer.state, records)
+        self.sequencer.followed(records)
+
+    async def _await_promotion(self) -> None:
+        while True:
+            await asyncio.sleep(PROMOTION_LOOK_S)
+            asked = roles.read_promotion(self._settings.folder)
+            if asked is not None and not asked.failed and not asked.term and self.sequencer.leader:
+                await self._promote(asked)
+
+    async def _promote(self, asked: Promotion) -> None:
+        """Lead: the leader of before gets no confirmation any more, and its bytes are not taken.  Raises: JournalRefused."""
+        assert self._follower is not None
+        assert self._following is not None
+        folder, follower = self._settings.folder, self._follower
+        replication = asked.replication or self._settings.replication
+        missing, heard_ms_ago = follower.missing, follower.heard_ms_ago
+        began_ns = self._clock.mono_ns()
+        await self._following.close()
+        term = max(self.sequencer.term, follower.leader_term) + 1
+        try:
+            self.sequencer.lead(term, self._sync_s(replication))
+        except JournalRefused as error:
+            roles.write_promotion(folder, Promotion(replication, failed=str(error)))
+            raise
+        roles.write(folder, Role("leader", term))
+        self.standbys.sync, self._leader_url = replication == "sync", ""
+        self._start_streams()
+        self._start_orders()
+        self._task("herald", follower.herald())
+        done = Promotion(replication, "", term, self.sequencer.committed_index, missing, heard_ms_ago)
+        roles.write_promotion(folder, done)
+        took_ms = round((self._clock.mono_ns() - began_ns) / 1e6, 1)
+        log.warning("engine_promoted", took_ms=took_ms, **msgspec.to_builtins(done))
+
+    def _note_deposed(self, why: Deposed) -> None:
+        try:
+            roles.write(self._settings.folder, Role("deposed", why.term))
+        except OSError as error:
+            log.error("role_not_written", error=str(error), fix="Do not start this engine as a leader again")
 
     def _open_keys(self) -> None:
         token = self._settings.api_token.get_secret_value() if self._settings.api_token else ""
-        register = Register(token, self._settings.sockets_max)
+        reader = self._settings.market_data_token
+        register = Register(token, self._settings.sockets_max, reader.get_secret_value() if reader else "")
         self.keys = KeyWatch(KeyFile(self._settings.keys_file), register, SystemClock())
-        self.keys.open(bool(token))
+        self.keys.open(bool(token or self._leader_url))
         if self._settings.tls is not None:
             check_tls(*self._settings.tls)
 
@@ -153,7 +272,7 @@ class Engine:
         """Take what is on the disk; runs in a thread.  Raises: JournalRefused while the disk takes nothing."""
         self._journal_folder.mkdir(parents=True, exist_ok=True)
         probe(self._journal_folder)
-        journal = open_journal(self._journal_folder)
+        journal = open_journal(self._journal_folder, copying=bool(self._leader_url))
         recovered = recover(self._journal_folder, self._snapshot_folder)
         assert recovered.chain == journal.chain, "the journal ends with the last record that was applied"
         log.info(
@@ -162,7 +281,6 @@ class Engine:
         return recovered, journal
 
     def _start_streams(self) -> None:
-        self._sink: StreamSink | None = None
         if self._settings.streams_url:
             source = Source(
                 self._journal_folder, lambda: self.sequencer.committed_index, self._oldest_needed,
@@ -183,13 +301,16 @@ class Engine:
                 str(self._journal_folder), str(self._snapshot_folder), settings.snapshot_interval_ms, settings.snapshots_kept,
                 archive, settings.prune, settings.log_level, settings.log_format,
             )  # fmt: skip
-            sink = self._sink
-            written = (lambda: sink.position) if sink is not None else (lambda: ALL)
             self._snapshotter = SnapshotterProcess(
-                task, recovered.last_index, recovered.chain, recovered.snapshot_index, written
+                task, recovered.last_index, recovered.chain, recovered.snapshot_index, self._copied_index
             )  # fmt: skip
             self.sequencer.on_commit(self._snapshotter.on_commit)
             self._task("snapshots", self._snapshotter.run())
+
+    def _copied_index(self) -> int:
+        """Return up to which index stream and standby have everything."""
+        streamed = -1 if self._settings.streams_url else ALL
+        return min(self._sink.position if self._sink is not None else streamed, self.standbys.needed_index)
 
     def _oldest_needed(self) -> int:
         """Return what the stream must keep the events after: the oldest snapshot, or the oldest message nobody has purged."""
@@ -209,7 +330,6 @@ class Engine:
             self._stack.push_async_callback(self._risk.close)
 
     def _start_orders(self) -> None:
-        self._orders: OrdersQueue | None = None
         if self._settings.orders_url:
             self._orders = OrdersQueue(
                 self._settings.orders_url, self.sequencer, self._risk,
@@ -225,16 +345,23 @@ class Engine:
         return recall.routes(recall.DeadLetters(url, Requeued(token.encode()))) if url else []
 
     def _vitals(self) -> Vitals:
+        if self.filling:
+            return Vitals(more={"role": "standby"})
+        if self.sequencer.doubtful:
+            return Vitals({"commands": self.sequencer.committed_index})
         state = self.sequencer.state
         return Vitals(
             {"commands": self.sequencer.committed_index},
             more={
                 "gateway_port": self.gateway.port, "index": self.sequencer.committed_index, "suspended": sorted(state.suspended),
                 "stores": len(state.stores), "orders_queue": self._orders is not None,
+                "role": "standby" if self.sequencer.leader else "leader", "term": self.sequencer.term,
             },
         )  # fmt: skip
 
     def _not_ready(self) -> list[str]:
+        if self._follower is not None and (self.filling or self.sequencer.leader):
+            return self._not_following(self._follower)
         found = [self.sequencer.refusal] if self.sequencer.refusal else []
         if self._orders is not None and not self._orders.ready:
             found.append(f"order queue: {self._orders.fault}")
@@ -246,10 +373,18 @@ class Engine:
             found.append(f"streams: {self._sink.problem or 'connecting'}")
         return found
 
+    def _not_following(self, follower: Follower) -> list[str]:
+        if self.filling:
+            why = follower.problem or f"{follower.missing} commands are still to be copied"
+            return [f"standby: {why}"]
+        return [f"standby of {self._leader_url}: {follower.problem}"] if follower.problem else []
+
     async def _tick(self) -> None:
         """Let time pass for the exchange: orders expire, timers run out, INSURANCE trades without other commands."""
         while True:
             await asyncio.sleep(self._settings.tick_ms / 1_000)
+            if self.sequencer.leader:
+                continue
             try:
                 self.sequencer.proceed()
                 if next_order(self.sequencer.state, 0) is not None:
@@ -262,18 +397,3 @@ class Engine:
         tasks = Tasks("engine")
         tasks.start(name, body)
         self._stack.push_async_callback(tasks.close)
-
-
-def lock(folder: Path) -> int:
-    """Return the open lock of the engine's folder.  Raises: OperatorError when another process has it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o640)
-    except OSError as error:
-        raise OperatorError(f"Cannot use ENGINE_DIR {folder}: {error}", "Give a folder that can be written") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise OperatorError(f"Another engine has {folder}", "Stop it, or set ENGINE_DIR to another folder", 3) from None
-    return handle

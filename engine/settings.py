@@ -23,6 +23,12 @@ class EngineSettings(ComponentSettings):
         min_length=16,
         description="a further operator's bearer token; empty = keys only",
     )
+    market_data_token: SecretStr | None = Field(
+        None,
+        validation_alias="ENGINE_MARKET_DATA_TOKEN",
+        min_length=16,
+        description="a further bearer token that reads every message store, for the feed and the OMS of one deployment",
+    )
     keys_path: Path | None = Field(
         None, validation_alias="ENGINE_KEYS_FILE", description="the keys, see python -m engine keys; empty = ENGINE_DIR/keys.json"
     )
@@ -87,6 +93,27 @@ class EngineSettings(ComponentSettings):
         1_000_000, ge=0, validation_alias="ENGINE_STREAMS_TRADES_MAX", description="trades kept in events_stream; 0 = all"
     )
 
+    follow: str = Field(
+        "", validation_alias="ENGINE_FOLLOW", description="be a standby of the engine with this gateway; empty = lead"
+    )
+    follow_key: SecretStr | None = Field(
+        None, validation_alias="ENGINE_FOLLOW_KEY", description="a key of that engine, of the role replica or operator"
+    )
+    replication: Literal["async", "sync"] = Field(
+        "async",
+        validation_alias="ENGINE_REPLICATION",
+        description="sync = an answer means that the standby's disk has it too, and without a standby no command is taken",
+    )
+    replication_timeout_ms: int = Field(
+        2_000, ge=10, validation_alias="ENGINE_REPLICATION_TIMEOUT_MS",
+        description="sync: how long a group waits for the standby before its senders are told that nothing is certain",
+    )  # fmt: skip
+
+    @field_validator("follow")
+    @classmethod
+    def _leader(cls, value: str) -> str:
+        return check_url(value, ("http", "https"), "http://127.0.0.1:8181") if value else value
+
     @field_validator("orders_url")
     @classmethod
     def _orders(cls, value: str) -> str:
@@ -106,6 +133,12 @@ class EngineSettings(ComponentSettings):
     def tls(self) -> tuple[Path, Path] | None:
         """The files of certificate and key, None without TLS."""
         return (self.tls_cert, self.tls_key) if self.tls_cert and self.tls_key else None
+
+    @model_validator(mode="after")
+    def _key_to_follow(self) -> Self:
+        if self.follow and self.follow_key is None:
+            raise ValueError("ENGINE_FOLLOW needs ENGINE_FOLLOW_KEY: on the leader, python -m engine keys create --role replica")
+        return self
 
     @model_validator(mode="after")
     def _both_files(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -22,10 +23,14 @@ def address_of(url: str) -> Address:
     return Address((parts.hostname or "").lower(), parts.port or PORTS[parts.scheme])
 
 
-def exposed(url: str) -> bool:
-    """Return whether what is sent to `url` crosses a network unencrypted."""
+def exposed(url: str, private: Collection[str] = ()) -> bool:
+    """Return whether what is sent to `url` crosses a network unencrypted on which others may read it.
+
+    `private` are the host names, in lower case, that lie on a network of our own.
+    """
     parts = urlsplit(url)
-    return parts.scheme in ("ws", "http") and not _loopback(parts.hostname or "")
+    host = (parts.hostname or "").lower()
+    return parts.scheme in ("ws", "http") and not _loopback(host) and host not in private
 
 
 def _loopback(host: str) -> bool:

@@ -87,6 +87,10 @@ class MdlSettings(ComponentSettings):
     engine_url: str = Field(
         "http://127.0.0.1:8181", validation_alias="MDL_ENGINE_URL", description="gateway of the built-in exchange"
     )
+    private_hosts: str = Field(
+        "", validation_alias="MDL_PRIVATE_HOSTS",
+        description="hosts on a network of containers of our own, comma-separated: secrets may go there unencrypted",
+    )  # fmt: skip
     engine_store: str = Field(
         "mdl", min_length=1, max_length=64, validation_alias="MDL_ENGINE_STORE", description="our message store, ours alone"
     )
@@ -181,12 +185,16 @@ class MdlSettings(ComponentSettings):
     @model_validator(mode="after")
     def _no_secret_in_clear(self) -> MdlSettings:
         key = self.api_key.get_secret_value() or self.api_key_file
+        private = {name.strip().lower() for name in self.private_hosts.split(",")}
         for secret, name, url, what in (
             (key, "MDL_MASSIVE_URL", self.massive_url, "the vendor's key in clear: write wss://"),
             (self.engine_token.get_secret_value(), "MDL_ENGINE_URL", self.engine_url, "the exchange's token in clear: write https://"),
         ):  # fmt: skip
-            if secret and url and exposed(url):
-                raise ValueError(f"{name}={hide_password(url)} would send {what}, or use a loopback address")
+            if secret and url and exposed(url, private):
+                raise ValueError(
+                    f"{name}={hide_password(url)} would send {what}, use a loopback address, or name the host in "
+                    "MDL_PRIVATE_HOSTS when nobody else is on that network"
+                )
         return self
 
     @model_validator(mode="after")

@@ -45,6 +45,7 @@ from service.tasks import Tasks
 HEARTBEAT_S = 5  # both sides; the node gives up a client that is silent for two of them, the client a node after three
 CONFIRM_S = 10.0  # a node that confirms nothing for so long is treated as gone
 SLOW_S = 2.0  # not ready: confirmations are that late (memory or disk alarm, hung node)
+SURVEY_CHANNELS = 4  # ask side by side: a channel has one call under way at a time
 RECONNECT_S_MAX = 1.0  # well below the TTL: what is kept meanwhile must still be worth something
 
 log = structlog.get_logger()
@@ -147,6 +148,11 @@ class RabbitBroker:
 
     async def survey(self, queues: Sequence[Queue]) -> dict[str, Depth]:
         link = self._require()
+        parts = [queues[first::SURVEY_CHANNELS] for first in range(SURVEY_CHANNELS)]
+        found = await asyncio.gather(*(self._survey(link, part) for part in parts if part))
+        return {name: depth for part in found for name, depth in part.items()}
+
+    async def _survey(self, link: _Link, queues: Sequence[Queue]) -> dict[str, Depth]:
         found: dict[str, Depth] = {}
         channel: AbstractChannel | None = None
         with broker_errors():

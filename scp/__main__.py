@@ -1,7 +1,8 @@
 """Start the control plane, or do at its database what nobody can do on the page.
 
 `python -m scp`: 1 settings, 2 database and keys, 3 the ports, 4 gunicorn until SIGTERM. `python -m scp link [USERNAME]` makes a
-one-time link: for the first administrator, or a new password. `python -m scp audit verify [FILE]` checks the audit log.
+one-time link: for the first administrator, or a new password. `python -m scp migrate` brings the database's shape
+up to date. `python -m scp audit verify [FILE]` checks the audit log.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scp", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("serve", help="start the control plane (the default)")
+    commands.add_parser("migrate", help="bring the database's shape up to date and end: before new control planes start")
     link = commands.add_parser("link", help="make a one-time link, for the first administrator or for a new password")
     link.add_argument("username", nargs="?", default="")
     token = commands.add_parser("token", help="make an API token of somebody, for scripts")
@@ -59,6 +61,9 @@ def main() -> int:
         logs.setup("scp", settings.log_level, settings.log_format)
         if asked.command == "link":
             return make_link(settings, asked.username)
+        if asked.command == "migrate":
+            open_store(settings)
+            return 0
         if asked.command == "token":
             return make_token(settings, asked.username, asked.scopes, asked.days)
         if asked.command == "audit":

@@ -24,7 +24,17 @@ from service.run import fail
 WEB = Path(__file__).parent / "web"
 CLIENT = Path(__file__).parent.parent / "wds" / "static" / "tapeline.js"  # bundled into the page
 OUT = APPS / "_default" / "static" / "app"
-PAGES = ("index.html", "door/index.html", "package-lock.json", "vite.config.ts", "vite.door.config.ts")
+PAGES = (
+    "index.html",
+    "door/index.html",
+    "operate/index.html",
+    "vite.operate.config.ts",
+    "package-lock.json",
+    "vite.config.ts",
+    "vite.door.config.ts",
+)
+DOCS = ("index.html", "start.js")  # of web/docs: the page around Swagger UI
+SWAGGER = ("swagger-ui.css", "swagger-ui-bundle.js")
 STAMP = "sources.sha256"
 NODE_OLDEST = (20, 19)
 STEP_S_MAX = 600
@@ -56,6 +66,11 @@ def build(force: bool = False) -> bool:
         made = WEB / "node_modules" / ".page"
         run_npm(node, "run", "build", "--", "--outDir", str(made), "--emptyOutDir")
         run_npm(node, "run", "build:door", "--", "--outDir", str(made / "door"), "--emptyOutDir")
+        (made / "docs").mkdir()
+        run_npm(node, "run", "build:operate", "--", "--outDir", str(made / "operate"), "--emptyOutDir")
+        swagger = WEB / "node_modules" / "swagger-ui-dist"
+        for source in (*(WEB / "docs" / name for name in DOCS), *(swagger / name for name in SWAGGER)):
+            shutil.copy(source, made / "docs")
         (made / STAMP).write_text(wanted)
         shutil.rmtree(OUT, ignore_errors=True)
         shutil.move(made, OUT)  # whole or not at all: a failed build leaves the page that was there
@@ -98,7 +113,7 @@ def fingerprint() -> str:
 def sources() -> Iterator[Path]:
     """Yield the sources, in an order that does not depend on the machine."""
     yield from (path for path in (*(WEB / name for name in PAGES), CLIENT) if path.is_file())
-    for folder in ("src", "public"):
+    for folder in ("src", "public", "docs"):
         yield from sorted(path for path in (WEB / folder).rglob("*") if path.is_file())
 
 

@@ -11,6 +11,8 @@ from scp.settings import APPS, ScpSettings
 from service import metrics
 
 PAGE = APPS / "_default" / "static" / "app" / "index.html"
+DOCS = PAGE.parent / "docs" / "index.html"
+OPERATE = PAGE.parent / "operate" / "index.html"
 DOOR = PAGE.parent / "door" / "index.html"
 NOT_BUILT = "The page is not built yet. Run: python -m scp.build\n"
 
@@ -40,8 +42,8 @@ class Desk:
         return {"wds_url": self._wds_url, "token": token.text, "expires_s": token.expires_s, "now_ms": round(now_s * 1000)}
 
     def page(self, name: str) -> str | None:
-        """Return the HTML of the page (`app`) or of signing in (`door`), None while the front end is not built."""
-        path = DOOR if name == "door" else PAGE
+        """Return the HTML of a page (app, door, docs, operate), None while the front end is not built."""
+        path = {"door": DOOR, "docs": DOCS, "operate": OPERATE}.get(name, PAGE)
         return path.read_text("utf-8") if path.is_file() else None
 
     def cookie(self, secret: str) -> str:

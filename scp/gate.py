@@ -20,7 +20,9 @@ PROXY_HEADERS = (
     "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PORT", "HTTP_FORWARDED",
 )  # fmt: skip
 OTHERS = ("HTTP_X_PY4WEB_APPNAME", "HTTP_X_SCRIPT_NAME")
-HASHED_FILES = ("/static/app/assets/", "/static/app/door/assets/")  # a content hash is in these names, so they never change
+HASHED_FILES = tuple(
+    f"/static/app/{page}assets/" for page in ("", "door/", "operate/")
+)  # a content hash is in these names, so they never change
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 requests = metrics.counter("scp", "requests", "HTTP requests answered, by status", ("status",))
@@ -33,8 +35,8 @@ class Gate:
         self._app = app
         self._public_url = public_url
         self._proxies = proxies
+        self._policy, self._docs_policy = policy(wds_url), policy(wds_url, foreign_page=True)
         self._headers = [
-            ("Content-Security-Policy", policy(wds_url)),
             ("X-Content-Type-Options", "nosniff"),
             ("X-Frame-Options", "DENY"),
             ("Referrer-Policy", "no-referrer"),
@@ -73,28 +75,32 @@ class Gate:
     def _guarded(self, path: str, start_response: StartResponse) -> StartResponse:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Callable[[bytes], object]:
             requests.labels(status[:3]).inc()
-            ours = [*self._headers, ("Cache-Control", cache_rule(path, status))]
+            allowed = self._docs_policy if path == "/docs" else self._policy
+            ours = [("Content-Security-Policy", allowed), *self._headers, ("Cache-Control", cache_rule(path, status))]
             names = {name.lower() for name, _ in ours} | {"pragma", "expires"}
             return start_response(status, [pair for pair in headers if pair[0].lower() not in names] + ours, *error)
 
         return start
 
 
-def policy(wds_url: str) -> str:
-    """Return the Content-Security-Policy: own files only, and the one WebSocket."""
+def policy(wds_url: str, foreign_page: bool = False) -> str:
+    """Return the Content-Security-Policy: own files only, and the one WebSocket.
+
+    A `foreign_page` (Swagger UI) writes styles and markup by itself; its scripts are files of ours all the same.
+    """
     parts = urlsplit(wds_url)
     return "; ".join(
         (
             "default-src 'none'",
             "script-src 'self'",
-            "style-src 'self'",
+            "style-src 'self' 'unsafe-inline'" if foreign_page else "style-src 'self'",
             "font-src 'self'",
             "img-src 'self' data:",
             f"connect-src 'self' {parts.scheme}://{parts.netloc}",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
-            "require-trusted-types-for 'script'",
+            *(() if foreign_page else ("require-trusted-types-for 'script'",)),
         )
     )
 

@@ -17,7 +17,7 @@ from gunicorn.glogging import Logger
 from scp.announce import Announcer
 from scp.control import Control, internal, open_store
 from scp.health import Health
-from scp.settings import ScpSettings
+from scp.settings import ScpSettings, is_loopback
 from scp.wsgi import application
 
 DRAIN_S = 5  # requests under way get this long after SIGTERM
@@ -90,10 +90,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             link = self._control.link(secret)
             path.touch(0o600)
             path.write_text(f"{link}\n")
-            print(
-                f"tapeline scp: nobody can sign in yet; this link makes the first administrator, once, within a day: {link}",
-                flush=True,
+            # Other machines' logs are collected: there the link is asked for by whoever may run a command beside us.
+            told = (
+                f"this link makes the first administrator, once, within a day: {link}"
+                if is_loopback(self._settings.host)
+                else f"the first administrator's link is in {path}"
             )
+            print(f"tapeline scp: nobody can sign in yet; {told}", flush=True)
 
 
 def _url(address: tuple[str, int]) -> str:

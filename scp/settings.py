@@ -92,8 +92,13 @@ class ScpSettings(ComponentSettings):
     )
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="where the browser finds WDS here")
     wds_public_url: str = Field("", validation_alias="WDS_PUBLIC_URL", description="empty = ws://127.0.0.1:WDS_PORT/v1/stream")
+    wds_probe_url: str = Field(
+        "",
+        validation_alias="SCP_WDS_PROBE_URL",
+        description="where we ask whether WDS answers: ws://wds:8400; empty = as browsers",
+    )
 
-    @field_validator("wds_public_url")
+    @field_validator("wds_public_url", "wds_probe_url")
     @classmethod
     def _stream_url(cls, value: str) -> str:
         return value and check_url(value, ("ws", "wss"), "ws://127.0.0.1:8400/v1/stream")
@@ -188,7 +193,7 @@ class ScpSettings(ComponentSettings):
     @property
     def wds_address(self) -> tuple[str, int]:
         """Return host and port of WDS, for the readiness probe."""
-        parts = urlsplit(self.wds_url)
+        parts = urlsplit(self.wds_probe_url or self.wds_url)
         return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "wss" else 80)
 
 
@@ -211,10 +216,18 @@ def check_database_url(url: str) -> str:
 
 
 def refuse_public_address(settings: ScpSettings) -> None:
-    """Raise OperatorError when other machines reach us and nobody has said under which https address."""
-    if not is_loopback(settings.host) and not settings.secure:
+    """Raise OperatorError when other machines reach us and nobody has said under which address browsers do.
+
+    That address is https, or one of the browser's own machine: a container listens on 0.0.0.0 and is published on 127.0.0.1.
+    The gate answers to no other name.
+    """
+    if not is_loopback(settings.host) and not settings.public_url:
         what = f"SCP_HOST={settings.host!r} shows the page to other machines, and passwords would pass readable"
-        fix = "Set SCP_PUBLIC_URL=https://… to the address of the proxy that ends TLS before it, or SCP_HOST=127.0.0.1"
+        fix = (
+            "Set SCP_PUBLIC_URL=https://… to the address of the proxy that ends TLS before it, "
+            "SCP_PUBLIC_URL=http://127.0.0.1:8000 when only this machine reaches it (a published container), "
+            "or SCP_HOST=127.0.0.1"
+        )
         raise OperatorError(what, fix)
 
 

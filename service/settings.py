@@ -1,4 +1,7 @@
-"""Reads a component's settings from the environment into one frozen typed object; a bad value ends in one clear line."""
+"""Reads a component's settings from the environment into one frozen typed object; a bad value ends in one clear line.
+
+Every variable NAME may come from a file instead, NAME_FILE=/path: secrets then stand in no process list and no `docker inspect`.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import OperatorError
+
+FILE = "_FILE"
+FILE_BYTES_MAX = 65_536
 
 
 class ComponentSettings(BaseSettings):
@@ -76,22 +82,70 @@ S = TypeVar("S", bound=ComponentSettings)
 
 
 def load(cls: type[S], **overrides: Any) -> S:
-    """Read `cls` from the environment.  Raises: OperatorError naming every bad variable and what it must be."""
+    """Read `cls` from the environment and the files that it names.
+
+    Raises: OperatorError naming every bad variable and what it must be.
+    """
     try:
-        return cls(**overrides)
+        return cls(**from_files(cls), **overrides)
     except ValidationError as bad:
         faults = "; ".join(_fault(cls, item) for item in bad.errors())
         raise OperatorError(faults, "Correct the environment variable and start again") from None
+
+
+def variables(cls: type[ComponentSettings]) -> dict[str, bool]:
+    """Return the names of the variables that `cls` reads, and whether each is typed as a secret."""
+    return {name: "SecretStr" in str(field.annotation) for field in cls.model_fields.values() for name in _names(field)}
+
+
+def _names(field: Any) -> Iterator[str]:
+    alias = field.validation_alias
+    yield from (str(choice) for choice in (alias.choices if isinstance(alias, AliasChoices) else [alias] if alias else []))
+
+
+def from_files(cls: type[ComponentSettings]) -> dict[str, Any]:
+    """Return variable → content of the file that NAME_FILE names, without newlines at its end, for the variables of `cls`.
+
+    A NAME_FILE that is a setting of its own is left to it.  Raises: OperatorError for a file that gives no value.
+    """
+    known, found, faults = variables(cls), dict[str, Any](), list[str]()
+    for name in known:
+        if f"{name}{FILE}" not in known and (path := os.environ.get(f"{name}{FILE}")):
+            try:
+                found[name] = _value_in(Path(path), bool(os.environ.get(name)) and name)
+            except ValueError as fault:
+                faults.append(f"{name}{FILE}={path!r}: {fault}")
+    if faults:
+        raise OperatorError("; ".join(faults), "Put the value into the file, readable for this process's user, and start again")
+    return found
+
+
+def _value_in(path: Path, given: str | bool) -> str:
+    if given:
+        raise ValueError(f"{given} is set, too; set one of the two")
+    try:
+        with path.open("rb") as file:
+            value = file.read(FILE_BYTES_MAX + 1).decode().rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not text in UTF-8") from None
+    if not value.strip():
+        raise ValueError("is empty")
+    if len(value) > FILE_BYTES_MAX:
+        raise ValueError(f"is longer than {FILE_BYTES_MAX} bytes")
+    return value
 
 
 def _fault(cls: type[ComponentSettings], item: Any) -> str:
     name = str(item["loc"][0]) if item["loc"] else "settings"
     field = cls.model_fields.get(name)
     if field is not None and field.validation_alias:
-        name = str(field.validation_alias)
+        name = next(_names(field))
     message = str(item["msg"]).removeprefix("Value error, ")
-    shown = hide_password(str(item.get("input", "")))[:80]
-    return f"{name}={shown!r}: {message}" if item["loc"] else message
+    shown = "***" if variables(cls).get(name) else hide_password(str(item.get("input", "")))[:80]
+    where = f" (from {os.environ[name + FILE]})" if os.environ.get(name + FILE) else ""
+    return f"{name}={shown!r}{where}: {message}" if item["loc"] else message
 
 
 PASSWORD = re.compile(r"(?<=://)([^:@/\s]*):\S*@")

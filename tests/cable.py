@@ -11,13 +11,16 @@ CHUNK_BYTES = 65_536
 
 
 class Cable:
-    """Forwards a loopback port to a server's. `cut` resets and refuses; `hang` keeps connections and forwards nothing."""
+    """Forwards a loopback port to a server's. `cut` resets and refuses; `hang` keeps connections and forwards nothing.
+
+    `hang_answers` and `hang_questions` do that in one direction only.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._target = (parts.hostname, parts.port)
-        self._open = asyncio.Event()
+        self._ways = asyncio.Event(), asyncio.Event()  # to the server, back from it
         self._refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -36,12 +39,22 @@ class Cable:
 
     def hang(self) -> None:
         """Forward nothing any more; nobody is told."""
-        self._run(self._open.clear)
+        self.hang_questions()
+        self.hang_answers()
+
+    def hang_questions(self) -> None:
+        """Forward nothing to the server."""
+        self._run(self._ways[0].clear)
+
+    def hang_answers(self) -> None:
+        """Forward nothing that comes back."""
+        self._run(self._ways[1].clear)
 
     def mend(self) -> None:
         """Forward again."""
         self._refusing = False
-        self._run(self._open.set)
+        for way in self._ways:
+            self._run(way.set)
 
     def close(self) -> None:
         """Remove the cable."""
@@ -73,16 +86,16 @@ class Cable:
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         self._writers |= {writer, far_writer}
         try:
-            await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
+            await asyncio.gather(self._forward(reader, far_writer, 0), self._forward(far_reader, writer, 1))
         finally:
             for one in (writer, far_writer):
                 self._writers.discard(one)
                 one.transport.abort()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: int) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
-                await self._open.wait()
+                await self._ways[way].wait()
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

@@ -26,7 +26,7 @@ class EngineProcess:
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
-        self._settings = {
+        self.settings = {
             "ENGINE_DIR": str(folder / "engine"), "ENGINE_PORT": str(self.port), "ENGINE_ADMIN_PORT": str(self.admin_port),
             "RUN_DIR": str(folder), "ENGINE_API_TOKEN": TOKEN, "ENGINE_ORDERS_TRUST": "broker", "PATH": "/usr/bin:/bin", **settings,
         }  # fmt: skip
@@ -39,7 +39,7 @@ class EngineProcess:
         """Start it; it may not answer yet."""
         with (self.folder / "engine.log").open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "engine", "serve"], cwd=ROOT, env=self._settings, stdin=subprocess.DEVNULL, stdout=out,
+                [sys.executable, "-m", "engine", "serve"], cwd=ROOT, env=self.settings, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=out, preexec_fn=_die_with_parent,
             )  # fmt: skip
 

@@ -44,7 +44,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "stores": STAGES,
         "recovery": STAGES,
         "risk": STAGES,
-        "gateway": {"access", "stores", "risk", *STAGES},
+        "standby": {"access", "recovery", *STAGES},
+        "gateway": {"access", "stores", "risk", "standby", *STAGES},
         "orders": {"access", "stores", "risk", *STAGES},
         "streams": {"stores", "recovery", *STAGES},
         "oms": set(),
@@ -161,6 +162,10 @@ SHELLS: dict[str, str] = {
     "scp/tokens.py": "draws token ids",
     "scp/wsgi.py": "the WSGI application",
     "engine/serve.py": "wires the engine's process, locks its folder",
+    "engine/standby/command.py": "waits for the standby that it asks",
+    "engine/standby/follower.py": "the WebSocket to the leader, pauses between connections",
+    "engine/standby/leader.py": "timers of the standby's connection",
+    "engine/gateway/replication.py": "the standby's WebSocket, answers that wait for it",
     "engine/journal/sequencer.py": "the loop that groups, the clock that stamps, the thread that rebuilds",
     "engine/orders/answers.py": "answers on an AMQP connection of their own",
     "engine/orders/client.py": "publishes orders, waits for confirmations and answers",
@@ -201,6 +206,8 @@ SHELLS: dict[str, str] = {
     "engine/gateway/stores.py": "HTTP routes and the WebSocket of message stores",
     "engine/stores/message_log.py": "readers wait for commits; a thread reads the journal",
     "engine/stores/watch.py": "looks at the stores on and on",
+    "deploy/credentials.py": "draws secrets",
+    "deploy/health.py": "asks admin ports over a socket",
     "deploy/child.py": "starts, reads and ends processes",
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",
@@ -254,6 +261,7 @@ IMPORTED_AS = {
     "pydantic_settings": "pydantic-settings",
     "yaml": "pyyaml",
     "jwt": "pyjwt",
+    "kubernetes_validate": "kubernetes-validate",
 }
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
 ONLY_WHEN_THERE = {

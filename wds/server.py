@@ -26,7 +26,7 @@ from service.settings import admin_token
 from service.tasks import TaskEnded, Tasks
 from wds import clients, meter
 from wds.access.ended import Ended
-from wds.access.handshake import address_key
+from wds.access.handshake import address_key, is_trusted
 from wds.access.keys import KeySource, local_key
 from wds.access.limits import Census, Lobby
 from wds.access.tickets import Tickets
@@ -156,14 +156,14 @@ class Server:
         """Look after a new socket; return why not when there is no room for it, not even to hear what it wants."""
         if len(self.roster) >= self.sockets_max:
             return "files"
-        if address not in self.settings.trusted_proxies and not self.lobby.enter(address_key(address)):
+        if not is_trusted(address, self.settings.trusted_proxies) and not self.lobby.enter(address_key(address)):
             return "handshakes"
         self.roster.enter(connection)
         return None
 
     def arrived(self, address: str) -> None:
         """A socket has finished its request, or ended."""
-        if address not in self.settings.trusted_proxies:
+        if not is_trusted(address, self.settings.trusted_proxies):
             self.lobby.leave(address_key(address))
 
     def full_house(self, user: str | None, address: str) -> None:

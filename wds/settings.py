@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -33,7 +34,7 @@ class WdsSettings(ComponentSettings):
         (), validation_alias="WDS_ORIGINS", description="allowed Origin values; empty = own host and localhost; * = any"
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), validation_alias="WDS_TRUSTED_PROXIES", description="addresses whose X-Forwarded-For is believed"
+        (), validation_alias="WDS_TRUSTED_PROXIES", description="addresses or networks whose X-Forwarded-For is believed"
     )
 
     frame_bytes_max: int = Field(16_384, ge=1024, validation_alias="WDS_FRAME_BYTES_MAX", description="largest client frame")
@@ -65,6 +66,13 @@ class WdsSettings(ComponentSettings):
     drain_s: float = Field(5.0, gt=0, le=9, validation_alias="WDS_DRAIN_S", description="seconds over which clients are sent off")
 
     _split = field_validator("issuers", "origins", "trusted_proxies", mode="before")(_words)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            ipaddress.ip_network(name, strict=False)
+        return value
 
     @field_validator("jwks_url")
     @classmethod

@@ -24,7 +24,8 @@ RANGES_MAX = 1_000
 STORES_MAX = 64
 NAME_LENGTH_MAX = 64
 ALL_CUSTOMERS = ((1, WHOLE_MAX),)
-ENGINE, TOKEN, NOBODY = "engine", "token", ""  # senders that are no keys: ourselves, ENGINE_API_TOKEN, the public
+# Senders that are no keys: ourselves, ENGINE_API_TOKEN, ENGINE_MARKET_DATA_TOKEN, the public.
+ENGINE, TOKEN, READER, NOBODY = "engine", "token", "market-data-token", ""
 
 Ranges = tuple[tuple[int, int], ...]  # first and last account of each, inclusive
 
@@ -34,6 +35,7 @@ class Role(StrEnum):
 
     TRADER = "trader"  # orders and money of its accounts
     MARKET_DATA = "market-data"  # message stores and `/joined`
+    REPLICA = "replica"  # the whole journal, as a standby copies it
     OPERATOR = "operator"  # everything, every account, INSURANCE and FEES too
 
 
@@ -85,6 +87,7 @@ class Caller(msgspec.Struct, frozen=True):
 PUBLIC = Caller(NOBODY)
 OURSELVES = Caller(ENGINE, Role.OPERATOR)
 HOLDER_OF_TOKEN = Caller(TOKEN, Role.OPERATOR)
+READER_OF_ALL = Caller(READER, Role.MARKET_DATA)
 
 
 def digest(secret: str) -> bytes:
@@ -176,7 +179,7 @@ class KeyRing:
 
     def counts(self, caller: Caller, now_ns: int) -> bool:
         """Return whether what a caller was let in with is still good."""
-        if caller.sender in (ENGINE, TOKEN):
+        if caller.sender in (ENGINE, TOKEN, READER):
             return True
         known = self._known.get(caller.sender)
         return known is not None and known[2] == caller and (not known[1] or now_ns < known[1])

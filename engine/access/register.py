@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.access.keys import HOLDER_OF_TOKEN, PUBLIC, Caller, KeyRing, digest, same
+from engine.access.keys import HOLDER_OF_TOKEN, PUBLIC, READER_OF_ALL, Caller, KeyRing, digest, same
 from engine.access.limits import Places
 
 SOCKETS_MAX = 64
@@ -20,12 +20,17 @@ class TooManySockets(Exception):
 
 
 class Register:
-    """The keys of one gateway. `api_token` is a further operator's, `sockets_max` how many WebSockets each key may have."""
+    """The keys of one gateway.
 
-    def __init__(self, api_token: str = "", sockets_max: int = SOCKETS_MAX) -> None:
+    `api_token` is a further operator's, `market_data_token` a further reader's of everything; `sockets_max` is how many
+    WebSockets each key may have.
+    """
+
+    def __init__(self, api_token: str = "", sockets_max: int = SOCKETS_MAX, market_data_token: str = "") -> None:
         self.ring = KeyRing()
         self.used_ns: dict[str, int] = {}  # key id → when it was shown last
-        self._token = digest(api_token) if api_token else None
+        holders = ((api_token, HOLDER_OF_TOKEN), (market_data_token, READER_OF_ALL))
+        self._tokens = [(digest(token), holder) for token, holder in holders if token]
         self._places = Places(sockets_max)
         self._sockets: dict[object, tuple[Caller, Callable[[], object]]] = {}
 
@@ -55,8 +60,9 @@ class Register:
         if caller is not None:
             self.used_ns[caller.sender] = now_ns
             return caller
-        if self._token is not None and same(digest(text), self._token):
-            return HOLDER_OF_TOKEN
+        for kept, holder in self._tokens:
+            if same(digest(text), kept):
+                return holder
         raise Unknown("This key is unknown, withdrawn or expired; an operator makes keys: python -m engine keys create")
 
     def enter(self, caller: Caller, close: Callable[[], object]) -> object:

@@ -19,6 +19,7 @@ class Need(StrEnum):
     OWN = "a trader for its own accounts, or an operator"
     READ = "a trader for its own accounts, a market-data key (message stores tell it the same), or an operator"
     STORE = "a market-data key for its stores, or an operator"
+    REPLICA = "a standby (replica key) or an operator"
     OPERATOR = "an operator"
 
 
@@ -63,6 +64,8 @@ RULES: dict[tuple[str, str], Rule] = {
     ("PUT", "/LivenessCheck"): Rule(Need.OPERATOR),
     ("PUT", "/ExchangeWideControls/SuspendTrading"): Rule(Need.OPERATOR),
     ("PUT", "/ExchangeWideControls/ResumeTrading"): Rule(Need.OPERATOR),
+    ("GET", "/Replication"): Rule(Need.REPLICA),
+    ("WEBSOCKET", "/v1/replication"): Rule(Need.REPLICA),
     ("GET", "/Key"): Rule(Need.OPERATOR),
     ("POST", "/Key"): Rule(Need.OPERATOR),
     ("DELETE", "/Key"): Rule(Need.OPERATOR),
@@ -72,8 +75,9 @@ ROLES: dict[Need, tuple[Role, ...]] = {
     Need.PUBLIC: tuple(Role),
     Need.KEY: tuple(Role),
     Need.OWN: (Role.TRADER, Role.OPERATOR),
-    Need.READ: tuple(Role),
+    Need.READ: (Role.TRADER, Role.MARKET_DATA, Role.OPERATOR),
     Need.STORE: (Role.MARKET_DATA, Role.OPERATOR),
+    Need.REPLICA: (Role.REPLICA, Role.OPERATOR),
     Need.OPERATOR: (Role.OPERATOR,),
 }
 

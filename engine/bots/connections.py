@@ -30,13 +30,17 @@ class Connections:
         self.closed = False
 
     async def request(
-        self, method: str, path: str, parameters: Mapping[str, str], body: bytes | None = None
+        self, method: str, path: str, parameters: Mapping[str, str], body: bytes | None = None, key: str = ""
     ) -> tuple[int, bytes]:
-        """Return status and body of the answer; `body` is JSON.  Raises: OSError, also when none came in time."""
+        """Return status and body of the answer; `body` is JSON, `key` goes as `Idempotency-Key`.
+
+        Raises: OSError, also when none came in time.
+        """
         query = f"?{urlencode(parameters)}" if parameters else ""
         kind = "Content-Type: application/json\r\n" if body else ""
+        sent = f"Idempotency-Key: {key}\r\n" if key else ""
         length = "" if body is None and method in ("GET", "DELETE") else f"Content-Length: {len(body or b'')}\r\n"
-        head = f"{method} {self._path}{path}{query} HTTP/1.1\r\n{self._head}{kind}{length}\r\n".encode()
+        head = f"{method} {self._path}{path}{query} HTTP/1.1\r\n{self._head}{kind}{sent}{length}\r\n".encode()
         async with asyncio.timeout(self._answer_s_max):
             connection = self._kept() or await self._connect()
             try:

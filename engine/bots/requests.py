@@ -32,6 +32,7 @@ class Request(NamedTuple):
     path: str
     parameters: dict[str, str]
     body: dict[str, Any] | None = None
+    key: str = ""  # for what would be done twice by a retry: orders have client ids, everything else sets what it says
 
 
 class Sight(NamedTuple):

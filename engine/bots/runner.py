@@ -89,7 +89,7 @@ class GatewayClient:
         """Return status and JSON of the answer.  Raises: EngineAway, OperatorError when our token is refused."""
         body = None if request.body is None else msgspec.json.encode(request.body)
         try:
-            status, answer = await self._http.request(request.method, request.path, request.parameters, body)
+            status, answer = await self._http.request(request.method, request.path, request.parameters, body, request.key)
         except OSError as error:
             raise EngineAway(f"{type(error).__name__} {error}".strip()) from None
         if status in (401, 403):
@@ -192,7 +192,7 @@ class Bots:
     async def _fund(self, account: int) -> None:
         status, found = await self._gateway.send(Request("GET", f"/Account/{account}", {}))
         if status == 404 or found.get("available", MONEY_UNITS) < MONEY_UNITS_MIN:
-            await self._gateway.call(_deposit(account))
+            await self._gateway.call(_deposit(account, found.get("balance", "new")))
 
     # The market
 
@@ -286,7 +286,7 @@ class Bots:
                 director.on_look(trader, sight.orders, sight.position_lots)
                 if sight.available_units < MONEY_UNITS_MIN:
                     with contextlib.suppress(EngineAway, OperatorError):
-                        await self._gateway.call(_deposit(trader.account))
+                        await self._gateway.call(_deposit(trader.account, body["balance"]))
                 return
             self._forgotten = self._forgotten or status == 404
             self._away(f"GET /Account: {status}")
@@ -312,8 +312,9 @@ def _cancel_all(account: int) -> Request:
     return Request("DELETE", "/Order/All", {"account": str(account)})
 
 
-def _deposit(account: int) -> Request:
-    return Request("POST", f"/Account/{account}/Deposit", {}, {"amount": MONEY_UNITS})
+def _deposit(account: int, balance: int | str) -> Request:
+    """Return the deposit for an account with this balance: whose answer is lost, it is done once although it is asked again."""
+    return Request("POST", f"/Account/{account}/Deposit", {}, {"amount": MONEY_UNITS}, f"bots-{account}-{balance}")
 
 
 async def run(settings: BotsSettings, shutdown: Shutdown) -> None:

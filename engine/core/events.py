@@ -108,6 +108,12 @@ class SchemaSet(Event, frozen=True, tag="schema.set"):
     version: int
 
 
+class TermBegan(Event, frozen=True, tag="term.began"):
+    """Another engine leads from here on: terms rise by one at each promotion, the first leader's is 0."""
+
+    term: int
+
+
 class InstrumentCreated(Event, frozen=True, tag="instrument.created"):
     """A contract is listed."""
 
@@ -406,6 +412,7 @@ AnyEvent = (
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
     | StoreConfigured | OrderReleased | StopsTrailed | StoreWaived | SchemaSet | OrderPaused | FundingBegun | FundingStepped
     | FundingEnded | ReviewBegun | ReviewStepped | ReviewEnded | SuspectsNoted | SuspectsTaken | KeyUsed
+    | TermBegan
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -96,6 +96,7 @@ class State:
         self.orders: dict[int, Order] = {}
         self.trades = 0
         self.version = 1  # of the events that made it
+        self.term = 0  # of the leader that made the last of them
         self.suspended: set[str] = set()
         self.stores: dict[str, Store] = {}
         self.message_index = 0  # of the last command that had a message, 0 = none yet
@@ -119,6 +120,7 @@ class State:
             ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
             ev.ReviewBegun: self._review_begun, ev.ReviewStepped: self._review_stepped, ev.ReviewEnded: self._review_ended,
             ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken, ev.KeyUsed: self._key_used,
+            ev.TermBegan: self._term_began,
         }  # fmt: skip
 
     def apply(self, event: ev.Event) -> None:
@@ -145,6 +147,7 @@ class State:
             *([self.version] if self.version > 1 else []),  # the hash of what version 1 made is what it was
             *([self.work.snapshot()] if self.work or self.keys.kept else []),
             *([list(self.keys.kept.values())] if self.keys.kept else []),
+            *([["term", self.term]] if self.term else []),
         ]
 
     def _market_of(self, symbol: str) -> list[Any]:
@@ -194,6 +197,10 @@ class State:
         self._reserve(order, order.leaves_lots)
         if order.terms.trail is not UNSET:
             self.markets[order.terms.symbol].trails += 1
+
+    def _term_began(self, event: ev.TermBegan) -> None:
+        assert event.term > self.term, f"term {event.term} comes after {self.term}"
+        self.term = event.term
 
     def _schema_set(self, event: ev.SchemaSet) -> None:
         if event.version > ev.VERSION:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 
 from engine.access.key_watch import KeyWatch
-from engine.gateway import accounts, controls, docs, idempotency, markets, orders, past, stores, trade
+from engine.gateway import accounts, controls, docs, idempotency, markets, orders, past, replication, stores, trade
 from engine.gateway import keys as key_routes
 from engine.gateway.connections import ConnectionLimits, guarded
 from engine.gateway.door import Door, DoorLimits, Rates
@@ -27,9 +27,12 @@ from engine.gateway.history import History
 from engine.gateway.order_entry import OrderEntry
 from engine.gateway.private_streams import PrivateStreams
 from engine.gateway.problems import BODY_BYTES_MAX, problem_of, require_journal
+from engine.gateway.replication import ReplicationDesk, Settled
 from engine.gateway.views import Views
 from engine.journal.sequencer import Sequencer
 from engine.risk.checker import RiskChecker
+from engine.standby.follower import Follower
+from engine.standby.leader import Standbys
 from engine.stores.message_log import MessageLog
 from service.admin import bind
 from service.clock import Clock, SystemClock
@@ -53,12 +56,14 @@ class Doors(NamedTuple):
 class GatewayServer:
     """The application on its port, for those who have a key. Port 0 takes a free one; `.port` tells which.
 
-    `messages` is fed by the sequencer. With `risk` every order is asked about before it goes to the engine.
+    `messages` is fed by the sequencer. With `risk` every order is asked about before it goes to the engine. `standbys` serves a
+    standby, `follower` returns what follows the leader while this engine is one.
     """
 
     def __init__(
         self, sequencer: Sequencer, messages: MessageLog, host: str, port: int, keys: KeyWatch, clock: Clock | None = None,
-        risk: RiskChecker | None = None, doors: Doors | None = None,
+        risk: RiskChecker | None = None, doors: Doors | None = None, standbys: Standbys | None = None,
+        follower: Callable[[], Follower | None] = lambda: None,
     ) -> None:  # fmt: skip
         doors, clock = doors or Doors(), clock or SystemClock()
         self.host = host
@@ -74,10 +79,11 @@ class GatewayServer:
                 *stores.routes(stores.StoreDesk(sequencer, messages, desk, clock, keys.register)),
                 *trade.routes(trade.TradeDesk(desk, views, self.streams, keys.register, rates)),
                 *key_routes.routes(key_routes.KeyDesk(keys, clock)),
+                *replication.routes(ReplicationDesk(sequencer, standbys, follower, keys.register)),
             ],
             sequencer,
         )  # fmt: skip
-        entry = OrderEntry(self.application, desk, sequencer)
+        entry = OrderEntry(Settled(self.application, sequencer), desk, sequencer)
         door = Door(entry, SameOrigin(None, doors.names, json_only=True), keys.register, rates, clock)
         self._server = uvicorn.Server(config(door, doors))
         self._task: asyncio.Task[None] | None = None

@@ -274,6 +274,33 @@ class ControlsView(Struct, rename="camel"):
     reasons: list[str]
 
 
+class StandbyView(Struct, rename="camel"):
+    """The standby that is connected: what its disk has, how many indices it lacks, and for how long it has lacked something."""
+
+    name: str
+    since: str
+    index: int
+    lag_commands: int
+    lag_millis: int
+
+
+class ReplicationView(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """Who leads and who follows. `problem` is why a leader takes no commands, or why a standby does not follow.
+
+    Of a standby: its leader, how many indices that had more when it was heard last (-1 = never), and when that was.
+    """
+
+    role: str
+    term: int
+    index: int
+    replication: str
+    problem: str
+    standby: StandbyView | None = None
+    leader: str | UnsetType = UNSET
+    missing_commands: int | UnsetType = UNSET
+    heard_millis_ago: int | UnsetType = UNSET
+
+
 class StoreView(Struct, kw_only=True, rename="camel"):
     """A message store and what it holds."""
 

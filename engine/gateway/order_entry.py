@@ -13,7 +13,7 @@ from engine.gateway.door import caller_of
 from engine.gateway.order_bodies import PlaceBody
 from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import BODY_BYTES_MAX, Refused, Told, not_as_documented, problem_bytes, told
-from engine.journal.sequencer import EngineUnavailable, Sequencer
+from engine.journal.sequencer import Sequencer
 from service.origin import ASGI, Message, Receive, Send
 
 _DECODER = msgspec.json.Decoder(PlaceBody)
@@ -59,7 +59,7 @@ class OrderEntry:
 
     async def _place(self, scope: Message, body: bytes) -> bytes:
         if self._sequencer.refusal:
-            raise EngineUnavailable(self._sequencer.refusal)
+            raise self._sequencer.unavailable()
         try:
             asked = _DECODER.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

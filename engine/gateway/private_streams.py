@@ -47,6 +47,7 @@ class PrivateStreams:
                 raise _gone(f"nothing before command {self._sequencer.committed_index} is kept")
             await self._sequencer.submit(CreateStore(STORE))
             await self._sequencer.submit(ConfigureStore(STORE, AGE_MS_MAX))
+        await self._sequencer.settled()  # what is shown of the accounts is of this index
         now = self._sequencer.committed_index
         after: int | str = now
         if last_seq is not None:

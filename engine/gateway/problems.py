@@ -122,7 +122,7 @@ def told(error: Exception, path: str) -> Told:
     if isinstance(error, Refused):
         return Told(error.status, error.code, error.detail, error.order_id)
     if isinstance(error, EngineBusy | EngineUnavailable):
-        return Told(503, error.code, str(error), headers={"Retry-After": RETRY_AFTER_S[type(error)]})
+        return Told(503, error.code, str(error), headers={"Retry-After": RETRY_AFTER_S.get(type(error), "2")})
     log.error("gateway_failed", path=path, exc_info=error)
     return Told(500, "InternalError", "The engine could not answer; its log says why.")
 
@@ -213,8 +213,12 @@ def require_journal(sequencer: Sequencer) -> Guard:
     """Return the guard that lets nobody see what the disk did not take: until the state is rebuilt there are no answers."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        if sequencer.refusal and connection.scope["type"] == ScopeType.HTTP and not connection.url.path.startswith("/docs"):
-            raise EngineUnavailable(sequencer.refusal)
+        if not sequencer.refusal or connection.scope["type"] != ScopeType.HTTP or connection.url.path.startswith("/docs"):
+            return
+        if sequencer.leader and not sequencer.doubtful and connection.scope["method"] == "GET":
+            return  # a standby shows what it has
+        if connection.url.path != "/Replication":
+            raise sequencer.unavailable()
 
     return guard
 

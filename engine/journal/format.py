@@ -141,6 +141,8 @@ def _records(content: bytes, at: int, before: bytes) -> list[Record]:
                 middle = place + size
                 found.append(Record(index, time_ns, body[place:middle], body[middle : middle + extra], link))
                 place = middle + extra
+            if place != len(body):  # the link of a single record does not cover the size of its message
+                found = []
     if not found:
         raise Unfit("the hash does not follow from the group and those before it")
     return found

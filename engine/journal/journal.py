@@ -30,7 +30,9 @@ class JournalRefused(OperatorError):
 class Journal:
     """The writing end. One process has it; `open_journal` makes it."""
 
-    def __init__(self, folder: Path, segment: Path | None, last: int, chain: bytes, segment_bytes_max: int) -> None:
+    def __init__(
+        self, folder: Path, segment: Path | None, last: int, chain: bytes, segment_bytes_max: int, kind: int = FORMAT
+    ) -> None:
         self._folder = folder
         self._segment_bytes_max = segment_bytes_max
         self._group: list[Bare] = []  # not yet committed
@@ -38,7 +40,10 @@ class Journal:
         self._bodies: list[bytes] = []
         self._file = -1
         self._size = segment_bytes_max  # of the segment that takes the next group; without one the first group begins it
+        self._segment = segment
         self._made: Path | None = None  # the segment that the group at hand begins
+        self.kind = kind  # of the segment, when it is copied
+        self._torn = False  # a copy was refused and may have left bytes behind the end
         self._broken = False
         self._cut_bytes: int | None = None  # where a refused write began that is still on the disk
         self.group_bytes = 0  # of the group at hand
@@ -47,6 +52,16 @@ class Journal:
         if segment is not None:
             self._file = os.open(segment, os.O_WRONLY | os.O_APPEND)
             self._size = os.fstat(self._file).st_size
+
+    @property
+    def end(self) -> tuple[Path | None, int]:
+        """The segment that has the last group committed, and its bytes up to there; what follows may be taken back."""
+        return self._segment, self._size if self._segment is not None else 0
+
+    @property
+    def segment_index(self) -> int:
+        """The first index of that segment, -1 without one."""
+        return int(self._segment.stem) if self._segment is not None else -1
 
     def append(self, index: int, time_ns: int, payload: bytes, message: bytes = b"") -> None:
         """Add a record to the group that the next `commit` writes."""
@@ -101,6 +116,50 @@ class Journal:
             self._broken = True
             raise JournalRefused(error) from error
 
+    # Copied from another engine's journal, byte for byte
+
+    def copy_segment(self, first: bytes, first_index: int, kind: int) -> None:
+        """Begin a segment with the first bytes that another journal's has; `kind` is its format.  Raises: JournalRefused."""
+        path = segment_path(self._folder, first_index)
+        try:
+            if self._file >= 0:
+                os.fdatasync(self._file)
+            self._open_segment(path, first)
+        except OSError as error:
+            raise JournalRefused(error) from error
+        self.chain = PREFACE.unpack(first)[2]
+        self.kind, self.last_index = kind, max(self.last_index, first_index - 1)
+
+    def copy(self, content: bytes, chain: bytes, last_index: int) -> None:
+        """Add whole groups of another journal; the disk has them when this returns, or none of them.
+
+        `chain` and `last_index` are those behind them.  Raises: JournalRefused; it may be tried again.
+        """
+        assert self._file >= 0, "a segment comes before its groups"
+        try:
+            if self._torn:
+                os.ftruncate(self._file, self._size)
+            self._torn = True
+            write_all(self._file, content)
+            os.fdatasync(self._file)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise JournalRefused(error) from error
+        self._torn = False
+        self._size += len(content)
+        self.chain, self.last_index = chain, last_index
+
+    def own(self) -> None:
+        """Go on with groups of this engine behind copied ones.  Raises: JournalRefused."""
+        try:
+            if self._torn:
+                os.ftruncate(self._file, self._size)
+        except OSError as error:
+            raise JournalRefused(error) from error
+        if self.kind != FORMAT:
+            self._size = self._segment_bytes_max  # the next group begins a segment of this format
+
     def take_back(self) -> None:
         """Remove what a refused write left on the disk, if it still has to be. Raises: JournalRefused.
 
@@ -131,7 +190,9 @@ class Journal:
         if self._file >= 0:
             os.fdatasync(self._file)
         path = self._made = segment_path(self._folder, self._group[0][0])
-        first = preface(self._group[0][0], self.chain) + content
+        self._open_segment(path, preface(self._group[0][0], self.chain) + content)
+
+    def _open_segment(self, path: Path, first: bytes) -> None:
         file = os.open(unfinished(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
         try:
             write_all(file, first)
@@ -142,13 +203,13 @@ class Journal:
             os.close(file)
             raise
         self.close()
-        self._file, self._size = file, len(first)
+        self._file, self._size, self._segment = file, len(first), path
 
 
-def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Journal:
+def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX, copying: bool = False) -> Journal:
     """Check the last segment, cut what a crash left at its end, and return the journal ready to append.
 
-    A segment of an older format ends here, the next group begins one of this format.
+    A segment of an older format ends here, the next group begins one of this format; not when it is a copy that goes on.
     Raises: JournalDamaged, JournalTooNew, OperatorError for a folder that cannot be used. Cost: reads one segment.
     """
     try:
@@ -168,10 +229,10 @@ def open_journal(folder: Path, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Jo
         if scan.offset < paths[-1].stat().st_size:
             os.truncate(paths[-1], scan.offset)
         last: Path | None = paths[-1]
-        if scan.format != FORMAT:
+        if scan.format != FORMAT and not copying:
             empty = scan.offset == PREFACE.size  # its name may be that of the next segment
             last = _create_segment(folder, scan.index, scan.chain) if empty else None
-        return Journal(folder, last, scan.index - 1, scan.chain, segment_bytes_max)
+        return Journal(folder, last, scan.index - 1, scan.chain, segment_bytes_max, scan.format if copying else FORMAT)
     except OSError as error:
         raise OperatorError(f"Cannot open the journal {folder}: {error}", "Give a folder that can be written") from None
 

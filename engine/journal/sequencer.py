@@ -7,6 +7,9 @@ left to be done; while there is some, one group follows the other, and whatever 
 
 When the disk refuses a group nobody is told it happened: its commands fail, no more are taken, the state is rebuilt from the
 journal, and service resumes as soon as the disk takes a write again.
+
+With a standby in step (`sync_s`) a group is answered and shown when the standby's disk has it as well; the next one is decided
+then. Without a standby no command is taken. A standby's own sequencer follows (`followed`) until it leads (`lead`).
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ import msgspec
 import structlog
 
 from engine.core.commands import Command, Instrument, Proceed
-from engine.core.events import Event, KeyUsed, SentBy, encode
+from engine.core.events import Event, KeyUsed, SentBy, TermBegan, encode
 from engine.core.exchange import BuildMessages, Exchange
 from engine.core.state import State
 from engine.journal.format import Record
 from engine.journal.journal import Journal, JournalRefused
 from service import metrics
 from service.clock import Clock, SystemClock
+from service.errors import OperatorError
 
 QUEUE_MAX = 10_000
 GROUP_MAX = 256
@@ -37,6 +41,7 @@ STEP_MIN, STEP_MAX = 16, 512  # events
 RETRY_S = 0.5
 ENGINE = "engine"  # sends what nobody else sends: ticks, suspensions for a store
 SENDERS_MAX = 1_000
+TERM_GAP = 1_000_000  # indices a new leader leaves out: those that the one before gave to what is lost never come again
 FIRST_INDEX = 1  # 0 is "nothing yet": of consumers' last message, of an empty store
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -99,12 +104,45 @@ class EngineUnavailable(Exception):
     code = "JournalUnavailable"
 
 
+class NotTheLeader(EngineUnavailable):
+    """This engine follows another one; what was asked was not done."""
+
+    code = "NotTheLeader"
+
+
+class NoStandby(EngineUnavailable):
+    """Commands are to be on a standby's disk too, and none is in step; what was asked was not done."""
+
+    code = "NoStandby"
+
+
+class NotReplicated(EngineUnavailable):
+    """The standby has not confirmed in time: what was asked is in this journal, and lost if the standby takes over now.
+
+    Asked again with the same client id or idempotency key it is done once.
+    """
+
+    code = "NotReplicated"
+
+
+Answers = list[tuple[asyncio.Future[Outcome], Outcome | Exception]]
+
+
+class Waiting(NamedTuple):
+    """A group that this disk has, and the standby's not yet; `done` when it has."""
+
+    answers: Answers
+    records: list[Record]
+    written_ns: int
+    done: asyncio.Future[None]
+
+
 class Sequencer:
     """Gives every command its index and time. `rebuild` recovers state and journal from the disk; it runs in a thread."""
 
     def __init__(
         self, state: State, journal: Journal, rebuild: Rebuild, messages: BuildMessages, clock: Clock | None = None,
-        queue_max: int = QUEUE_MAX, group_max: int = GROUP_MAX, time_ns: int = 0,
+        queue_max: int = QUEUE_MAX, group_max: int = GROUP_MAX, time_ns: int = 0, sync_s: float = 0.0, leader: str = "",
     ) -> None:  # fmt: skip
         self._messages = messages
         self._exchange = Exchange(messages, state)
@@ -120,10 +158,16 @@ class Sequencer:
         self._scheduled = False
         self._resuming: asyncio.Task[None] | None = None
         self._closed = False
+        self._ended: OperatorError | None = None
         self._fatal: asyncio.Future[None] | None = None
         self._time_ns = time_ns  # of the last command; never goes back, over restarts neither
         self._index = max(journal.last_index, FIRST_INDEX - 1)  # the last one given
-        self.refusal = ""  # why no command is taken now
+        self._fault = ""  # why the journal takes nothing now
+        self._sync_s = sync_s  # how long a group waits for the standby; 0 = it does not
+        self._alone = "no standby has followed yet" if sync_s else ""  # why no command is taken although the journal would
+        self._waiting: Waiting | None = None
+        self.leader = leader  # whom this engine follows; "" = it leads
+        self.on_written: Callable[[], None] = _nothing  # the journal has a new end
         self._step = STEP_MIN
         self._doubtful = False  # the state holds commands that the journal refused
         self.committed_index = self._index
@@ -134,19 +178,58 @@ class Sequencer:
         self._refused = metrics.counter("engine", "refused", "Commands not taken", ["why"])
 
     @property
+    def refusal(self) -> str:
+        """Why no command is taken now, "" when they are."""
+        if self._fault or not self.leader:
+            return self._fault or self._alone
+        return f"this is a standby of {self.leader}, which takes commands; python -m engine promote makes this one the leader"
+
+    def unavailable(self) -> EngineUnavailable:
+        """Return what to refuse a command with."""
+        kind = (
+            EngineUnavailable if self._fault else NotTheLeader if self.leader else NoStandby if self._alone else EngineUnavailable
+        )
+        return kind(self.refusal)
+
+    @property
     def state(self) -> State:
         """The state of all committed commands. To be read, and not to be kept over an await.
 
         Raises: EngineUnavailable while it holds what the journal refused, until it is rebuilt: nobody may answer from it.
         """
-        if self._doubtful:
-            raise EngineUnavailable(self.refusal)
+        if self.doubtful:
+            raise self.unavailable()
         return self._exchange.state
 
     @property
     def doubtful(self) -> bool:
-        """Whether the state cannot be read now because it is being rebuilt."""
-        return self._doubtful
+        """Whether the state cannot be read now: it is being rebuilt, or holds what the standby has not confirmed in time."""
+        return self._doubtful or bool(self._alone and self._waiting)
+
+    @property
+    def term(self) -> int:
+        """The term of the leader whose records the state holds, and in which this engine leads."""
+        return self._exchange.state.term
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the state holds a group that the standby has not confirmed yet."""
+        return self._waiting is not None
+
+    @property
+    def waiting_ns(self) -> int:
+        """Since when a group waits for the standby, on the monotonic clock; 0 = none does."""
+        return self._waiting.written_ns if self._waiting is not None else 0
+
+    async def settled(self) -> None:
+        """Wait until the standby has what the state holds. Raises: EngineUnavailable when it does not confirm in time.
+
+        There is no other turn of the loop between the end of the wait and whoever waits for it.
+        """
+        while self._waiting is not None:
+            if self._alone:
+                raise self.unavailable()
+            await asyncio.wait({self._waiting.done}, timeout=self._sync_s)
 
     async def rebuilt(self) -> None:
         """Wait until the state can be read."""
@@ -186,7 +269,7 @@ class Sequencer:
         """
         if self.refusal:
             self._refused.labels("unavailable").inc()
-            raise EngineUnavailable(self.refusal)
+            raise self.unavailable()
         if len(self._queue) >= self._queue_max:
             self._refused.labels("busy").inc()
             raise EngineBusy(f"{self._queue_max} commands are waiting; send it again in a moment")
@@ -200,13 +283,18 @@ class Sequencer:
 
     async def failed(self) -> None:
         """Wait for a broken invariant and raise it: the process must end and recover."""
+        if self._ended is not None:
+            raise self._ended
         self._fatal = asyncio.get_running_loop().create_future()
         await self._fatal
 
     async def close(self) -> None:
         """Write what is queued, then take no more commands and let go of the journal."""
-        while self._queue and not self.refusal:
-            self._run()
+        while (self._queue or self._waiting) and not self.refusal:
+            if self._waiting is not None:
+                await asyncio.wait({self._waiting.done}, timeout=self._sync_s)
+            else:
+                self._run()
         self._refuse("the engine is stopping")
         self._closed = True
         if self._resuming is not None:
@@ -216,7 +304,7 @@ class Sequencer:
     def _run(self) -> None:
         """Decide and write one group; what else waits is the next turn's, so that sockets are served in between."""
         self._scheduled = False
-        if self.refusal:
+        if self.refusal or self._waiting is not None:
             return
         try:
             self._commit_group()
@@ -226,22 +314,24 @@ class Sequencer:
             if self._fatal is None or self._fatal.done():
                 raise
             self._fatal.set_exception(error)
+        self._go_on()
+        self._depth.set(len(self._queue))
+
+    def _go_on(self) -> None:
         if (self._queue or self._has_work()) and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._run)
-        self._depth.set(len(self._queue))
 
     def _has_work(self) -> bool:
-        return not self.refusal and self._exchange.busy(self.now_ns())
+        return not self.refusal and self._waiting is None and self._exchange.busy(self.now_ns())
 
     def proceed(self) -> None:
         """Go on with what a command before the start has left to be done, or what time has brought; at once if need be.
 
         From then on each group of commands takes a step of it.
         """
-        if self._has_work() and not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._run)
+        if self._has_work():
+            self._go_on()
 
     def _commit_group(self) -> None:
         queue, exchange, append = self._queue, self._exchange, self._journal.append
@@ -249,7 +339,7 @@ class Sequencer:
         self._group.clear()
         done: Group = []
         self._group = done
-        group: list[tuple[asyncio.Future[Outcome], Outcome | Exception]] = []
+        group: Answers = []
         try:
             ends_ns = self._clock.mono_ns() + GROUP_NS_MAX
             if exchange.busy(time_ns):
@@ -282,6 +372,17 @@ class Sequencer:
         self._commit_ms.observe((self._clock.mono_ns() - began_ns) / 1e6)
         self._sizes.observe(len(group))
         self._commands.inc(len(group))
+        if records:
+            self.on_written()
+        if self._sync_s and records:
+            loop = asyncio.get_running_loop()
+            self._waiting = waiting = Waiting(group, records, self._clock.mono_ns(), loop.create_future())
+            loop.call_later(self._sync_s, self._overdue, waiting)
+        else:
+            self._tell(group, records)
+
+    def _tell(self, group: Answers, records: list[Record]) -> None:
+        """Answer a group and show it to the listeners."""
         self.committed_index = self._index
         for future, outcome in group:
             if future.done():
@@ -322,6 +423,82 @@ class Sequencer:
             found = self._senders[sender] = SentBy(sender)
         return found
 
+    # The standby
+
+    def in_step(self, index: int) -> None:
+        """Hear that the standby's disk has everything up to `index`: what waited for that is answered, commands are taken."""
+        waiting = self._waiting
+        if waiting is not None and index >= waiting.records[-1].command_index:
+            self._waiting = None
+            self._tell(*waiting[:2])
+            waiting.done.set_result(None)
+        if self._alone and self._waiting is None and index >= self._journal.last_index:
+            self._alone = ""
+            log.info("engine_standby_in_step", index=index)
+        if self._waiting is None:
+            self._go_on()
+
+    def alone(self, why: str) -> None:
+        """Hear that no standby is in step: without `sync_s` nothing changes, with it no command is taken until one is."""
+        if self._sync_s and not self._alone:
+            log.error("engine_without_standby", why=why)
+            self._alone = why
+            self._fail_waiting([future for *_, future in self._queue], NoStandby(why))
+            self._queue.clear()
+
+    def _overdue(self, waiting: Waiting) -> None:
+        if self._waiting is not waiting:
+            return
+        what = f"the standby has not confirmed the disk's write within {self._sync_s:g} s"
+        self.alone(what)
+        again = "it is in the leader's journal only; ask again with the same clOrdID or Idempotency-Key, and it is done once"
+        self._fail_waiting([future for future, _ in waiting.answers], NotReplicated(f"{what}: {again}"))
+        waiting.answers.clear()
+
+    def followed(self, records: Sequence[Record]) -> None:
+        """Take note of records of the leader that this disk has and the state holds; show them to the listeners."""
+        self._index = self.committed_index = records[-1].command_index
+        self._time_ns = max(self._time_ns, records[-1].time_ns)
+        for listener in self._listeners:
+            listener(records)
+
+    def lead(self, term: int, sync_s: float) -> None:
+        """Take commands from now on. The journal, a copy until now, has the term's begin next.  Raises: JournalRefused.
+
+        `sync_s` as at the start: above 0 commands are taken as soon as a standby of this engine is in step.
+        """
+        assert self.leader, "an engine leads once"
+        index, time_ns, began = self._index + TERM_GAP, self.now_ns(), TermBegan(term)
+        self._journal.own()
+        self._journal.append(index, time_ns, encode([self._sent_by(ENGINE), began]))
+        records = self._journal.commit()
+        state = self._exchange.state
+        state.apply(began)
+        self._exchange = Exchange(self._messages, state)
+        self._sync_s, self._alone = sync_s, "no standby has followed yet" if sync_s else ""
+        self.followed(records)
+        self.leader = ""
+        self.on_written()
+        self.proceed()
+
+    def stop_leading(self, why: OperatorError) -> None:
+        """Take no command any more, and answer none: another engine leads. The process ends with `why`."""
+        waiting, self._waiting = self._waiting, None
+        self._refuse(str(why))
+        if waiting is not None:
+            self._fail_waiting([future for future, _ in waiting.answers], NotReplicated(str(why)))
+            waiting.done.cancel()
+        self._ended = why
+        if self._fatal is not None and not self._fatal.done():
+            self._fatal.set_exception(why)
+
+    def _fail_waiting(self, futures: Sequence[asyncio.Future[Outcome]], error: EngineUnavailable) -> None:
+        self._refused.labels("unavailable").inc(len(futures))
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # who does not wait for it needs no warning
+
     # The disk refuses
 
     def _take_back(self, futures: list[asyncio.Future[Outcome]], error: JournalRefused) -> None:
@@ -332,14 +509,9 @@ class Sequencer:
 
     def _refuse(self, why: str, futures: Sequence[asyncio.Future[Outcome]] = ()) -> None:
         """Fail what waits, and whatever comes until the refusal is lifted."""
-        self.refusal = why
-        waiting = [*futures, *(future for *_, future in self._queue)]
+        self._fault = why
+        self._fail_waiting([*futures, *(future for *_, future in self._queue)], EngineUnavailable(why))
         self._queue.clear()
-        self._refused.labels("unavailable").inc(len(waiting))
-        for future in waiting:
-            if not future.done():
-                future.set_exception(EngineUnavailable(why))
-                future.exception()  # who does not wait for it needs no warning
 
     async def _resume(self) -> None:
         """Rebuild the state once the disk takes writes again."""
@@ -350,7 +522,7 @@ class Sequencer:
                 self._journal.close()
                 state, journal = await asyncio.to_thread(self._rebuild)
             except (JournalRefused, OSError) as error:
-                self.refusal = str(error)
+                self._fault = str(error)
                 continue
             except Exception as error:
                 log.exception("engine_rebuild_failed")
@@ -359,6 +531,10 @@ class Sequencer:
                 return
             self._exchange, self._journal = Exchange(self._messages, state), journal
             self._index = max(journal.last_index, self._index)  # an index that was given is not given again
-            self.refusal, self._doubtful = "", False
+            self._fault, self._doubtful = "", False
             log.info("engine_resumed", index=self._index)
             return
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""

@@ -51,6 +51,7 @@ BURST = 256  # messages submitted before the loop is the sequencer's and others'
 TURN_S = 0.003
 BUSY_PAUSE_S = 0.01
 UNAVAILABLE_PAUSE_S = 0.1
+UNSETTLED_PAUSE_S = 0.005
 DRAIN_S_MAX = 5.0
 REMEMBERED = 8  # times the prefetch: messages known again when they come again
 EXPIRED_PREFETCH = 50
@@ -286,6 +287,9 @@ class OrdersQueue:
         if (known := self._under_way(held)) is not None:
             self._follow(held, om.command_of(message, state), known)
             return "go"
+        if held.again and self._sequencer.unsettled:  # what it made may still be lost: nobody is told of it yet
+            asyncio.get_running_loop().call_later(UNSETTLED_PAUSE_S, self._wake.set)
+            return "wait"
         if held.again and self._made_before(held, om.command_of(message, state)):
             return "go"
         self._check_end(held)

@@ -59,6 +59,7 @@ def snapshot(
         trades=state.trades, deposited_units=state.ledger.deposited_units, suspended=sorted(state.suspended),
         stores=[replace(store) for store in state.stores.values()], message_index=state.message_index,
         work=state.work.snapshot() if state.work else [], keys=list(state.keys.kept.values()), events_version=state.version,
+        term=state.term,
     )  # fmt: skip
     return Generation(sealed(exchange), markets)
 
@@ -103,6 +104,7 @@ def _restored(exchange: StoredExchange, markets: list[StoredSnapshot]) -> tuple[
     state.ledger.audit()
     state.ledger.check()
     state.trades, state.message_index, state.version = exchange.trades, exchange.message_index, exchange.events_version
+    state.term = exchange.term
     state.suspended = set(exchange.suspended)
     state.stores = {store.store_id: store for store in exchange.stores}
     state.expiries = sorted((order.expire_ns, order.order_id) for order in orders if order.expire_ns)

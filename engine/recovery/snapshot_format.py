@@ -144,6 +144,7 @@ class StoredExchange(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     work: list[Any] = []  # as `Work.snapshot` gives it; empty when nothing is left to be done
     sha256: str = ""
     events_version: int = 1
+    term: int = 0  # of the leader
 
 
 class Generation(NamedTuple):

@@ -34,7 +34,7 @@ class RiskSettings(ComponentSettings):
     """What `python -m engine risk` reads."""
 
     url: str = Field("amqp://guest:guest@127.0.0.1:5672/", validation_alias=URL_SETTING, description="RabbitMQ of the engine")
-    admin_port: int = Field(9106, ge=0, le=65535, validation_alias="RISK_ADMIN_PORT", description="0 = a free one")
+    admin_port: int = Field(9109, ge=0, le=65535, validation_alias="RISK_ADMIN_PORT", description="0 = a free one")
     position_lots_max: int = Field(0, ge=0, validation_alias="RISK_POSITION_LOTS_MAX", description="of one contract; 0 = any")
     notional_units_max: int = Field(0, ge=0, validation_alias="RISK_NOTIONAL_UNITS_MAX", description="of one account; 0 = any")
     band_ppm: int = Field(0, ge=0, validation_alias="RISK_BAND_PPM", description="price from the mark; 0 = any")

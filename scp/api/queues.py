@@ -90,9 +90,11 @@ def _survey(call: Call) -> tuple[Component, list[Queue]]:
     fault: Problem | None = None
     for one in listeners[:2]:
         try:
-            said: Any = fleet.ask(one, "GET", "/queues").document
+            said: Any = fleet.ask(one, "GET", "/queues", seconds=SLOW_S).document
             return one, sorted((msgspec.convert(queue, Queue) for queue in said["queues"]), key=lambda queue: queue.name)
         except Problem as problem:
+            if problem.code != "component_unreachable":
+                raise
             fault = problem
     assert fault is not None
     raise fault

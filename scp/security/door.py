@@ -125,7 +125,7 @@ class Door:
             return Caller(row.id, row.username, row.role, scopes, session, csrf_of(secret or ""))
 
     def _refuse(self, problem: Problem, environ: WSGIEnvironment, start: StartResponse, asked: Asked) -> Iterable[bytes]:
-        page = environ["PATH_INFO"] in ("/", "/index") and problem.status == 401
+        page = environ["PATH_INFO"] in ("/", "/index", "/docs", "/operate") and problem.status == 401
         if page:
             start("303 See Other", [("Location", "/sign-in"), ("Content-Length", "0")])
             return [b""]

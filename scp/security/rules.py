@@ -42,6 +42,8 @@ PAGES = (
     Rule("GET", "/sign-in/oidc", PUBLIC),
     Rule("GET", "/sign-in/oidc/callback", PUBLIC),
     Rule("GET", "/welcome", PUBLIC),
+    Rule("GET", "/docs", "view"),
+    Rule("GET", "/operate", "inspect"),
     Rule("GET", "/static/app/door/{rest}", PUBLIC),
     Rule("GET", "/static/app/{rest}", "view"),
     Rule("GET", "/favicon.ico", PUBLIC),

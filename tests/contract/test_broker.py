@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mdq.broker import BrokerUnavailable
+from mdq.broker import Broker, BrokerUnavailable, Depth
 from mdq.gaps import GapCounter
 from mdq.topology import progress_queue, queue
 from service.errors import OperatorError
-from tests.contract.broker_ground import TRADES, Ground, MemoryGround, RabbitGround, Reader, batch, gone, publish
+from tests.contract.broker_ground import TRADES, Collector, Ground, MemoryGround, RabbitGround, Reader, batch, gone, publish
 from tests.waiting import until
 
 
@@ -290,3 +290,42 @@ async def test_other_arguments_are_the_operators_matter(ground: Ground) -> None:
     assert "\n" not in str(raised.value)
     await publish(broker, [0])
     assert await broker.depths([TRADES]) == {TRADES.name: 1}
+
+
+# --- operators
+
+
+async def test_a_survey_shows_depths_and_consumers(ground: Ground) -> None:
+    """What waits and who reads, standbys included; a queue that is not there has nothing of either."""
+    broker, other = await ground.open(), await ground.open()
+    await broker.declare([TRADES])
+    await publish(broker, range(3))
+    missing = queue("trades", 15)
+    assert await broker.survey([TRADES, missing]) == {TRADES.name: Depth(3, 0), missing.name: Depth(0, 0)}
+    await Reader().read(broker)
+    await Reader().read(other)
+    await until(lambda: _surveyed(broker, Depth(0, 2)))
+
+
+async def test_a_purge_takes_what_waits_and_its_consumer_counts_it_as_lost(ground: Ground) -> None:
+    """Not what is delivered; what comes later has a gap before it; a queue that is not there has nothing to purge."""
+    broker = await ground.open()
+    collector = Collector(broker)
+    await broker.declare([TRADES])
+    await publish(broker, range(2))
+    reader = await Reader().read(broker, prefetch=2)
+    await until(lambda: reader.seqs == [0, 1])
+    await publish(broker, range(2, 7))
+    assert await broker.purge(TRADES) == 5
+    assert await broker.purge(TRADES) == 0
+    assert await broker.purge(queue("trades", 15)) == 0
+    await reader.close()
+    running = asyncio.ensure_future(collector.run())
+    await publish(broker, [7])
+    await until(lambda: collector.events)
+    running.cancel()
+    await until(lambda: collector.lost == 5)
+
+
+async def _surveyed(broker: Broker, wanted: Depth) -> bool:
+    return (await broker.survey([TRADES]))[TRADES.name] == wanted

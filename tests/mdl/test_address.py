@@ -41,3 +41,9 @@ def test_an_address_is_host_and_port(url: str, address: tuple[str, int]) -> None
 def test_only_tls_and_loopback_hide_what_is_sent(url: str, open_: bool) -> None:
     """Names that only look like this machine are other machines."""
     assert exposed(url) is open_
+
+
+def test_a_network_of_our_own_is_named_host_by_host() -> None:
+    """Containers of one deployment may speak unencrypted to each other; a longer name is another host."""
+    assert not exposed("http://Engine:8181", {"engine"})
+    assert exposed("http://engine.evil.example:8181", {"engine"})

@@ -39,6 +39,13 @@ def test_other_addresses_need_https_before_them(host: str) -> None:
     with pytest.raises(OperatorError, match="SCP_PUBLIC_URL=https"):
         refuse_public_address(ScpSettings(host=host))
     refuse_public_address(ScpSettings(host=host, public_url="https://desk.example.com"))
+    refuse_public_address(ScpSettings(host=host, public_url="http://127.0.0.1:8000"))  # a container published on loopback
+
+
+def test_the_probe_of_wds_may_go_another_way_than_browsers() -> None:
+    """Inside a network of containers WDS has another address than outside."""
+    settings = ScpSettings(wds_public_url="wss://desk.example.com/v1/stream", wds_probe_url="ws://wds:8400")
+    assert (settings.wds_url, settings.wds_address) == ("wss://desk.example.com/v1/stream", ("wds", 8400))
 
 
 @pytest.mark.parametrize(

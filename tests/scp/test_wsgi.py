@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scp.desk import DOOR, PAGE
+from scp.desk import DOCS, DOOR, PAGE
 from scp.settings import APPS
 from tests.scp.conftest import ScpProcess
 from wds.access.tokens import KeyRing
@@ -79,3 +79,15 @@ def test_nothing_is_written_into_the_source_tree(scp: ScpProcess) -> None:
     """py4web's secret lies in RUN_DIR."""
     assert (scp.run_dir / "scp" / "session.secret").is_file()
     assert {path.name for path in Path(APPS).iterdir()} - {"__pycache__"} == {"__init__.py", "_default"}
+
+
+def test_the_api_is_shown_to_who_is_signed_in(scp: ScpProcess) -> None:
+    """Swagger UI writes markup by itself, so its page alone may; its scripts are ours all the same."""
+    assert scp.ask("/docs").getheader("Location") == "/sign-in"
+    answer = scp.ask("/docs", Cookie=scp.cookie)
+    assert answer.status == (200 if DOCS.is_file() else 503)
+    allowed, elsewhere = (str(scp.ask(path, Cookie=scp.cookie).getheader("Content-Security-Policy")) for path in ("/docs", "/"))
+    assert "script-src 'self';" in allowed
+    assert "trusted-types" not in allowed
+    assert "require-trusted-types-for 'script'" in elsewhere
+    assert "unsafe" not in elsewhere

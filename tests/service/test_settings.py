@@ -7,21 +7,35 @@ import threading
 from pathlib import Path
 
 import pytest
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 
 from service.errors import OperatorError
-from service.settings import ComponentSettings, admin_token, check_url, hide_password, load, secret_file, shown
+from service.settings import (
+    ComponentSettings,
+    admin_token,
+    check_url,
+    hide_password,
+    load,
+    secret_file,
+    shown,
+    variables,
+)
 
 
 class ReelSettings(ComponentSettings):
     """A component of this test."""
 
     width: int = Field(3, ge=1, le=9, validation_alias="REEL_WIDTH", description="heads")
+    key: SecretStr = Field(
+        SecretStr(""), max_length=9, validation_alias=AliasChoices("REEL_KEY", "COIL_KEY"), description="the door's"
+    )
+    list_path: Path | None = Field(None, validation_alias="REEL_LIST_FILE", description="a file that is read as a file")
+    list: str = Field("", validation_alias="REEL_LIST", description="the list itself")
 
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MDQ_URL", "MDC_URL", "RUN_DIR", "LOG_LEVEL", "ADMIN_TOKEN", "REEL_WIDTH", "MDQ_PARTITIONS"):
+    for name in ("MDQ_URL", "MDC_URL", "RUN_DIR", "LOG_LEVEL", "ADMIN_TOKEN", "REEL_WIDTH", "MDQ_PARTITIONS", "REEL_KEY"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -150,3 +164,73 @@ def test_an_unwritable_run_dir_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OperatorError, match="Set RUN_DIR"):
         secret_file(tmp_path / "file" / "admin.token", lambda: b"x")
+
+
+def test_every_variable_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """NAME_FILE=/run/secrets/name is read once; the newline that editors add is not part of the value."""
+    for name, text in (
+        ("MDQ_URL", "amqp://u:p%0A@q/\r\n"),
+        ("REEL_WIDTH", "5"),
+        ("ADMIN_TOKEN", " spaced \n"),
+        ("COIL_KEY", "k\n"),
+    ):
+        (tmp_path / name).write_bytes(text.encode())
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / name))
+    settings = load(ReelSettings)
+    assert (settings.mdq_url, settings.width, settings.key.get_secret_value()) == ("amqp://u:p%0A@q/", 5, "k")
+    assert admin_token(settings) == " spaced "
+    assert load(ReelSettings, log_level="debug").log_level == "debug"
+
+
+def test_a_file_that_is_a_setting_of_its_own_stays_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """REEL_LIST_FILE is a field: its path is the value, and REEL_LIST is not filled from it."""
+    (tmp_path / "list").write_text("a")
+    monkeypatch.setenv("REEL_LIST_FILE", str(tmp_path / "list"))
+    assert (load(ReelSettings).list_path, load(ReelSettings).list) == (tmp_path / "list", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "no such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "UTF-8"), (b"x" * 65_537, "65536 bytes")],
+)
+def test_a_file_without_a_value_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    """The line names the variable and the path; an empty secret never means an open door."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("ADMIN_TOKEN_FILE", str(path))
+    monkeypatch.setenv("MDC_URL_FILE", str(tmp_path))
+    with pytest.raises(OperatorError) as failed:
+        load(ReelSettings)
+    assert f"ADMIN_TOKEN_FILE='{path}'" in str(failed.value)
+    assert says in str(failed.value)
+    assert "is a directory" in str(failed.value), "every file at fault is named at once"
+    assert "\n" not in str(failed.value)
+
+
+def test_a_value_and_a_file_contradict_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody has to guess which of the two counts."""
+    (tmp_path / "token").write_text("a")
+    monkeypatch.setenv("ADMIN_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("ADMIN_TOKEN", "b")
+    with pytest.raises(OperatorError, match="ADMIN_TOKEN is set, too"):
+        load(ReelSettings)
+
+
+def test_a_bad_secret_is_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of a secret only its name, its file and what it must be are said."""
+    (tmp_path / "key").write_text("hunter2hunter2")
+    monkeypatch.setenv("COIL_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(OperatorError) as failed:
+        load(ReelSettings)
+    assert "hunter2" not in str(failed.value)
+    assert "COIL_KEY='***' (from" in str(failed.value)
+
+
+def test_the_variables_of_a_class_are_known() -> None:
+    """Charts and compose files are checked against this list."""
+    known = variables(ReelSettings)
+    assert known["REEL_KEY"] is known["COIL_KEY"] is known["ADMIN_TOKEN"] is True
+    assert known["MDQ_URL"] is known["REEL_WIDTH"] is False

@@ -6,6 +6,7 @@ Invariant: a token in the URL is always refused (URLs end up in logs), and so is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -133,9 +134,19 @@ def _hostname(url: str) -> str | None:
 
 def client_address(peer: str, forwarded: str | None, trusted: Sequence[str]) -> str:
     """Return whose connection it is: the peer, or what a trusted proxy says it forwards for (the right-most hop)."""
-    if forwarded and peer in trusted:
+    if forwarded and is_trusted(peer, tuple(trusted)):
         return forwarded.rpartition(",")[2].strip()[:64] or peer
     return peer
+
+
+@lru_cache(4096)
+def is_trusted(peer: str, trusted: tuple[str, ...]) -> bool:
+    """Return whether `peer` is one of the addresses, or in one of the networks, whose word on others counts."""
+    try:
+        ip = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    return any(ip in ip_network(name, strict=False) for name in trusted)
 
 
 def address_key(address: str) -> str:

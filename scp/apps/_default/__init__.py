@@ -24,6 +24,16 @@ def door() -> str:
     return _page("door")
 
 
+def docs() -> str:
+    """Return the page that shows the API's description."""
+    return _page("docs")
+
+
+def operate() -> str:
+    """Return the operators' pages."""
+    return _page("operate")
+
+
 def session() -> dict[str, Any]:
     """Return the stream's address and a token for it."""
     made: dict[str, Any] = request.environ["tapeline.desk"].session(request.environ["tapeline.caller"])
@@ -83,6 +93,8 @@ action("sign-in", method="GET")(door)
 action("sign-in/oidc", method="GET")(to_provider)
 action("sign-in/oidc/callback", method="GET")(from_provider)
 action("welcome", method="GET")(door)
+action("docs", method="GET")(docs)
+action("operate", method="GET")(operate)
 action("api/session", method="GET")(session)
 for one in (route for route in ROUTES if not route.path.endswith("/")):  # the framework takes one at the end by itself
     action(re.sub(r"\{(\w+)\}", r"<\1>", one.path.lstrip("/")), method=one.method)(_serve(one))

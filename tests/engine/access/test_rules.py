@@ -41,24 +41,21 @@ def test_a_request_finds_its_rule(method: str, path: str, need: Need) -> None:
 
 def test_each_need_has_its_roles() -> None:
     """Nobody is let in by a public rule only."""
-    nobody, trader, data, operator = (
-        Caller(""),
-        Caller("t", Role.TRADER),
-        Caller("m", Role.MARKET_DATA),
-        Caller("o", Role.OPERATOR),
-    )
+    nobody, trader, data, replica, operator = Caller(""), *(Caller(role.value, role) for role in (
+        Role.TRADER, Role.MARKET_DATA, Role.REPLICA, Role.OPERATOR))  # fmt: skip
     table = {
         need: [
             allows(next(rule for rule in (*RULES.values(),) if rule.need is need), who)
-            for who in (nobody, trader, data, operator)
+            for who in (nobody, trader, data, replica, operator)
         ]
         for need in Need
     }
     assert table == {
-        Need.PUBLIC: [True, True, True, True],
-        Need.KEY: [False, True, True, True],
-        Need.OWN: [False, True, False, True],
-        Need.READ: [False, True, True, True],
-        Need.STORE: [False, False, True, True],
-        Need.OPERATOR: [False, False, False, True],
+        Need.PUBLIC: [True, True, True, True, True],
+        Need.KEY: [False, True, True, True, True],
+        Need.OWN: [False, True, False, False, True],
+        Need.READ: [False, True, True, False, True],
+        Need.STORE: [False, False, True, False, True],
+        Need.REPLICA: [False, False, False, True, True],
+        Need.OPERATOR: [False, False, False, False, True],
     }

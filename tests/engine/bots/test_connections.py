@@ -56,12 +56,14 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
     """Two requests, one connection; path, query, headers and body arrive as they should."""
     async with server(OK, OK) as (connections, seen):
         assert await connections.request("GET", "/Order", {"clOrdID": "a&b"}) == (200, b"{}")
-        assert await connections.request("POST", "/Order", {}, b'{"a":1}') == (200, b"{}")
+        assert await connections.request("POST", "/Order", {}, b'{"a":1}', "once") == (200, b"{}")
     assert seen.connections == 1
     first, second = seen.requests
     assert first.startswith(b"GET /exchange/Order?clOrdID=a%26b HTTP/1.1\r\nHost: 127.0.0.1:")
     assert b"Authorization: Bearer a\r\n" in first
     assert b"Content-Length: 7\r\n" in second
+    assert b"Idempotency-Key: once\r\n" in second
+    assert b"Idempotency-Key" not in first
     assert second.endswith(b'\r\n\r\n{"a":1}')
 
 

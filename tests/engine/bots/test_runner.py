@@ -144,6 +144,22 @@ async def test_a_bot_without_money_gets_some(tmp_path: Path, monkeypatch: pytest
         await until(lambda: all(_balance(ground, account) > 6 * 10**12 for account in ACCOUNTS), 30)
 
 
+async def test_a_deposit_whose_answer_was_lost_is_done_once(tmp_path: Path) -> None:
+    """The account looks as before when it is asked again: the same key, the same answer, the money once."""
+    async with exchange(tmp_path) as ground:
+        await ground.market()
+        first, again = bots._deposit(7, "new"), bots._deposit(7, "new")
+        answers = []
+        for request in (first, again):
+            headers = {"Idempotency-Key": request.key}
+            answers.append(
+                await ground.http.request(request.method, ground.url + request.path, json=request.body, headers=headers)
+            )
+        assert answers[0].content == answers[1].content
+        assert _balance(ground, 7) == bots.MONEY_UNITS
+        assert bots._deposit(7, bots.MONEY_UNITS).key != first.key
+
+
 def _balance(ground: Ground, account: int) -> int:
     found = ground.sequencer.state.ledger.accounts.get(account)
     return found.balance_units if found else 0

@@ -15,7 +15,10 @@ from engine.access.key_watch import KeyWatch
 from engine.access.keys import Role, ranges
 from engine.access.register import Register
 from engine.gateway.app import Doors, GatewayServer
+from engine.journal.journal import open_journal
 from engine.journal.sequencer import Sequencer
+from engine.recovery.replay import recover
+from engine.standby.leader import Standbys
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
 from engine.stores.watch import StoreWatch
@@ -31,16 +34,34 @@ class Ground:
     """One engine: sequencer, messages, watch, gateway."""
 
     def __init__(
-        self, folder: Path, token: str = TOKEN, clock: Clock | None = None, frames_max: int = 65_536, doors: Doors | None = None
-    ) -> None:
-        state, opened = rebuilt(folder, probing=False)
-        self.sequencer = Sequencer(state, opened, lambda: rebuilt(folder, probing=False), MessageBuilder, clock)
+        self, folder: Path, token: str = TOKEN, clock: Clock | None = None, frames_max: int = 65_536, doors: Doors | None = None,
+        sync_s: float = 0.0, snapshots: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.snapshots = snapshots or folder.with_name(f"{folder.name}-snapshots")
+        if snapshots is None:
+            state, opened = rebuilt(folder, probing=False)
+        else:
+            state, opened = recover(folder, snapshots).state, open_journal(folder)
+        self.folder = folder
+        self.sequencer = Sequencer(state, opened, lambda: rebuilt(folder, probing=False), MessageBuilder, clock, sync_s=sync_s)
         self.messages = MessageLog(folder, frames_max=frames_max)
         self.messages.restore(list(state.stores.values()), self.sequencer.committed_index, self.sequencer.last_message_index)
         self.sequencer.on_commit(self.messages.on_commit)
         self.watch = StoreWatch(self.sequencer, self.messages, clock or SystemClock())
         self.keys = operators(folder.with_name(f"{folder.name}-keys"), token, clock)
-        self.gateway = GatewayServer(self.sequencer, self.messages, "127.0.0.1", 0, self.keys, clock, doors=doors)
+        self.deposed: list[int] = []  # later terms that were heard of
+        self.standbys = Standbys(
+            self.sequencer,
+            folder,
+            self.snapshots,
+            self.keys.file.path,
+            clock or SystemClock(),
+            lambda why: self.deposed.append(why.term),
+        )
+        self.standbys.sync = sync_s > 0
+        self.gateway = GatewayServer(
+            self.sequencer, self.messages, "127.0.0.1", 0, self.keys, clock, doors=doors, standbys=self.standbys
+        )
         self.http = httpx.AsyncClient(timeout=30, trust_env=False, headers={"Authorization": f"Bearer {token}"})
         self.nobody = httpx.AsyncClient(timeout=30, trust_env=False)
 

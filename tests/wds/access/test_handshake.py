@@ -47,3 +47,6 @@ def test_only_trusted_proxies_speak_for_others() -> None:
     assert client_address("9.9.9.9", "1.1.1.1", ()) == "9.9.9.9"
     assert client_address("9.9.9.9", "6.6.6.6, 1.1.1.1", ("9.9.9.9",)) == "1.1.1.1"
     assert client_address("9.9.9.9", None, ("9.9.9.9",)) == "9.9.9.9"
+    assert client_address("10.9.9.9", "1.1.1.1", ("192.0.2.1", "10.0.0.0/8")) == "1.1.1.1", "a network of containers"
+    assert client_address("11.9.9.9", "1.1.1.1", ("192.0.2.1", "10.0.0.0/8")) == "11.9.9.9"
+    assert client_address("nowhere", "1.1.1.1", ("10.0.0.0/8",)) == "nowhere"

@@ -58,8 +58,8 @@ export class Api {
     return (await send("GET", `/api/v1/${path}`)) as T;
   }
 
-  async change<T = null>(method: string, path: string, body?: unknown): Promise<T> {
-    return (await send(method, `/api/v1/${path}`, body, this.me.csrf)) as T;
+  async change<T = null>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<T> {
+    return (await send(method, `/api/v1/${path}`, body, this.me.csrf, headers)) as T;
   }
 
   async again(): Promise<void> {

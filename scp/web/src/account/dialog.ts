@@ -66,6 +66,11 @@ function fill(api: Api, tabs: HTMLElement, body: HTMLElement): void {
     );
   };
   tabs.replaceChildren(...buttons);
+  if (api.may("inspect")) {
+    const operate = el("a", "act", "Operate") as HTMLAnchorElement;
+    operate.href = "/operate";
+    tabs.after(operate);
+  }
   const [first] = shown;
   if (first) show(first.pane, buttons[0]!);
 }

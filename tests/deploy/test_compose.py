@@ -1,0 +1,75 @@
+"""deploy/compose.yaml, read as text: every variable is one a component reads, and nothing is open that the README does not name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.credentials import make
+from deploy.health import PORTS
+from service.settings import variables
+from tests.helm.test_chart import SETTINGS
+
+DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
+OURS = ("mdl", "mdp", "wds", "scp", "engine", "bots", "oms")
+
+
+class Loader(yaml.SafeLoader):
+    """Reads Compose's own tags as what they stand before."""
+
+
+Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node, deep=True))  # type: ignore[no-untyped-call]
+
+
+def services(name: str = "compose.yaml") -> dict[str, dict[str, Any]]:
+    """Return the services of a file."""
+    return dict(yaml.load((DEPLOY / name).read_text(), Loader)["services"])
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_variable_is_one_that_the_component_reads(service: str) -> None:
+    """A misspelt variable would be ignored in silence; secrets come as files, which the service is given."""
+    known, given = variables(SETTINGS[service]), services()[service]
+    secrets = {s if isinstance(s, str) else s.get("target", s["source"]) for s in given["secrets"]}
+    for name, value in given["environment"].items():
+        assert name in known or name.removesuffix("_FILE") in known, name
+        assert not known.get(name), f"the secret {name} stands in the environment"
+        if str(value).startswith("/run/secrets/"):
+            assert value.rsplit("/", 1)[1] in secrets, f"{service} is not given {value}"
+
+
+@pytest.mark.parametrize("service", sorted(services()))
+def test_every_container_is_hardened_and_bounded(service: str) -> None:
+    """Read-only, without capabilities, with bounds for memory and processes; only the door, and Grafana on loopback, publish ports."""
+    given = services()[service]
+    assert given["read_only"] is True
+    assert given["cap_drop"] == ["ALL"]
+    assert given["mem_limit"]
+    assert given["pids_limit"]
+    assert ("ports" in given) == (service in ("door", "grafana"))
+    assert "inside" in given["networks"]
+    assert all("front" not in services()[name]["networks"] for name in OURS)
+
+
+def test_the_inner_network_has_no_way_out() -> None:
+    """What is only inside can neither call home nor be called."""
+    assert yaml.load((DEPLOY / "compose.yaml").read_text(), Loader)["networks"]["inside"]["internal"] is True
+
+
+def test_every_secret_is_made(tmp_path: Path) -> None:
+    """Each file that a service is given is one that deploy/credentials.py makes."""
+    make(tmp_path)
+    wanted = yaml.load((DEPLOY / "compose.yaml").read_text(), Loader)["secrets"]
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {secret["file"].rsplit("/", 1)[1] for secret in wanted.values()} <= made
+
+
+def test_the_readme_has_a_row_for_every_port() -> None:
+    """Who may reach a port, and why, is written down before the port is opened."""
+    text = (DEPLOY / "README.md").read_text()
+    rows = {int(port) for port in re.findall(r"^\| `(\d+)`", text, re.MULTILINE)}
+    assert set(PORTS.values()) | {8000, 8181, 8400, 8443, 3000, 5432, 5671, 5672, 6379, 9090, 15672} <= rows

@@ -1,0 +1,263 @@
+"""helm/tapeline: every case of the matrix is valid for the oldest and newest Kubernetes, and says what the components mean."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode
+from functools import cache
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from deploy.health import PORTS
+from engine.bots.runner import BotsSettings
+from engine.oms.consumer import OmsSettings
+from engine.settings import EngineSettings
+from mdl.settings import MdlSettings
+from mdp.settings import MdpSettings
+from scp.settings import ScpSettings
+from service.settings import ComponentSettings, variables
+from tests.helm.chart import CHART, FOREIGN, MATRIX, objects, of_kind, pods, rendered, run
+from tests.helm.readme import readme
+from wds.settings import WdsSettings
+
+SETTINGS: dict[str, type[ComponentSettings]] = {
+    "mdl": MdlSettings, "mdp": MdpSettings, "wds": WdsSettings, "scp": ScpSettings, "migrate": ScpSettings,
+    "engine": EngineSettings, "bots": BotsSettings, "oms": OmsSettings,
+}  # fmt: skip
+MAIN_PORTS = {"wds": {8400}, "scp": {8000}, "engine": {8181}}
+OLDEST = "1.29.0"
+CASES = pytest.mark.parametrize("case", MATRIX)
+
+
+@cache
+def validate(one: str, version: str) -> None:
+    """Check an object, once for all cases that have the same."""
+    kubernetes_validate.validate(json.loads(one), version, strict=True)
+
+
+@CASES
+def test_the_chart_passes_the_linter(case: str) -> None:
+    """Warnings are failures."""
+    assert "0 chart(s) failed" in run("lint", "--strict", values=MATRIX[case]).stdout
+
+
+@CASES
+@pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
+def test_every_object_is_valid(case: str, version: str) -> None:
+    """Unknown fields and kinds are failures, for the oldest and the newest Kubernetes; kinds of operators are named."""
+    assert f">={OLDEST}" in yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    for one in objects(case):
+        if one["kind"] not in FOREIGN:
+            validate(json.dumps(one), version)
+
+
+@CASES
+def test_every_variable_is_one_that_the_component_reads(case: str) -> None:
+    """A misspelt variable would be ignored in silence; a secret never stands in the value."""
+    for component, pod in pods(case).items():
+        if component not in SETTINGS:
+            continue
+        known = variables(SETTINGS[component])
+        for entry in pod["spec"]["containers"][0]["env"]:
+            name = entry["name"]
+            assert name in known or name.removesuffix("_FILE") in known, f"{component} does not read {name}"
+            assert not known.get(name), f"{component} gets the secret {name} in its environment"
+
+
+@CASES
+def test_files_of_secrets_are_mounted_where_the_variables_say(case: str) -> None:
+    """Each pod has the secrets it names and no others."""
+    for component, pod in pods(case).items():
+        if component not in SETTINGS:
+            continue
+        named = {e["value"].rsplit("/", 1)[1] for e in pod["spec"]["containers"][0]["env"] if e["name"].endswith("_FILE")}
+        volume = next(v for v in pod["spec"]["volumes"] if v["name"] == "secrets")
+        mounted = [item["path"] for source in volume["projected"]["sources"] for item in source["secret"]["items"]]
+        assert all(source["secret"]["name"] for source in volume["projected"]["sources"]), component
+        assert sorted(named) == sorted(mounted), component
+
+
+@CASES
+def test_probes_and_ports_are_those_that_a_component_opens(case: str) -> None:
+    """The defaults of the settings classes are what the pods declare; probes name a declared port."""
+    for component, pod in pods(case).items():
+        container = pod["spec"]["containers"][0]
+        declared = {port["name"]: port["containerPort"] for port in container.get("ports", [])}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            for way in ("httpGet", "tcpSocket"):
+                if way in container.get(probe, {}):
+                    assert container[probe][way]["port"] in declared, component
+        if component in SETTINGS and declared:
+            assert set(declared.values()) == {PORTS[component.upper()]} | MAIN_PORTS.get(component, set())
+
+
+@CASES
+def test_services_and_policies_name_open_ports_and_existing_pods(case: str) -> None:
+    """Whatever a Service, a policy, a budget or a scaler selects is there."""
+    found = pods(case)
+    open_ports = {
+        name: {port["containerPort"] for port in pod["spec"]["containers"][0].get("ports", [])} for name, pod in found.items()
+    }
+    names = {name: {p["name"] for p in pod["spec"]["containers"][0].get("ports", [])} for name, pod in found.items()}
+    for one in of_kind(case, "Service"):
+        component = one["spec"]["selector"]["app.kubernetes.io/component"]
+        assert {port["targetPort"] for port in one["spec"]["ports"]} <= names[component]
+    for one in of_kind(case, "NetworkPolicy"):
+        component = one["spec"]["podSelector"]["matchLabels"].get("app.kubernetes.io/component")
+        for rule in one["spec"].get("ingress", []):
+            assert {port["port"] for port in rule["ports"]} <= open_ports[component], component
+    for one in of_kind(case, "PodDisruptionBudget", "Deployment", "StatefulSet"):
+        chosen = one["spec"]["selector"]["matchLabels"]
+        labels = found[chosen["app.kubernetes.io/component"]]["metadata"]["labels"]
+        assert chosen.items() <= labels.items()
+    workloads = {one["metadata"]["name"] for one in of_kind(case, "Deployment", "StatefulSet")}
+    for one in of_kind(case, "HorizontalPodAutoscaler", "ScaledObject"):
+        assert one["spec"]["scaleTargetRef"]["name"] in workloads
+
+
+def test_every_listed_rule_of_access_is_enforced() -> None:
+    """8181 from the listener, bots, OMS and control plane; admin ports from the control plane and Prometheus; the world: two ports."""
+    policies = {
+        one["spec"]["podSelector"]["matchLabels"].get("app.kubernetes.io/component"): one
+        for one in of_kind("exchange", "NetworkPolicy")
+    }
+    who: dict[int, set[str]] = {}
+    for one in policies.values():
+        for rule in one["spec"].get("ingress", []):
+            for source in rule["from"]:
+                chosen = source.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/component")
+                space = (source.get("namespaceSelector") or {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+                who.setdefault(rule["ports"][0]["port"], set()).add(chosen or space)
+    assert who[8181] == {"mdl", "bots", "oms", "scp"}
+    assert {port for port, some in who.items() if "ingress-nginx" in some} == {8000, 8400}
+    for port in (9101, 9102, 9103, 9104, 9107, 9108):
+        assert who[port] == {"scp", "monitoring"}
+    assert who[9105] == {"scp", "wds", "monitoring"}, "the data services read the public keys there"
+    assert set(pods("exchange")) - {"check", "migrate"} <= set(policies)
+
+
+@CASES
+def test_pods_are_restricted(case: str) -> None:
+    """What the `restricted` Pod Security Standard asks for, and a read-only root with memory limits on top."""
+    for component, pod in pods(case).items():
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert all({"secret", "projected", "emptyDir", "configMap"} & volume.keys() for volume in spec.get("volumes", []))
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, component
+            assert context["readOnlyRootFilesystem"] is True, component
+            assert context["capabilities"] == {"drop": ["ALL"]}, component
+            assert container["resources"]["limits"]["memory"], component
+
+
+@CASES
+def test_no_secret_stands_in_plain_text(case: str) -> None:
+    """Passwords and tokens are in Secrets only: no other object carries a value of one, or a URL with a password."""
+    words = [
+        value
+        for one in of_kind(case, "Secret")
+        for name, value in ((n, b64decode(v).decode()) for n, v in one["data"].items())
+        if name.endswith(("password", "token", "key"))
+    ]
+    assert case == "own secret" or len(words) >= 6
+    for one in objects(case):
+        if one["kind"] != "Secret":
+            text = yaml.safe_dump(one)
+            assert not [word for word in words if word in text], one["metadata"]["name"]
+            assert not re.search(r"://[^/\s]*:[^/\s]+@", text), one["metadata"]["name"]
+
+
+def test_one_vendor_connection_and_one_engine() -> None:
+    """The listener needs the lease, so that a new pod waits while the old one speaks; the engine is one pod with a volume."""
+    env = {e["name"]: e.get("value") for e in pods("production")["mdl"]["spec"]["containers"][0]["env"]}
+    assert env["MDL_LEASE"] == "on"
+    engine = next(one for one in of_kind("exchange", "StatefulSet") if one["metadata"]["name"].endswith("-engine"))
+    assert engine["spec"]["replicas"] == 1
+    assert engine["spec"]["volumeClaimTemplates"]
+
+
+def test_clients_have_time_to_leave_a_data_service() -> None:
+    """Endpoints forget the pod (preStop), clients are sent off (WDS_DRAIN_S), and only then the grace period is over."""
+    spec = pods("minimal")["wds"]["spec"]
+    env = {e["name"]: e.get("value") for e in spec["containers"][0]["env"]}
+    pause = re.search(r"sleep\((\d+)\)", spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])
+    assert pause
+    assert int(pause[1]) + float(env["WDS_DRAIN_S"]) < spec["terminationGracePeriodSeconds"]
+
+
+@CASES
+def test_scaling_stays_within_its_bounds(case: str) -> None:
+    """Never more processors than partitions; budgets exist only where a pod may go."""
+    partitions = MATRIX[case].get("partitions", 8)
+    for one in of_kind(case, "HorizontalPodAutoscaler", "ScaledObject"):
+        spec = one["spec"]
+        least, most = (spec.get(f"{of}Replicas") or spec.get(f"{of}ReplicaCount") for of in ("min", "max"))
+        assert 1 <= least <= most
+        if one["metadata"]["name"].endswith("-mdp"):
+            assert most <= partitions
+            deployment = next(d for d in of_kind(case, "Deployment") if d["metadata"]["name"] == one["metadata"]["name"])
+            assert "replicas" not in deployment["spec"], "an upgrade would undo what the scaler did"
+    for one in of_kind(case, "PodDisruptionBudget"):
+        assert one["spec"]["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"mdp": {"replicas": 9}}, "9 processors for 8 partitions"),
+        ({"mdp": {"autoscaling": {"enabled": True, "maxReplicas": 9}}}, "9 processors for 8 partitions"),
+        ({"wds": {"drainSeconds": 20}}, "/wds/drainSeconds"),
+        ({"wds": {"replica": 3}}, "/wds"),
+        ({"scp": {"replicas": 2}}, "needs PostgreSQL"),
+        ({"scp": {"publicUrl": "http://desk.example.com"}}, "/scp/publicUrl"),
+        ({"ingress": {"enabled": True, "host": "desk.example.com"}}, "https only"),
+        ({"rabbitmq": {"mode": "external"}}, "rabbitmq.urlSecret.name"),
+        ({"redis": {"mode": "cluster"}}, "/redis/mode"),
+        ({"oms": {"enabled": True, "database": {"name": "x"}}}, "needs engine.enabled"),
+        ({"mdl": {"feed": "engine"}}, "set engine.enabled"),
+        ({"extraEnv": {"ADMIN_TOKEN": "hunter2"}}, "/extraEnv"),
+        ({"partitions": "many"}, "/partitions"),
+    ],
+)
+def test_bad_values_say_what_is_wrong(values: dict[str, Any], says: str) -> None:
+    """The schema names the path, the templates the value to set."""
+    done = run("template", "t", values=values, check=False)
+    assert done.returncode != 0
+    assert says in done.stderr.replace("- at ", "").replace(".", "/") or says in done.stderr
+
+
+def test_names_are_those_of_the_release() -> None:
+    """Two releases live in one namespace."""
+    assert "name: t-tapeline-mdl" in rendered("minimal")
+
+
+def test_the_readme_is_made_of_the_values() -> None:
+    """`python -m tests.helm.readme --write` after a change of values.yaml."""
+    assert (CHART / "README.md").read_text() == readme()
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    """What values.yaml offers can be set, and what cannot be set is not in the schema."""
+
+    def paths(values: dict[str, Any], schema: dict[str, Any], at: str = "") -> set[str]:
+        found = set()
+        for name, value in values.items():
+            inner = schema["properties"].get(name)
+            assert inner is not None, f"{at}{name} is not in values.schema.json"
+            found.add(f"{at}{name}")
+            if isinstance(value, dict) and "properties" in inner:
+                found |= paths(value, inner, f"{at}{name}.")
+        assert schema["properties"].keys() - values.keys() <= {"global"}, f"{at}: the schema has more"
+        return found
+
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert "mdp.autoscaling.keda.messages" in paths(values, json.loads((CHART / "values.schema.json").read_text()))
