@@ -34,6 +34,9 @@ VISIBLE = """(hidden => {
 FRAMES = """(() => { window.gaps = []; let before = 0; const frame = (now) => {
   if (before && !document.hidden && gaps.length < 1e5) gaps.push(now - before);
   before = now; requestAnimationFrame(frame); }; requestAnimationFrame(frame); })()"""
+# Layouts are test_layouts.py's subject: a monkey that takes the grid away has nothing left to look at.
+HANDS_OFF = """(() => { document.querySelectorAll('dialog[open]').forEach(e => e.close());
+  if (document.activeElement?.closest('.tools, .menu, dialog, #layouts, #add')) document.activeElement.blur(); })()"""
 AGREE_S_MAX = 60.0  # all faults are over: connected, caught up, and every row in view is seen to be the cache's
 
 
@@ -127,6 +130,7 @@ class Monkey:
     def _hammer(self) -> None:
         for _ in range(self._dice.randrange(5, 25)):
             self._desk.page.keyboard.press(self._dice.choice(KEYS))
+            self._desk.page.evaluate(HANDS_OFF)
 
     def _wheel(self) -> None:
         self._desk.page.mouse.move(self._dice.randrange(50, 380), self._dice.randrange(200, 600))
@@ -139,6 +143,7 @@ class Monkey:
         self._desk.page.keyboard.type(self._dice.choice(("a", "zz", "q", "no such symbol", "b/", "é")))
         self._desk.page.keyboard.press(self._dice.choice(("Enter", "Escape", "ArrowDown")))
         self._desk.page.keyboard.press("Enter")
+        self._desk.page.evaluate(HANDS_OFF)
 
     def _theme(self) -> None:
         self._desk.page.locator("#theme").click()
