@@ -9,14 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 POLL_S = 0.01
+# Deadlines are written for a quiet machine. Another build on the same cores takes them several times as long and proves nothing.
+PATIENCE = 3
 
 
 async def until(condition: Callable[[], Any], seconds: float = 5, what: str = "", every_s: float = POLL_S) -> Any:
-    """Return the first truthy value of `condition()` (plain or async); fail after `seconds`, naming `what`.
+    """Return the first truthy value of `condition()` (plain or async); fail after `PATIENCE` times `seconds`, naming `what`.
 
     An exception of the condition fails the test at once: a broken probe must not look like a slow system.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while True:
         value = condition()
         if inspect.isawaitable(value):
@@ -39,7 +41,7 @@ async def until_reached(read: Callable[[], int], wanted: int, stall_s: float = 2
 
 def until_sync(condition: Callable[[], Any], seconds: float = 5, what: str = "", every_s: float = POLL_S) -> Any:
     """The same for tests without an event loop."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not (value := condition()):
         _check(deadline, seconds, what, condition, value)
         time.sleep(every_s)
@@ -48,7 +50,7 @@ def until_sync(condition: Callable[[], Any], seconds: float = 5, what: str = "",
 
 def _check(deadline: float, seconds: float, what: str, condition: Callable[[], Any], value: Any) -> None:
     if time.monotonic() > deadline:
-        raise AssertionError(f"not within {seconds} s: {what or _source(condition)} (last value: {value!r})")
+        raise AssertionError(f"not within {PATIENCE} × {seconds} s: {what or _source(condition)} (last value: {value!r})")
 
 
 def _source(condition: Callable[[], Any]) -> str:

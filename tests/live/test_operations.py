@@ -184,7 +184,7 @@ def test_a_purge_of_a_queue_is_a_loss_that_the_pipeline_tells(site: Site) -> Non
         worker.send_signal(signal.SIGSTOP)
     try:
         chosen = until_sync(
-            lambda: [one for one in site.get("/queues?limit=5000")["queues"] if one["depth"] > 3 and one["stream"] == "quotes"],
+            lambda: [one for one in site.get("/queues?limit=5000")["queues"] if one["depth"] > 0 and one["stream"] == "quotes"],
             WAIT_S, "batches wait",
         )  # fmt: skip
         purged = site.do("DELETE", f"/queues/{chosen[0]['name']}")
@@ -305,7 +305,7 @@ def test_a_drained_worker_hands_over_and_ends_well(site: Site) -> None:
     until_sync(lambda: site.get(f"/components/{second['id']}")["partitions"] == list(range(8)), WAIT_S, "handed over")
     assert site.boss.get(f"/api/v1/components/{first['id']}").status == 404
     entry = site.audited("component.drain")["detail"]
-    assert entry["before"] == {"state": "ready", "instance": first["instance"]}
+    assert entry["before"]["instance"] == first["instance"]
     killed = next(name for name, process in site.parts.processes.items() if process.pid == second["pid"])
     site.parts.stop(killed, signal.SIGKILL)
     until_sync(lambda: site.get(f"/components/{second['id']}")["state"] == "stale", WAIT_S, "stale")

@@ -10,7 +10,8 @@ import pytest
 from scp import build
 from service.errors import OperatorError
 
-CI, BOTH = ("ci", "--no-audit"), (("run", "build"), ("run", "build:door"))  # the desk, and the page for signing in
+CI = ("ci", "--no-audit")
+BUILDS = (("run", "build"), ("run", "build:door"), ("run", "build:operate"))  # the desk, signing in, the operators' pages
 
 
 @pytest.fixture
@@ -20,7 +21,10 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
     web, out = tmp_path / "web", tmp_path / "out"
     (web / "src").mkdir(parents=True)
     (web / "public").mkdir()
-    (web / "door").mkdir()
+    for name in ("door", "operate", "docs", "node_modules/swagger-ui-dist"):
+        (web / name).mkdir(parents=True)
+    for name in (*build.DOCS, *build.SWAGGER):
+        (web / ("docs" if name in build.DOCS else "node_modules/swagger-ui-dist") / name).write_text(name)
     for name in (".npmrc", *build.PAGES, "src/main.ts"):
         (web / name).write_text(name)
 
@@ -29,9 +33,9 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
         if arguments[0] == "ci":
             (web / "node_modules").mkdir(exist_ok=True)
             (web / "node_modules" / ".package-lock.json").write_text("{}")
-        elif arguments[1] in ("build", "build:door"):
+        elif arguments[1].startswith("build"):
             made = Path(arguments[arguments.index("--outDir") + 1])
-            made.mkdir()
+            made.mkdir(parents=True)
             (made / "index.html").write_text("page")
 
     for name, value in {"WEB": web, "OUT": out, "CLIENT": tmp_path / "tapeline.js", "run_npm": npm}.items():
@@ -43,9 +47,9 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
 def test_unchanged_sources_are_not_built_twice(sandbox: list[tuple[str, ...]]) -> None:
     """The first time installs and builds, the second does nothing."""
     assert build.build()
-    assert [call[:2] for call in sandbox] == [CI, *BOTH]
+    assert [call[:2] for call in sandbox] == [CI, *BUILDS]
     assert not build.build()
-    assert len(sandbox) == 3
+    assert len(sandbox) == 1 + len(BUILDS)
 
 
 def test_sources_are_checked_once_the_packages_are_there(sandbox: list[tuple[str, ...]]) -> None:
@@ -77,7 +81,7 @@ def test_a_changed_source_is_built_without_a_new_install(sandbox: list[tuple[str
     build.build()
     (build.WEB / name).write_text("changed")
     assert build.build()
-    assert [call[:2] for call in sandbox] == [CI, *BOTH, *BOTH]
+    assert [call[:2] for call in sandbox] == [CI, *BUILDS, *BUILDS]
 
 
 def test_a_new_lock_installs_again(sandbox: list[tuple[str, ...]]) -> None:
@@ -88,7 +92,7 @@ def test_a_new_lock_installs_again(sandbox: list[tuple[str, ...]]) -> None:
     later = (build.WEB / "node_modules" / ".package-lock.json").stat().st_mtime + 5
     os.utime(lock, (later, later))
     assert build.build()
-    assert [call[:2] for call in sandbox] == [CI, *BOTH, CI, *BOTH]
+    assert [call[:2] for call in sandbox] == [CI, *BUILDS, CI, *BUILDS]
 
 
 def test_an_old_node_on_the_path_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

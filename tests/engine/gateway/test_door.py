@@ -27,7 +27,8 @@ async def test_each_role_gets_to_its_routes_and_no_further(ground: Ground) -> No
     """The whole table, once for every role and without a key: 401 or 403 with what to do, or past the door."""
     keys = {Role.TRADER: ground.key(Role.TRADER, "1"), Role.MARKET_DATA: ground.key(Role.MARKET_DATA), Role.OPERATOR: OPERATOR}
     allowed = {Need.PUBLIC: set(Role), Need.KEY: set(Role), Need.OWN: {Role.TRADER, Role.OPERATOR},
-               Need.READ: set(Role), Need.STORE: {Role.MARKET_DATA, Role.OPERATOR}, Need.OPERATOR: {Role.OPERATOR}}  # fmt: skip
+               Need.READ: set(Role), Need.STORE: {Role.MARKET_DATA, Role.OPERATOR}, Need.OPERATOR: {Role.OPERATOR},
+               Need.REPLICA: {Role.OPERATOR}}  # fmt: skip
     before = ground.digest
     for (method, path), rule in RULES.items():
         if method == "WEBSOCKET":

@@ -32,7 +32,7 @@ from engine.gateway.door import DoorLimits
 from tests.engine.gateway.ground import exchange
 from tests.engine_process import OPERATOR
 
-EXAMPLES, EXAMPLES_OF_ROLES = 60, 12
+EXAMPLES, EXAMPLES_OF_ROLES = 30, 6
 ROLES: dict[str, tuple[Any, ...]] = {"nobody": (), "trader": (Role.TRADER, "1"), "market-data": (Role.MARKET_DATA,)}
 UNLIMITED = Doors(DoorLimits(0, 0, 0))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
