@@ -84,7 +84,8 @@ hands: $(VENV)/installed-dev
 	@HANDS_S=$${HANDS_S:-600} PY=$(PY) exec tests/run tests/live/page/test_hands.py -s -k monkey
 
 faults: $(VENV)/installed-dev
-	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_standby.py tests/live/test_oms.py tests/sim/test_seeds.py $(ARGS)
+	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_standby.py tests/live/test_oms.py \
+		tests/live/test_message_store_script.py tests/engine/journal/test_crashes.py tests/bench tests/sim/test_seeds.py $(ARGS)
 
 sim: $(VENV)/installed-dev
 	@exec $(PY) -m tests.sim

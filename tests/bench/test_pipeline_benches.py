@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.scale import everything
 from tests.stack import ROOT
 
 FIGURES = {
@@ -19,10 +20,11 @@ FIGURES = {
     "listener": {"events_per_s"},
     "soak": {"growth_mb_mdl", "growth_mb_mdp0", "growth_mb_wds", "growth_mb_redis", "growth_mb_rabbitmq"},
 }
+USUAL = {"pipeline", "listener", "scp", "soak"}  # `make faults` tries all of them
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("name", sorted(FIGURES))
+@pytest.mark.parametrize("name", sorted(FIGURES.keys() if everything() else USUAL))
 def test_a_benchmark_runs_and_gives_its_figures(name: str, rabbitmq_url: str, redis_url: str) -> None:
     """Each prints one JSON line a figure with value, unit and workload, and nothing that is lost passes unnoticed."""
     command = [sys.executable, "-m", f"tests.bench.{name}", "--tiny"]

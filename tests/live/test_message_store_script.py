@@ -20,6 +20,7 @@ import websockets
 from engine.journal.reader import read
 from tests.engine_process import OPERATOR, TOKEN
 from tests.message_store_script import GAP_EXIT, OF_ORDERS, OF_TRADES
+from tests.scale import many
 from tests.servers import free_port
 from tests.stack import ROOT, _die_with_parent
 from tests.waiting import until
@@ -142,7 +143,7 @@ class Scene:
         await until(empty, 40, "the consumer catches up")
 
 
-@pytest.fixture(params=["my_message_store", ""], ids=["named", "default"])
+@pytest.fixture(params=["", "my_message_store"][: many(2, 1)], ids=["default", "named"][: many(2, 1)])
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     made = Scene(tmp_path, request.param)
     yield made

@@ -50,7 +50,7 @@ class SlowCable(Cable):
     slow = False
     BYTES_S, LOST_SHARE, LOST_S, CHUNK_BYTES = 60_000, 0.05, 0.4, 5840
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int = 0) -> None:
         dice = random.Random(9)
         with contextlib.suppress(OSError):
             while data := await reader.read(self.CHUNK_BYTES):
