@@ -9,6 +9,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 WIDTH_MAX = 60  # of a cell; whole values are in json and yaml
+TABLE_WIDTH_MAX = 160
 DASH = "-"
 
 
@@ -24,11 +25,10 @@ def text_of(document: Any, form: str) -> str:
 
 
 def rows_of(document: Any) -> list[dict[str, Any]] | None:
-    """Return the rows of a list, or of the one list that a page holds; None when it is one thing."""
+    """Return the rows of a list, or of a page: the first list of something that has `next` or nothing else. None: one thing."""
     if isinstance(document, dict):
         lists = [value for value in document.values() if isinstance(value, list)]
-        others = [name for name, value in document.items() if not isinstance(value, list) and name not in ("next", "total")]
-        document = lists[0] if len(lists) == 1 and not others else None
+        document = lists[0] if lists and ("next" in document or len(document) == 1) else None
     if isinstance(document, list) and all(isinstance(row, dict) for row in document):
         return document
     return None
@@ -44,8 +44,14 @@ def table_of(document: Any) -> str:
         return _aligned([[str(name), cell(name, value, 10_000)] for name, value in pairs])
     if not rows:
         return "none"
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return _aligned([[name.upper() for name in names], *([cell(name, row.get(name)) for name in names] for row in rows)])
+    every = list(dict.fromkeys(name for row in rows for name in row))
+    names = [name for name in every if not any(isinstance(row.get(name), dict) for row in rows)] or every
+    columns = [[name.upper(), *(cell(name, row.get(name)) for row in rows)] for name in names]
+    fitting, width = 0, 0
+    while (fitting < len(columns) and (width := width + 2 + max(map(len, columns[fitting]))) <= TABLE_WIDTH_MAX) or not fitting:
+        fitting += 1
+    more = f"\n({len(every) - fitting} more in -o json)" if fitting < len(every) else ""
+    return _aligned([list(line) for line in zip(*columns[:fitting], strict=True)]) + more
 
 
 def cell(name: object, value: Any, width: int = WIDTH_MAX) -> str:

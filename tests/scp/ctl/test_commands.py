@@ -185,6 +185,15 @@ def test_a_terminal_is_not_steered_by_what_others_wrote() -> None:
     assert text_of([], "table") == "none"
 
 
+def test_a_table_stays_as_wide_as_a_screen() -> None:
+    """Columns that do not fit, and what is nested, are left to the other forms, and that is said."""
+    row = {"id": "a", "rates": {"x": 1}, **{f"c{number}": "x" * 15 for number in range(20)}}
+    shown = text_of({"components": [row], "next": None, "total": 1, "states": {}}, "table").split("\n")
+    assert all(len(line) <= 160 for line in shown)
+    assert shown[-1] == "(12 more in -o json)"
+    assert text_of({"queues": [{"name": "q"}], "next": "a", "streams": [{"a": 1}]}, "table") == "NAME\nq"
+
+
 def test_a_place_by_variables_and_by_file(tmp_path: Path) -> None:
     """Variables win; a token stays with its address."""
     file = file_of({"XDG_CONFIG_HOME": str(tmp_path)})
