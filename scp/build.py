@@ -28,10 +28,9 @@ PAGES = (
     "index.html",
     "door/index.html",
     "operate/index.html",
-    "vite.operate.config.ts",
     "package-lock.json",
     "vite.config.ts",
-    "vite.door.config.ts",
+    "vite.page.config.ts",
 )
 DOCS = ("index.html", "start.js")  # of web/docs: the page around Swagger UI
 SWAGGER = ("swagger-ui.css", "swagger-ui-bundle.js")

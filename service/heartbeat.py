@@ -16,7 +16,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
@@ -26,7 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from service import logs
+from service import VERSION, logs
 from service.settings import ComponentSettings, admin_token
 from service.tasks import Tasks
 
@@ -115,7 +114,7 @@ class Heartbeat:
         self._ready = ready
         self._vitals = vitals
         self._said: dict[str, Any] = {
-            "id": self.id, "kind": kind, "name": name or kind, "version": _version(), "host": host, "pid": os.getpid(),
+            "id": self.id, "kind": kind, "name": name or kind, "version": VERSION, "host": host, "pid": os.getpid(),
             "instance": secrets.token_hex(6), "started_ms": time.time_ns() // 1_000_000,
         }  # fmt: skip
         self._seal = admin_token(settings).encode()
@@ -210,10 +209,3 @@ def reachable_at(host: str, port: int) -> str:
     except OSError:
         address = "127.0.0.1"
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-
-
-def _version() -> str:
-    try:
-        return version("tapeline")
-    except PackageNotFoundError:
-        return "0"

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from service import VERSION
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # folder → what it may import of ours; the data flows mdl → mdq → mdp → mdc → wds, and service/ is under all of them
@@ -553,6 +555,14 @@ def test_the_locks_hold_every_package_by_hash() -> None:
         assert not unhashed
         pins[lock] = set(entries)
     assert pins["requirements.lock"] <= pins["requirements-dev.lock"]
+
+
+def test_image_and_chart_have_the_package_s_version() -> None:
+    """It stands in service/__init__.py; two files that cannot read Python repeat it."""
+    assert f"ARG VERSION={VERSION}\n" in (ROOT / "deploy/Dockerfile").read_text()
+    chart = (ROOT / "helm/tapeline/Chart.yaml").read_text()
+    assert f"\nversion: {VERSION}\n" in chart
+    assert f'\nappVersion: "{VERSION}"\n' in chart
 
 
 def test_every_package_that_is_imported_is_declared_and_locked() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from scp.api.calls import Route
 from scp.problems import CONTENT_TYPE, PHRASES
 from scp.security.roles import SCOPES
 from scp.security.rules import HALF_OPEN, PUBLIC
+from service import VERSION
 
 PROBLEM = {
     "type": "object",
@@ -47,7 +47,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Tapeline control plane", "version": _version(),
+            "title": "Tapeline control plane", "version": VERSION,
             "description": "Scripts send `Authorization: Bearer tapeline_…` (POST /api/v1/me/tokens makes one). Pages send their "
             "session's cookie and, with changes, the header X-CSRF-Token. Times are ms since the epoch. Scopes: "
             + "; ".join(f"`{name}` {about}" for name, about in SCOPES.items()) + ".",
@@ -111,10 +111,3 @@ def _response(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
     elif route.status == 200:
         found["content"] = {route.content_type if route.content_type != "application/json" else "application/x-ndjson": {}}
     return found
-
-
-def _version() -> str:
-    try:
-        return version("tapeline")
-    except PackageNotFoundError:
-        return "0"

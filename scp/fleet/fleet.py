@@ -32,7 +32,7 @@ class Fleet:
         self._settings = settings
         self._token = ""
         self._networks = tuple(settings.ports)
-        self._errands = Errands()
+        self._errands = Errands(max(1, settings.threads // 2))
         self._remote = Remote()
         self._cache: Any = None
         self._listing: asyncio.Task[list[Component]] | None = None

@@ -131,4 +131,4 @@ async def test_a_trimmed_stream_and_its_snapshots_are_enough(tmp_path: Path) -> 
         assert 1 < imported.first_index <= engine.snapshotter.oldest_index + 1
         found = recover(copy, snapshots)
         assert found.state.digest() == digest
-        assert found.snapshot_index == engine.snapshotter.newest_index
+        assert found.snapshot_index >= engine.snapshotter.newest_index  # the last one may be written while the process ends

@@ -39,8 +39,9 @@ async def test_the_standby_goes_on_in_an_epoch_of_its_own(start: Start, mdc_url:
     """When the holder stops it takes over within the lease's time; its epoch sorts behind the one before."""
     common: dict[str, Any] = {"rate": 500, "mdc_url": mdc_url, "lease_ttl_ms": TTL_MS}
     first = await start(f"memory://{name}", **common)
+    await until(lambda: only(first).publisher)
     second = await start(f"memory://{name}", **common)
-    await until(lambda: only(first).publisher and only(second).session.state == "standby")
+    await until(lambda: only(second).session.state == "standby")
     before = _epoch(first)
     await first.stop_feeds()
     await until(lambda: only(second).session.state == "live")

@@ -97,6 +97,8 @@ def test_updates_cost_no_forced_layout_and_few_layers(browser: Browser, loaded: 
     desk.live()
     desk.until(lambda: desk.page.locator("#depth").is_visible(), 20, "the ladder")
     frames = desk.value("tapeline.frames")
+    desk.until(lambda: desk.value("tapeline.frames") > frames + 60, 20, "the ladder and the grid to have found their sizes")
+    frames = desk.value("tapeline.frames")
     with recorded(browser, desk.page) as timeline:
         desk.page.wait_for_timeout(3000)
     frames = desk.value("tapeline.frames") - frames

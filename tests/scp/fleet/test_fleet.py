@@ -21,6 +21,7 @@ from scp.problems import Problem
 from scp.settings import ScpSettings
 from service.heartbeat import Beat, seal
 from tests.servers import Redis, free_port
+from tests.waiting import until_sync
 
 TOKEN = "the admin token of this test"
 SPARE_S = 3.0  # a busy machine
@@ -151,6 +152,27 @@ def test_the_exchange_is_asked_with_its_key_only(tmp_path: Path) -> None:
             fleet_of(tmp_path, engine_url=f"http://127.0.0.1:{there}").gateway("GET", "/x")
         assert late.value.code == "no_answer"
         assert time.monotonic() - began_s < SLOW_S + SPARE_S
+
+
+def test_who_waits_for_a_frozen_one_leaves_room_for_everybody_else(tmp_path: Path) -> None:
+    """Of twelve at once four wait, half of the server's threads; the others are told at once."""
+    with port(lambda _: time.sleep(9)) as (there, _):
+        fleet = fleet_of(tmp_path, engine_url=f"http://127.0.0.1:{there}")
+        codes: list[str] = []
+
+        def ask() -> None:
+            with pytest.raises(Problem) as refused:
+                fleet.gateway("GET", "/x")
+            codes.append(refused.value.code)
+
+        asking = [threading.Thread(target=ask) for _ in range(12)]
+        for one in asking:
+            one.start()
+        until_sync(lambda: len(codes) == 8, SLOW_S, "those for whom there is no place")
+        assert set(codes) == {"busy"}
+        for one in asking:
+            one.join()
+        assert sorted(set(codes)) == ["busy", "no_answer"]
 
 
 def test_a_cache_that_is_away_or_hangs_is_a_problem(tmp_path: Path, redis_server: Redis) -> None:
