@@ -36,6 +36,9 @@ class Analyzer:
     def on_source(self, source: str) -> None:
         """The events that come now are of this source."""
 
+    def on_feed_time(self, source: str, feed_ms: int) -> None:
+        """All streams of a source have reached this time; told about once a second of it, whether events come or not."""
+
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         """A trade. `rule` = bits of mdp.conditions; `volume` in units, `notional` in units² (mdp.exact), 0 without VOLUME."""
 

@@ -18,6 +18,7 @@ from mdp import ahead
 from mdp.ahead import Ahead
 from mdp.analyzer import Analyzer
 from mdp.conditions import ALL, CANCEL, VOLUME, Rules
+from mdp.days.watermark import Watermark
 from mdp.events import (
     MINUTE_BARS,
     QUOTES,
@@ -119,6 +120,7 @@ class Partition:
         self._time_ahead_ms = time_ahead_ms
         self._gaps = GapCounter()
         self._runs = Runs()
+        self._watermark = Watermark()
         self._decoder = Decoder()
         self._rules = Rules()
         self._set_aside: list[str] = []  # checkpoint cells that could not be read
@@ -133,6 +135,7 @@ class Partition:
         self._handlers = self._routes()
         self._deaf: dict[type, list[Handler] | None] = {kind: [] for kind in self._handlers}
         self._trade_handlers = [a.on_trade for a in analyzers if _overrides(a, "on_trade")]
+        self._time_handlers = [a.on_feed_time for a in analyzers if _overrides(a, "on_feed_time")]
         self._source_handlers = [a.on_source for a in analyzers if _overrides(a, "on_source")]
 
     def on_batch(self, batch: Batch, redelivered: bool, now_ns: int) -> None:
@@ -141,18 +144,31 @@ class Partition:
             self._tell_time(now_ns // 1_000_000)  # a dead letter says when
         seen = self._gaps.observe(batch, now_ns, redelivered)
         fresh = self._count(batch, seen, redelivered)
-        if fresh <= 0:
-            return
+        if fresh > 0:
+            self._take(batch, seen.skip, redelivered)
+        if seen.verdict is not Verdict.FENCED:
+            self._go_on(batch, now_ns // 1_000_000)
+
+    def _take(self, batch: Batch, skip: int, redelivered: bool) -> None:
         stream = batch.stream
         oldest_ns = self.oldest_ns.get(batch.source)
         if oldest_ns is None or batch.first_ns < oldest_ns:
             self.oldest_ns[batch.source] = batch.first_ns
         if stream == "unknown":
-            self._count_unknown(batch.body, seen.skip)
+            self._count_unknown(batch.body, skip)
         elif stream == "status":
             self._take_status(batch)
         else:
-            self._take_events(batch, seen.skip, redelivered)
+            self._take_events(batch, skip, redelivered)
+
+    def _go_on(self, batch: Batch, now_ms: int) -> None:
+        """Let days and sessions change when their time has come, whether events say so or not."""
+        if not batch.feed_ns:
+            return  # nothing has come from the feed yet
+        reached_ms = self._watermark.note(batch.source, batch.stream, batch.feed_ns // 1_000_000, now_ms)
+        if reached_ms:
+            for handler in self._time_handlers:
+                handler(batch.source, reached_ms)
 
     def _count(self, batch: Batch, seen: Arrival, redelivered: bool) -> int:
         """Count what a batch's arrival means; return how many of its events are new."""
@@ -384,6 +400,7 @@ class Partition:
         self._settled = False
         symbols = self.listing.of_source(source)
         self.listing.restart(source)
+        self._watermark.restart(source)
         for analyzer in self._analyzers:
             analyzer.restart_source(source)
             for symbol in symbols:

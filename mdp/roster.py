@@ -13,6 +13,7 @@ from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.range import RangeAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
 from mdp.reference import Reference
+from service.days.markets import Markets
 
 ANALYZERS = ("quote", "bars", "trades", "boards", "range", "halts", "book")  # `pipeline` is the worker's own: see status.py
 DEFAULT = ",".join(ANALYZERS)
@@ -20,15 +21,15 @@ SECOND_MS, MINUTE_MS = 1_000, 60_000
 SECONDS_RETAINED, MINUTES_RETAINED = 10, 5  # how late a trade may come and still correct its bar
 
 
-def build(names: Sequence[str], reference: Reference, board_rows: int) -> list[Analyzer]:
+def build(names: Sequence[str], reference: Reference, board_rows: int, markets: Markets | None = None) -> list[Analyzer]:
     """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what `quote` knows)."""
-    quotes = QuoteAnalyzer(reference)
+    quotes = QuoteAnalyzer(reference, markets)
     made: dict[str, list[Analyzer]] = {
         "quote": [quotes],
         "bars": [BarsAnalyzer("bars:1s", SECOND_MS, SECONDS_RETAINED), BarsAnalyzer("bars:1m", MINUTE_MS, MINUTES_RETAINED)],
         "trades": [TradesAnalyzer()],
         "boards": [BoardsAnalyzer(quotes, board_rows)],
-        "range": [RangeAnalyzer()],
+        "range": [RangeAnalyzer(markets)],
         "halts": [HaltsAnalyzer()],
         "book": [BookAnalyzer()],
     }

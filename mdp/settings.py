@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from mdp.roster import ANALYZERS, DEFAULT
+from service.days.markets import KNOWN, Markets
 from service.settings import ComponentSettings
+
+MARKETS = ", ".join(KNOWN)
 
 
 class MdpSettings(ComponentSettings):
@@ -27,6 +32,13 @@ class MdpSettings(ComponentSettings):
         60, ge=1, le=86_400, validation_alias="MDP_TIME_AHEAD_S", description="believed ahead of the feed's clock"
     )
     reference: Path | None = Field(None, validation_alias="MDP_REFERENCE", description="CSV symbol,prev_close,avg_volume")
+    calendars: str = Field(
+        "*-PERP=always", validation_alias="MDP_CALENDARS",
+        description=f"PATTERN=MARKET,…: which market the symbols that fit belong to: {MARKETS}",
+    )  # fmt: skip
+    closed: str = Field(
+        "", validation_alias="MDP_CLOSED", description="MARKET=YYYY-MM-DD,…: further days on which a market stays closed"
+    )
     worker: str = Field("", max_length=64, validation_alias="MDP_WORKER", description="name of the worker; empty = made up")
 
     @field_validator("analyzers")
@@ -43,6 +55,41 @@ class MdpSettings(ComponentSettings):
             raise ValueError("MDP_FLUSH_MS must not be above MDP_FLUSH_MS_MAX")
         return self
 
+    @field_validator("calendars")
+    @classmethod
+    def _known_markets(cls, value: str) -> str:
+        for pattern, market in _pairs(value):
+            if not pattern or market not in KNOWN:
+                raise ValueError(f"{pattern}={market} is not PATTERN=MARKET, where MARKET is one of {MARKETS}")
+        return value
+
+    @field_validator("closed")
+    @classmethod
+    def _dates(cls, value: str) -> str:
+        for market, day in _pairs(value):
+            try:
+                date.fromisoformat(day)
+            except ValueError:
+                market = ""
+            if market not in KNOWN:
+                raise ValueError(f"it is a list of MARKET=YYYY-MM-DD, where MARKET is one of {MARKETS}")
+        return value
+
+    @property
+    def markets(self) -> Markets:
+        """Return which market a symbol belongs to, and when it is open."""
+        closed: dict[str, list[date]] = {}
+        for market, day in _pairs(self.closed):
+            closed.setdefault(market, []).append(date.fromisoformat(day))
+        return Markets(list(_pairs(self.calendars)), closed)
+
     @property
     def analyzer_names(self) -> list[str]:
         return [name.strip() for name in self.analyzers.split(",")]
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for item in text.split(","):
+        if item.strip():
+            left, _, right = item.strip().partition("=")
+            yield left.strip(), right.strip()

@@ -66,6 +66,7 @@ class Worker:
         self._clock = clock
         self._shutdown = shutdown
         self._reference: Reference = read_reference(settings.reference)
+        self._markets = settings.markets
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
@@ -221,7 +222,7 @@ class Worker:
             await self._subscribe(owned)
 
     async def _load(self, number: int, fence: int) -> Partition:
-        analyzers = roster.build(self._settings.analyzer_names, self._reference, self._settings.board_rows)
+        analyzers = roster.build(self._settings.analyzer_names, self._reference, self._settings.board_rows, self._markets)
         partition = Partition(number, fence, self._epoch, analyzers, self._settings.time_ahead_s * 1000)
         try:
             cells = await self._redis.hgetall(keys.checkpoint(number))

@@ -265,7 +265,7 @@ class Batcher:
     def marks(self, wall_ns: int, feed_ns: int | None = None) -> list[Batch]:
         """Return a mark (no events) for every lane, telling where its stream stands; none while batches wait.
 
-        `feed_ns` is the feed's clock now (None = the wall clock).
+        `feed_ns` is the feed's clock now (None = the wall clock, 0 = not known).
 
         A mark that overtook its batches would report them as lost.
         """

@@ -48,7 +48,7 @@ class Publisher:
     ) -> None:
         self.broker = broker
         self.source = source
-        self.feed_ns: int | None = None  # a tape's clock now; None = the wall clock
+        self.feed_ns: int | None = 0  # a tape's clock now; None = the wall clock, 0 = nothing has come yet that could say
         self._permit = permit
         self.partitions = partitions
         self.clock = clock or SystemClock()

@@ -275,6 +275,7 @@ IMPORTED_AS = {
     "yaml": "pyyaml",
     "jwt": "pyjwt",
     "kubernetes_validate": "kubernetes-validate",
+    "exchange_calendars": "exchange-calendars",
 }
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
 ONLY_WHEN_THERE = {

@@ -11,7 +11,7 @@ from tests.stack import ROOT
 SESSION = """
 from datetime import UTC, datetime
 from zoneinfo import TZPATH
-from mdp.sessions import STOCKS
+from service.days.markets import STOCKS
 assert TZPATH == (), TZPATH
 print(datetime(2026, 7, 1, 13, 30, tzinfo=UTC).astimezone(STOCKS.zone).time())
 """

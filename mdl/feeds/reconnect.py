@@ -1,7 +1,6 @@
 """Decides how long to pause before a lost connection is tried again: exponential, full jitter.
 
-A closed market is asked less often. Holidays are not known here: on one, the pauses are those of an open market, which
-costs nothing but a few connections.
+A closed market is asked less often.
 """
 
 from __future__ import annotations

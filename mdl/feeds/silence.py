@@ -1,7 +1,7 @@
 """Decides whether a live feed's silence is a fault: nothing arrives although its market trades.
 
-Invariant: a closed market, and what is rightly rare, never accuses a feed. Holidays are not known: on one, the feed of a
-market that would be open is said to be silent.
+Invariant: a closed market, and what is rightly rare, never accuses a feed. On a day that no table of holidays knows, the feed
+of a market that would be open is said to be silent.
 """
 
 from __future__ import annotations

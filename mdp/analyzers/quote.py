@@ -13,10 +13,11 @@ from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
 from mdp.bbo import Venues, best
 from mdp.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
+from mdp.days.calendar import Calendar, Calendars
 from mdp.events import AnyBar, AnyQuote, AnyTrade, IndexValue
 from mdp.exact import number, ratio, units
 from mdp.reference import Reference
-from mdp.sessions import Calendar, Calendars
+from service.days.markets import Markets
 
 
 class QuoteData(msgspec.Struct, gc=False):
@@ -71,7 +72,7 @@ class QuoteAnalyzer(Analyzer):
 
     name = "quote"
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference, markets: Markets | None = None) -> None:
         super().__init__()
         self.quotes: dict[str, QuoteData] = {}
         self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
@@ -79,7 +80,7 @@ class QuoteAnalyzer(Analyzer):
         self._totals: dict[str, Totals] = {}
         self._venues: dict[str, Venues] = {}
         self._reference = reference
-        self._calendars = Calendars()
+        self._calendars = Calendars(markets)
         self._calendar_of = self._calendars.of.get
         self._changed: set[str] = set()
         self._traded: set[str] = set()
@@ -90,6 +91,10 @@ class QuoteAnalyzer(Analyzer):
 
     def on_source(self, source: str) -> None:
         self._calendars.source = source
+
+    def on_feed_time(self, source: str, feed_ms: int) -> None:
+        for calendar in self._calendars.due(source, feed_ms):
+            self._move(calendar, feed_ms)
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         symbol, ts, price = trade.symbol, trade.ts, trade.price

@@ -13,8 +13,9 @@ import msgspec
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer
 from mdp.conditions import EXTENDED, HIGH_LOW
+from mdp.days.calendar import Calendars
 from mdp.events import AnyTrade, IndexValue
-from mdp.sessions import Calendars
+from service.days.markets import Markets
 
 PAUSE_MS = 1_000  # wall clock: it spares the readers
 ALERTS_A_FLUSH_MAX = 50  # of one partition: an opening auction makes thousands; the rest waits for the next flush
@@ -53,12 +54,12 @@ class RangeAnalyzer(Analyzer):
 
     name = "range"
 
-    def __init__(self) -> None:
+    def __init__(self, markets: Markets | None = None) -> None:
         super().__init__()
         self._extremes: dict[str, Extremes] = {}
         self._waiting: dict[tuple[str, Side], None] = {}  # an ordered set: first come, first alerted
         self._changed: set[str] = set()
-        self._calendars = Calendars()
+        self._calendars = Calendars(markets)
         self._now_ms = 0  # wall clock
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Extremes)

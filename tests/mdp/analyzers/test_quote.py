@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -15,7 +16,8 @@ from mdc.channels import QUOTE_FIELDS
 from mdp.analyzers.quote import QuoteData, difference
 from mdp.conditions import EXTENDED, HIGH_LOW, LAST, VOLUME, rule_of
 from mdp.reference import Known
-from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, quote, trade
+from tests.mdp.days.test_calendar import ms
+from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, quote, trade
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAY_MS = 86_400_000
@@ -45,7 +47,9 @@ class PlainQuotes:
         continuous = event["ev"] in ("XT", "XQ", "C")
         sym = event["p"] if event["ev"] == "C" else event.get("sym") or event["pair"]
         day = plain_day(event["t"], continuous)
-        if len(day) > len(self.days[continuous]) or day > self.days[continuous]:
+        if event["ev"] == "C":
+            pass  # pairs of currencies have days of their own, and no trades
+        elif len(day) > len(self.days[continuous]) or day > self.days[continuous]:
             self._roll(continuous, day)
         self.kinds[sym] = continuous
         if event["ev"] not in ("T", "XT"):
@@ -113,6 +117,7 @@ class PlainQuotes:
 def test_quotes_equal_the_naive_model(seed: int) -> None:
     """Every field of every symbol, after any mix of late trades, conditions, markets, days and flushes, also hand-overs."""
     dice, desk, plain = Dice(seed), Desk(), PlainQuotes()
+    desk.partition._time_handlers.clear()  # the model's days go by events alone
     pause_ms = (300, 60_000, 900_000)[seed % 3]
     for _ in range(60):
         events = [dice.event(pause_ms) for _ in range(dice.random.randint(1, 12))]
@@ -127,6 +132,7 @@ def test_quotes_equal_the_naive_model(seed: int) -> None:
         }, f"seed {seed}"
         if dice.random.random() < 0.1:
             desk.hand_over()
+            desk.partition._time_handlers.clear()
     assert found.keys() == plain.kinds.keys()
 
 
@@ -379,3 +385,42 @@ def test_venues_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
     desk.feed(venue(1, 12, 13, START_MS), venue(2, 10, 11, START_MS), venue(1, 12, 13, START_MS), venue(3, 9, 20, START_MS))
     assert shown(desk, "bid", "ask", sym="X:BTC-USD") == (12, 13)
+
+
+def test_a_day_ends_when_its_time_has_come_without_an_event() -> None:
+    """The listener's marks tell the feed's time: session and day change once, with nothing traded and nothing lost to the next day."""
+    desk = Desk()
+    friday, monday = ms("2026-11-20 19:59:59"), ms("2026-11-23 04:00:00")
+    desk.feed(trade(p=10, t=friday))
+    desk.feed(quote(t=friday))
+    desk.flush()
+
+    def mark(stream: str, at_ms: int) -> dict[str, Any]:
+        desk.now_ms += 1_000
+        desk.deliver(replace(batch([], stream, 1), feed_ns=at_ms * 1_000_000))
+        return dict(desk.flush().data("quote:A"))
+
+    for at_ms in (friday, friday, monday - 1):
+        for stream in ("trades", "quotes"):
+            held = mark(stream, at_ms)
+    assert (held["session"], held["volume"], held["prev_close"]) == ("closed", 100, None)
+    assert mark("quotes", monday)["volume"] == 100, "the trades have not come as far"
+    begun = mark("trades", monday)
+    assert (begun["session"], begun["volume"], begun["last"], begun["open"], begun["prev_close"]) == ("pre", 0, 10, None, 10)
+    seq = desk.cache.documents["quote:A"]["seq"]
+    for stream in ("trades", "quotes"):
+        mark(stream, monday + 60_000)
+    assert desk.cache.documents["quote:A"]["seq"] == seq
+    desk.hand_over()
+    desk.feed(trade(p=11, t=monday + 1))
+    assert desk.flush().data("quote:A")["volume"] == 100
+
+
+def test_a_mark_before_anything_has_come_says_no_time() -> None:
+    """A listener that has not yet read its tape does not know its time: the wall clock would end the tape's day."""
+    desk = Desk()
+    desk.feed(trade(p=10), quote())
+    for _ in range(5):
+        desk.now_ms += 1_000
+        desk.deliver(replace(batch([], "trades", 2), feed_ns=0))
+    assert desk.flush().data("quote:A")["volume"] == 100

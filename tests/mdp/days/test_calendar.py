@@ -1,4 +1,4 @@
-"""Tests trading days and sessions of all markets, also where clocks change."""
+"""Tests trading days and sessions of all markets, where clocks change, on holidays and short days."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mdp.sessions import ALWAYS, DAY_MS, FUTURES, STOCKS, Calendar, Calendars, Market, market_of
+from mdp.days.calendar import Calendar, Calendars
+from service.days.markets import ALWAYS, FOREX, FUTURES, STOCKS, Market
 
 NEW_YORK, CHICAGO = ZoneInfo("America/New_York"), ZoneInfo("America/Chicago")
 
@@ -29,9 +30,14 @@ def ms(text: str, zone: object = NEW_YORK) -> int:
         ("2026-11-20 20:00:00", "closed"),
         ("2026-11-20 23:59:59.999", "closed"),
         ("2026-03-08 03:30:00", "closed"),  # the hour after the missing one
-        ("2026-03-08 04:00:00", "pre"),
+        ("2026-03-08 04:00:00", "closed"),  # a Sunday
+        ("2026-03-09 04:00:00", "pre"),  # the clocks have changed
+        ("2026-11-27 12:59:59.999", "regular"),  # a short day
+        ("2026-11-27 13:00:00", "post"),
+        ("2026-11-27 17:00:00", "closed"),
+        ("2026-11-26 12:00:00", "closed"),  # a holiday
         ("2026-11-01 01:30:00", "closed"),  # the hour that comes twice
-        ("2026-11-01 09:30:00", "regular"),
+        ("2026-11-02 09:30:00", "regular"),
     ],
 )
 def test_sessions_follow_new_york(moment: str, session: str) -> None:
@@ -44,16 +50,19 @@ def test_sessions_follow_new_york(moment: str, session: str) -> None:
 @pytest.mark.parametrize(
     ("market", "opens", "zone", "hours"),
     [
-        (STOCKS, "2026-11-20 04:00:00", NEW_YORK, 24),
-        (STOCKS, "2026-03-07 04:00:00", NEW_YORK, 23),
-        (STOCKS, "2026-10-31 04:00:00", NEW_YORK, 25),
-        (FUTURES, "2026-11-19 17:00:00", CHICAGO, 24),
-        (FUTURES, "2026-03-07 17:00:00", CHICAGO, 23),
+        (STOCKS, "2026-11-19 04:00:00", NEW_YORK, 24),
+        (STOCKS, "2026-03-06 04:00:00", NEW_YORK, 71),  # a Friday; on Sunday an hour is missing
+        (STOCKS, "2026-10-30 04:00:00", NEW_YORK, 73),
+        (STOCKS, "2026-11-25 04:00:00", NEW_YORK, 48),  # Thanksgiving follows
+        (FUTURES, "2026-11-18 17:00:00", CHICAGO, 24),
+        (FUTURES, "2026-03-05 17:00:00", CHICAGO, 71),
+        (FUTURES, "2023-12-21 17:00:00", CHICAGO, 96),  # Friday's day lasts over Christmas, to Monday evening
+        (FOREX, "2026-11-19 17:00:00", NEW_YORK, 72),
         (ALWAYS, "2026-03-08 00:00:00", UTC, 24),
     ],
 )
 def test_a_day_lasts_from_opening_to_opening(market: Market, opens: str, zone: object, hours: int) -> None:
-    """23 to 25 hours, whatever the clocks do; each minute of it is on the same day and before its next change."""
+    """Over nights, weekends and holidays, whatever the clocks do; each minute of it is before its next change."""
     start = ms(opens, zone)
     for minutes in range(0, hours * 60, 7):
         calendar = Calendar("", market)
@@ -66,20 +75,21 @@ def test_a_day_lasts_from_opening_to_opening(market: Market, opens: str, zone: o
     assert calendar.move(calendar.change_ms) is True
 
 
-def test_a_walk_through_a_week_changes_where_single_looks_do() -> None:
+@pytest.mark.parametrize("week", ["2026-03-06 10:00:00", "2026-10-30 10:00:00", "2026-11-24 10:00:00", "2026-12-23 10:00:00"])
+@pytest.mark.parametrize("market", [STOCKS, FUTURES, FOREX, ALWAYS], ids=lambda market: market.name)
+def test_a_walk_through_a_week_changes_where_single_looks_do(market: Market, week: str) -> None:
     """Moving only at `change_ms` sees the same sessions as asking anew each time."""
-    walking = Calendar("", STOCKS)
-    ts, rolls = ms("2026-03-06 10:00:00"), 0
-    for _ in range(7 * 24 * 4):
+    walking = Calendar("", market)
+    ts = ms(week)
+    for _ in range(8 * 24 * 4):
         if ts >= walking.change_ms:
-            rolls += walking.move(ts)
-        fresh = Calendar("", STOCKS)
+            walking.move(ts)
+        fresh = Calendar("", market)
         fresh.move(ts)
         assert (walking.session, walking.day_start_ms) == (fresh.session, fresh.day_start_ms), datetime.fromtimestamp(
             ts / 1000, UTC
         )
         ts += 900_000
-    assert rolls == 7
 
 
 @pytest.mark.parametrize(
@@ -90,6 +100,10 @@ def test_a_walk_through_a_week_changes_where_single_looks_do() -> None:
         ("2026-11-23 00:00:00", "regular"),
         ("2026-11-23 15:59:59.999", "regular"),
         ("2026-11-23 16:00:00", "closed"),
+        ("2026-11-26 11:59:59.999", "regular"),  # Thanksgiving: a short day
+        ("2026-11-26 12:00:00", "closed"),
+        ("2023-12-25 12:00:00", "closed"),  # Christmas
+        ("2023-12-25 17:00:00", "regular"),
     ],
 )
 def test_futures_trade_from_the_evening_before(moment: str, session: str) -> None:
@@ -102,23 +116,15 @@ def test_futures_trade_from_the_evening_before(moment: str, session: str) -> Non
 def test_the_last_session_lasts_until_the_next_one_opens() -> None:
     """Four closed days, and quotes before the opening, leave Thursday's day as it was; the opening on Tuesday ends it."""
     calendar = Calendar("", STOCKS)
-    calendar.move(ms("2026-11-19 19:59:00"))
+    calendar.move(ms("2026-04-02 19:59:00"))  # Good Friday follows
     thursday = calendar.day_start_ms
-    assert calendar.move(ms("2026-11-20 03:59:00")) is False
-    assert calendar.day_start_ms == thursday
-    assert calendar.move(ms("2026-11-24 04:00:00")) is True
-    assert calendar.day_start_ms == ms("2026-11-24 04:00:00")
-
-
-@pytest.mark.parametrize(
-    ("symbol", "market"),
-    [("ESZ6", FUTURES), ("6EH27", FUTURES), ("ESZ6-ESH7", FUTURES), ("AAPL", STOCKS), ("BRK.B", STOCKS), ("F", STOCKS),
-     ("O:SPY251219C00650000", STOCKS), ("I:SPX", STOCKS), ("BTC-PERP", STOCKS)],
-)  # fmt: skip
-def test_a_symbol_names_its_market(symbol: str, market: Market) -> None:
-    """No ticker of a stock ends like a future's; what never closes says so."""
-    assert market_of(symbol, False) is market
-    assert market_of(symbol, True) is ALWAYS
+    assert calendar.change_ms == ms("2026-04-02 20:00:00")
+    for moment in ("2026-04-03 12:00:00", "2026-04-05 12:00:00", "2026-04-06 03:59:59"):
+        assert calendar.move(ms(moment)) is False
+        assert (calendar.day_start_ms, calendar.session) == (thursday, "closed")
+    assert calendar.change_ms == ms("2026-04-06 04:00:00")
+    assert calendar.move(ms("2026-04-06 04:00:00")) is True
+    assert calendar.day_start_ms == ms("2026-04-06 04:00:00")
 
 
 def test_only_stocks_have_extended_hours() -> None:
@@ -148,7 +154,7 @@ def test_calendars_come_back_from_their_cells() -> None:
     assert list(new.cells()) == []
     new.rewrite()
     assert list(new.cells()) == cells
-    assert found.move(ts + DAY_MS) is True
+    assert found.move(ms("2026-11-23 10:00:00")) is True
 
 
 def test_each_source_has_its_own_time() -> None:
@@ -169,3 +175,18 @@ def test_each_source_has_its_own_time() -> None:
     assert restored.rejoin("MSFT", tape.name).change_ms == 0
     calendars.leave("AAPL")
     assert (live.symbols, calendars.of.get("AAPL")) == (set(), None)
+
+
+def test_a_session_is_due_when_its_source_has_reached_its_end() -> None:
+    """Of that source alone, and not before a first event has said where its day stands."""
+    calendars = Calendars()
+    for source in ("live", "tape"):
+        calendars.source = source
+        calendars.join(f"{source}-A", False).move(ms("2026-11-20 15:59:00"))
+    calendars.source = "live"
+    crypto = calendars.join("BTC-USD", True)
+    assert calendars.due("live", ms("2026-11-20 15:59:59")) == []
+    assert [calendar.name for calendar in calendars.due("live", ms("2026-11-20 16:00:00"))] == ["live|stocks"]
+    crypto.move(ms("2026-11-20 15:59:00"))
+    assert len(calendars.due("live", ms("2026-11-20 19:00:00"))) == 2
+    assert calendars.due("other", ms("2027-11-20 19:00:00")) == []

@@ -1,45 +1,14 @@
-"""Tells the trading day and the session that a time belongs to: US stocks, futures, and markets that never close.
+"""Keeps where each market of each source stands: its trading day, its session, and when either changes next.
 
-Invariant: a day lasts until the first event after the next opening. No clock ends it: the hours before the opening, and the
-weekends and holidays on which nothing happens, belong to the last session.
+Invariant: a day lasts until the next one opens, by the time of the events or of the feed itself, whichever comes first.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
-from zoneinfo import ZoneInfo
 
-DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Market:
-    """When a market is open. `sessions` = (local time, name of what begins then); the first one begins the trading day."""
-
-    name: str
-    zone: tzinfo
-    sessions: tuple[tuple[time, str], ...]
-
-
-STOCKS = Market(
-    "stocks", ZoneInfo("America/New_York"),
-    ((time(4, 0), "pre"), (time(9, 30), "regular"), (time(16, 0), "post"), (time(20, 0), "closed")),
-)  # fmt: skip
-FUTURES = Market("futures", ZoneInfo("America/Chicago"), ((time(17, 0), "regular"), (time(16, 0), "closed")))  # CME Globex
-ALWAYS = Market("always", UTC, ((time(0, 0), "continuous"),))
-MARKETS = {market.name: market for market in (STOCKS, FUTURES, ALWAYS)}
-FUTURE = re.compile(r"[A-Z0-9]{1,4}[FGHJKMNQUVXZ][0-9]{1,2}(-.*)?")  # ESZ6, 6EH27, ESZ6-ESH7: no stock's ticker ends so
-
-
-def market_of(symbol: str, continuous: bool) -> Market:
-    """Return the market of a symbol; `continuous` = its events say that it never closes (crypto, forex)."""
-    if continuous:
-        return ALWAYS
-    return FUTURES if FUTURE.fullmatch(symbol) else STOCKS
+from service.days.markets import Market, Markets
 
 
 class Calendar:
@@ -60,9 +29,9 @@ class Calendar:
         """Go to the session of `ts` (ms, at or after `change_ms`); return whether a trading day ended."""
         before = self.day_start_ms
         self.newest_ms, self.moved = ts, True
-        bounds = _bounds(self._market, ts)
-        self.day_start_ms = bounds[0][0]
-        for (start, name), (end, _) in pairwise(bounds):
+        day = self._market.day_of(ts)
+        self.day_start_ms = day.start_ms
+        for (start, name), (end, _) in pairwise([*day.changes, (day.end_ms, "")]):
             if name == "regular":
                 self.official = start, end
             if start <= ts < end:
@@ -71,7 +40,7 @@ class Calendar:
 
     def extended(self, ts: int) -> bool:
         """Whether `ts` is outside the regular session of a market whose official values are made in it alone."""
-        return self._market is STOCKS and not self.official[0] <= ts < self.official[1]
+        return self._market.extended_hours and not self.official[0] <= ts < self.official[1]
 
     def restart(self) -> None:
         """Stand nowhere again: the next event, whatever its time, begins a day."""
@@ -85,14 +54,15 @@ class Calendars:
     A source has its own because its time is its own: a tape of last year beside a live feed must not be of an earlier day.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, markets: Markets | None = None) -> None:
         self.source = ""  # of the events that come now
+        self._markets = markets or Markets()
         self.of: dict[str, Calendar] = {}  # symbol → the one it lives by
         self._named: dict[str, Calendar] = {}
 
     def join(self, symbol: str, continuous: bool) -> Calendar:
         """Let a new symbol live by the calendar of its market and of the source that sends it."""
-        return self.rejoin(symbol, f"{self.source}|{market_of(symbol, continuous).name}")
+        return self.rejoin(symbol, f"{self.source}|{self._markets.of(symbol, continuous).name}")
 
     def rejoin(self, symbol: str, name: str) -> Calendar:
         """Let a symbol live by the calendar of that name, as its checkpoint says."""
@@ -111,6 +81,14 @@ class Calendars:
         for name, calendar in self._named.items():
             if name.partition("|")[0] == source:
                 calendar.restart()
+
+    def due(self, source: str, feed_ms: int) -> list[Calendar]:
+        """Return the calendars of a source whose session is over at `feed_ms`, a time that all its streams have reached."""
+        return [
+            calendar
+            for name, calendar in self._named.items()
+            if 0 < calendar.change_ms <= feed_ms and name.partition("|")[0] == source
+        ]
 
     @property
     def moved(self) -> bool:
@@ -142,19 +120,5 @@ class Calendars:
     def _calendar(self, name: str) -> Calendar:
         found = self._named.get(name)
         if found is None:
-            found = self._named[name] = Calendar(name, MARKETS[name.rpartition("|")[2]])
+            found = self._named[name] = Calendar(name, self._markets.named(name.rpartition("|")[2]))
         return found
-
-
-def _bounds(market: Market, ts: int) -> list[tuple[int, str]]:
-    """Return (start ms, session) of the trading day that holds `ts`, and the start of the next day."""
-    first = market.sessions[0][0]
-    moment = datetime.fromtimestamp(ts / 1000, market.zone)
-    day = moment.date() if moment.time() >= first else moment.date() - timedelta(days=1)
-    next_day = day + timedelta(days=1)
-    starts = [(_ms(next_day if start < first else day, start, market.zone), name) for start, name in market.sessions]
-    return [*starts, (_ms(next_day, first, market.zone), "")]
-
-
-def _ms(day: date, start: time, zone: tzinfo) -> int:
-    return round(datetime.combine(day, start, zone).astimezone(UTC).timestamp() * 1000)
