@@ -31,6 +31,7 @@ class Kind:
     per_symbol: bool = True
     names: tuple[str, ...] = ()  # the only names of a kind that is not per symbol
     operators_only: bool = False
+    more: re.Pattern[str] | None = None  # what other names may look like
 
 
 QUOTE_FIELDS = (
@@ -39,12 +40,27 @@ QUOTE_FIELDS = (
 )  # fmt: skip
 BAR_FIELDS = ("t", "open", "high", "low", "close", "volume", "vwap", "trades", "i", "prev", "rev")
 PRINT_FIELDS = ("price", "size", "ts", "exchange", "conditions", "id")
-BOARD_FIELDS = ("sym", "last", "change", "change_pct", "volume", "gap_pct")
+STATS_FIELDS = (
+    *(
+        f"{what}_{window}"
+        for window in ("1m", "5m", "60m")
+        for what in ("trades", "volume", "notional", "average", "largest", "bought", "sold")
+    ),
+    "ts",
+)
+BOARD_FIELDS = (
+    "sym", "last", "change", "change_pct", "volume", "gap_pct", "open_change_pct", "dollar_volume", "rel_volume", "float",
+    "trades", "news_ts",
+)  # fmt: skip
 ALERT_FIELDS = ("sym", "kind", "price", "prev", "ts")
 HALT_FIELDS = ("state", "high_band", "low_band", "indicators", "ts")
 BOOK_FIELDS = ("bids", "asks", "bid", "ask", "spread", "ts")
 STATUS_FIELDS = ("sources", "processors", "ts")
-BOARDS = ("volume", "gainers", "losers", "gappers")
+BOARDS = (
+    "volume", "gainers", "losers", "gappers", "rel_volume", "dollar_volume", "range", "open_gainers", "trades_1m", "trades_5m",
+    "trades_60m", "unusual", "halted",
+)  # fmt: skip
+OWN_BOARD = re.compile(r"[a-z][a-z0-9_]{0,31}")  # what operators call theirs
 
 KINDS = {
     kind.name: kind
@@ -53,8 +69,12 @@ KINDS = {
         Kind("bars:1s", "merge", "bars", KEPT_MS, "the one-second bar in the making; history of closed bars", BAR_FIELDS, 120),
         Kind("bars:1m", "merge", "bars", KEPT_MS, "the one-minute bar in the making; history of closed bars", BAR_FIELDS, 390),
         Kind("trades", "event", "trades", KEPT_MS, "recent prints of a symbol", PRINT_FIELDS, 200),
-        Kind("board", "rows", "shared", KEPT_MS, "ranked symbols", BOARD_FIELDS, 0, False, BOARDS),
+        Kind(
+            "board", "rows", "shared", KEPT_MS, "ranked symbols; operators add their own (`MDP_BOARDS`)", BOARD_FIELDS, 0, False,
+            BOARDS, more=OWN_BOARD,
+        ),
         Kind("alerts", "event", "shared", KEPT_MS, "new session highs and lows", ALERT_FIELDS, 200, False, ("range",)),
+        Kind("stats", "merge", "stats", KEPT_MS, "what was traded in the last 1, 5 and 60 minutes", STATS_FIELDS),
         Kind("halts", "merge", "halts", KEPT_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),
         Kind("book", "merge", "book", KEPT_MS, "the best ≤ 20 levels of both sides, `[[price,size],…]` best first", BOOK_FIELDS),
         Kind("status", "merge", "shared", 0, "rates, lag and losses of the pipeline", STATUS_FIELDS, 0, False, ("pipeline",)),
@@ -82,9 +102,13 @@ def _parse(channel: str) -> tuple[Kind, str]:
     if kind is None and rest:
         second, _, rest = rest.partition(":")
         kind = KINDS.get(f"{first}:{second}")
-    if kind is None or not NAME.fullmatch(rest) or (kind.names and rest not in kind.names):
+    if kind is None or not NAME.fullmatch(rest) or not _known(kind, rest):
         raise UnknownChannel(channel[:80])
     return kind, rest
+
+
+def _known(kind: Kind, name: str) -> bool:
+    return not kind.names or name in kind.names or (kind.more is not None and kind.more.fullmatch(name) is not None)
 
 
 def group_of(channel: str, partitions: int) -> str:

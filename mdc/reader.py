@@ -155,13 +155,13 @@ class Reader:
     async def list_channels(self, kind: str) -> list[str]:
         """Return the channels of `kind` that hold or held something, sorted.  Raises: KeyError, CacheUnavailable."""
         known = KINDS[kind]
-        if known.names:
+        if known.names and known.more is None:
             return [f"{kind}:{name}" for name in known.names]
         try:
             names = await self._redis.smembers(keys.index(kind))
         except AWAY as error:
             raise unavailable(error) from None
-        return sorted(f"{kind}:{name.decode()}" for name in names)
+        return sorted({f"{kind}:{name.decode()}" for name in names} | {f"{kind}:{name}" for name in known.names})
 
     async def _tell_interest(self) -> None:
         """Tell the processors what is watched: what is new at once, everything every `RENEW_S`."""

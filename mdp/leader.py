@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
 from mdc import keys
-from mdc.channels import BOARDS
 from mdc.connect import AWAY, unavailable
 from mdc.documents import decode_doc
 from mdc.writer import Flush, Outcome, Writer
@@ -24,11 +24,12 @@ log = structlog.get_logger()
 class Leader:
     """Publishes what is merged over partitions. Fenced like a flush of partition 0, so two leaders never both write."""
 
-    def __init__(self, redis: Any, writer: Writer, partitions: int, board_rows: int) -> None:
+    def __init__(self, redis: Any, writer: Writer, partitions: int, board_rows: int, boards: Sequence[str]) -> None:
         self._redis = redis
         self._writer = writer
         self._partitions = partitions
         self._rows_max = board_rows
+        self._boards = boards
         self._status = PipelineStatus()
         self._shares: dict[str, list[bytes]] = {}
         self._epoch = ""
@@ -59,13 +60,15 @@ class Leader:
 
     async def _add_boards(self, flush: Flush, now_ms: int) -> dict[str, list[bytes]]:
         async with self._redis.pipeline(transaction=False) as pipe:
-            for board in BOARDS:
+            for board in self._boards:
                 pipe.hgetall(keys.parts(f"board:{board}"))
             found = await pipe.execute()
         changed: dict[str, list[bytes]] = {}
-        for board, shares in zip(BOARDS, found, strict=True):
+        for board, shares in zip(self._boards, found, strict=True):
             values = [body for number, body in sorted(shares.items()) if int(number) < self._partitions]
             if values and values != self._shares.get(board):
+                if board not in self._shares:
+                    flush.add_channel("board", board)
                 changed[board] = values
                 flush.add_shared("board", f"board:{board}", now_ms, merge_shares(values, self._rows_max))
         return changed

@@ -11,27 +11,43 @@ from mdp.analyzers.book import BookAnalyzer
 from mdp.analyzers.halts import HaltsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.range import RangeAnalyzer
+from mdp.analyzers.ranks import BUILT_IN, Board
+from mdp.analyzers.stats import StatsAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
 from mdp.reference import Reference
 from service.days.markets import Markets
 
-ANALYZERS = ("quote", "bars", "trades", "boards", "range", "halts", "book")  # `pipeline` is the worker's own: see status.py
+ANALYZERS = (
+    "quote",
+    "bars",
+    "trades",
+    "stats",
+    "halts",
+    "boards",
+    "range",
+    "book",
+)  # `pipeline` is the worker's own: see status.py
 DEFAULT = ",".join(ANALYZERS)
 SECOND_MS, MINUTE_MS = 1_000, 60_000
 SECONDS_RETAINED, MINUTES_RETAINED = 10, 5  # how late a trade may come and still correct its bar
 
 
-def build(names: Sequence[str], reference: Reference, board_rows: int, markets: Markets | None = None) -> list[Analyzer]:
-    """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what `quote` knows)."""
+def build(
+    names: Sequence[str], reference: Reference, board_rows: int, markets: Markets | None = None,
+    boards: Sequence[Board] = BUILT_IN,
+) -> list[Analyzer]:  # fmt: skip
+    """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what others know)."""
     quotes = QuoteAnalyzer(reference, markets)
+    stats, halts = StatsAnalyzer(quotes), HaltsAnalyzer()
     made: dict[str, list[Analyzer]] = {
         "quote": [quotes],
         "bars": [BarsAnalyzer("bars:1s", SECOND_MS, SECONDS_RETAINED), BarsAnalyzer("bars:1m", MINUTE_MS, MINUTES_RETAINED)],
         "trades": [TradesAnalyzer()],
-        "boards": [BoardsAnalyzer(quotes, board_rows)],
+        "stats": [stats],
+        "halts": [halts],
+        "boards": [BoardsAnalyzer(quotes, stats, halts, board_rows, boards, reference)],
         "range": [RangeAnalyzer(markets)],
-        "halts": [HaltsAnalyzer()],
         "book": [BookAnalyzer()],
     }
-    wanted = set(names) | ({"quote"} if "boards" in names else set())
+    wanted = set(names) | ({"quote"} if {"boards", "stats"} & set(names) else set())
     return [analyzer for name in ANALYZERS if name in wanted for analyzer in made[name]]

@@ -31,13 +31,18 @@ class MdpSettings(ComponentSettings):
     time_ahead_s: int = Field(
         60, ge=1, le=86_400, validation_alias="MDP_TIME_AHEAD_S", description="believed ahead of the feed's clock"
     )
-    reference: Path | None = Field(None, validation_alias="MDP_REFERENCE", description="CSV symbol,prev_close,avg_volume")
+    reference: Path | None = Field(None, validation_alias="MDP_REFERENCE", description="CSV symbol,prev_close,avg_volume[,float]")
     calendars: str = Field(
         "*-PERP=always", validation_alias="MDP_CALENDARS",
         description=f"PATTERN=MARKET,…: which market the symbols that fit belong to: {MARKETS}",
     )  # fmt: skip
     closed: str = Field(
         "", validation_alias="MDP_CLOSED", description="MARKET=YYYY-MM-DD,…: further days on which a market stays closed"
+    )
+    boards: Path | None = Field(
+        None,
+        validation_alias="MDP_BOARDS",
+        description="TOML file of boards of your own, see mdp/README.md; the same for all workers",
     )
     worker: str = Field("", max_length=64, validation_alias="MDP_WORKER", description="name of the worker; empty = made up")
 

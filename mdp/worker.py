@@ -21,6 +21,7 @@ from mdc.documents import decode_doc
 from mdc.interest import Interest
 from mdc.writer import Writer
 from mdp import roster
+from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
 from mdp.flusher import Flusher
 from mdp.leader import BOARDS_EVERY_S, STATS, STATUS_EVERY_S, Leader
 from mdp.meters import OWNED, Meters
@@ -67,11 +68,12 @@ class Worker:
         self._shutdown = shutdown
         self._reference: Reference = read_reference(settings.reference)
         self._markets = settings.markets
+        self._boards = (*BUILT_IN, *read_boards(settings.boards))
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
         self._tenure = Tenure()
-        self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows)
+        self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows, names_of(self._boards))
         self._epoch = ""
         self._fault = "Redis does not answer"
         self._stats = WorkerStats(self.name, 0)
@@ -222,8 +224,9 @@ class Worker:
             await self._subscribe(owned)
 
     async def _load(self, number: int, fence: int) -> Partition:
-        analyzers = roster.build(self._settings.analyzer_names, self._reference, self._settings.board_rows, self._markets)
-        partition = Partition(number, fence, self._epoch, analyzers, self._settings.time_ahead_s * 1000)
+        settings = self._settings
+        analyzers = roster.build(settings.analyzer_names, self._reference, settings.board_rows, self._markets, self._boards)
+        partition = Partition(number, fence, self._epoch, analyzers, settings.time_ahead_s * 1000)
         try:
             cells = await self._redis.hgetall(keys.checkpoint(number))
             if not cells:

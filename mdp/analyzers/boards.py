@@ -5,76 +5,41 @@ Invariant: the merged board is the true top of the market: a symbol in the marke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from mdc.channels import BOARDS
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer
-from mdp.analyzers.quote import QuoteAnalyzer, QuoteData
-
-SHARE_EVERY_MS = 250
-
-
-class Row(msgspec.Struct, gc=False):
-    """One row; fields in the order of mdc.channels.BOARD_FIELDS."""
-
-    sym: str
-    last: float
-    change: float | None
-    change_pct: float | None
-    volume: int | float
-    gap_pct: float | None
-
-
-Rank = Callable[[QuoteData], float | None]  # higher is better, None = not on this board
-
-
-def _volume(quote: QuoteData) -> float | None:
-    return quote.volume or None
-
-
-def _gain(quote: QuoteData) -> float | None:
-    return quote.change_pct if quote.change_pct is not None and quote.change_pct > 0 else None
-
-
-def _loss(quote: QuoteData) -> float | None:
-    return -quote.change_pct if quote.change_pct is not None and quote.change_pct < 0 else None
-
-
-def _gap(quote: QuoteData) -> float | None:
-    gap = gap_pct(quote)
-    return abs(gap) if gap else None
-
-
-def gap_pct(quote: QuoteData) -> float | None:
-    """Return how far the day opened from the previous close, in percent."""
-    if quote.open is None or not quote.prev_close:
-        return None
-    return round(100 * (quote.open - quote.prev_close) / quote.prev_close, 4)
-
-
-RANKS: dict[str, Rank] = {"volume": _volume, "gainers": _gain, "losers": _loss, "gappers": _gap}
-assert tuple(RANKS) == BOARDS, "every board has a rank"
+from mdp.analyzers.halts import HaltsAnalyzer
+from mdp.analyzers.quote import QuoteAnalyzer
+from mdp.analyzers.ranks import BUILT_IN, QUICK_MS, Board, Facts, row_of
+from mdp.analyzers.stats import StatsAnalyzer
+from mdp.reference import Reference
 
 Share = list[tuple[float, str, msgspec.Raw]]  # (rank, symbol, row) best first
 _share = msgspec.json.Decoder(Share)
 
 
 class BoardsAnalyzer(Analyzer):
-    """Ranks a partition's symbols every 250 ms, when a quote changed. `rows_max` is the length of a board."""
+    """Ranks a partition's symbols, each board at its own pace, when something of them changed. `rows_max` = length of a board."""
 
     name = "boards"
 
-    def __init__(self, quotes: QuoteAnalyzer, rows_max: int) -> None:
+    def __init__(
+        self, quotes: QuoteAnalyzer, stats: StatsAnalyzer, halts: HaltsAnalyzer, rows_max: int,
+        boards: Sequence[Board] = BUILT_IN, reference: Reference | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self._quotes = quotes
+        self._quotes, self._stats, self._halts = quotes, stats, halts
         self._rows_max = rows_max
-        self._next_ms = 0
+        self._boards = boards
+        self._reference = reference or {}
+        self._next_ms = dict.fromkeys((board.every_ms for board in boards), 0)  # pace → when it ranks next
         self._now_ms = 0
         self._rounds = 0  # of the quotes that are ranked already
-        self._ranked: dict[str, dict[str, tuple[float, str]]] = {board: {} for board in RANKS}  # symbol → what it is sorted by
+        self._ranked: dict[str, dict[str, tuple[float, str]]] = {board.name: {} for board in boards}  # what each is sorted by
+        self._touched: set[str] = set()  # boards whose share may have changed since it was written
         self._rows: dict[str, msgspec.Raw] = {}
         self._written: dict[str, bytes] = {}
         self._encode = msgspec.json.Encoder().encode
@@ -83,51 +48,61 @@ class BoardsAnalyzer(Analyzer):
         self._now_ms = now_ms
 
     def collect(self, flush: Flush) -> None:
-        if flush.only is not None or (self._now_ms < self._next_ms and self._now_ms >= self._next_ms - SHARE_EVERY_MS):
+        if flush.only is not None or not self._due(QUICK_MS):
             return
-        if self._quotes.rounds == self._rounds:
-            return
-        self._rounds = self._quotes.rounds
-        self._next_ms = self._now_ms + SHARE_EVERY_MS
-        changed = self._changed_rows()
-        for board, rank in RANKS.items():
-            if self._rank(board, rank, changed) or board not in self._written:
-                share = self._share(board)
-                if share != self._written.get(board):
-                    self._written[board] = share
-                    flush.add_share(f"board:{board}", share)
+        self._next_ms[QUICK_MS] = self._now_ms + QUICK_MS
+        if self._quotes.rounds != self._rounds or self._stats.unranked or self._halts.unranked:
+            self._rounds = self._quotes.rounds
+            self._rank()
+        for pace in self._next_ms:
+            if pace == QUICK_MS or self._due(pace):
+                self._next_ms[pace] = self._now_ms + pace
+                self._write(flush, pace)
 
     def rewrite(self) -> None:
         self._written.clear()
-        self._next_ms = self._rounds = 0
+        self._touched.update(self._ranked)
+        self._next_ms = dict.fromkeys(self._next_ms, 0)
 
-    def _changed_rows(self) -> list[tuple[str, QuoteData | None]]:
-        """Take the symbols whose totals changed, and keep their rows: most stand still between two rankings."""
-        known = self._quotes.quotes
-        changed: list[tuple[str, QuoteData | None]] = []
-        for symbol in self._quotes.unranked:
-            quote = known.get(symbol)
+    def _due(self, pace: int) -> bool:
+        """Whether that pace ranks now; also after the wall clock was put back."""
+        due_ms = self._next_ms.get(pace, 0)
+        return self._now_ms >= due_ms or self._now_ms < due_ms - pace
+
+    def _write(self, flush: Flush, pace: int) -> None:
+        for board in self._boards:
+            if board.every_ms == pace and (board.name in self._touched or board.name not in self._written):
+                self._touched.discard(board.name)
+                share = self._share(board.name)
+                if share != self._written.get(board.name):
+                    self._written[board.name] = share
+                    flush.add_share(f"board:{board.name}", share)
+
+    def _rank(self) -> None:
+        """Rank the symbols of which something changed, and keep their rows: most stand still between two rankings."""
+        changed = self._quotes.unranked | self._stats.unranked | self._halts.unranked
+        for unranked in (self._quotes.unranked, self._stats.unranked, self._halts.unranked):
+            unranked.clear()
+        quotes, known = self._quotes.quotes, self._reference.get
+        for symbol in changed:
+            quote = quotes.get(symbol)
             if quote is None or quote.last is None:
                 self._rows.pop(symbol, None)
-                changed.append((symbol, None))
+                for name, ranked in self._ranked.items():
+                    if ranked.pop(symbol, None) is not None:
+                        self._touched.add(name)
                 continue
-            row = Row(symbol, quote.last, quote.change, quote.change_pct, quote.volume, gap_pct(quote))
+            reference = known(symbol)
+            row = row_of(symbol, quote, reference.shares if reference is not None else None)
             self._rows[symbol] = msgspec.Raw(self._encode(row))
-            changed.append((symbol, quote))
-        self._quotes.unranked.clear()
-        return changed
-
-    def _rank(self, board: str, rank: Rank, changed: Sequence[tuple[str, QuoteData | None]]) -> bool:
-        """Rank the changed symbols; return whether one of them is, or was, on this board."""
-        ranked, touched = self._ranked[board], False
-        for symbol, quote in changed:
-            value = None if quote is None else rank(quote)
-            if value is not None:
-                ranked[symbol] = (-value, symbol)
-                touched = True
-            elif ranked.pop(symbol, None) is not None:
-                touched = True
-        return touched
+            facts = Facts(quote, row, self._stats.active.get(symbol), self._halts.halted_ms(symbol))
+            for board in self._boards:
+                ranked, value = self._ranked[board.name], board.value(facts)
+                if value is not None:
+                    ranked[symbol] = (-value, symbol)
+                    self._touched.add(board.name)
+                elif ranked.pop(symbol, None) is not None:
+                    self._touched.add(board.name)
 
     def _share(self, board: str) -> bytes:
         rows, best = self._rows, sorted(self._ranked[board].values())[: self._rows_max]

@@ -30,6 +30,7 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
 
     seq: int
     data: HaltData
+    since: int = 0  # when it was halted
 
 
 class HaltsAnalyzer(Analyzer):
@@ -39,7 +40,9 @@ class HaltsAnalyzer(Analyzer):
 
     def __init__(self) -> None:
         super().__init__()
+        self.unranked: set[str] = set()  # halted or traded again; who ranks them takes them out
         self._halts: dict[str, HaltData] = {}
+        self._since: dict[str, int] = {}  # symbol → when it was halted
         self._changed: set[str] = set()
         self._turned: set[str] = set()  # halted or traded again since they were written
         self.outlet = self._out = Outlet("halts")
@@ -60,6 +63,7 @@ class HaltsAnalyzer(Analyzer):
             data.state = "trading"
         if data.state != before:
             self._turned.add(bands.symbol)
+            self._turn(bands.symbol, bands.ts if data.state == "halted" else 0)
         data.high_band, data.low_band = bands.high or None, bands.low or None
         data.indicators, data.ts = sorted(indicators), bands.ts
         self._changed.add(bands.symbol)
@@ -76,12 +80,14 @@ class HaltsAnalyzer(Analyzer):
             data = self._halts[symbol]
             body = self._encode(data)
             write(symbol, data.ts, body)
-            flush.checkpoint += (f"halts:{symbol}", b"[%d,%b]" % (self._out.seq(symbol), body))
+            flush.checkpoint += (f"halts:{symbol}", b"[%d,%b,%d]" % (self._out.seq(symbol), body, self.halted_ms(symbol)))
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
             cell = self._cell.decode(body)
             self._halts[symbol] = cell.data
+            if cell.data.state == "halted":
+                self._turn(symbol, cell.since or cell.data.ts)
             self._out.restore(symbol, cell.seq)
 
     def resume(self, symbol: str, seq: int) -> None:
@@ -93,6 +99,7 @@ class HaltsAnalyzer(Analyzer):
 
     def forget(self, symbol: str) -> None:
         self._halts.pop(symbol, None)
+        self._turn(symbol, 0)
         self._changed.discard(symbol)
         self._turned.discard(symbol)
 
@@ -103,4 +110,16 @@ class HaltsAnalyzer(Analyzer):
     def restart(self, symbol: str) -> None:
         if symbol in self._halts:
             self._halts[symbol] = HaltData()
+            self._turn(symbol, 0)
             self._changed.add(symbol)
+
+    def halted_ms(self, symbol: str) -> int:
+        """Return since when a symbol is halted, 0 when it is not."""
+        return self._since.get(symbol, 0)
+
+    def _turn(self, symbol: str, since_ms: int) -> None:
+        if since_ms:
+            self._since[symbol] = since_ms
+        else:
+            self._since.pop(symbol, None)
+        self.unranked.add(symbol)

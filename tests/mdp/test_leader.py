@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mdc.channels import BOARDS
 from mdc.connect import CacheUnavailable
 from mdc.documents import decode_doc
 from mdc.writer import Writer
@@ -21,7 +22,7 @@ NOW = 1_700_000_000_000
 
 async def ground(cache: Any) -> tuple[Leader, Partition]:
     source = await open_source(cache)
-    return Leader(cache, source.writer, 4, 2), Partition(0, 1, source.epoch, [])
+    return Leader(cache, source.writer, 4, 2, BOARDS), Partition(0, 1, source.epoch, [])
 
 
 def share(*rows: tuple[float, str]) -> bytes:

@@ -10,9 +10,9 @@ from mdp.analyzers.quote import QuoteAnalyzer
 
 
 def test_all_are_built_in_their_order() -> None:
-    """Boards rank what quote knows, so quote sees every event first; names in checkpoints are unique."""
+    """Boards rank what quote, stats and halts know, so these see every event first; names in checkpoints are unique."""
     made = roster.build(roster.ANALYZERS, {}, 500)
-    assert [a.name for a in made] == ["quote", "bars:1s", "bars:1m", "trades", "boards", "range", "halts", "book"]
+    assert [a.name for a in made] == ["quote", "bars:1s", "bars:1m", "trades", "stats", "halts", "boards", "range", "book"]
 
 
 @pytest.mark.parametrize("names", [("boards",), ("boards", "quote"), ("quote", "boards")])

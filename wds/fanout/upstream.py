@@ -240,7 +240,7 @@ class Upstream:
     async def _names_of(self, kind: str) -> Sequence[str]:
         found_ns, names = self._names.get(kind, (0, ()))
         now_ns = self._clock.mono_ns()
-        if found_ns and (KINDS[kind].names or now_ns - found_ns < NAMES_FRESH_NS):
+        if found_ns and ((KINDS[kind].names and KINDS[kind].more is None) or now_ns - found_ns < NAMES_FRESH_NS):
             return names
         async with asyncio.timeout(self._timeout_s):
             fresh = tuple(await self._reader.list_channels(kind))
