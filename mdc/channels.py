@@ -68,6 +68,10 @@ KINDS = {
         Kind("quote", "merge", "quote", KEPT_MS, "last trade, best bid and offer, session totals of a symbol", QUOTE_FIELDS),
         Kind("bars:1s", "merge", "bars", KEPT_MS, "the one-second bar in the making; history of closed bars", BAR_FIELDS, 120),
         Kind("bars:1m", "merge", "bars", KEPT_MS, "the one-minute bar in the making; history of closed bars", BAR_FIELDS, 390),
+        Kind("bars:5s", "merge", "wide", KEPT_MS, "bars of five seconds, of those of one second", BAR_FIELDS, 120),
+        Kind("bars:5m", "merge", "wide", KEPT_MS, "bars of five minutes, of those of one minute", BAR_FIELDS, 234),
+        Kind("bars:1h", "merge", "wide", KEPT_MS, "bars of an hour, of those of five minutes", BAR_FIELDS, 120),
+        Kind("bars:1d", "merge", "wide", KEPT_MS, "bars of a trading day, of those of an hour", BAR_FIELDS, 30),
         Kind("trades", "event", "trades", KEPT_MS, "recent prints of a symbol", PRINT_FIELDS, 200),
         Kind(
             "board", "rows", "shared", KEPT_MS, "ranked symbols; operators add their own (`MDP_BOARDS`)", BOARD_FIELDS, 0, False,

@@ -14,6 +14,7 @@ from mdp.analyzers.range import RangeAnalyzer
 from mdp.analyzers.ranks import BUILT_IN, Board
 from mdp.analyzers.stats import StatsAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
+from mdp.analyzers.wide import WideBars, trading_day, whole
 from mdp.reference import Reference
 from service.days.markets import Markets
 
@@ -28,8 +29,17 @@ ANALYZERS = (
     "book",
 )  # `pipeline` is the worker's own: see status.py
 DEFAULT = ",".join(ANALYZERS)
-SECOND_MS, MINUTE_MS = 1_000, 60_000
+SECOND_MS, MINUTE_MS, HOUR_MS = 1_000, 60_000, 3_600_000
 SECONDS_RETAINED, MINUTES_RETAINED = 10, 5  # how late a trade may come and still correct its bar
+
+
+def _bars(quotes: QuoteAnalyzer) -> list[Analyzer]:
+    seconds = BarsAnalyzer("bars:1s", SECOND_MS, SECONDS_RETAINED)
+    minutes = BarsAnalyzer("bars:1m", MINUTE_MS, MINUTES_RETAINED)
+    fives = WideBars("bars:5m", minutes, whole(5 * MINUTE_MS))
+    hours = WideBars("bars:1h", fives, whole(HOUR_MS))
+    days = WideBars("bars:1d", hours, trading_day(quotes))
+    return [seconds, WideBars("bars:5s", seconds, whole(5 * SECOND_MS)), minutes, fives, hours, days]
 
 
 def build(
@@ -41,7 +51,7 @@ def build(
     stats, halts = StatsAnalyzer(quotes), HaltsAnalyzer()
     made: dict[str, list[Analyzer]] = {
         "quote": [quotes],
-        "bars": [BarsAnalyzer("bars:1s", SECOND_MS, SECONDS_RETAINED), BarsAnalyzer("bars:1m", MINUTE_MS, MINUTES_RETAINED)],
+        "bars": _bars(quotes),
         "trades": [TradesAnalyzer()],
         "stats": [stats],
         "halts": [halts],

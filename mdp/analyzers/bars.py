@@ -6,103 +6,18 @@ last `retained` ones; later ones are counted, never guessed into another bar.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import msgspec
-
-from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet
+from mdp.analyzers.series import Bar, Series, SeriesAnalyzer
 from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME
 from mdp.events import AnyBar, AnyTrade, IndexValue
-from mdp.exact import number, ratio, units
-
-NOT_KNOWN = -1  # how many closed bars a new (or rolled back) cache holds
+from mdp.exact import units
 
 
-class Bar(msgspec.Struct, array_like=True, gc=False):
-    """One bar; `start` in ms (0 = none yet), prices null until a trade may set them, `volume` in units, `notional` in units²."""
-
-    start: int
-    open: float | None = None
-    high: float | None = None
-    low: float | None = None
-    close: float | None = None
-    volume: int = 0
-    notional: int = 0
-    trades: int = 0
-    close_ts: int = 0
-    open_ts: int = 0
-    official: bool = False  # the vendor's own minute: nothing is added to it
-
-    def row(self) -> list[float | int | None]:
-        """Return [t, open, high, low, close, volume, vwap, trades]."""
-        return [
-            self.start, self.open, self.high, self.low, self.close, number(self.volume),
-            ratio(self.notional, self.volume), self.trades,
-        ]  # fmt: skip
-
-
-class Series(msgspec.Struct, array_like=True, gc=False):
-    """The bars of one symbol: `closed` are the newest closed ones, oldest first; the history holds `stored` of them (-1 = ?)."""
-
-    current: Bar
-    closed: list[Bar]
-    stored: int = 0
-    number: int = 0
-    revision: int = 0
-    from_trades: bool = False
-    corrected: bool = False
-
-
-class BarData(msgspec.Struct, gc=False):
-    """The published state; fields in the order of mdc.channels.BAR_FIELDS."""
-
-    t: int
-    open: float | None
-    high: float | None
-    low: float | None
-    close: float | None
-    volume: int | float
-    vwap: float | None
-    trades: int
-    i: int
-    prev: msgspec.Raw | None
-    rev: int
-
-
-class Cell(msgspec.Struct, array_like=True, gc=False):
-    """The checkpoint of one symbol, without its closed bars: those are a cell of their own, written only when they change."""
-
-    seq: int
-    current: Bar
-    stored: int
-    number: int
-    revision: int
-    from_trades: bool
-
-
-CLOSED = "|closed"  # no symbol contains a bar
-
-
-class BarsAnalyzer(Analyzer):
+class BarsAnalyzer(SeriesAnalyzer):
     """Builds the bars of one width. `retained` = how many closed bars a late trade can still correct."""
 
-    cells = ("", CLOSED)
-
     def __init__(self, kind: str, width_ms: int, retained: int) -> None:
-        super().__init__()
-        self.name = self._kind = kind
+        super().__init__(kind, retained)
         self._width_ms = width_ms
-        self._retained = retained
-        self._series: dict[str, Series] = {}
-        self._prev: dict[str, msgspec.Raw] = {}  # the newest closed bar of a symbol as it is published
-        self._changed: set[str] = set()
-        self._blank: set[str] = set()  # began anew: to be written into the checkpoint
-        self.outlet = self._out = Outlet(kind)
-        self._announce = False
-        self._encode = msgspec.json.Encoder().encode
-        self._cell = msgspec.json.Decoder(Cell)
-        self._closed = msgspec.json.Decoder(list[Bar])
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         if not rule & ALL:
@@ -114,7 +29,7 @@ class BarsAnalyzer(Analyzer):
             series = self._begin_trades(symbol, start)
         bar = series.current
         if start != bar.start:
-            found = self._other_bar(series, start)
+            found = self._other_bar(symbol, series, start)
             if found is None:
                 self._pass(symbol)
                 return
@@ -172,147 +87,15 @@ class BarsAnalyzer(Analyzer):
             bar.close, bar.close_ts = value.value, value.ts
         self._changed.add(value.symbol)
 
-    def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._blank or self._announce):
-            return
-        write = self._out.begin(flush)
-        if self._announce:
-            self._announce = False
-            self._out.announce()
-        encode, checkpoint, kind = self._encode, flush.checkpoint, self._kind
-        for symbol in flush.take(self._blank):
-            checkpoint += (f"{kind}:{symbol}{CLOSED}", b"[]", f"{kind}:{symbol}", encode(self._to_cell(symbol)))
-        for symbol in flush.take(self._changed):
-            series = self._series[symbol]
-            if series.corrected or series.stored < len(series.closed):
-                self._store(flush, symbol, series)
-            bar = series.current
-            data = BarData(
-                bar.start, bar.open, bar.high, bar.low, bar.close, number(bar.volume), ratio(bar.notional, bar.volume),
-                bar.trades, series.number, self._prev.get(symbol), series.revision,
-            )  # fmt: skip
-            write(symbol, max(bar.close_ts, bar.start), encode(data))
-            checkpoint += (f"{kind}:{symbol}", encode(self._to_cell(symbol)))
-
-    def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
-        closed: dict[str, list[Bar]] = {}
-        heads: dict[str, Cell] = {}
-        for key, body in cells:
-            if key.endswith(CLOSED):
-                closed[key.removesuffix(CLOSED)] = self._closed.decode(body)
-            else:
-                heads[key] = self._cell.decode(body)
-        for symbol, cell in heads.items():
-            bars = closed.get(symbol, [])
-            self._series[symbol] = Series(cell.current, bars, cell.stored, cell.number, cell.revision, cell.from_trades)
-            self._out.restore(symbol, cell.seq)
-            self._remember_prev(symbol, bars)
-
-    def resume(self, symbol: str, seq: int) -> None:
-        self._out.restore(symbol, seq)
-
-    def rewrite(self) -> None:
-        for symbol, series in self._series.items():
-            series.corrected, series.stored = True, NOT_KNOWN
-            (self._changed if series.current.start else self._blank).add(symbol)
-        self._announce = True
-
-    def forget(self, symbol: str) -> None:
-        if self._series.pop(symbol, None) is not None:
-            self._prev.pop(symbol, None)
-            self._changed.discard(symbol)
-            self._blank.discard(symbol)
-
-    def restart(self, symbol: str) -> None:
-        series = self._series.get(symbol)
-        if series is not None:  # the revision tells who follows to ask for the new history
-            self._series[symbol] = Series(Bar(0), [], number=series.number + 1, revision=series.revision + 1)
-            self._prev.pop(symbol, None)
-            self._changed.discard(symbol)
-            self._blank.add(symbol)
-
     def _begin_trades(self, symbol: str, start: int) -> Series:
         """A symbol's first trade: from here on its bars are made of trades, not of the vendor's aggregates."""
         series = self._series.get(symbol)
         if series is None:
             series = self._new(symbol, start)
         elif start > series.current.start:
-            self._other_bar(series, start)
+            self._other_bar(symbol, series, start)
         series.from_trades = True
         return series
-
-    def _bar_at(self, symbol: str, start: int) -> Bar | None:
-        series = self._series.get(symbol)
-        if series is None:
-            series = self._new(symbol, start)
-        bar = series.current if start == series.current.start else self._other_bar(series, start)
-        if bar is None:
-            self._pass(symbol)
-        return bar
-
-    def _pass(self, symbol: str) -> None:
-        self.late_bars += 1
-        self.passed.add(symbol)
-
-    def _new(self, symbol: str, start: int) -> Series:
-        series = self._series[symbol] = Series(Bar(start), [])
-        return series
-
-    def _other_bar(self, series: Series, start: int) -> Bar | None:
-        """Return the bar at `start`, which is not the current one: a new one, a closed one, or None when that is too old."""
-        closed = series.closed
-        if not series.current.start:
-            series.current.start = start
-            return series.current
-        if start > series.current.start:
-            closed.append(series.current)
-            if series.corrected:
-                series.revision += 1  # the bar before the new one may be what was corrected: readers know an older value
-            elif len(closed) > self._retained and series.stored:
-                del closed[0]
-                series.stored -= 1
-            series.current = Bar(start)
-            series.number += 1
-            return series.current
-        if len(closed) >= self._retained and start < closed[0].start:
-            return None
-        return self._late(series, start)
-
-    def _late(self, series: Series, start: int) -> Bar:
-        series.corrected = True
-        place = len(series.closed)
-        while place and series.closed[place - 1].start > start:
-            place -= 1
-        found = series.closed[place - 1] if place else None
-        if found is None or found.start != start:
-            found = Bar(start)
-            series.closed.insert(place, found)
-            series.number += 1
-        if found is not series.closed[-1]:
-            series.revision += 1
-        return found
-
-    def _to_cell(self, symbol: str) -> Cell:
-        series = self._series[symbol]
-        return Cell(self._out.seq(symbol), series.current, series.stored, series.number, series.revision, series.from_trades)
-
-    def _store(self, flush: Flush, symbol: str, series: Series) -> None:
-        """Write closed bars to the history: the new ones, or after a correction all that are retained."""
-        first = 0 if series.corrected else series.stored
-        drop = series.stored if series.corrected else 0
-        if series.stored == NOT_KNOWN:
-            drop = -(series.closed[0] if series.closed else series.current).start
-        rows = [self._encode(bar.row()) for bar in series.closed[first:]]
-        flush.add_history(self._kind, f"{self._kind}:{symbol}", rows, drop)
-        del series.closed[: max(0, len(series.closed) - self._retained)]
-        series.stored = len(series.closed)
-        series.corrected = False
-        flush.checkpoint += (f"{self._kind}:{symbol}{CLOSED}", self._encode(series.closed))
-        self._remember_prev(symbol, series.closed)
-
-    def _remember_prev(self, symbol: str, closed: list[Bar]) -> None:
-        if closed:
-            self._prev[symbol] = msgspec.Raw(self._encode(closed[-1].row()))
 
 
 def _merge(mine: Bar, bar: AnyBar) -> None:

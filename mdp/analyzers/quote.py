@@ -259,6 +259,11 @@ class QuoteAnalyzer(Analyzer):
     def restart_source(self, source: str) -> None:
         self._calendars.restart(source)
 
+    def day_start(self, symbol: str, ts: int) -> int | None:
+        """Return the start (ms) of the trading day that holds `ts`, None for a symbol that is not known."""
+        calendar = self._calendar_of(symbol)
+        return None if calendar is None else calendar.day_start_of(ts)
+
     def _new(self, symbol: str, continuous: bool) -> Calendar:
         calendar = self._calendars.join(symbol, continuous)
         self._blank(symbol, calendar.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from service.days.markets import Market, Markets
+from service.days.markets import Day, Market, Markets
 
 
 class Calendar:
@@ -23,6 +23,7 @@ class Calendar:
         self.newest_ms = 0  # the event that moved it last
         self.moved = False  # since its checkpoint was written
         self._market = market
+        self._asked = Day(0, 0, [])
         self.official = (0, 0)  # from when to when the day's official values are made
 
     def move(self, ts: int) -> bool:
@@ -37,6 +38,12 @@ class Calendar:
             if start <= ts < end:
                 self.session, self.change_ms = name, end
         return 0 < before != self.day_start_ms
+
+    def day_start_of(self, ts: int) -> int:
+        """Return the start of the trading day that holds `ts`; the last one asked for is remembered."""
+        if not self._asked.start_ms <= ts < self._asked.end_ms:
+            self._asked = self._market.day_of(ts)
+        return self._asked.start_ms
 
     def extended(self, ts: int) -> bool:
         """Whether `ts` is outside the regular session of a market whose official values are made in it alone."""

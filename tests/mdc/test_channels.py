@@ -31,7 +31,7 @@ def test_a_channel_is_a_kind_and_a_name(channel: str, kind: str, name: str) -> N
 
 @pytest.mark.parametrize(
     "channel",
-    ["", ":", "quote", "quote:", "Quote:A", "nonsense:A", "bars:A", "bars:2m:A", "board:", "board:best", "quote:a b",
+    ["", ":", "quote", "quote:", "Quote:A", "nonsense:A", "bars:A", "bars:2m:A", "board:", "board:Best", "quote:a b",
      "quote:A\n", "quote:\x00", "quote:-A", "quote:" + "A" * 65, "quote:ü", "alerts:other", "ch:quote:A"],
 )  # fmt: skip
 def test_other_names_are_unknown(channel: str) -> None:

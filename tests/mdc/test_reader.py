@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mdc import keys, reader
-from mdc.channels import KINDS, UnknownChannel
+from mdc.channels import BOARDS, KINDS, UnknownChannel
 from mdc.connect import CacheUnavailable, open_cache
 from mdc.documents import Doc
 from mdc.reader import Reader
@@ -152,7 +152,7 @@ async def test_an_unknown_channel_is_refused_and_forgotten(cache: Any, cache_url
     """A bad name is the caller's error; the reader goes on, also when the partitions change later."""
     monkeypatch.setattr(reader, "PARTITIONS_CHECK_S", 0.05)
     async with reading(cache_url) as (made, heard):
-        for name in ("nonsense:A", "quote:", "quote", "board:nonsense", "quote:a b", "bars:5m:A", "quote:A\n", ""):
+        for name in ("nonsense:A", "quote:", "quote", "board:Nonsense", "quote:a b", "bars:2m:A", "quote:A\n", ""):
             with pytest.raises(UnknownChannel):
                 await made.watch(name)
             with pytest.raises(UnknownChannel):
@@ -246,7 +246,7 @@ async def test_channels_of_a_kind_are_listed(cache: Any, cache_url: str) -> None
     async with reading(cache_url) as (made, _):
         assert await made.list_channels("quote") == ["quote:AAPL", "quote:MSFT"]
         assert await made.list_channels("bars:1m") == []
-        assert await made.list_channels("board") == ["board:volume", "board:gainers", "board:losers", "board:gappers"]
+        assert await made.list_channels("board") == sorted(f"board:{name}" for name in BOARDS)
         with pytest.raises(KeyError):
             await made.list_channels("nonsense")
 

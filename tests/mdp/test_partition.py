@@ -12,7 +12,6 @@ from mdp import roster
 from mdp.analyzer import Analyzer
 from mdp.partition import Counts, NewerCheckpoint, Partition
 from mdq.batch import Batch
-from tests.mdp.analyzers.test_stats import write_all
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, book, quote, trade
 
 
@@ -38,6 +37,7 @@ def test_a_hand_over_changes_nothing(seed: int) -> None:
     stayed, moved = Desk(), Desk()
     dice = Dice(seed + 100).random
     for desk in (stayed, moved):
+        desk.prompt = True
         desk.partition._time_handlers.clear()  # a new owner hears the feed's time a little later
     for n, made in enumerate(batches):
         for desk in (stayed, moved):
@@ -63,11 +63,11 @@ def test_a_hand_over_changes_nothing(seed: int) -> None:
 def test_a_new_cache_gets_everything(seed: int) -> None:
     """After `rewrite` every channel is there under the new epoch, with the data it had and its numbers going on."""
     desk = Desk()
+    desk.prompt = True
     for made in random_batches(seed):
         desk.deliver(made)
         desk.flush()
-    write_all(desk)
-    old = desk.flush()
+    old = desk.cache
     before, cells = old.versions(), dict(old.cells)
     desk.partition.rewrite(9, "e2")
     old.log.clear()
@@ -410,7 +410,7 @@ def test_what_is_not_traded_any_more_is_forgotten_everywhere() -> None:
     assert counts(desk).forgotten == 2
     assert {ch.rpartition(":")[2] for ch in cache.documents} == {"STAYS"}
     assert {entry.rpartition("/")[2] for entry in cache.index} == {"STAYS"}
-    assert set(cache.history) <= {"bars:1m:STAYS", "bars:1s:STAYS"}
+    assert all(channel.endswith(":STAYS") for channel in cache.history)
     cells = {cell for cell in cache.cells if b":A" in cell or b"BTC" in cell}
     assert cells == set()
     assert [row[1] for row in json.loads(cache.shares["board:volume"])] == ["STAYS"]

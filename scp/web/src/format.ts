@@ -73,6 +73,13 @@ export function age(ms: number): string {
   return ms < 7_200_000 ? `${Math.round(ms / 60_000)} min` : `${Math.round(ms / 3_600_000)} h`;
 }
 
+/** Milliseconds since the epoch as a local day: "11-22". */
+export function day(ms: number): string {
+  if (!(ms > 0)) return NONE;
+  const at = new Date(ms);
+  return `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+}
+
 /** Milliseconds since the epoch as local time of day: "14:03:07". */
 export function clock(ms: number): string {
   if (!(ms > 0)) return NONE;

@@ -11,22 +11,26 @@ from typing import Any
 import pytest
 
 from mdc.channels import BAR_FIELDS
-from mdp.analyzers.bars import BarData, BarsAnalyzer
+from mdp.analyzers.bars import BarsAnalyzer
+from mdp.analyzers.series import BarData
 from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME, rule_of
+from service.days.markets import ALWAYS, STOCKS, Market
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, trade
 from tests.mdp.mirror import Mirror
 
 KINDS = {"bars:1s": (1_000, 10), "bars:1m": (60_000, 5)}
+WIDE = {"bars:5s": 5_000, "bars:5m": 300_000, "bars:1h": 3_600_000, "bars:1d": 0}
 MINUTE = START_MS - START_MS % 60_000
 
 
-def plain_bars(trades: list[Event], width_ms: int) -> dict[int, list[Any]]:
-    """Return start → row of bars made of all trades at once."""
+def plain_bars(trades: list[Event], width_ms: int, market: Market = STOCKS) -> dict[int, list[Any]]:
+    """Return start → row of bars made of all trades at once; those of width 0 are the market's trading days."""
     by_start: defaultdict[int, list[Event]] = defaultdict(list)
     for event in trades:
         if not rule(event) & ALL:
             continue  # it repeats another trade: no bar begins with it
-        by_start[event["t"] - event["t"] % width_ms].append(event)
+        start = event["t"] - event["t"] % width_ms if width_ms else market.day_of(event["t"]).start_ms
+        by_start[start].append(event)
     return {start: plain_row(start, events) for start, events in by_start.items()}
 
 
@@ -82,6 +86,7 @@ class Follower:
 def test_bars_equal_those_made_of_all_trades(seed: int) -> None:
     """However late trades come within what is retained, history and current bar are exact; older ones are counted."""
     dice, desk = Dice(seed, ("A", "X:BTC-USD")), Desk()
+    desk.prompt = True
     followers: defaultdict[str, Follower] = defaultdict(Follower)
     taken: defaultdict[str, list[Event]] = defaultdict(list)
     late = 0
@@ -100,10 +105,10 @@ def test_bars_equal_those_made_of_all_trades(seed: int) -> None:
         for run in dice.batches(events):
             desk.feed(*run)
         cache = desk.flush()
-        for kind, (width_ms, _) in KINDS.items():
+        for kind, width_ms in [*((kind, width_ms) for kind, (width_ms, _) in KINDS.items()), *WIDE.items()]:
             for sym in cache.channels(kind):
                 channel = f"{kind}:{sym}"
-                found, wanted = rows_of(cache, channel), plain_bars(taken[sym], width_ms)
+                found, wanted = rows_of(cache, channel), plain_bars(taken[sym], width_ms, ALWAYS if ":" in sym else STOCKS)
                 assert found == {start: wanted[start] for start in sorted(wanted)[-len(found) :]}, f"seed {seed} {channel}"
                 follower = followers[channel]
                 follower.take(cache.data(channel), cache.history[channel])
@@ -168,6 +173,16 @@ def test_a_correction_of_the_oldest_retained_bar_survives_new_bars_of_the_same_f
     desk.feed(trade(p=20, s=1, t=MINUTE + 5), *[trade(p=11, t=MINUTE + 60_000 * n) for n in (6, 7, 8)])
     cache = desk.flush()
     assert [row[2] for row in cache.history["bars:1m:A"]] == [20, 10, 10, 10, 10, 10, 11, 11]
+
+
+def test_a_correction_and_an_inserted_bar_in_one_flush_raise_the_revision() -> None:
+    """The corrected bar was `prev` until another came between it and the bar in the making."""
+    desk = Desk()
+    before = minutes(desk, 0, 3)
+    desk.feed(trade(p=20, s=1, t=MINUTE + 5), trade(p=10, t=MINUTE + 60_000))
+    after = desk.flush().data("bars:1m:A")
+    assert (after["i"], after["prev"][0]) == (before["i"] + 1, MINUTE + 60_000)
+    assert after["rev"] > before["rev"]
 
 
 def test_a_bar_that_was_missing_is_inserted() -> None:

@@ -14,7 +14,6 @@ from mdp.analyzers.boards import merge_shares
 from mdp.analyzers.ranks import BUILT_IN, Row, read_boards
 from mdp.reference import Known
 from service.errors import OperatorError
-from tests.mdp.analyzers.test_stats import write_all
 from tests.mdp.feed import START_MS, Desk, Dice, trade
 
 MINUTE_MS = 60_000
@@ -73,7 +72,7 @@ def test_merged_shares_are_the_top_of_everything(seed: int, symbols: int, rows_m
             desks[n % 3].feed(bands(sym, pick((17, 18)), START_MS + n % 7))
     quotes, stats, halts = dict[str, Any](), dict[str, Any](), dict[str, Any]()
     for desk in desks:
-        write_all(desk)
+        desk.prompt = True
         cache = desk.flush(2_000)
         quotes |= cache.channels("quote")
         stats |= cache.channels("stats")

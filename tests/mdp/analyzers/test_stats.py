@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mdc.channels import STATS_FIELDS
-from mdp.analyzers.stats import StatsAnalyzer, StatsData
+from mdp.analyzers.stats import StatsData
 from mdp.conditions import VOLUME, rule_of
 from tests.mdp.feed import START_MS, Desk, Dice, Event, quote, trade
 
@@ -61,17 +61,11 @@ class PlainStats:
         return found | {"ts": now}
 
 
-def write_all(desk: Desk) -> None:
-    """Let the next flush write every symbol, as if a slice of each had been closed."""
-    [stats] = [one for one in desk.partition._analyzers if isinstance(one, StatsAnalyzer)]
-    stats._closed.update(stats.active)
-    stats._changed.update(stats.active)
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_windows_equal_the_naive_model(seed: int) -> None:
     """Every field of every symbol, after any mix of late trades, conditions, pauses and hand-overs."""
     dice, desk, plain = Dice(seed), Desk(), PlainStats()
+    desk.prompt = True
     desk.partition._time_handlers.clear()  # the model's time is that of a symbol's trades
     pause_ms = (300, 5_000, 120_000)[seed % 3]
     for _ in range(40):
@@ -81,7 +75,6 @@ def test_windows_equal_the_naive_model(seed: int) -> None:
             desk.feed(*run)
         for event in events:
             plain.take(event)
-        write_all(desk)
         found = desk.flush().channels("stats")
         assert found == {sym: plain.of(sym) for sym in plain.now}, f"seed {seed}"
         if dice.random.random() < 0.15:

@@ -28,7 +28,7 @@ def test_patterns_are_refused_by_kind_and_token(pattern: str, globs: tuple[str, 
 
 
 @pytest.mark.parametrize(
-    "name", ["ch:quote:A", "quote:", "quote:*A", "quote:A B", "up:quote:0", "board:other", "quote:" + "A" * 90]
+    "name", ["ch:quote:A", "quote:", "quote:*A", "quote:A B", "up:quote:0", "board:Other", "quote:" + "A" * 90]
 )
 def test_names_the_catalogue_lacks_go_nowhere(name: str) -> None:
     """Nothing that is not a channel name leaves this module."""

@@ -7,10 +7,17 @@ export interface BoardRow {
   change_pct?: number | null;
   gap_pct?: number | null;
   volume?: number | null;
+  open_change_pct?: number | null;
+  dollar_volume?: number | null;
+  rel_volume?: number | null;
+  float?: number | null;
+  trades?: number | null;
 }
 
-export type Measure = "last" | "change" | "change_pct" | "gap_pct" | "volume";
-export const MEASURES = ["last", "change", "change_pct", "gap_pct", "volume"] as const satisfies readonly Measure[];
+export const MEASURES = [
+  "last", "change", "change_pct", "gap_pct", "open_change_pct", "volume", "dollar_volume", "rel_volume", "float", "trades",
+] as const satisfies readonly (keyof BoardRow)[]; // prettier-ignore
+export type Measure = (typeof MEASURES)[number];
 
 export interface Wanted {
   /** Bounds of the last price and the least volume; NaN = none. */

@@ -3,7 +3,7 @@
 
 import type { BoardRow } from "./boards.ts";
 import type { PipelineDocument } from "./pipeline.ts";
-import type { Stream } from "./stream.ts";
+import type { Stream, Subscription } from "./stream.ts";
 
 export interface BoardDocument {
   order: readonly string[];
@@ -45,6 +45,7 @@ export class SharedChannels {
   private readonly boards = new Map<string, BoardDocument>();
   private readonly boardStates = new Map<string, ChannelState>();
   private readonly boardListeners = new Map<string, Set<BoardListener>>();
+  private readonly followed = new Map<string, Subscription>(); // a board is followed while somebody shows it
   private readonly alertListeners = new Set<AlertListener>();
   private kept: Alert[] = []; // oldest first
   private alertState = LIVE;
@@ -65,11 +66,7 @@ export class SharedChannels {
       update: (_, __, whole) => this.heard(whole as PipelineDocument),
       status: (_, state, reason) => this.told.pipelineState(state, reason),
     });
-    this.stream.subscribe(["board:*"], { hz: 4 }, {
-      snapshot: (channel, data, at) => this.ranked(channel, data as BoardDocument, at),
-      rows: (channel, order, rows, at) => this.ranked(channel, { order, rows: rows as Record<string, BoardRow> }, at),
-      status: (channel, state, reason) => this.boardStatus(channel, { state, reason }),
-    });
+    this.follow("volume"); // its first symbol is shown where none is chosen
     this.stream.subscribe(["alerts:range"], { hz: 10 }, {
       snapshot: (_, data, at) => {
         this.kept = [];
@@ -89,10 +86,28 @@ export class SharedChannels {
   onBoard(name: string, listener: BoardListener): () => void {
     const listeners = this.boardListeners.get(name) ?? new Set();
     this.boardListeners.set(name, listeners.add(listener));
+    this.follow(name);
     const known = this.boards.get(name);
     if (known) listener.board(known);
     listener.status(this.boardStates.get(name) ?? LIVE);
-    return () => listeners.delete(listener);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && name !== "volume") this.leave(name);
+    };
+  }
+
+  private follow(name: string): void {
+    if (this.followed.has(name)) return;
+    this.followed.set(name, this.stream.subscribe([`board:${name}`], { hz: 4 }, {
+      snapshot: (channel, data, at) => this.ranked(channel, data as BoardDocument, at),
+      rows: (channel, order, rows, at) => this.ranked(channel, { order, rows: rows as Record<string, BoardRow> }, at),
+      status: (channel, state, reason) => this.boardStatus(channel, { state, reason }),
+    })); // prettier-ignore
+  }
+
+  private leave(name: string): void {
+    this.followed.get(name)?.close();
+    for (const known of [this.followed, this.boards, this.boardStates]) known.delete(name);
   }
 
   onAlerts(listener: AlertListener): () => void {

@@ -3,7 +3,7 @@
 import { heat, wantedOf, type BoardRow, type Measure, type Wanted } from "../data/boards.ts";
 import type { BoardDocument } from "../data/shared.ts";
 import { attributes, button, el, type Ids, Text } from "../dom.ts";
-import { decimalsOf, percent, price, priceDecimals, quantity, short, signed } from "../format.ts";
+import { decimalsOf, NONE, percent, price, priceDecimals, quantity, short, signed } from "../format.ts";
 import { join, roving } from "../roving.ts";
 import { Flashes } from "./flash.ts";
 import { toneOf } from "./grid.ts";
@@ -11,8 +11,12 @@ import { toneOf } from "./grid.ts";
 const ROWS_SHOWN_MAX = 25;
 const NAME_LETTERS_MAX = 10;
 const PRICE_LETTERS_USUAL = 8;
-const WIDTHS: Readonly<Record<Measure, string>> = { last: "minmax(0, auto)", change: "58px", change_pct: "60px", gap_pct: "60px", volume: "48px" };
-const KINDS: Readonly<Record<Measure, string>> = { last: "num", change: "num tint", change_pct: "num tint", gap_pct: "num tint", volume: "num dim" };
+const WIDTHS: Readonly<Record<Measure, string>> = {
+  last: "minmax(0, auto)", change: "58px", change_pct: "60px", gap_pct: "60px", open_change_pct: "60px", volume: "48px",
+  dollar_volume: "52px", rel_volume: "48px", float: "48px", trades: "48px",
+}; // prettier-ignore
+const TINTED: readonly Measure[] = ["change", "change_pct", "gap_pct", "open_change_pct"];
+const PERCENTS: readonly Measure[] = ["change_pct", "gap_pct", "open_change_pct"];
 
 interface Line {
   element: HTMLElement;
@@ -115,8 +119,9 @@ export class Board {
 
   private text(column: Measure, symbol: string, row: BoardRow): string {
     const value = row[column] ?? (column === "gap_pct" ? row.change_pct : undefined) ?? NaN;
-    if (column === "volume") return quantity(value);
-    if (column === "gap_pct" || column === "change_pct") return percent(value);
+    if (PERCENTS.includes(column)) return percent(value);
+    if (column === "rel_volume") return Number.isNaN(value) ? NONE : `${quantity(Number(value.toPrecision(3)))}×`;
+    if (column !== "last" && column !== "change") return quantity(value);
     const places = this.decimals(symbol, row.last ?? NaN);
     if (column === "change") return signed(value, places);
     const shown = price(value, places);
@@ -126,7 +131,7 @@ export class Board {
 
   private newLine(): Line {
     const { columns, minor } = this.look;
-    const kinds = ["sym", ...columns.map((column) => KINDS[column] + (column === minor ? " minor" : ""))];
+    const kinds = ["sym", ...columns.map((column) => kindOf(column) + (column === minor ? " minor" : ""))];
     const cells = kinds.map((kind) => el("span", `cell ${kind}`));
     const row = button("board-row", "");
     row.append(...cells);
@@ -135,6 +140,10 @@ export class Board {
     this.list.append(element);
     return { element, texts: cells.map((cell) => new Text(cell)), symbol: "", tone: "", heat: 0 };
   }
+}
+
+function kindOf(column: Measure): string {
+  return column === "last" ? "num" : TINTED.includes(column) ? "num tint" : "num dim";
 }
 
 /** Decimals for a price on a board: those of the quote table when it knows the symbol, else the price's own. */

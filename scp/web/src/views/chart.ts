@@ -1,11 +1,11 @@
 // Shows bars as one candle chart with volume. lightweight-charts does all drawing; this file only feeds and colours it.
 
 import {
-  CandlestickSeries, createChart, HistogramSeries, type IChartApi, type ISeriesApi, LineSeries, type UTCTimestamp,
+  CandlestickSeries, createChart, HistogramSeries, type IChartApi, type ISeriesApi, LineSeries, TickMarkType, type UTCTimestamp,
 } from "lightweight-charts"; // prettier-ignore
 import type { Bar, ChartStep } from "../data/bars.ts";
 import { ema, vwap } from "../data/indicators.ts";
-import { clock, price } from "../format.ts";
+import { clock, day, price } from "../format.ts";
 import { colour, onTheme } from "../head/theme.ts";
 
 /** What is drawn beside the candles; `ema` in bars, 0 = none. */
@@ -44,9 +44,9 @@ export class CandleChart {
       rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.08, bottom: 0.24 } },
       timeScale: {
         borderVisible: false, timeVisible: true, secondsVisible: true, rightOffset: 3, barSpacing: 7, minBarSpacing: 1,
-        tickMarkFormatter: (time: number) => clock(time * 1000),
+        tickMarkFormatter: (time: number, mark: TickMarkType) => (mark < TickMarkType.Time ? day(time * 1000) : clock(time * 1000)),
       },
-      localization: { timeFormatter: (time: number) => clock(time * 1000) },
+      localization: { timeFormatter: (time: number) => `${day(time * 1000)} ${clock(time * 1000)}` },
       crosshair: { mode: 0 },
     }); // prettier-ignore
     this.candles = this.chart.addSeries(CandlestickSeries, { borderVisible: false, priceLineStyle: 1 });

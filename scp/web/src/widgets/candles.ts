@@ -9,8 +9,11 @@ import type { CandleChart } from "../views/chart.ts";
 import { Card } from "./quote.ts";
 import { flag, number, oneOf, type Kind, type Place, type Settings, type Widget } from "./widget.ts";
 
-type BarLength = "1s" | "1m";
-const LENGTHS = ["1s", "1m"] as const;
+const LENGTHS = ["1s", "5s", "1m", "5m", "1h", "1d"] as const;
+type BarLength = (typeof LENGTHS)[number];
+const SAID: Readonly<Record<BarLength, string>> = {
+  "1s": "1-second", "5s": "5-second", "1m": "1-minute", "5m": "5-minute", "1h": "1-hour", "1d": "1-day",
+}; // prettier-ignore
 const BAR_HZ = 4;
 const ROOM_MS = 500;
 const EMA_MAX = 200;
@@ -84,7 +87,7 @@ export class Candles implements Widget {
   }
 
   key(what: string): void {
-    if (what === "1s" || what === "1m") this.setLength(what);
+    if ((LENGTHS as readonly string[]).includes(what)) this.setLength(what as BarLength);
   }
 
   /**
@@ -165,7 +168,7 @@ export class Candles implements Widget {
 
   private name(): void {
     const { bars, symbol } = this;
-    const length = this.length === "1s" ? "1-second" : "1-minute";
+    const length = SAID[this.length];
     const of = this.card || !symbol ? "" : `${symbol}, `;
     this.note.set(bars ? `${of}${bars} ${length} bars, local time` : "");
     const waiting = this.isUnquoted ? `Nobody quotes ${symbol}: no trade of it is known` : `Waiting for the first ${length} bar of ${symbol}`;
@@ -186,7 +189,7 @@ export const candles: Kind = {
   least: [10, 7],
   links: true,
   fields: [
-    { name: "length", label: "Bars", type: "choice", default: "1s", options: [["1s", "of one second"], ["1m", "of one minute"]] },
+    { name: "length", label: "Bars", type: "choice", default: "1s", options: LENGTHS.map((length) => [length, `of ${SAID[length].replace("-", " ")}`] as const) },
     { name: "ema", label: "Moving average (EMA) over so many bars", type: "number", default: 20, about: "0 = none" },
     { name: "vwap", label: "Volume-weighted average price (VWAP) of the bars shown", type: "check", default: true },
     { name: "volume", label: "Volume", type: "check", default: true },

@@ -1,5 +1,6 @@
 // Lists the kinds of widgets; a new one is a file of its own and a word here.
 
+import { activity } from "./activity.ts";
 import { alerts } from "./alerts.ts";
 import { board } from "./board.ts";
 import { candles } from "./candles.ts";
@@ -11,7 +12,7 @@ import { quote } from "./quote.ts";
 import { watchlist } from "./watchlist.ts";
 import type { Kind } from "./widget.ts";
 
-export const KINDS: readonly Kind[] = [watchlist, quote, candles, depth, prints, board, alerts, halts, pipeline];
+export const KINDS: readonly Kind[] = [watchlist, quote, candles, depth, prints, board, activity, alerts, halts, pipeline];
 
 /** The kind of this name; undefined for one that this page does not know. */
 export function kindOf(name: string): Kind | undefined {

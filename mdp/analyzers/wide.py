@@ -1,0 +1,166 @@
+"""Makes bars of 5 seconds, 5 minutes, an hour and a trading day of narrower ones, on `bars:5s:SYMBOL` and so on.
+
+Invariant: a wide bar is exactly the sum of the narrow bars whose start falls into it, corrected ones included. What the narrow
+analyzer does not keep any more is summed up here (`base`); what it still may correct is added anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from mdc.writer import Flush
+from mdp.analyzers.quote import QuoteAnalyzer
+from mdp.analyzers.series import CLOSED, Bar, SeriesAnalyzer
+
+BASE = "|base"
+BEHIND_MS = 10_000  # how old the wide bars of what nobody watches may be
+Bucket = Callable[[str, int], int | None]  # (symbol, start of a narrow bar) → start of the wide one; None = not known yet
+
+
+class WideBars(SeriesAnalyzer):
+    """Bars made of those of `narrow`, whatever their width: `bucket` says which wide bar a narrow one falls into.
+
+    As many closed ones are kept as corrections of narrow ones can reach: each of these may fall into a wide one of its own.
+    """
+
+    cells = ("", CLOSED, BASE)
+
+    def __init__(self, kind: str, narrow: SeriesAnalyzer, bucket: Bucket) -> None:
+        super().__init__(kind, narrow.retained + 1)
+        narrow.followed = True
+        self._narrow = narrow
+        self._bucket = bucket
+        self._base: dict[str, list[Bar]] = {}
+        self._numbers: dict[str, int] = {}  # symbol → the running number of the narrow bar that was added up last
+        self._behind: set[str] = set()  # symbols whose newest narrow bar moved since it was added up
+        self._again: set[str] = set()  # symbols whose base is to be written into a new cache
+        self._now_ms = self._due_ms = 0
+        self._bars = msgspec.json.Decoder(list[Bar])
+
+    def on_time(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+
+    def collect(self, flush: Flush) -> None:
+        narrow, moved = self._narrow, flush.take(self._narrow.moved_symbols)
+        if flush.only is not None:
+            moved += [symbol for symbol in flush.take(self._behind) if symbol not in moved]
+        elif not self._due_ms - BEHIND_MS <= self._now_ms < self._due_ms:  # also when the wall clock was put back
+            self._due_ms = self._now_ms + BEHIND_MS
+            moved = sorted(self._behind.union(moved))
+            self._behind.clear()
+        else:
+            self._behind.update(moved)
+            moved = [symbol for symbol in moved if symbol in narrow.gone or self._begins(symbol)]
+            self._behind.difference_update(moved)
+        for symbol in flush.take(self._again):
+            flush.checkpoint += (f"{self.name}:{symbol}{BASE}", self._encode(self._base[symbol]))
+        for symbol in moved:
+            self._add_up(flush, symbol)
+        super().collect(flush)
+
+    def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
+        own: list[tuple[str, bytes]] = []
+        for key, body in cells:
+            if key.endswith(BASE):
+                self._base[key.removesuffix(BASE)] = self._bars.decode(body)
+            else:
+                own.append((key, body))
+        super().restore(own)
+        self._behind.update(key for key, _ in own)  # the checkpoint may hold narrow bars that were not added up yet
+
+    def rewrite(self) -> None:
+        super().rewrite()
+        self._again.update(self._base)
+
+    def forget(self, symbol: str) -> None:
+        super().forget(symbol)
+        self._base.pop(symbol, None)
+        self._again.discard(symbol)
+        self._behind.discard(symbol)
+
+    def restart(self, symbol: str) -> None:
+        super().restart(symbol)
+        self._base.pop(symbol, None)
+        self._again.discard(symbol)
+        self._behind.discard(symbol)
+
+    def _begins(self, symbol: str) -> bool:
+        """Whether a narrow bar was begun, inserted or taken up since the last time."""
+        series, narrow = self._series.get(symbol), self._narrow.series_of(symbol)
+        return series is None or narrow is None or narrow.number != self._numbers.get(symbol)
+
+    def _add_up(self, flush: Flush, symbol: str) -> None:
+        narrow = self._narrow.series_of(symbol)
+        if narrow is None:
+            return
+        visible = [bar for bar in (*narrow.closed, narrow.current) if bar.start]
+        starts = [self._bucket(symbol, bar.start) for bar in visible]
+        if not visible or None in starts:
+            return
+        base = self._base.get(symbol, [])
+        if gone := self._narrow.gone.pop(symbol, None):
+            for bar in gone:
+                start = self._bucket(symbol, bar.start)
+                if start is not None:
+                    _sum_into(base, start, bar)
+            base = self._base[symbol] = [bar for bar in base if bar.start >= starts[0]]  # type: ignore[operator]
+            flush.checkpoint += (f"{self.name}:{symbol}{BASE}", self._encode(base))
+        made = [_copy(bar) for bar in base]
+        for start, bar in zip(starts, visible, strict=True):
+            _sum_into(made, start, bar)  # type: ignore[arg-type]
+        for bar in made:
+            self._put(symbol, bar)
+        self._numbers[symbol] = narrow.number
+
+    def _put(self, symbol: str, bar: Bar) -> None:
+        """Let a wide bar be as it was added up now."""
+        series = self._series.get(symbol)
+        if series is not None:
+            known = next((one for one in (series.current, *reversed(series.closed)) if one.start == bar.start), None)
+            if known is not None and _same(known, bar):
+                return
+        mine = self._bar_at(symbol, bar.start)
+        if mine is not None:
+            for field in Bar.__struct_fields__:
+                setattr(mine, field, getattr(bar, field))
+            self._changed.add(symbol)
+
+
+def _sum_into(bars: list[Bar], start: int, bar: Bar) -> None:
+    """Add a bar, which is later than all before it, to the wide one at `start`."""
+    wide = bars[-1] if bars and bars[-1].start == start else None
+    if wide is None:
+        wide = Bar(start)
+        bars.append(wide)
+    if wide.open is None:
+        wide.open, wide.open_ts = bar.open, bar.open_ts
+    if bar.high is not None and (wide.high is None or bar.high > wide.high):
+        wide.high = bar.high
+    if bar.low is not None and (wide.low is None or bar.low < wide.low):
+        wide.low = bar.low
+    if bar.close is not None:
+        wide.close = bar.close
+    wide.close_ts = max(wide.close_ts, bar.close_ts)
+    wide.volume += bar.volume
+    wide.notional += bar.notional
+    wide.trades += bar.trades
+
+
+def _copy(bar: Bar) -> Bar:
+    return Bar(*(getattr(bar, field) for field in Bar.__struct_fields__))
+
+
+def _same(one: Bar, other: Bar) -> bool:
+    return all(getattr(one, field) == getattr(other, field) for field in Bar.__struct_fields__)
+
+
+def whole(width_ms: int) -> Bucket:
+    """Return the bucket of bars of a fixed width."""
+    return lambda _, start: start - start % width_ms
+
+
+def trading_day(quotes: QuoteAnalyzer) -> Bucket:
+    """Return the bucket of a trading day, by the calendar that a symbol's quote lives by."""
+    return quotes.day_start
