@@ -40,6 +40,8 @@ class BoardsAnalyzer(Analyzer):
         self._rounds = 0  # of the quotes that are ranked already
         self._ranked: dict[str, dict[str, tuple[float, str]]] = {board.name: {} for board in boards}  # what each is sorted by
         self._touched: set[str] = set()  # boards whose share may have changed since it was written
+        self._pending: dict[int, set[str]] = {pace: set() for pace in self._next_ms}  # changed since that pace ranked
+        self._facts: dict[str, Facts] = {}
         self._rows: dict[str, msgspec.Raw] = {}
         self._written: dict[str, bytes] = {}
         self._encode = msgspec.json.Encoder().encode
@@ -50,13 +52,13 @@ class BoardsAnalyzer(Analyzer):
     def collect(self, flush: Flush) -> None:
         if flush.only is not None or not self._due(QUICK_MS):
             return
-        self._next_ms[QUICK_MS] = self._now_ms + QUICK_MS
         if self._quotes.rounds != self._rounds or self._stats.unranked or self._halts.unranked:
             self._rounds = self._quotes.rounds
-            self._rank()
+            self._note_changed()
         for pace in self._next_ms:
-            if pace == QUICK_MS or self._due(pace):
+            if self._due(pace):
                 self._next_ms[pace] = self._now_ms + pace
+                self._rank(pace)
                 self._write(flush, pace)
 
     def rewrite(self) -> None:
@@ -78,31 +80,42 @@ class BoardsAnalyzer(Analyzer):
                     self._written[board.name] = share
                     flush.add_share(f"board:{board.name}", share)
 
-    def _rank(self) -> None:
-        """Rank the symbols of which something changed, and keep their rows: most stand still between two rankings."""
+    def _note_changed(self) -> None:
+        """Take the symbols of which something changed, and keep their rows: most stand still between two rankings."""
         changed = self._quotes.unranked | self._stats.unranked | self._halts.unranked
         for unranked in (self._quotes.unranked, self._stats.unranked, self._halts.unranked):
             unranked.clear()
+        for pending in self._pending.values():
+            pending |= changed
         quotes, known = self._quotes.quotes, self._reference.get
         for symbol in changed:
             quote = quotes.get(symbol)
             if quote is None or quote.last is None:
+                self._facts.pop(symbol, None)
                 self._rows.pop(symbol, None)
-                for name, ranked in self._ranked.items():
-                    if ranked.pop(symbol, None) is not None:
-                        self._touched.add(name)
                 continue
             reference = known(symbol)
             row = row_of(symbol, quote, reference.shares if reference is not None else None)
             self._rows[symbol] = msgspec.Raw(self._encode(row))
-            facts = Facts(quote, row, self._stats.active.get(symbol), self._halts.halted_ms(symbol))
-            for board in self._boards:
-                ranked, value = self._ranked[board.name], board.value(facts)
+            self._facts[symbol] = Facts(quote, row, self._stats.active.get(symbol), self._halts.halted_ms(symbol))
+
+    def _rank(self, pace: int) -> None:
+        """Rank what changed since the boards of this pace were ranked last."""
+        pending, self._pending[pace] = self._pending[pace], set()
+        facts = [(symbol, self._facts.get(symbol)) for symbol in pending]
+        for board in self._boards:
+            if board.every_ms != pace:
+                continue
+            ranked, value_of, touched = self._ranked[board.name], board.value if board.filters else board.rank, False
+            for symbol, known in facts:
+                value = None if known is None else value_of(known)
                 if value is not None:
                     ranked[symbol] = (-value, symbol)
-                    self._touched.add(board.name)
+                    touched = True
                 elif ranked.pop(symbol, None) is not None:
-                    self._touched.add(board.name)
+                    touched = True
+            if touched:
+                self._touched.add(board.name)
 
     def _share(self, board: str) -> bytes:
         rows, best = self._rows, sorted(self._ranked[board].values())[: self._rows_max]

@@ -74,6 +74,11 @@ class Board:
     bounds: tuple[tuple[str, float, float], ...] = ()
     sessions: frozenset[str] = frozenset()
 
+    @property
+    def filters(self) -> bool:
+        """Whether not every symbol that has a rank is on it."""
+        return bool(self.bounds or self.sessions)
+
     def value(self, facts: Facts) -> float | None:
         """Return what a symbol is sorted by, None when it is not on this board."""
         if self.sessions and facts.quote.session not in self.sessions:

@@ -46,16 +46,22 @@ class Slice(msgspec.Struct, array_like=True, gc=False):
 
 
 class Activity(msgspec.Struct, gc=False):
-    """The windows of one symbol. `of_minute` are the closed slices of the minute in the making."""
+    """The windows of one symbol. `of_minute` = the closed slices of the minute in the making; `trades_…` are sums."""
 
     source: str
     current: Slice
     of_minute: Slice
     closed: deque[Slice]
     minutes: deque[Slice]
+    trades_closed: int = 0
+    trades_minutes: int = 0
 
     def trades(self, minutes: int) -> int:
         """Return how many trades the window of 1, 5 or 60 minutes holds."""
+        if minutes == 60:
+            return self.trades_minutes + self.of_minute.trades + self.current.trades
+        if minutes == 5:
+            return self.trades_closed + self.current.trades
         return sum(part.trades for part in self.window(minutes))
 
     def volume(self, minutes: int) -> int:
@@ -66,8 +72,14 @@ class Activity(msgspec.Struct, gc=False):
         """Return the slices of a window."""
         if minutes == 60:
             return [*self.minutes, self.of_minute, self.current]
-        first = self.current.start - ((SLICES_1M if minutes == 1 else SLICES_5M) - 1) * SLICE_MS
-        return [*(part for part in self.closed if part.start >= first), self.current]
+        if minutes == 5:
+            return [*self.closed, self.current]
+        first, parts = self.current.start - (SLICES_1M - 1) * SLICE_MS, [self.current]
+        for part in reversed(self.closed):
+            if part.start < first:
+                break
+            parts.append(part)
+        return parts
 
     def move(self, ts: int) -> bool:
         """Let the slice of `ts` (ms) be the one in the making; return whether a slice was closed."""
@@ -80,16 +92,18 @@ class Activity(msgspec.Struct, gc=False):
         if minute > self.of_minute.start:
             if self.of_minute.trades:
                 self.minutes.append(self.of_minute)
+                self.trades_minutes += self.of_minute.trades
             self.of_minute = Slice(minute)
         while self.closed and self.closed[0].start <= start - SLICES_5M * SLICE_MS:
-            self.closed.popleft()
+            self.trades_closed -= self.closed.popleft().trades
         while self.minutes and self.minutes[0].start <= minute - MINUTES_60M * MINUTE_MS:
-            self.minutes.popleft()
+            self.trades_minutes -= self.minutes.popleft().trades
         return True
 
     def _close(self) -> None:
         if self.current.trades:
             self.closed.append(self.current)
+            self.trades_closed += self.current.trades
             self.of_minute.add(self.current)
 
     @property
@@ -130,7 +144,6 @@ class Head(msgspec.Struct, array_like=True, gc=False):
     seq: int
     source: str
     current: Slice
-    of_minute: Slice
 
 
 class StatsAnalyzer(Analyzer):
@@ -204,7 +217,7 @@ class StatsAnalyzer(Analyzer):
             if symbol in closed or flush.only is not None or not self._out.seq(symbol):
                 write(symbol, activity.current.start, encode(_data(activity)))
             checkpoint += (
-                f"stats:{symbol}", encode(Head(self._out.seq(symbol), activity.source, activity.current, activity.of_minute)),
+                f"stats:{symbol}", encode(Head(self._out.seq(symbol), activity.source, activity.current)),
             )  # fmt: skip
             if symbol in closed:
                 checkpoint += (f"stats:{symbol}{CLOSED}", encode(list(activity.closed)))
@@ -220,7 +233,14 @@ class StatsAnalyzer(Analyzer):
                 heads[key] = self._head.decode(body)
         for symbol, head in heads.items():
             closed, minutes = slices.get(symbol + CLOSED, []), slices.get(symbol + HOUR, [])
-            self.active[symbol] = Activity(head.source, head.current, head.of_minute, deque(closed), deque(minutes))
+            minute = Slice(head.current.start - head.current.start % MINUTE_MS)
+            for part in closed:
+                if part.start >= minute.start:
+                    minute.add(part)
+            self.active[symbol] = Activity(
+                head.source, head.current, minute, deque(closed), deque(minutes),
+                sum(part.trades for part in closed), sum(part.trades for part in minutes),
+            )  # fmt: skip
             self._out.restore(symbol, head.seq)
             self.unranked.add(symbol)
 

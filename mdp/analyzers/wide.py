@@ -7,6 +7,7 @@ analyzer does not keep any more is summed up here (`base`); what it still may co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 import msgspec
 
@@ -33,32 +34,39 @@ class WideBars(SeriesAnalyzer):
         self._narrow = narrow
         self._bucket = bucket
         self._base: dict[str, list[Bar]] = {}
-        self._numbers: dict[str, int] = {}  # symbol → the running number of the narrow bar that was added up last
-        self._behind: set[str] = set()  # symbols whose newest narrow bar moved since it was added up
-        self._again: set[str] = set()  # symbols whose base is to be written into a new cache
-        self._now_ms = self._due_ms = 0
+        self._behind: dict[str, None] = {}  # symbols whose narrow bars moved since they were added up, the longest first
+        self._again: set[str] = set()  # symbols whose base is to be written
+        self._now_ms = self._looked_ms = 0
         self._bars = msgspec.json.Decoder(list[Bar])
 
     def on_time(self, now_ms: int) -> None:
         self._now_ms = now_ms
 
     def collect(self, flush: Flush) -> None:
-        narrow, moved = self._narrow, flush.take(self._narrow.moved_symbols)
+        behind, moved = self._behind, flush.take(self._narrow.moved_symbols)
         if flush.only is not None:
-            moved += [symbol for symbol in flush.take(self._behind) if symbol not in moved]
-        elif not self._due_ms - BEHIND_MS <= self._now_ms < self._due_ms:  # also when the wall clock was put back
-            self._due_ms = self._now_ms + BEHIND_MS
-            moved = sorted(self._behind.union(moved))
-            self._behind.clear()
+            due = list({**dict.fromkeys(moved), **dict.fromkeys(flush.chosen(behind.keys()))})
         else:
-            self._behind.update(moved)
-            moved = [symbol for symbol in moved if symbol in narrow.gone or self._begins(symbol)]
-            self._behind.difference_update(moved)
+            behind.update(dict.fromkeys(moved))
+            due = list(islice(behind, self._share()))
+        for symbol in due:
+            behind.pop(symbol, None)
+        for symbol in moved:
+            if symbol in self._narrow.gone:
+                self._sum_up_gone(symbol)
+                self._again.add(symbol)
         for symbol in flush.take(self._again):
             flush.checkpoint += (f"{self.name}:{symbol}{BASE}", self._encode(self._base[symbol]))
-        for symbol in moved:
-            self._add_up(flush, symbol)
+        for symbol in due:
+            self._add_up(symbol)
         super().collect(flush)
+
+    def _share(self) -> int:
+        """Return how many of those behind are due, the longest first, so that each is after `BEHIND_MS` at the latest."""
+        elapsed_ms, self._looked_ms = self._now_ms - self._looked_ms, self._now_ms
+        if not 0 <= elapsed_ms < BEHIND_MS:
+            return len(self._behind)
+        return -(-len(self._behind) * elapsed_ms // BEHIND_MS)
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         own: list[tuple[str, bytes]] = []
@@ -68,7 +76,7 @@ class WideBars(SeriesAnalyzer):
             else:
                 own.append((key, body))
         super().restore(own)
-        self._behind.update(key for key, _ in own)  # the checkpoint may hold narrow bars that were not added up yet
+        self._behind.update(dict.fromkeys(key for key, _ in own))  # some may not have been added up yet
 
     def rewrite(self) -> None:
         super().rewrite()
@@ -78,41 +86,40 @@ class WideBars(SeriesAnalyzer):
         super().forget(symbol)
         self._base.pop(symbol, None)
         self._again.discard(symbol)
-        self._behind.discard(symbol)
+        self._behind.pop(symbol, None)
 
     def restart(self, symbol: str) -> None:
         super().restart(symbol)
         self._base.pop(symbol, None)
         self._again.discard(symbol)
-        self._behind.discard(symbol)
+        self._behind.pop(symbol, None)
 
-    def _begins(self, symbol: str) -> bool:
-        """Whether a narrow bar was begun, inserted or taken up since the last time."""
-        series, narrow = self._series.get(symbol), self._narrow.series_of(symbol)
-        return series is None or narrow is None or narrow.number != self._numbers.get(symbol)
+    def _sum_up_gone(self, symbol: str) -> None:
+        """Add what the narrow analyzer has let go of to what is summed up here, and drop what no bar of its can still reach."""
+        base = self._base.setdefault(symbol, [])
+        for bar in self._narrow.gone.pop(symbol):
+            start = self._bucket(symbol, bar.start)
+            if start is not None:
+                _sum_into(base, start, bar)
+        narrow = self._narrow.series_of(symbol)
+        oldest = None if narrow is None else self._bucket(symbol, (narrow.closed[0] if narrow.closed else narrow.current).start)
+        if oldest is not None:
+            for bar in base:
+                if bar.start < oldest:
+                    self._put(symbol, bar)  # as it stays
+            base[:] = [bar for bar in base if bar.start >= oldest]
 
-    def _add_up(self, flush: Flush, symbol: str) -> None:
+    def _add_up(self, symbol: str) -> None:
         narrow = self._narrow.series_of(symbol)
         if narrow is None:
             return
-        visible = [bar for bar in (*narrow.closed, narrow.current) if bar.start]
-        starts = [self._bucket(symbol, bar.start) for bar in visible]
-        if not visible or None in starts:
-            return
-        base = self._base.get(symbol, [])
-        if gone := self._narrow.gone.pop(symbol, None):
-            for bar in gone:
-                start = self._bucket(symbol, bar.start)
-                if start is not None:
-                    _sum_into(base, start, bar)
-            base = self._base[symbol] = [bar for bar in base if bar.start >= starts[0]]  # type: ignore[operator]
-            flush.checkpoint += (f"{self.name}:{symbol}{BASE}", self._encode(base))
-        made = [_copy(bar) for bar in base]
-        for start, bar in zip(starts, visible, strict=True):
-            _sum_into(made, start, bar)  # type: ignore[arg-type]
+        made = [_copy(bar) for bar in self._base.get(symbol, ())]
+        for bar in (*narrow.closed, narrow.current):
+            start = self._bucket(symbol, bar.start) if bar.start else None
+            if start is not None:
+                _sum_into(made, start, bar)
         for bar in made:
             self._put(symbol, bar)
-        self._numbers[symbol] = narrow.number
 
     def _put(self, symbol: str, bar: Bar) -> None:
         """Let a wide bar be as it was added up now."""

@@ -53,7 +53,7 @@ class Desk:
         self.now_ms += after_ms
         for analyzer in self.partition._analyzers if self.prompt else ():
             if isinstance(analyzer, WideBars):
-                analyzer._due_ms = 0
+                analyzer._looked_ms = 0
             elif isinstance(analyzer, StatsAnalyzer):
                 analyzer._closed.update(analyzer._changed)
         self.cache.apply(self.partition.collect(self.now_ms), self.partition.flush_number)
