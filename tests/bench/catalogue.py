@@ -106,18 +106,18 @@ def main() -> None:
             variant.take(made[first : first + step])
     quotes, bare = alone["quote"].cost_us, nothing.cost_us
     own = {name: variant.cost_us - (quotes if name in ("stats", "boards") else bare) for name, variant in alone.items()}
-    print(
-        json.dumps({
-            "bench": "catalogue",
-            "cost_ratio": round(variants["all"].cost_us / variants["first_seven"].cost_us, 3),
-            "all_us_an_event": round(variants["all"].cost_us, 3),
-            "first_seven_us_an_event": round(variants["first_seven"].cost_us, 3),
-            "decoding_us_an_event": round(bare, 3),
-            **{f"{name}_us_an_event": round(cost, 3) for name, cost in own.items()},
-            "workload": {"symbols": given.symbols, "events_per_s": given.rate, "rounds": given.rounds, "seconds": given.seconds, "seed": given.seed},
-            "excluded": "the first round; queue and cache",
-        })
-    )  # fmt: skip
+    cost = {name: variant.cost_us for name, variant in variants.items()}
+    workload = {
+        "symbols": given.symbols, "events_per_s": given.rate, "rounds": given.rounds, "seconds": given.seconds, "seed": given.seed,
+    }  # fmt: skip
+    figures = {
+        "cost_ratio": (cost["all"] / cost["first_seven"], "all ÷ first seven"),
+        "decoding_us_per_event": (bare, "µs"),
+        **{f"{name}_us_per_event": (us, "µs") for name, us in (*cost.items(), *own.items())},
+    }
+    for figure, (value, unit) in figures.items():
+        line = {"bench": "catalogue", "figure": figure, "value": round(value, 3), "unit": unit, "workload": workload}
+        print(json.dumps(line | {"excluded": "the first round; queue and cache"}), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from tests.scale import everything
 from tests.stack import ROOT
 
 FIGURES = {
+    "catalogue": {"cost_ratio", "all_us_per_event", "first_seven_us_per_event", "quote_us_per_event", "boards_us_per_event"},
     "local": {"cpu_pct", "cpu_pct_mdc", "cpu_pct_pipeline", "cpu_pct_bots", "cpu_pct_engine", "cpu_pct_wds", "cpu_pct_scp"},
     "pipeline": {"events_per_s", "cpu_us_per_event"},
     "latency": {"p50_ms", "p99_ms", "p999_ms", "histogram"},
@@ -20,7 +21,7 @@ FIGURES = {
     "listener": {"events_per_s"},
     "soak": {"growth_mb_mdl", "growth_mb_mdp0", "growth_mb_wds", "growth_mb_redis", "growth_mb_rabbitmq"},
 }
-USUAL = {"pipeline", "listener", "scp", "soak"}  # `make faults` tries all of them
+USUAL = {"catalogue", "pipeline", "listener", "scp", "soak"}  # `make faults` tries all of them
 
 
 @pytest.mark.live
