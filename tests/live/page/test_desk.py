@@ -105,6 +105,33 @@ def test_the_chart_grows(desk: Desk) -> None:
     desk.until(lambda: "1-second" in desk.texts("#chart-note")[0])
 
 
+def test_bars_of_every_length(desk: Desk) -> None:
+    """Each of them has at least the bar in the making, and says which it is."""
+    for length, said in (("5s", "5-second"), ("5m", "5-minute"), ("1h", "1-hour"), ("1d", "1-day")):
+        desk.page.click(f'[data-frame="{length}"]')
+        desk.until(lambda said=said: said in desk.texts("#chart-note")[0] and desk.value("tapeline.bars") > 0, 20, f"{said} bars")
+    desk.page.click('[data-frame="1s"]')
+
+
+def test_other_boards_and_recent_activity_are_a_widget_away(desk: Desk) -> None:
+    """Placed by the palette; a board's settings choose which; the activity of the chosen symbol counts its trades."""
+    for widget in ("Activity", "Board"):
+        desk.page.keyboard.press("Control+k")
+        desk.page.keyboard.type(f"Add {widget.lower()}")
+        desk.page.keyboard.press("Enter")
+    desk.until(
+        lambda: len(desk.texts(".activity td")) == 18 and desk.texts(".activity td")[0] not in ("", "0", "—"), 20, "its trades"
+    )
+    desk.page.locator('[data-board="volume"] .more').last.click()
+    desk.page.get_by_role("menuitem", name="Settings").click()
+    desk.page.get_by_label("Board", exact=True).select_option("trades_5m")
+    desk.page.get_by_role("button", name="Apply").click()
+    desk.until(lambda: len(desk.texts('[data-board="trades_5m"] li:not([hidden])')) > 3, 30, "rows of a board")
+    for what in ('[data-board="trades_5m"]', ".activity"):
+        desk.page.locator(f"{what} .more").click()
+        desk.page.get_by_role("menuitem", name="Remove").click()
+
+
 def test_alerts_come(desk: Desk) -> None:
     """New highs and lows appear in the list."""
     desk.until(lambda: desk.texts(".alerts .roll-row"), 60, "an alert")
