@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.live.page.browser import Desk
 from tests.local_run import LocalRun
@@ -117,8 +117,11 @@ def test_other_boards_and_recent_activity_are_a_widget_away(desk: Desk) -> None:
     """Placed by the palette; a board's settings choose which; the activity of the chosen symbol counts its trades."""
     for widget in ("Activity", "Board"):
         desk.page.keyboard.press("Control+k")
+        expect(desk.page.locator("dialog.palette")).to_be_visible()
         desk.page.keyboard.type(f"Add {widget.lower()}")
+        expect(desk.page.locator("dialog.palette [aria-selected=true]")).to_contain_text(f"Add {widget.lower()}")
         desk.page.keyboard.press("Enter")
+        expect(desk.page.locator("dialog.palette")).to_be_hidden()
     desk.until(
         lambda: len(desk.texts(".activity td")) == 18 and desk.texts(".activity td")[0] not in ("", "0", "—"), 20, "its trades"
     )
