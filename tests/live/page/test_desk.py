@@ -127,7 +127,7 @@ def test_other_boards_and_recent_activity_are_a_widget_away(desk: Desk) -> None:
     )
     desk.page.locator('[data-board="volume"] .more').last.click()
     desk.page.get_by_role("menuitem", name="Settings").click()
-    desk.page.get_by_label("Board", exact=True).select_option("trades_5m")
+    desk.page.get_by_role("combobox", name="Board").select_option("trades_5m")
     desk.page.get_by_role("button", name="Apply").click()
     desk.until(lambda: len(desk.texts('[data-board="trades_5m"] li:not([hidden])')) > 3, 30, "rows of a board")
     for what in ('[data-board="trades_5m"]', ".activity"):
