@@ -56,12 +56,16 @@ class Level(msgspec.Struct):
 
 def list_components(call: Call) -> Answer:
     """List the components, those included that are stale or missing; `kind` and `state` choose some."""
-    found = call.control.fleet.components()
-    states = {state: sum(one.state == state for one in found) for state in ("ready", "unready", "stale", "missing")}
     kind, state, after = call.word("kind"), call.word("state"), call.word("after")
-    chosen = [one for one in found if kind in ("", one.kind) and state in ("", one.state) and one.id > after]
     size = max(1, call.number("limit", PAGE, PAGE_MAX))
-    return Answer(Components(chosen[:size], chosen[size - 1].id if len(chosen) > size else None, len(found), states))
+    listing = call.control.fleet.listing()
+    return Answer(listing.page((kind, state, after, size), lambda: _page(listing.components, kind, state, after, size)))
+
+
+def _page(found: list[Component], kind: str, state: str, after: str, size: int) -> Components:
+    states = {state: sum(one.state == state for one in found) for state in ("ready", "unready", "stale", "missing")}
+    chosen = [one for one in found if kind in ("", one.kind) and state in ("", one.state) and one.id > after]
+    return Components(chosen[:size], chosen[size - 1].id if len(chosen) > size else None, len(found), states)
 
 
 def read_component(call: Call) -> Answer:
