@@ -58,6 +58,7 @@ class Fleet:
         self._judged: dict[str, Judged] = {}
         self._looking: asyncio.Task[Listing] | None = None
         self._listing: Listing | None = None
+        self._said: dict[str, tuple[float, Any]] = {}
         self.faults: dict[str, str] = {}  # component → why its configuration could not be put back
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -161,15 +162,37 @@ class Fleet:
 
     # The exchange
 
-    def gateway(self, method: str, path: str, params: Mapping[str, str] | None = None, key: str = "") -> Reply:
+    def gateway(self, method: str, path: str, params: Mapping[str, str] | None = None, key: str = "", body: Any = None) -> Reply:
         """Ask the exchange's gateway with our operator's key; its refusals are problems with its own code.  Raises: Problem."""
-        return self._errands.run(self._gateway(method, path, params, key), SLOW_S, "The exchange")
+        return self._errands.run(self._gateway(method, path, params, key, body), SLOW_S, "The exchange")
 
-    async def _gateway(self, method: str, path: str, params: Mapping[str, str] | None, key: str) -> Reply:
+    def gateway_each(self, *asked: tuple[str, Mapping[str, str], float]) -> list[Any]:
+        """Return what the gateway says to several questions (path, parameters, how old in s the answer may be) at once.
+
+        Raises: Problem, the first one's.
+        """
+
+        async def every() -> list[Any]:
+            return list(await asyncio.gather(*(self._remembered(*one) for one in asked)))
+
+        return self._errands.run(every(), SLOW_S, "The exchange")
+
+    async def _remembered(self, path: str, params: Mapping[str, str], seconds: float) -> Any:
+        """Ask; what may have an age is the same for everybody, and asked once for all who want it meanwhile."""
+        if not seconds:
+            return (await self._gateway("GET", path, params, "")).document
+        now_s = time.monotonic()
+        at_s, said = self._said.get(path, (float("-inf"), None))
+        if now_s >= at_s + seconds:
+            said = (await self._gateway("GET", path, params, "")).document
+            self._said[path] = now_s, said
+        return said
+
+    async def _gateway(self, method: str, path: str, params: Mapping[str, str] | None, key: str, body: Any = None) -> Reply:
         of, headers = self._settings, {"Idempotency-Key": key} if key else {}
         try:
             reply = await self._remote.ask(
-                method, of.engine_url + path, of.engine_token.get_secret_value(), None, params, headers
+                method, of.engine_url + path, of.engine_token.get_secret_value(), body, params, headers
             )
         except Unreachable as error:
             words = f"The exchange at {of.engine_url} cannot be reached: {error}. Start it, or set SCP_ENGINE_URL"
