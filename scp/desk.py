@@ -34,7 +34,7 @@ class Desk:
     def session(self, caller: Caller) -> dict[str, Any]:
         """Return {wds_url, token, expires_s, now_ms, may}. The page asks again before `expires_s` is over.
 
-        `now_ms` is our time since the epoch: a browser's clock may be wrong, and ages are told by the difference. `may` are the scopes.
+        `now_ms` is our time since the epoch: a browser's clock may be wrong, and ages are told by the difference. `may`: scopes.
         """
         now_s = time.time()
         session = caller.session.public_id if caller.session is not None else caller.token_id

@@ -88,7 +88,7 @@ class Call:
             with contextlib.suppress(StoreUnavailable):  # that it was begun stands there
                 self.note(f"{action}.failed", target, **detail, why=why[:400])
             raise
-        self.note(action, target, **detail, **result)
+        self.note(action, target, **(detail | result))
 
     def check_match(self, tag: str) -> None:
         """Compare the header If-Match with what is there now.  Raises: Problem 412, 428."""

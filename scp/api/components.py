@@ -90,16 +90,17 @@ def read_metrics(call: Call) -> Answer:
 def drain(call: Call) -> Answer:
     """Have a component hand over and end, with exit code 0; who supervises it starts it again."""
     one = _component(call)
-    call.control.fleet.ask(one, "POST", "/drain")
-    call.note("component.drain", one.id, before={"state": one.state, "instance": one.instance}, after={"state": "draining"})
+    with call.acting("component.drain", one.id, before={"state": one.state, "instance": one.instance}) as done:
+        call.control.fleet.ask(one, "POST", "/drain")
+        done["after"] = {"state": "draining"}
     return Answer(Drained(one.id, one.instance), 202)
 
 
 def set_log_level(call: Call) -> Answer:
     """Set from which level on a component logs, until it is started again."""
     one, body = _component(call), call.body(LevelBody)
-    call.control.fleet.ask(one, "PUT", "/log-level", {"level": body.level})
-    call.note("component.log_level", one.id, before={"level": one.log_level}, after={"level": body.level})
+    with call.acting("component.log_level", one.id, before={"level": one.log_level}, after={"level": body.level}):
+        call.control.fleet.ask(one, "PUT", "/log-level", {"level": body.level})
     return Answer(Level(one.id, one.log_level, body.level))
 
 
@@ -131,8 +132,9 @@ def stop_recording(call: Call) -> Answer:
 def _turn(call: Call, path: str, action: str) -> Answer:
     one, fleet = _listener(call), call.control.fleet
     before = _states(fleet.ask(one, "GET", "/feed").document)
-    said = _document(fleet.ask(one, "POST", path, seconds=SLOW_S).document)
-    call.note(action, one.id, before=before, after=_states(said))
+    with call.acting(action, one.id, before=before) as done:
+        said = _document(fleet.ask(one, "POST", path, seconds=SLOW_S).document)
+        done["after"] = _states(said)
     return Answer(said)
 
 

@@ -101,7 +101,10 @@ class Paper:
 
     def desk(self, account: int | None) -> PaperDesk:
         """Return what somebody sees.  Raises: Problem 503, naming the exchange."""
-        shared = (("/Instrument", {}, CONTRACTS_S), ("/ExchangeWideControls", {}, CONTROLS_S))
+        shared: tuple[tuple[str, dict[str, str], float], ...] = (
+            ("/Instrument", {}, CONTRACTS_S),
+            ("/ExchangeWideControls", {}, CONTROLS_S),
+        )
         if account is None:
             contracts, controls = self._fleet.gateway_each(*shared)
             own, fills = None, []
@@ -168,7 +171,7 @@ def units_of(contracts: list[dict[str, Any]]) -> int:
     if not contracts:
         return UNITS
     one = contracts[0]
-    return round(one["lotTickUnits"] / (Decimal(one["tickSize"]) * Decimal(one["lotSize"])))
+    return int(Decimal(one["lotTickUnits"]) / (Decimal(one["tickSize"]) * Decimal(one["lotSize"])))
 
 
 def order_of(said: dict[str, Any]) -> PaperOrder:

@@ -25,8 +25,8 @@ class Orders implements Widget {
   private readonly openButton = button("go", "", () => void this.act(() => paper.send("POST", "account")));
   private readonly open = el("tbody");
   private readonly openEmpty = el("p", "trade-none", "No open orders");
-  private readonly positions = new Listing("Positions", ["Symbol", "Size", "Entry", "Mark", "Profit"]);
-  private readonly fills = new Listing("Fills", ["Time", "Symbol", "Side", "Size", "Price", "Fee"]);
+  private readonly positions = new Listing("Positions", ["Positions", "Size", "Entry", "Mark", "Profit"]);
+  private readonly fills = new Listing("Fills", ["Fills", "Symbol", "Side", "Size", "Price", "Fee"]);
   private readonly end: () => void;
   private desk: PaperDesk | null = null;
   private symbol = "";
@@ -48,7 +48,7 @@ class Orders implements Widget {
     this.ticket = el("form", "trade-ticket", this.symbolText.element, which, this.kind, label("Size", this.size), label("Price", this.price), this.go);
     this.ticket.addEventListener("submit", (event) => event.preventDefault());
     this.opening = el("div", "trade-opening", this.openButton);
-    const titles = ["Symbol", "Side", "Size", "Filled", "Price", ""].map((title) => attributes(el("th", "", title), { scope: "col" }));
+    const titles = ["Open orders", "Side", "Size", "Filled", "Price", ""].map((title) => attributes(el("th", "", title), { scope: "col" }));
     const orders = attributes(el("div", "listing", el("table", "", el("thead", "", el("tr", "", ...titles)), this.open), this.openEmpty), {
       tabindex: "0", role: "region", "aria-label": "Open orders",
     }); // prettier-ignore
@@ -140,6 +140,7 @@ class Orders implements Widget {
         : await paper.send<Order>("POST", "orders", { symbol, side, ...wanted });
       this.amending = null;
       this.price.value = "";
+      this.said.dataset["tone"] = "done";
       this.said.textContent = `${order.side} ${this.lots(order.symbol, order.qty)} ${order.symbol}: ${STATES[order.state] ?? order.state}`;
     });
   }
@@ -148,6 +149,7 @@ class Orders implements Widget {
   private async act(what: () => Promise<unknown>): Promise<void> {
     this.go.disabled = this.openButton.disabled = true;
     this.said.textContent = "";
+    this.said.dataset["tone"] = "";
     try {
       await what();
     } catch (fault) {
@@ -161,6 +163,7 @@ class Orders implements Widget {
 
   private away(why: string): void {
     showState(this.element, why ? "stale" : "live", why);
+    if (why) this.said.dataset["tone"] = "";
     if (why) this.said.textContent = why;
     else if (this.element.dataset["away"]) this.said.textContent = "";
     this.element.dataset["away"] = why ? "1" : "";
