@@ -57,6 +57,7 @@ class Fleet:
         self._cache: Any = None
         self._judged: dict[str, Judged] = {}
         self._looking: asyncio.Task[Listing] | None = None
+        self._looked_s = float("-inf")
         self._listing: Listing | None = None
         self._said: dict[str, tuple[float, Any]] = {}
         self.faults: dict[str, str] = {}  # component → why its configuration could not be put back
@@ -92,8 +93,9 @@ class Fleet:
         return [one for one in alike if one.kind == kind and usable(one)]
 
     async def _shared_look(self) -> Listing:
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_at_all())
+        now_s = time.monotonic()  # who comes later does not wait with those who ask a cache that hangs
+        if self._looking is None or self._looking.done() or now_s >= self._looked_s + SHARED_S:
+            self._looking, self._looked_s = asyncio.create_task(self._look_at_all()), now_s
             self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waited may be gone
         return await asyncio.shield(self._looking)
 
