@@ -29,7 +29,9 @@ def start(settings: ScpSettings) -> None:
     """Run until SIGTERM.  Raises: OperatorError for what the operator must mend."""
     log.info("starting", **shown(settings))
     refuse_public_address(settings)
-    Control(settings, open_store(settings)).stream_keys.turn()  # a database or key that cannot be used ends here, in one line
+    store = open_store(settings)
+    Control(settings, store).stream_keys.turn()  # a database or key that cannot be used ends here, in one line
+    store.close()  # the worker is a child of ours, and two processes on one connection would damage the database
     bind(settings.admin_host, settings.admin_port, "SCP_ADMIN_PORT").close()  # the worker opens it; a taken one ends here
     Server(settings, bind(settings.host, settings.port, "SCP_PORT")).run()
 

@@ -41,7 +41,8 @@ class Control:
     def __init__(self, settings: ScpSettings, store: Store, announce: Callable[[], None] = lambda: None) -> None:
         self.store = store
         self.announce = announce
-        self.draw = secrets.token_urlsafe
+        self.draw, self.draw_below = secrets.token_urlsafe, secrets.randbelow
+        self.paper_deposit = settings.paper_deposit
         self.lives = Lives(settings.session_idle_s, settings.session_s)
         self.box = box = Box(_box_key(settings))
         turns = Turns(settings.jwks_ttl_s, settings.token_s, round(settings.key_days * 86_400))

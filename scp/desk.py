@@ -7,6 +7,7 @@ from typing import Any
 
 from scp.control import Control
 from scp.security.door import Caller
+from scp.security.roles import SCOPES
 from scp.settings import APPS, ScpSettings
 from service import metrics
 
@@ -31,15 +32,16 @@ class Desk:
         self._life_s = settings.session_s
 
     def session(self, caller: Caller) -> dict[str, Any]:
-        """Return {wds_url, token, expires_s, now_ms}. The page asks again before `expires_s` is over.
+        """Return {wds_url, token, expires_s, now_ms, may}. The page asks again before `expires_s` is over.
 
-        `now_ms` is our time since the epoch: a browser's clock may be wrong, and ages are told by the difference.
+        `now_ms` is our time since the epoch: a browser's clock may be wrong, and ages are told by the difference. `may`: scopes.
         """
         now_s = time.time()
         session = caller.session.public_id if caller.session is not None else caller.token_id
         token = self._minter.token(caller.username, session, "operate" in caller.scopes, int(now_s))
         minted.inc()
-        return {"wds_url": self._wds_url, "token": token.text, "expires_s": token.expires_s, "now_ms": round(now_s * 1000)}
+        now_ms, may = round(now_s * 1000), sorted(caller.scopes & SCOPES.keys())
+        return {"wds_url": self._wds_url, "token": token.text, "expires_s": token.expires_s, "now_ms": now_ms, "may": may}
 
     def page(self, name: str) -> str | None:
         """Return the HTML of a page (app, door, docs, operate), None while the front end is not built."""

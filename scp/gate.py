@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -105,6 +106,7 @@ def policy(wds_url: str, foreign_page: bool = False) -> str:
     )
 
 
+@lru_cache(256)
 def host_allowed(host: str, public_url: str = "") -> bool:
     """Tell whether the Host header names us; another site's name resolving to our address is an attack."""
     if public_url:

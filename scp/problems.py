@@ -8,6 +8,7 @@ from wsgiref.types import StartResponse
 
 CONTENT_TYPE = "application/problem+json"
 PHRASES = {
+    304: "Not Modified",
     200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
     404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 411: "Length Required", 413: "Content Too Large",
     412: "Precondition Failed", 428: "Precondition Required",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -20,6 +21,9 @@ from scp.health import Health
 from scp.settings import ScpSettings, is_loopback
 from scp.wsgi import application
 
+# A request gives the interpreter away some fifteen times (files, sockets, the poller), and whoever holds it then may keep it for
+# so long; with the usual 5 ms the 99th percentile of eight threads was twice as late.
+SWITCH_S = 0.0005
 DRAIN_S = 5  # requests under way get this long after SIGTERM
 
 log = structlog.get_logger()
@@ -69,6 +73,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         return application(self._settings, self._control, self._address[1])
 
     def _worker_ready(self, _: Any) -> None:
+        sys.setswitchinterval(SWITCH_S)
         announcer = Announcer(self._control, self._settings.mdc_url, self._settings.token_s)
         self._control.announce = announcer.now
         self._health = Health(self._settings, self._control, announcer)

@@ -90,6 +90,10 @@ class ScpSettings(ComponentSettings):
         validation_alias=AliasChoices("SCP_ENGINE_TOKEN", "ENGINE_API_TOKEN"),
         description="an operator's key of the gateway; empty = none",
     )
+    paper_deposit: int = Field(
+        1_000_000, ge=0, le=1_000_000_000, validation_alias="SCP_PAPER_DEPOSIT",
+        description="what a new paper account begins with, in the contracts' currency; 0 = nobody gets one",
+    )  # fmt: skip
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="where the browser finds WDS here")
     wds_public_url: str = Field("", validation_alias="WDS_PUBLIC_URL", description="empty = ws://127.0.0.1:WDS_PORT/v1/stream")
     wds_probe_url: str = Field(
@@ -160,8 +164,8 @@ class ScpSettings(ComponentSettings):
     @field_validator("oidc_role")
     @classmethod
     def _role(cls, value: str) -> str:
-        if value not in ("", "viewer", "operator"):
-            raise ValueError("is viewer, operator or empty; administrators are made by administrators")
+        if value not in ("", "viewer", "trader", "operator"):
+            raise ValueError("is viewer, trader, operator or empty; administrators are made by administrators")
         return value
 
     @model_validator(mode="after")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import jwt
+import msgspec
 
 from mdc.channels import KINDS
 from scp.security.stream_keys import StreamKey
@@ -52,7 +54,17 @@ class Minter:
             "sid": session,
             "ch": channels or list(allowed(operator)),
         }
-        return StreamToken(jwt.encode(claims, key.private, algorithm="EdDSA", headers={"kid": key.kid}), life_s)
+        signed = f"{_part({'alg': 'EdDSA', 'kid': key.kid, 'typ': 'JWT'})}.{_part(claims)}"
+        return StreamToken(f"{signed}.{_text(key.private.sign(signed.encode()))}", life_s)
+
+
+def _part(said: dict[str, Any]) -> str:
+    return _text(msgspec.json.encode(said))
+
+
+def _text(raw: bytes) -> str:
+    """Return base 64 as RFC 7515 wants it. A JWT by hand: the library takes three times as long as the signature itself."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def allowed(operator: bool) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -31,3 +32,24 @@ def browser_cookie(header: str, port: int) -> dict[str, Any]:
     """Return a Set-Cookie header in the form of Playwright's add_cookies."""
     (name, morsel), *_ = SimpleCookie(header).items()
     return {"name": name, "value": morsel.value, "url": f"http://127.0.0.1:{port}/", "httpOnly": True, "sameSite": "Strict"}
+
+
+def another(port: int, admin: dict[str, Any], role: str) -> dict[str, Any]:
+    """Invite somebody with a role, as the administrator with this cookie, and return their cookie once they have a password."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+    def ask(method: str, path: str, body: Any = None, **headers: str) -> tuple[Any, str]:
+        given = {name.replace("_", "-"): value for name, value in headers.items()} | {"Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), given)
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        assert answer.status < 300, document
+        return document, answer.getheader("Set-Cookie") or ""
+
+    cookie = f"{admin['name']}={admin['value']}"
+    me, _ = ask("GET", "/api/v1/me", Cookie=cookie)
+    name = f"{role}-{secrets.token_hex(3)}"
+    made, _ = ask("POST", "/api/v1/users", {"username": name, "role": role}, Cookie=cookie, X_CSRF_Token=me["csrf"])
+    _, given = ask("POST", "/api/v1/links/use", {"link": made["link"].partition("#")[2], "password": PASSWORD})
+    connection.close()
+    return browser_cookie(given, port)

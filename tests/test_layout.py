@@ -237,6 +237,8 @@ TESTED_THROUGH: dict[str, str] = {
     "scp/api/exchange.py": "tests/live/test_operations.py",
     "scp/api/letters.py": "tests/live/test_operations.py",
     "scp/api/listeners.py": "tests/live/test_operations.py",
+    "scp/api/paper.py": "tests/scp/fleet/test_paper.py",
+    "scp/store/paper_accounts.py": "tests/scp/fleet/test_paper.py",
     "scp/api/queues.py": "tests/live/test_operations.py",
     "scp/api/repeats.py": "tests/live/test_operations.py",
     "scp/api/stores.py": "tests/live/test_operations.py",

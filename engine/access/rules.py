@@ -54,6 +54,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/MessageStore"): Rule(Need.STORE),
     ("PUT", "/MessageStore"): Rule(Need.STORE),
     ("DELETE", "/MessageStore/Purge"): Rule(Need.STORE),
+    ("GET", "/MessageStore/Purge"): Rule(Need.STORE),
     ("WEBSOCKET", "/v1/trade"): Rule(Need.OWN),
     ("WEBSOCKET", "/joined"): Rule(Need.STORE),
     ("DELETE", "/MessageStore"): Rule(Need.OPERATOR),

@@ -324,6 +324,15 @@ class PurgeView(Struct, rename="camel"):
     purged_index: int
 
 
+class PurgeableView(Struct, rename="camel"):
+    """What a purge up to `purged_index` would take now: `item_count` messages, of very old ones up to 255 too many or too few."""
+
+    message_index: int
+    store_id: str
+    purged_index: int
+    item_count: int
+
+
 class DeletedView(Struct, rename="camel"):
     """A store that is gone."""
 

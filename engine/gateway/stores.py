@@ -26,7 +26,7 @@ from engine.core.events import RejectReason
 from engine.core.exchange import AGE_MS_MAX
 from engine.core.state import Store
 from engine.core.units import WHOLE_MAX
-from engine.gateway.bodies import DeletedView, PurgeView, StoreView
+from engine.gateway.bodies import DeletedView, PurgeableView, PurgeView, StoreView
 from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk
 from engine.gateway.problems import Refused, problems, rejected
@@ -134,6 +134,11 @@ class StoreDesk:
             )  # fmt: skip
         return await self.desk.answer(caller, DeleteStore(store_id), lambda outcome: DeletedView(outcome.index, store_id))
 
+    def purgeable(self, store_id: str, message_index: int) -> PurgeableView:
+        """Return what a purge up to an index would take.  Raises: Refused."""
+        store, index = self.store(store_id), min(message_index, self.last_index)
+        return PurgeableView(self.last_index, store_id, max(index, store.purged_index), self.messages.count(store_id, index))
+
     async def purge(self, caller: Caller, store_id: str, message_index: int) -> PurgeView:
         """Acknowledge the messages up to an index.  Raises: Refused."""
         upto, store = message_index, self._sequencer.state.stores.get(store_id)
@@ -187,6 +192,10 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         name = readable(caller_of(scope), store_id)
         return await stores.purge(caller_of(scope), name, message_index)
 
+    @get("/MessageStore/Purge", responses=problems(404), tags=["stores"], summary="How many messages a purge would take")
+    async def purgeable(message_index: IndexQuery, scope: Scope, store_id: StoreQuery = "") -> PurgeableView:
+        return stores.purgeable(readable(caller_of(scope), store_id), message_index)
+
     @put(
         "/MessageStore/Suspension",
         responses=problems(404, 422),
@@ -205,7 +214,7 @@ def routes(stores: StoreDesk) -> list[ControllerRouterHandler]:
         else:
             await _serve(socket, stores)
 
-    return [message_stores, create, remove, purge, suspension, joined]
+    return [message_stores, create, remove, purge, purgeable, suspension, joined]
 
 
 async def _serve(socket: WebSocket[Any, Any, Any], stores: StoreDesk) -> None:

@@ -83,6 +83,13 @@ class MessageLog:
         """Return how many messages a store holds, and when the oldest came; of one just made, none. Cost: O(log messages)."""
         return self._places.after(self.purged[store_id]) if store_id in self.purged else Backlog(0, 0)
 
+    def count(self, store_id: str, index: int) -> int:
+        """Return how many of a store's messages lie at or below `index`; of old ones it may be 255 off. Cost: O(log messages)."""
+        if store_id not in self.purged:
+            return 0
+        purged = self.purged[store_id]
+        return max(0, self._places.after(purged).messages - self._places.after(max(index, purged)).messages)
+
     def last_message(self, index: int, purged_index: int) -> int:
         """Return the index of the last message up to `index`, `purged_index` when there is none above that.
 

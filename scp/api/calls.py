@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
@@ -13,6 +14,7 @@ from scp.problems import Problem
 from scp.security.audit import Asked, note
 from scp.security.door import Caller
 from scp.security.rules import Rule
+from scp.store.database import StoreUnavailable
 
 if TYPE_CHECKING:
     from scp.control import Control
@@ -36,6 +38,7 @@ class Call:
     raw: bytes
     if_match: str = ""
     idempotency_key: str = ""
+    if_none_match: str = ""
 
     @property
     def me(self) -> Caller:
@@ -68,6 +71,24 @@ class Call:
         """Write into the audit log what was done elsewhere, in a transaction of its own.  Raises: StoreUnavailable."""
         with self.control.store.transaction() as db:
             note(db, self.asked, self.me.name, action, target, **detail)
+
+    @contextlib.contextmanager
+    def acting(self, action: str, target: str, **detail: Any) -> Iterator[dict[str, Any]]:
+        """Write into the audit log that something is to be done elsewhere, and then how it ended.
+
+        `action.begin` comes before; then `action` with what the body puts into the mapping, or `action.failed` with why. One that
+        begins and does not end is one during which we died.  Raises: StoreUnavailable, before anything is done.
+        """
+        self.note(f"{action}.begin", target, **detail)
+        result: dict[str, Any] = {}
+        try:
+            yield result
+        except Exception as error:
+            why = error.detail if isinstance(error, Problem) else type(error).__name__
+            with contextlib.suppress(StoreUnavailable):  # that it was begun stands there
+                self.note(f"{action}.failed", target, **detail, why=why[:400])
+            raise
+        self.note(action, target, **(detail | result))
 
     def check_match(self, tag: str) -> None:
         """Compare the header If-Match with what is there now.  Raises: Problem 412, 428."""
@@ -107,7 +128,7 @@ class Route:
     """One route of the API. `takes` and `gives` are structs; `may_answer` are statuses beside the usual ones.
 
     `query` are (name, what it is) of whole numbers, or (name, what it is, "string"). `destroys`: it takes an Idempotency-Key.
-    `matches`: it takes If-Match. `content_type` is that of a good answer.
+    `keyed`: it must have one, which the exchange keeps. `matches`: it takes If-Match. `content_type` is that of a good answer.
     """
 
     method: str
@@ -121,6 +142,7 @@ class Route:
     query: tuple[tuple[str, ...], ...] = field(default=())
     destroys: bool = False
     matches: bool = False
+    keyed: bool = False
     content_type: str = "application/json"
 
     @property

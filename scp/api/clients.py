@@ -82,15 +82,16 @@ def kick_client(call: Call) -> Answer:
     name, body, fleet = call.path["client"], call.body(KickBody), call.control.fleet
     if not (name.isascii() and name.isalnum() and len(name) <= 64):
         raise _nobody(name)
-    answers = fleet.ask_each(_workers(fleet), "POST", f"/clients/{name}/kick", {"come_back": body.come_back})
-    for one, said in answers:
-        if not isinstance(said, Problem):
-            client = Client(worker=one.id, **said.document)
-            after = {"close": 4200 if body.come_back else 4003}
-            call.note("client.kick", name, before=msgspec.to_builtins(client), after=after)
-            return Answer(client)
-    silent = [said for _, said in answers if isinstance(said, Problem) and said.status == 503]
-    raise silent[0] if silent else _nobody(name)
+    workers = _workers(fleet)
+    with call.acting("client.kick", name, after={"close": 4200 if body.come_back else 4003}) as done:
+        answers = fleet.ask_each(workers, "POST", f"/clients/{name}/kick", {"come_back": body.come_back})
+        for one, said in answers:
+            if not isinstance(said, Problem):
+                client = Client(worker=one.id, **said.document)
+                done["before"] = msgspec.to_builtins(client)
+                return Answer(client)
+        silent = [said for _, said in answers if isinstance(said, Problem) and said.status == 503]
+        raise silent[0] if silent else _nobody(name)
 
 
 def _workers(fleet: Fleet) -> list[Component]:

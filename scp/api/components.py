@@ -56,12 +56,16 @@ class Level(msgspec.Struct):
 
 def list_components(call: Call) -> Answer:
     """List the components, those included that are stale or missing; `kind` and `state` choose some."""
-    found = call.control.fleet.components()
-    states = {state: sum(one.state == state for one in found) for state in ("ready", "unready", "stale", "missing")}
     kind, state, after = call.word("kind"), call.word("state"), call.word("after")
-    chosen = [one for one in found if kind in ("", one.kind) and state in ("", one.state) and one.id > after]
     size = max(1, call.number("limit", PAGE, PAGE_MAX))
-    return Answer(Components(chosen[:size], chosen[size - 1].id if len(chosen) > size else None, len(found), states))
+    listing = call.control.fleet.listing()
+    return Answer(listing.page((kind, state, after, size), lambda: _page(listing.components, kind, state, after, size)))
+
+
+def _page(found: list[Component], kind: str, state: str, after: str, size: int) -> Components:
+    states = {state: sum(one.state == state for one in found) for state in ("ready", "unready", "stale", "missing")}
+    chosen = [one for one in found if kind in ("", one.kind) and state in ("", one.state) and one.id > after]
+    return Components(chosen[:size], chosen[size - 1].id if len(chosen) > size else None, len(found), states)
 
 
 def read_component(call: Call) -> Answer:
@@ -86,16 +90,17 @@ def read_metrics(call: Call) -> Answer:
 def drain(call: Call) -> Answer:
     """Have a component hand over and end, with exit code 0; who supervises it starts it again."""
     one = _component(call)
-    call.control.fleet.ask(one, "POST", "/drain")
-    call.note("component.drain", one.id, before={"state": one.state, "instance": one.instance}, after={"state": "draining"})
+    with call.acting("component.drain", one.id, before={"state": one.state, "instance": one.instance}) as done:
+        call.control.fleet.ask(one, "POST", "/drain")
+        done["after"] = {"state": "draining"}
     return Answer(Drained(one.id, one.instance), 202)
 
 
 def set_log_level(call: Call) -> Answer:
     """Set from which level on a component logs, until it is started again."""
     one, body = _component(call), call.body(LevelBody)
-    call.control.fleet.ask(one, "PUT", "/log-level", {"level": body.level})
-    call.note("component.log_level", one.id, before={"level": one.log_level}, after={"level": body.level})
+    with call.acting("component.log_level", one.id, before={"level": one.log_level}, after={"level": body.level}):
+        call.control.fleet.ask(one, "PUT", "/log-level", {"level": body.level})
     return Answer(Level(one.id, one.log_level, body.level))
 
 
@@ -127,8 +132,9 @@ def stop_recording(call: Call) -> Answer:
 def _turn(call: Call, path: str, action: str) -> Answer:
     one, fleet = _listener(call), call.control.fleet
     before = _states(fleet.ask(one, "GET", "/feed").document)
-    said = _document(fleet.ask(one, "POST", path, seconds=SLOW_S).document)
-    call.note(action, one.id, before=before, after=_states(said))
+    with call.acting(action, one.id, before=before) as done:
+        said = _document(fleet.ask(one, "POST", path, seconds=SLOW_S).document)
+        done["after"] = _states(said)
     return Answer(said)
 
 

@@ -28,8 +28,9 @@ def passed_on(method: str, path: str, about: str) -> Callable[[Call], Answer]:
             return Answer(fleet.gateway(method, path, query).document)
         target = query.get("storeId", "").strip('"') if path.startswith("/MessageStore") else "exchange"
         before = _state(call, path, target)
-        said = fleet.gateway(method, path, query, call.idempotency_key).document
-        call.note(f"gateway.{method.lower()}", path, store=target, before=before, after=said)
+        with call.acting(f"gateway.{method.lower()}", path, store=target[:64], before=before) as done:
+            said = fleet.gateway(method, path, query, call.idempotency_key).document
+            done["after"] = said
         return Answer(said)
 
     handler.__name__ = f"gateway_{method.lower()}_{path.strip('/').replace('/', '_')}"

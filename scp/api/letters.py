@@ -76,8 +76,9 @@ def download_bad_events(call: Call) -> Answer:
 
 def clear_bad_events(call: Call) -> Answer:
     """Forget all bad events."""
-    cleared = call.control.fleet.clear_bad_events()
-    call.note("dead_letters.clear", "bad events", before={"total": cleared}, after={"total": 0})
+    with call.acting("dead_letters.clear", "bad events", after={"total": 0}) as done:
+        cleared = call.control.fleet.clear_bad_events()
+        done["before"] = {"total": cleared}
     return Answer(Gone(cleared))
 
 
@@ -101,9 +102,10 @@ def discard_dead_order(call: Call) -> Answer:
 def discard_dead_orders(call: Call) -> Answer:
     """Forget all dead orders."""
     one = _engine(call)
-    said: Any = call.control.fleet.ask(one, "DELETE", "/dead-letters", seconds=SLOW_S).document
-    cleared = int(said["discarded"])
-    call.note("dead_order.discard_all", one.id, before={"total": cleared}, after={"total": 0})
+    with call.acting("dead_order.discard_all", one.id, after={"total": 0}) as done:
+        said: Any = call.control.fleet.ask(one, "DELETE", "/dead-letters", seconds=SLOW_S).document
+        cleared = int(said["discarded"])
+        done["before"] = {"total": cleared}
     return Answer(Gone(cleared))
 
 
@@ -111,9 +113,11 @@ def _one(call: Call, method: str, what: str, action: str, after: str) -> Answer:
     letter = call.path["letter"]
     if not (letter.isascii() and letter.isalnum() and len(letter) <= 64):
         raise Problem(404, "not_found", f"There is no dead order {letter[:80]!r}")
-    said = call.control.fleet.ask(_engine(call), method, f"/dead-letters/{letter}{what}", seconds=SLOW_S).document
-    found = msgspec.convert(said, DeadOrder)
-    call.note(action, letter, before=msgspec.to_builtins(found), after={"state": after})
+    engine = _engine(call)
+    with call.acting(action, letter, after={"state": after}) as done:
+        said = call.control.fleet.ask(engine, method, f"/dead-letters/{letter}{what}", seconds=SLOW_S).document
+        found = msgspec.convert(said, DeadOrder)
+        done["before"] = msgspec.to_builtins(found)
     return Answer(found)
 
 

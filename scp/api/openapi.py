@@ -30,6 +30,10 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 128, "pattern": "^[!-~]+$"},
     "description": "with the same one, a request that is sent again is answered as the first time, for a day",
 }  # fmt: skip
+ORDER_KEY = {
+    **IDEMPOTENCY_KEY, "required": True,
+    "description": "a new one for each order: what is sent again with it is done once and answered alike, for three days",
+}  # fmt: skip
 IF_MATCH = {
     "name": "If-Match", "in": "header", "schema": {"type": "string"},
     "description": "the ETag of what you have read: 412 when somebody has changed it since, 428 without one",
@@ -78,7 +82,11 @@ def operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
             {"name": name, "in": "query", "description": text, "schema": {"type": "string"} if kind else WHOLE}
             for name, text, *kind in route.query
         ]
-        + [header for header, wanted in ((IDEMPOTENCY_KEY, route.destroys), (IF_MATCH, route.matches)) if wanted],
+        + [
+            header
+            for header, wanted in ((IDEMPOTENCY_KEY, route.destroys), (ORDER_KEY, route.keyed), (IF_MATCH, route.matches))
+            if wanted
+        ],
         "responses": {str(route.status): _response(route, by_kind)},
         "security": []
         if route.need == PUBLIC
@@ -93,12 +101,12 @@ def operation(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
     statuses = {*route.may_answer, 503} | ({401, 403} if route.need != PUBLIC else set())
     statuses |= {400, 403, 411, 413, 415, 429} if route.rule.changes else set()
     statuses |= {400} if route.query else set()
-    statuses |= {409, 422} if route.destroys else set()
+    statuses |= {409, 422} if route.destroys or route.keyed else set()
     statuses |= {412, 428} if route.matches else set()
     for status in sorted(statuses):
         schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
         content = {CONTENT_TYPE: schema} if status != 403 else {CONTENT_TYPE: schema, "text/plain": {}}
-        made["responses"][str(status)] = {"description": PHRASES[status], "content": content}
+        made["responses"][str(status)] = {"description": PHRASES[status]} | ({} if status == 304 else {"content": content})
     return made
 
 

@@ -73,9 +73,10 @@ def purge_queue(call: Call) -> Answer:
     before = next((one for one in found if one.name == name), None)
     if before is None:
         raise Problem(404, "not_found", f"There is no queue {name[:80]!r}; GET /api/v1/queues lists them")
-    said: Any = call.control.fleet.ask(seen, "DELETE", f"/queues/{name}", seconds=SLOW_S).document
-    purged = int(said["purged_batches"])
-    call.note("queue.purge", name, before={"depth": before.depth}, after={"purged_batches": purged})
+    with call.acting("queue.purge", name, before={"depth": before.depth}) as done:
+        said: Any = call.control.fleet.ask(seen, "DELETE", f"/queues/{name}", seconds=SLOW_S).document
+        purged = int(said["purged_batches"])
+        done["after"] = {"purged_batches": purged}
     return Answer(Purged(name, purged))
 
 

@@ -16,6 +16,7 @@ from scp.api import (
     letters,
     listeners,
     me,
+    paper,
     people,
     queues,
     signing,
@@ -57,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     *stores.ROUTES,
     *exchange.ROUTES,
     *letters.ROUTES,
+    *paper.ROUTES,
     *streams.ROUTES,
     Route("GET", "/openapi.json", PUBLIC, describe, gives=dict),
 )
@@ -74,12 +76,14 @@ def answer(
     asked = environ["tapeline.asked"]
     try:
         raw = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) if route.rule.changes else b""
-        key = environ.get("HTTP_IDEMPOTENCY_KEY", "") if route.destroys else ""
+        key = environ.get("HTTP_IDEMPOTENCY_KEY", "") if route.destroys or route.keyed else ""
         query, if_match = environ.get("QUERY_STRING", ""), environ.get("HTTP_IF_MATCH", "")
-        call = Call(control, environ.get("tapeline.caller"), asked, path, query, raw, if_match, key)
+        call = Call(
+            control, environ.get("tapeline.caller"), asked, path, query, raw, if_match, key, environ.get("HTTP_IF_NONE_MATCH", "")
+        )
         if route.rule.changes and call.caller is not None:
             control.guard.count((REQUESTS, (str(call.caller.user_id), call.caller.token_id)))
-        given = once(route, call) if key else route.handler(call)
+        given = once(route, call) if key and route.destroys else route.handler(call)
     except Exception as error:
         problem = problem_of(error)
         if problem is None:

@@ -50,11 +50,11 @@ class Store(msgspec.Struct):
 
 
 class PurgedStore(msgspec.Struct):
-    """A purge, or what one would do: `messages` go with everything up to `message_index`; null = not known for a part of them."""
+    """A purge, or what one would do: `messages` go with everything up to `message_index`."""
 
     name: str
     message_index: int
-    messages: int | None
+    messages: int
     left: int
     dry_run: bool
 
@@ -82,12 +82,12 @@ def read_store(call: Call) -> Answer:
 
 def create_store(call: Call) -> Answer:
     """Make a message store; one that is there stays as it is."""
-    name, before = _name(call), _find(call)
-    found = _view(
-        call.control.fleet.gateway("PUT", "/MessageStore", {"storeId": _parameter(name)}, call.idempotency_key).document
-    )
-    if before is None:
-        call.note("store.create", name or '""', before=None, after=msgspec.to_builtins(found))
+    name = _name(call)
+    if (there := _find(call)) is not None:
+        return Answer(there)
+    with call.acting("store.create", name or '""', before=None) as done:
+        found = _view(call.control.fleet.gateway("PUT", "/MessageStore", {"storeId": _parameter(name)}).document)
+        done["after"] = msgspec.to_builtins(found)
     return Answer(found)
 
 
@@ -95,8 +95,9 @@ def delete_store(call: Call) -> Answer:
     """Delete a message store; one that holds messages or has consumers needs `force=1`."""
     before = _store(call)
     force = {"force": "true"} if call.flag("force") else {}
-    call.control.fleet.gateway("DELETE", "/MessageStore", {"storeId": _parameter(before.name), **force}, call.idempotency_key)
-    call.note("store.delete", before.name or '""', before=msgspec.to_builtins(before), after=None)
+    parameters = {"storeId": _parameter(before.name), **force}
+    with call.acting("store.delete", before.name or '""', before=msgspec.to_builtins(before), after=None):
+        call.control.fleet.gateway("DELETE", "/MessageStore", parameters, call.idempotency_key)
     return Answer(status=204)
 
 
@@ -106,25 +107,28 @@ def purge_store(call: Call) -> Answer:
     index = before.last_index if body.message_index is None else body.message_index
     if not 0 <= index < 1 << 62:
         raise Problem(422, "bad_index", "message_index is 0 or more")
-    whole = before.messages if index >= before.last_index else 0 if index <= before.first_index else None
-    if body.dry_run:
-        left = before.messages - whole if whole is not None else before.messages
-        return Answer(PurgedStore(before.name, index, whole, left, True))
     parameters = {"storeId": _parameter(before.name), "messageIndex": str(index)}
-    said: Any = call.control.fleet.gateway("DELETE", "/MessageStore/Purge", parameters, call.idempotency_key).document
-    after = _store(call)
-    call.note("store.purge", before.name or '""', before=msgspec.to_builtins(before), after=msgspec.to_builtins(after))
-    return Answer(PurgedStore(before.name, int(said["purgedIndex"]), whole, after.messages, False))
+    counted: Any = call.control.fleet.gateway("GET", "/MessageStore/Purge", parameters).document
+    taken = int(counted["itemCount"])
+    if body.dry_run:
+        return Answer(PurgedStore(before.name, index, taken, before.messages - taken, True))
+    with call.acting(
+        "store.purge", before.name or '""', before=msgspec.to_builtins(before), message_index=index, messages=taken
+    ) as done:
+        said: Any = call.control.fleet.gateway("DELETE", "/MessageStore/Purge", parameters, call.idempotency_key).document
+        after = _store(call)
+        done["after"] = msgspec.to_builtins(after)
+    return Answer(PurgedStore(before.name, int(said["purgedIndex"]), taken, after.messages, False))
 
 
 def set_suspension(call: Call) -> Answer:
     """Set from which age of its oldest message on a store suspends trading."""
     body, before = call.body(SuspensionBody), _store(call)
     parameters = {"storeId": _parameter(before.name), "maximumUnpurgedItemAgeMillis": str(body.age_ms_max)}
-    found = _view(call.control.fleet.gateway("PUT", "/MessageStore/Suspension", parameters).document)
-    call.note(
-        "store.suspension", before.name or '""', before={"age_ms_max": before.age_ms_max}, after={"age_ms_max": found.age_ms_max}
-    )
+    was, wanted = ({"age_ms_max": age_ms} for age_ms in (before.age_ms_max, body.age_ms_max))
+    with call.acting("store.suspension", before.name or '""', before=was, after=wanted) as done:
+        found = _view(call.control.fleet.gateway("PUT", "/MessageStore/Suspension", parameters).document)
+        done["after"] = {"age_ms_max": found.age_ms_max}
     return Answer(found)
 
 
@@ -149,10 +153,10 @@ def _turn(call: Call, action: str, path: str) -> Answer:
         raise Problem(422, "bad_reason", f"Say why, in 1 to {REASON_MAX} characters")
     fleet = call.control.fleet
     before: Any = fleet.gateway("GET", "/ExchangeWideControls").document
-    said: Any = fleet.gateway("PUT", path, key=call.idempotency_key).document
     kept = ("suspended", "reasons")
-    told, was = ({name: one[name] for name in kept} for one in (said, before))
-    call.note(action, "exchange", before=was, after=told, reason=reason)
+    with call.acting(action, "exchange", before={name: before[name] for name in kept}, reason=reason) as done:
+        said: Any = fleet.gateway("PUT", path, key=call.idempotency_key).document
+        done["after"] = {name: said[name] for name in kept}
     return Answer(_trading(call, said))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from mdc import components, dead_letters, keys
 from mdc.connect import CacheUnavailable, open_cache
 from mdc.documents import decode_doc
 from scp.fleet.errands import Errands
-from scp.fleet.inventory import Component, inventory
+from scp.fleet.inventory import Component, Judged, inventory
 from scp.fleet.remote import Remote, Reply, Unreachable
 from scp.problems import PHRASES, Problem
 from scp.settings import ScpSettings
@@ -21,8 +22,27 @@ from service.settings import admin_token
 CACHE_S = 2.0
 CALL_S = 3.0
 SHARED_S = 0.25  # one look at all components answers everybody who asks within it: judging 500 beats takes 20 ms
+PAGES_MAX = 64  # questions whose answers are shared
 SLOW_S = 5.0  # a purge, a feed that stops: they wait for others themselves
 RETRY = [("Retry-After", "5")]
+
+
+class Listing:
+    """All components as they were at `at_s` (monotonic), and the pages of them that were encoded already."""
+
+    def __init__(self, components: list[Component]) -> None:
+        self.components = components
+        self.at_s = time.monotonic()
+        self.pages: dict[tuple[Any, ...], bytes] = {}
+
+    def page(self, of: tuple[Any, ...], make: Callable[[], Any]) -> bytes:
+        """Return the JSON of what `make` returns for the question `of`, made once for all who ask it."""
+        body = self.pages.get(of)
+        if body is None:
+            body = msgspec.json.encode(make())
+            if len(self.pages) < PAGES_MAX:
+                self.pages[of] = body
+        return body
 
 
 class Fleet:
@@ -35,8 +55,11 @@ class Fleet:
         self._errands = Errands(max(1, settings.threads // 2))
         self._remote = Remote()
         self._cache: Any = None
-        self._listing: asyncio.Task[list[Component]] | None = None
-        self._listed_s = float("-inf")
+        self._judged: dict[str, Judged] = {}
+        self._looking: asyncio.Task[Listing] | None = None
+        self._looked_s = float("-inf")
+        self._listing: Listing | None = None
+        self._said: dict[str, tuple[float, Any]] = {}
         self.faults: dict[str, str] = {}  # component → why its configuration could not be put back
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -45,9 +68,16 @@ class Fleet:
 
     # Who is there
 
+    def listing(self) -> Listing:
+        """Return all components as they were a quarter of a second ago at most.  Raises: Problem 503 while the cache is away."""
+        last = self._listing
+        if last is not None and time.monotonic() < last.at_s + SHARED_S:
+            return last
+        return self._errands.run(self._shared_look(), CACHE_S, "The cache")
+
     def components(self) -> list[Component]:
         """Return all components.  Raises: Problem 503 while the cache is away."""
-        return self._errands.run(self._shared_look(), CACHE_S, "The cache")
+        return self.listing().components
 
     def component(self, name: str) -> Component:
         """Return one.  Raises: Problem 404, 503."""
@@ -62,12 +92,17 @@ class Fleet:
         alike = self._errands.run(self.look(f"{kind}-"), CACHE_S, "The cache")
         return [one for one in alike if one.kind == kind and usable(one)]
 
-    async def _shared_look(self) -> list[Component]:
-        now_s = asyncio.get_running_loop().time()
-        if self._listing is None or now_s >= self._listed_s + SHARED_S:
-            self._listing, self._listed_s = asyncio.create_task(self.look()), now_s
-            self._listing.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waited may be gone
-        return await asyncio.shield(self._listing)
+    async def _shared_look(self) -> Listing:
+        now_s = time.monotonic()  # who comes later does not wait with those who ask a cache that hangs
+        if self._looking is None or self._looking.done() or now_s >= self._looked_s + SHARED_S:
+            self._looking, self._looked_s = asyncio.create_task(self._look_at_all()), now_s
+            self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever waited may be gone
+        return await asyncio.shield(self._looking)
+
+    async def _look_at_all(self) -> Listing:
+        now_ms, kept = await self._of_cache(components.read)
+        self._listing = Listing(inventory(kept, now_ms, self._secret().encode(), self._networks, known=self._judged))
+        return self._listing
 
     async def look(self, prefix: str = "") -> list[Component]:
         """Return the components whose ids begin with `prefix`; for the loop of all calls.  Raises: Problem 503."""
@@ -129,15 +164,37 @@ class Fleet:
 
     # The exchange
 
-    def gateway(self, method: str, path: str, params: Mapping[str, str] | None = None, key: str = "") -> Reply:
+    def gateway(self, method: str, path: str, params: Mapping[str, str] | None = None, key: str = "", body: Any = None) -> Reply:
         """Ask the exchange's gateway with our operator's key; its refusals are problems with its own code.  Raises: Problem."""
-        return self._errands.run(self._gateway(method, path, params, key), SLOW_S, "The exchange")
+        return self._errands.run(self._gateway(method, path, params, key, body), SLOW_S, "The exchange")
 
-    async def _gateway(self, method: str, path: str, params: Mapping[str, str] | None, key: str) -> Reply:
+    def gateway_each(self, *asked: tuple[str, Mapping[str, str], float]) -> list[Any]:
+        """Return what the gateway says to several questions (path, parameters, how old in s the answer may be) at once.
+
+        Raises: Problem, the first one's.
+        """
+
+        async def every() -> list[Any]:
+            return list(await asyncio.gather(*(self._remembered(*one) for one in asked)))
+
+        return self._errands.run(every(), SLOW_S, "The exchange")
+
+    async def _remembered(self, path: str, params: Mapping[str, str], seconds: float) -> Any:
+        """Ask; what may have an age is the same for everybody, and asked once for all who want it meanwhile."""
+        if not seconds:
+            return (await self._gateway("GET", path, params, "")).document
+        now_s = time.monotonic()
+        at_s, said = self._said.get(path, (float("-inf"), None))
+        if now_s >= at_s + seconds:
+            said = (await self._gateway("GET", path, params, "")).document
+            self._said[path] = now_s, said
+        return said
+
+    async def _gateway(self, method: str, path: str, params: Mapping[str, str] | None, key: str, body: Any = None) -> Reply:
         of, headers = self._settings, {"Idempotency-Key": key} if key else {}
         try:
             reply = await self._remote.ask(
-                method, of.engine_url + path, of.engine_token.get_secret_value(), None, params, headers
+                method, of.engine_url + path, of.engine_token.get_secret_value(), body, params, headers
             )
         except Unreachable as error:
             words = f"The exchange at {of.engine_url} cannot be reached: {error}. Start it, or set SCP_ENGINE_URL"

@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -53,26 +53,48 @@ class Component(msgspec.Struct, kw_only=True):
     why_not: str
 
 
+class Judged(NamedTuple):
+    """A heartbeat that was decoded and judged: its seal and bytes, what it says, why its address is not to be used."""
+
+    seal: str
+    raw: bytes
+    beat: Beat
+    why_not: str
+
+
 def inventory(
-    kept: Mapping[str, Kept], now_ms: int, token: bytes, networks: Sequence[Network], prefix: str = ""
+    kept: Mapping[str, Kept],
+    now_ms: int,
+    token: bytes,
+    networks: Sequence[Network],
+    prefix: str = "",
+    known: dict[str, Judged] | None = None,
 ) -> list[Component]:
     """Return the components whose ids begin with `prefix`, in the order of their ids; what is no heartbeat is left out.
 
-    Cost: about 20 µs each.
+    `known` is what was judged before, for one token and its networks; it is brought up to date here.  Cost: about 20 µs each, 4
+    for one whose heartbeat is a known one.
     """
-    found, networks = [], tuple(networks)
+    found, networks, before, now = [], tuple(networks), known or {}, dict[str, Judged]()
     for name in sorted(name for name in kept if name.startswith(prefix)):
-        try:
-            beat = _BEAT.decode(kept[name].beat)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        why_not = distrust(name, kept[name], beat, token, networks)
+        one, judged = kept[name], before.get(name)
+        if judged is None or judged.seal != one.seal or judged.raw != bytes(one.beat):
+            try:
+                beat = _BEAT.decode(one.beat)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            judged = Judged(one.seal, bytes(one.beat), beat, distrust(name, one, beat, token, networks))
+        now[name] = judged
+        beat, why_not = judged.beat, judged.why_not
         age_ms = max(0, now_ms - kept[name].at_ms)
         state: State = "ready" if beat.ready else "unready"
         if age_ms > STALE_MS:
             state = "missing" if age_ms > MISSING_MS else "stale"
         said = {field: getattr(beat, field) for field in _SAID}
         found.append(Component(**said, id=name, state=state, age_ms=age_ms, controllable=not why_not, why_not=why_not))
+    if known is not None:
+        known.clear()
+        known.update(now)
     return found
 
 

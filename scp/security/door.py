@@ -17,7 +17,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import structlog
 
 from scp.problems import Problem
-from scp.security import api_tokens, people, sessions
+from scp.security import api_tokens, sessions
 from scp.security.audit import Asked
 from scp.security.forms import csrf_of, same
 from scp.security.roles import scopes_of
@@ -113,16 +113,15 @@ class Door:
             if authorization:
                 scheme, _, text = authorization.partition(" ")
                 token = api_tokens.find(db, text.strip(), asked.now_ms) if scheme.lower() == "bearer" else None
-                row = people.by_id(db, token.user_id) if token else None
-                if token is None or row is None or row.disabled_ms:
+                if token is None:
                     return None
-                return Caller(row.id, row.username, row.role, scopes_of(row.role, token.scopes), token_id=token.public_id)
+                may = scopes_of(token.role, token.scopes)
+                return Caller(token.user_id, token.username, token.role, may, token_id=token.public_id)
             session = sessions.find(db, secret or "", asked.now_ms, self._lives)
-            row = people.by_id(db, session.user_id) if session else None
-            if session is None or row is None or row.disabled_ms:
+            if session is None:
                 return None
-            scopes = frozenset({HALF_OPEN}) if session.half_open else scopes_of(row.role) | {HALF_OPEN}
-            return Caller(row.id, row.username, row.role, scopes, session, csrf_of(secret or ""))
+            may = frozenset({HALF_OPEN}) if session.half_open else scopes_of(session.role) | {HALF_OPEN}
+            return Caller(session.user_id, session.username, session.role, may, session, csrf_of(secret or ""))
 
     def _refuse(self, problem: Problem, environ: WSGIEnvironment, start: StartResponse, asked: Asked) -> Iterable[bytes]:
         page = environ["PATH_INFO"] in ("/", "/index", "/docs", "/operate") and problem.status == 401

@@ -5,6 +5,7 @@ from __future__ import annotations
 SCOPES = {
     "account": "one's own account: password, second factor, sessions, tokens",
     "view": "the page with one's own layouts, and the market data on it",
+    "trade": "paper trading on the built-in exchange, with an account of one's own",
     "inspect": "components, queues, clients, message stores and dead letters: their state and counters",
     "operate": "what changes components, queues, clients and bad events",
     "exchange": "what changes message stores, trading and dead orders",
@@ -14,6 +15,7 @@ SCOPES = {
 }
 ROLES = {
     "viewer": frozenset({"account", "view"}),
+    "trader": frozenset({"account", "view", "trade"}),
     "operator": frozenset({"account", "view", "inspect", "operate", "exchange"}),
     "admin": frozenset(SCOPES),
 }

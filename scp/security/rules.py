@@ -52,10 +52,15 @@ PAGES = (
 
 
 class Rules:
-    """All rules, looked up by method and path."""
+    """All rules, looked up by method and path; one without `{…}` comes before those with, as in the framework."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
+        self._whole = {(rule.method, rule.pattern): rule for rule in reversed(self._rules) if "{" not in rule.pattern}
+        self._with_parts: dict[str, list[Rule]] = {}
+        for rule in self._rules:
+            if "{" in rule.pattern:
+                self._with_parts.setdefault(rule.method, []).append(rule)
 
     def __iter__(self) -> Iterable[Rule]:
         return iter(self._rules)
@@ -65,7 +70,9 @@ class Rules:
         if ODD.search(path):
             return None
         wanted = "GET" if method == "HEAD" else method
-        return next((rule for rule in self._rules if rule.method == wanted and rule.form.fullmatch(path)), None)
+        if (whole := self._whole.get((wanted, path))) is not None:
+            return whole
+        return next((rule for rule in self._with_parts.get(wanted, ()) if rule.form.fullmatch(path)), None)
 
     def methods(self, path: str) -> list[str]:
         """Return the methods that the path has."""

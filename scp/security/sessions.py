@@ -11,6 +11,7 @@ from typing import Any
 
 from scp.security.audit import Asked
 from scp.security.forms import Draw, kept, new_id
+from scp.store.database import ask
 
 HALF_OPEN_S = 300  # between the password and the second factor
 SEEN_EVERY_S = 60  # how exactly "last seen" is kept
@@ -28,12 +29,21 @@ class Lives:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session that is good now; `half_open` = the second factor is still missing."""
+    """A session that is good now, and whose it is; `half_open` = the second factor is still missing."""
 
     id: int
     public_id: str
     user_id: int
     half_open: bool
+    username: str
+    role: str
+
+
+FIND = (
+    "SELECT s.id, s.public_id, s.user_id, s.half_open, u.username, u.role, s.seen_ms FROM user_session s "
+    "JOIN auth_user u ON u.id = s.user_id WHERE s.secret_hash = ? AND s.revoked_ms = 0 AND s.ends_ms > ? AND s.seen_ms > ? "
+    "AND u.disabled_ms = 0"
+)
 
 
 def begin(db: Any, user_id: int, asked: Asked, lives: Lives, draw: Draw, half_open: bool = False) -> str:
@@ -50,13 +60,14 @@ def begin(db: Any, user_id: int, asked: Asked, lives: Lives, draw: Draw, half_op
 
 
 def find(db: Any, secret: str, now_ms: int, lives: Lives) -> Session | None:
-    """Return the session of this secret, None when there is none or it has ended."""
-    row = db(db.user_session.secret_hash == kept(secret)).select().first()
-    if row is None or row.revoked_ms or now_ms >= row.ends_ms or now_ms >= row.seen_ms + lives.idle_s * 1000:
+    """Return the session of this secret, None when there is none, it has ended, or its owner may not come in."""
+    rows = ask(db, FIND, kept(secret), now_ms, now_ms - lives.idle_s * 1000)
+    if not rows:
         return None
-    if now_ms >= row.seen_ms + SEEN_EVERY_S * 1000:
-        db(db.user_session.id == row.id).update(seen_ms=now_ms)
-    return Session(row.id, row.public_id, row.user_id, bool(row.half_open))
+    number, public_id, user_id, half_open, username, role, seen_ms = rows[0]
+    if now_ms >= seen_ms + SEEN_EVERY_S * 1000:
+        db(db.user_session.id == number).update(seen_ms=now_ms)
+    return Session(number, public_id, user_id, bool(half_open), username, role)
 
 
 def end(db: Any, public_ids: list[str], now_ms: int) -> list[str]:

@@ -23,6 +23,7 @@ LINKS = parse("20 per 15 minutes")  # one-time links tried from one address
 RESETS_NAME = parse("3 per hour")
 RESETS_ADDRESS = parse("20 per hour")
 PROVIDER = parse("240 per 15 minutes")  # ways to the provider and back from one address: a whole office may have one
+ORDERS = parse("120 per minute")  # paper orders, amends and cancels of one person
 REQUESTS = parse("600 per minute")  # changes by one session or token
 
 

@@ -1,6 +1,7 @@
 """Opens the control plane's database, brings its shape up to date, and runs transactions on it.
 
-pydal speaks to SQLite and, over psycopg2, to PostgreSQL. Each thread of the server has a connection of its own.
+pydal speaks to SQLite and, over psycopg2, to PostgreSQL. A transaction has a connection of its own, taken from a pool: opening a
+SQLite file for each took two thirds of a request.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from service.errors import OperatorError
 from service.settings import hide_password
 
 FILE = "scp.sqlite"
+POOL_MAX = 16  # connections that are kept; further ones are closed after use
 BUSY_S = 10.0  # how long an answer, or another writer, is waited for
 
 
@@ -39,15 +41,18 @@ class Store:
             if url:
                 _end_waits()
             self._db = DAL(
-                pydal_uri(url),
+                pydal_uri(url, folder),
                 folder=str(folder),
-                pool_size=16,
+                pool_size=POOL_MAX,
                 attempts=1,
                 check_reserved=None,
                 migrate=False,
                 driver_args={"connect_timeout": 5} if url else {"isolation_level": "IMMEDIATE", "timeout": BUSY_S},
                 after_connection=None if url else _prepare_sqlite,
             )
+            if not url:
+                self._db._adapter.pool_size = POOL_MAX  # pydal sets it to 0, because by default a connection is one thread's
+                self._db._adapter.check_active_connection = False  # a file does not hang up
             define(self._db, Field)
         except Exception as error:  # pydal raises RuntimeError or what the driver raised, as it likes
             raise self._unusable(error) from None
@@ -100,6 +105,12 @@ class Store:
             raise self._unusable(error) from None
         return NEWEST
 
+    def close(self) -> None:
+        """Close the connections that nobody uses just now: whoever forks leaves none to the child."""
+        pool = self._db._adapter.POOLS.get(self._db._adapter.uri, [])
+        while pool:
+            pool.pop().close()
+
     def fault(self) -> str | None:
         """Return what is wrong with the database, None when it answers."""
         try:
@@ -117,9 +128,18 @@ class Store:
         )
 
 
-def pydal_uri(url: str) -> str:
-    """Return pydal's address of a database; an empty `url` is the file in the folder."""
-    return "postgres:psycopg2://" + url.split("://", 1)[1] if url else f"sqlite://{FILE}"
+def pydal_uri(url: str, folder: Path) -> str:
+    """Return pydal's address of a database, by which it pools connections; an empty `url` is the file in the folder."""
+    return "postgres:psycopg2://" + url.split("://", 1)[1] if url else f"sqlite://{folder.absolute() / FILE}"
+
+
+def ask(db: Any, text: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run one statement, `?` for each value, and return its rows.
+
+    For what every request asks: the query layer takes 0.4 ms to write and read a statement that the database answers in 0.02.
+    """
+    rows = db.executesql(text if db._adapter.dbengine == "sqlite" else text.replace("?", "%s"), values)
+    return rows or []
 
 
 def _end_waits() -> None:

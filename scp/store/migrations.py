@@ -111,5 +111,14 @@ STEPS = (
             "CREATE INDEX layout_user ON layout (user_id)",
         ),
     ),
+    Step(
+        6,
+        "people's accounts for paper trading",
+        (
+            """CREATE TABLE paper_account (
+                id {id}, user_id BIGINT NOT NULL UNIQUE REFERENCES auth_user (id) ON DELETE CASCADE,
+                account BIGINT NOT NULL UNIQUE, opened_ms BIGINT NOT NULL)""",
+        ),
+    ),
 )
 NEWEST = STEPS[-1].number

@@ -232,6 +232,10 @@ def test_message_stores_and_trading(site: Site) -> None:
     assert site.get("/trading")["note"] == "drill over"
     counted = site.do("POST", "/stores/audit-trail/purge", {"dry_run": True}).body
     assert counted["messages"] == site.get("/stores/audit-trail")["messages"] > 0
+    before = site.get("/stores/audit-trail")
+    part = {"dry_run": True, "message_index": (before["first_index"] + before["last_index"]) // 2}
+    some = site.do("POST", "/stores/audit-trail/purge", part).body
+    assert 0 < some["messages"] < before["messages"] == some["messages"] + some["left"]
     purge = {"message_index": counted["message_index"]}
     first = site.do("POST", "/stores/audit-trail/purge", purge, Idempotency_Key="purge-1")
     assert (first.status, first.body["messages"], first.body["left"]) == (200, counted["messages"], 0)
@@ -310,6 +314,10 @@ def test_a_drained_worker_hands_over_and_ends_well(site: Site) -> None:
     site.parts.stop(killed, signal.SIGKILL)
     until_sync(lambda: site.get(f"/components/{second['id']}")["state"] == "stale", WAIT_S, "stale")
     assert site.boss.get(f"/api/v1/components/{second['id']}/readyz").body["code"] == "component_unreachable"
+    assert site.do("POST", f"/components/{second['id']}/drain").status == 503
+    failed = site.audited("component.drain.failed")
+    assert (failed["target"], bool(failed["detail"]["why"])) == (second["id"], True)
+    assert site.audited("component.drain.begin")["id"] == failed["id"] - 1
 
 
 def test_what_is_away_is_a_clear_503(site: Site) -> None:

@@ -14,7 +14,7 @@ from scp.security.roles import scopes_of
 from scp.security.sessions import Session
 from scp.settings import ScpSettings
 
-ANN = Caller(1, "ann", "viewer", scopes_of("viewer"), Session(1, "s1", 1, False), "word")
+ANN = Caller(1, "ann", "viewer", scopes_of("viewer"), Session(1, "s1", 1, False, "ann", "viewer"), "word")
 
 
 def desk_of(settings: ScpSettings) -> Desk:
@@ -28,6 +28,7 @@ def test_a_session_is_an_address_and_a_fresh_token(tmp_path: Path) -> None:
     first, second = desk.session(ANN), desk.session(ANN)
     assert (first["wds_url"], first["expires_s"]) == ("ws://127.0.0.1:8444/v1/stream", 300)
     assert first["token"] != second["token"]
+    assert first["may"] == ["account", "view"]
     assert 0 <= second["now_ms"] - first["now_ms"] < 60_000
 
 

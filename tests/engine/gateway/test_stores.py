@@ -122,6 +122,8 @@ async def test_purging_is_inclusive_and_repeatable(ground: Ground) -> None:
     """Up to the index; less than before changes nothing; the rest stays."""
     await ground.ask("PUT", "/MessageStore?storeId=oms")
     sent = await check(ground, 4)
+    counts = [(await ground.ask("GET", f"/MessageStore/Purge?storeId=oms&messageIndex={n}"))["itemCount"] for n in sent]
+    assert counts == list(range(1, len(sent) + 1)), "what a purge would take is told first"
     purged = await ground.ask("DELETE", f"/MessageStore/Purge?storeId=oms&messageIndex={sent[1]}")
     assert purged["purgedIndex"] == sent[1]
     again = await ground.ask("DELETE", f"/MessageStore/Purge?storeId=oms&messageIndex={sent[0]}")

@@ -152,7 +152,7 @@ export const tokens: Pane = async (api, again) => {
   ];
 };
 
-const ROLES = ["viewer", "operator", "admin"] as const;
+const ROLES = ["viewer", "trader", "operator", "admin"] as const;
 
 export const people: Pane = async (api, again) => {
   const [below, made] = [said(), shownOnce()];

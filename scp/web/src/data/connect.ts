@@ -1,6 +1,7 @@
 // Opens the page's one stream, with the control plane's session, through WDS's own browser client.
 
 import { Tapeline, type Info, type State } from "tapeline";
+import { learn } from "./rights.ts";
 import type { Connection } from "./freshness.ts";
 import type { Listener, Options, Snap, Stream, Subscription } from "./stream.ts";
 
@@ -8,6 +9,8 @@ interface Session {
   wds_url: string;
   token: string;
   now_ms: number;
+  /** The scopes of who is signed in. */
+  may: readonly string[];
 }
 
 const SESSION_RETRY_MS = 2000;
@@ -119,6 +122,7 @@ class TapelineStream implements Stream {
     const made = await session();
     const onTheWayMs = Date.now() - askedAt;
     const aheadMs = askedAt + onTheWayMs / 2 - made.now_ms;
+    learn(made.may);
     this.clockAheadMs = Math.abs(aheadMs) > onTheWayMs ? aheadMs : 0; // less cannot be told from a slow answer; NaN is none
     return made;
   }

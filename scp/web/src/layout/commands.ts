@@ -1,6 +1,6 @@
 // Lists what the command palette offers: about the page, its layouts, and each widget on it.
 
-import { KINDS } from "../widgets/registry.ts";
+import { offered } from "../widgets/registry.ts";
 import type { Command } from "./dialogs/palette.ts";
 import type { Desk } from "./desk.ts";
 import { wordsOf, type Shelf } from "./shelf.ts";
@@ -37,6 +37,6 @@ export function commandsOf(desk: Desk, shelf: Shelf, focused: string, does: Does
     { title: "Blue and orange for gains and losses", about: "Colours that everybody can tell apart; again for green and red", run: does.palette },
     { title: "Account …", about: "Password, sessions, tokens, sign out", run: does.account },
   ];
-  const adding = KINDS.map((kind) => ({ title: `Add ${kind.title.toLowerCase()}`, about: kind.about, run: () => void desk.add(kind) }));
+  const adding = offered().map((kind) => ({ title: `Add ${kind.title.toLowerCase()}`, about: kind.about, run: () => void desk.add(kind) }));
   return focused ? [...widgets.slice(0, 3), ...general, ...adding, ...widgets.slice(3)] : [...general, ...adding, ...widgets];
 }

@@ -262,6 +262,7 @@ export class Desk {
     this.root.style.setProperty("--rows", String(NARROW.matches ? rows : Math.max(rows, SCREEN_ROWS)));
     this.root.toggleAttribute("data-empty", widgets.length === 0);
     this.root.toggleAttribute("data-book", [...this.mounted.values()].some(({ kind, widget }) => kind?.name === "depth" && !widget.element.hidden));
+    this.root.toggleAttribute("data-orders", [...this.mounted.values()].some(({ widget }) => widget.picked && !widget.element.hidden));
     if (PHONE.matches) this.offerTabs();
   }
 

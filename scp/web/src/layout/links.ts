@@ -10,10 +10,13 @@ export const FIRST: Colour = "blue"; // the link that the address names
 
 const UNQUOTED_MS = 1500; // a symbol without a quote for so long is asked for by name
 
+export type Side = "Buy" | "Sell";
+
 export interface Member {
   show?(symbol: string): void;
   follow?(symbol: string): void;
   unquoted?(unquoted: boolean): void;
+  picked?(price: number, side: Side): void;
 }
 
 export class Link {
@@ -58,6 +61,11 @@ export class Link {
     for (const member of this.members) member.show?.(symbol);
     this.chosen(symbol);
     this.hand.touch();
+  }
+
+  /** Somebody clicked a price of the symbol: of the bids to buy, of the asks to sell. */
+  pick(price: number, side: Side): void {
+    for (const member of this.members) member.picked?.(price, side);
   }
 
   /** Ask after a symbol that nobody quotes; called once a frame. */

@@ -20,6 +20,7 @@ interface Row {
   element: HTMLElement;
   price: Text;
   size: Text;
+  at: number;
   bar: number;
   state: string;
 }
@@ -56,6 +57,8 @@ export class Ladder {
     /** Called when it appears or gives up its room. */
     private readonly turned: (shown: boolean) => void,
     private readonly keep: (measure: Measure) => void,
+    /** Somebody clicked a rung. */
+    private readonly picked: (price: number, side: "Buy" | "Sell") => void,
     private measure: Measure = "size",
     /** Whether it is there for a symbol without a book, too. */
     private readonly always = false,
@@ -82,6 +85,7 @@ export class Ladder {
     ids.name("depth", this.element).append(this.head, this.table, this.balance, empty);
     attributes(this.element, { "aria-labelledby": heading.id });
     this.element.hidden = true;
+    this.table.addEventListener("click", ({ target }) => this.pick(target as HTMLElement));
     [this.note, this.empty, this.last, this.spread, this.bidShare, this.askShare] = [note, empty, last, spread, bids, asks].map((one) => new Text(one)) as [Text, Text, Text, Text, Text, Text];
     radios(sizes);
     this.resized = new ResizeObserver(() => this.resize());
@@ -129,6 +133,12 @@ export class Ladder {
     this.measure = measure;
     this.dirty = true;
     for (const button of this.switches) button.setAttribute("aria-checked", String(button.dataset["measure"] === measure));
+  }
+
+  private pick(target: HTMLElement): void {
+    const element = target.closest(".rung");
+    const row = [...this.bids, ...this.asks].find((one) => one.element === element);
+    if (row && row.state !== "none") this.picked(row.at, this.bids.includes(row) ? "Buy" : "Sell");
   }
 
   /** The other measure. */
@@ -201,6 +211,7 @@ export class Ladder {
     const state = rung === undefined ? "none" : rung.price === last ? "last" : "";
     if (row.state !== state) row.element.dataset["rung"] = row.state = state;
     if (rung === undefined) return;
+    row.at = rung.price;
     row.price.set(price(rung.price, decimals));
     row.size.set(amount(rung.shown, this.decimals.size));
     if (row.bar !== rung.bar) {
@@ -228,7 +239,7 @@ function newRow(side: "bid" | "ask"): Row {
   const element = el("div", `rung ${side}`, bid, middle, ask);
   element.setAttribute("role", "row");
   element.dataset["rung"] = "none";
-  return { element, price: new Text(middle), size: new Text(side === "bid" ? bid : ask), bar: -1, state: "none" };
+  return { element, price: new Text(middle), size: new Text(side === "bid" ? bid : ask), at: NaN, bar: -1, state: "none" };
 }
 
 function cell(role: string): HTMLElement {

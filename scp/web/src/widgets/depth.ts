@@ -18,7 +18,7 @@ class DepthLadder implements Widget {
     const measure = oneOf(settings, "measure", ["size", "sum"]);
     const turned = () => this.element.dispatchEvent(new CustomEvent("room", { bubbles: true }));
     const always = flag(settings, "always", false);
-    this.ladder = new Ladder(market.table, () => market.newestAt(), ids, turned, (kept) => place.keep({ measure: kept }), measure, always);
+    this.ladder = new Ladder(market.table, () => market.newestAt(), ids, turned, (kept) => place.keep({ measure: kept }), (at, side) => place.link.pick(at, side), measure, always);
     this.element = this.ladder.element;
     this.head = this.ladder.head;
     this.element.hidden = !always;

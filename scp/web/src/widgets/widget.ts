@@ -6,7 +6,7 @@ import type { QuoteTable } from "../data/quotes.ts";
 import type { SharedChannels } from "../data/shared.ts";
 import type { Stream } from "../data/stream.ts";
 import type { Ids } from "../dom.ts";
-import type { Link } from "../layout/links.ts";
+import type { Link, Side } from "../layout/links.ts";
 
 export type Settings = Readonly<Record<string, unknown>>;
 
@@ -48,6 +48,8 @@ export interface Widget {
   show?(symbol: string): void;
   /** The hand rests: follow the channels of this symbol. */
   follow?(symbol: string): void;
+  /** Somebody clicked a price of the link's symbol, of the orders on this side. */
+  picked?(price: number, side: Side): void;
   /** Nobody quotes the link's symbol, or somebody does again. */
   unquoted?(unquoted: boolean): void;
   /** Paint what the market did; called in turn with the other widgets. */
@@ -80,6 +82,8 @@ export interface Kind {
   /** True when it follows or sets the symbol of a link. */
   readonly links: boolean;
   readonly fields: readonly Field[];
+  /** The scope without which nobody is offered it. */
+  readonly needs?: string;
   make(place: Place): Widget;
 }
 

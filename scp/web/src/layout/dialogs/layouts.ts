@@ -1,7 +1,7 @@
 // The dialog of layouts: the present one's name and lock, all of them, new ones, files; and widgets to add.
 import { action, form, table, when } from "../../account/forms.ts";
 import { attributes, button, el } from "../../dom.ts";
-import { KINDS } from "../../widgets/registry.ts";
+import { offered } from "../../widgets/registry.ts";
 import type { Desk } from "../desk.ts";
 import { BUILT_IN, FILE_BYTES_MAX, fileOf, layoutOf, WIDGETS_MAX, type Layout } from "../document.ts";
 import type { Summary } from "../library.ts";
@@ -28,7 +28,7 @@ export async function openLayouts(desk: Desk, shelf: Shelf): Promise<void> {
 /** The dialog of widgets: a button for each kind. */
 export function openWidgets(desk: Desk): void {
   const below = said();
-  const kinds = KINDS.map((kind) => {
+  const kinds = offered().map((kind) => {
     const add = button("widget-kind", "", () => {
       if (desk.add(kind)) dialog.close();
       else below.textContent = `A layout has ${WIDGETS_MAX} widgets at most; remove one first.`;

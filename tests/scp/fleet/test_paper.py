@@ -1,0 +1,140 @@
+"""Paper trading through a real control plane on a real exchange: one's own account, orders that are entered once, clear refusals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from scp.fleet.paper import client_id, units_of
+from tests.engine_process import OPERATOR, TOKEN, EngineProcess
+from tests.scp.conftest import Person, ScpProcess
+from tests.waiting import until_sync
+
+BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "lotTickUnits": 500}
+ORDERS = "/api/v1/paper/orders"
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """An exchange with a contract, and nobody on it."""
+    engine = EngineProcess(tmp_path_factory.mktemp("exchange"))
+    engine.start()
+    engine.ready()
+    terms = {"initialMargin": 0.05, "maintenanceMargin": 0.025, "priceBand": 0.1, "orderQtyMax": 500_000, "markPrice": 50_000}
+    put(engine, "/Instrument", BTC | terms)
+    yield engine
+    engine.end(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def plane(exchange: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScpProcess]:
+    """A control plane that has an operator's key of it."""
+    started = ScpProcess(tmp_path_factory.mktemp("plane"), SCP_ENGINE_URL=exchange.url, SCP_ENGINE_TOKEN=TOKEN, WDS_PORT="1")
+    assert started.admin
+    yield started
+    started.end()
+
+
+def put(engine: EngineProcess, path: str, body: Any) -> None:
+    """Tell the exchange something as its operator."""
+    headers = {**OPERATOR, "Content-Type": "application/json"}
+    asked = urllib.request.Request(engine.url + path, json.dumps(body).encode(), headers, method="PUT")
+    urllib.request.urlopen(asked, timeout=10).close()
+
+
+def opened(plane: ScpProcess) -> Person:
+    """Return a trader with an open account."""
+    trader = plane.person("trader")
+    assert trader.get("/api/v1/paper").body["account"] is None
+    desk = trader.change("POST", "/api/v1/paper/account")
+    assert desk.status == 200, desk.body
+    assert desk.body["money"] == {"balance": 1e6, "equity": 1e6, "initial_margin": 0.0, "available": 1e6}
+    return trader
+
+
+def order(trader: Person, side: str, qty: int, price: float | None, key: str) -> Any:
+    """Place an order."""
+    body = {"symbol": "BTC-PERP", "side": side, "qty": qty, "price": price}
+    return trader.change("POST", ORDERS, body, Idempotency_Key=key)
+
+
+def test_two_people_trade_with_each_other(plane: ScpProcess) -> None:
+    """An order rests, is amended, meets a market order; each sees positions, fills and money of their own and nothing else."""
+    ann, bob = opened(plane), opened(plane)
+    assert ann.change("POST", "/api/v1/paper/account").body["money"]["balance"] == 1e6, "the deposit comes once"
+    placed = order(ann, "Buy", 10, 49_900, "a-1")
+    assert placed.status == 200, placed.body["detail"]
+    assert (placed.status, placed.body["state"], placed.body["left"]) == (200, "New", 10), placed.body
+    name = placed.body["id"]
+    assert [one["id"] for one in ann.get("/api/v1/paper").body["orders"]] == [name]
+    amended = ann.change("PUT", f"{ORDERS}/{name}", {"qty": 6, "price": 49_950}, Idempotency_Key="a-2")
+    assert (amended.body["qty"], amended.body["price"]) == (6, 49_950)
+    assert order(bob, "Sell", 4, None, "b-1").body["state"] == "Filled"
+    mine, his = ann.get("/api/v1/paper").body, bob.get("/api/v1/paper").body
+    assert [(one["qty"], one["entry"]) for one in mine["positions"]] == [(4, 49_950)]
+    assert [(one["qty"], one["entry"]) for one in his["positions"]] == [(-4, 49_950)]
+    assert [(one["qty"], one["price"], one["maker"]) for one in mine["fills"]] == [(4, 49_950, True)]
+    assert his["orders"] == []
+    assert (mine["orders"][0]["left"], mine["orders"][0]["filled"]) == (2, 4)
+    assert bob.change("DELETE", f"{ORDERS}/{name}", Idempotency_Key="b-2").status in (404, 422), "it is hers"
+    assert ann.change("DELETE", f"{ORDERS}/{name}", Idempotency_Key="a-3").body["state"] == "Canceled"
+    said = ann.scp.api("GET", "/api/v1/audit?limit=30", cookie=plane.admin["value"]).body["entries"]
+    assert {"paper.place.begin", "paper.place", "paper.amend", "paper.cancel", "paper.cancel.failed"} <= {
+        e["action"] for e in said
+    }
+
+
+def test_an_order_that_is_sent_again_is_one_order(plane: ScpProcess, exchange: EngineProcess) -> None:
+    """Also after both were killed: the exchange keeps the key. Another order under the same key is refused."""
+    trader = opened(plane)
+    first = order(trader, "Buy", 3, 48_000, "once")
+    exchange.end(signal.SIGKILL)
+    away = order(trader, "Buy", 3, 48_000, "once")
+    assert (away.status, away.body["code"]) == (503, "engine_unavailable")
+    exchange.start()
+    exchange.ready()
+    until_sync(lambda: order(trader, "Buy", 3, 48_000, "once").status == 200, 20, "the exchange answers")
+    assert order(trader, "Buy", 3, 48_000, "once").body == first.body
+    assert len(trader.get("/api/v1/paper").body["orders"]) == 1
+    other = order(trader, "Buy", 4, 48_000, "once")
+    assert (other.status, other.body["code"]) == (422, "IdempotencyKeyReused")
+    bare = trader.change("POST", ORDERS, {"symbol": "BTC-PERP", "side": "Buy", "qty": 1})
+    assert (bare.status, bare.body["code"]) == (400, "key_needed")
+
+
+def test_what_the_exchange_refuses_is_said_in_its_words(plane: ScpProcess) -> None:
+    """A wrong size, price or contract, no money, no account, suspended trading; nothing rests afterwards."""
+    trader = opened(plane)
+    for n, (qty, price) in enumerate([(0, 48_000), (-1, 48_000), (1, 48_000.3), (1, 1e12), (450_000, 50_000)]):
+        refused = order(trader, "Buy", qty, price, f"bad-{n}")
+        assert (refused.status, bool(refused.body["detail"])) == (422, True), refused.body
+    stranger = plane.person("trader")
+    assert order(stranger, "Buy", 1, 48_000, "s").body["code"] == "no_paper_account"
+    boss = Person(plane, plane.admin["value"])
+    assert boss.change("POST", "/api/v1/trading/suspend", {"reason": "a try"}).status == 200
+    held = order(trader, "Buy", 1, 48_000, "held")
+    assert held.status == 422, held.body
+    until_sync(lambda: trader.get("/api/v1/paper").body["suspended"] == ["manual"], 10, "the desk says why")
+    assert boss.change("POST", "/api/v1/trading/resume", {"reason": "over"}).status == 200
+    assert trader.get("/api/v1/paper").body["orders"] == []
+
+
+def test_who_may_not_trade_gets_nothing(plane: ScpProcess) -> None:
+    """Neither a viewer nor an operator; a question with the tag of the last answer costs nothing."""
+    for role in ("viewer", "operator"):
+        assert plane.person(role).get("/api/v1/paper").body["code"] == "forbidden"
+    trader = opened(plane)
+    tag = trader.get("/api/v1/paper").raw.getheader("ETag")
+    again = trader.get("/api/v1/paper", If_None_Match=tag)
+    assert (again.status, again.body) == (304, "")
+
+
+def test_units_and_names() -> None:
+    """A lot of 0.001 moves by 0.0005 a tick, which is 500 units: a unit is a millionth. One key is one name."""
+    assert units_of([BTC]) == 1_000_000
+    assert client_id("a") == client_id("a") != client_id("b")
