@@ -43,9 +43,9 @@ class WideBars(SeriesAnalyzer):
         self._now_ms = now_ms
 
     def collect(self, flush: Flush) -> None:
-        behind, moved = self._behind, flush.take(self._narrow.moved_symbols)
+        behind, moved = self._behind, sorted(flush.take(self._narrow.moved_symbols))  # in an order that no hash decides
         if flush.only is not None:
-            due = list({**dict.fromkeys(moved), **dict.fromkeys(flush.chosen(behind.keys()))})
+            due = sorted({*moved, *flush.chosen(behind.keys())})
         else:
             behind.update(dict.fromkeys(moved))
             due = list(islice(behind, self._share()))
