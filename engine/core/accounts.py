@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.core.commands import BUY, FEES, INSURANCE, Instrument
+from engine.core.commands import BUY, FEES, INSURANCE, SELL, Instrument
 from engine.core.units import PPM
 
 
@@ -28,7 +28,7 @@ class Account:
     number: int
     balance_units: int = 0
     positions: dict[str, Position] = field(default_factory=dict)  # without empty ones
-    open_lots: dict[str, list[int]] = field(default_factory=dict)  # symbol → lots to buy, lots to sell; not reduce-only
+    open_lots: dict[str, list[int]] = field(default_factory=dict)  # symbol → lots to buy, to sell; no empty ones, not reduce-only
     orders: dict[int, None] = field(default_factory=dict)  # open order ids, oldest first
     client_ids: dict[str, int] = field(default_factory=dict)  # also of closed orders
     deadline_ns: int = 0  # of CancelAllAfter
@@ -43,6 +43,7 @@ class Contract:
     mark_ticks: int
     holders: dict[int, Position] = field(default_factory=dict)
     lots_sum: int = 0
+    listed: bool = True  # it takes orders and marks
 
     def value_units(self, lots: int, price_ticks: int | None = None) -> int:
         """Return what signed `lots` are worth at a price, by default the mark."""
@@ -122,8 +123,11 @@ class Ledger:
         open_lots = self.accounts[number].open_lots
         if symbol not in open_lots:
             open_lots[symbol] = [0, 0]
-        open_lots[symbol][side] += lots
-        assert open_lots[symbol][side] >= 0, f"account {number} has negative open lots in {symbol}"
+        both = open_lots[symbol]
+        both[side] += lots
+        assert both[side] >= 0, f"account {number} has negative open lots in {symbol}"
+        if not (both[BUY] or both[SELL]):
+            del open_lots[symbol]
 
     def equity_units(self, account: Account) -> int:
         """Return balance and unrealised profit at the marks. Cost: O(its positions)."""

@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from engine.core.commands import BUY, SELL, Leg, More, PlaceOrder, TimeInForce
-from engine.core.events import CancelReason, Event, Link, OrderAmended, OrderCanceled, OrderReleased, RejectReason
+from engine.core.events import CancelReason, CancelsNoted, Event, Link, OrderAmended, OrderCanceled, OrderReleased, RejectReason
 from engine.core.state import Order, State
 
 LEG_STEP = 2**50  # above every command index, and ids stay whole numbers in every JSON reader
@@ -43,9 +43,12 @@ def ids_of(index: int) -> tuple[int, int, int]:
 
 
 def canceled(events: Iterable[Event], reason: CancelReason) -> list[str]:
-    """Return the ids of the orders that a command cancelled for a reason, and of those that went with them."""
-    found, taken = [], False
+    """Return the ids of the orders that a command cancelled for a reason, at once or noted, and of those that went with them."""
+    found: list[str] = []
+    taken = False
     for event in events:
+        if isinstance(event, CancelsNoted) and event.reason is reason:
+            found += map(str, event.order_ids)
         if isinstance(event, OrderCanceled):
             taken = event.reason is reason or (taken and event.reason is CancelReason.LINKED)
             found += [str(event.order_id)] if taken else []

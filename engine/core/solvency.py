@@ -115,7 +115,7 @@ class Solvency:
 
     def _open_fees(self, account: Account) -> int:
         contracts = self._ledger.contracts
-        return sum(_fee(contracts[symbol], sum(lots)) for symbol, lots in account.open_lots.items() if any(lots))
+        return sum(_fee(contracts[symbol], sum(lots)) for symbol, lots in account.open_lots.items())
 
     def _losses(self, account: Account, without: Order | None) -> int:
         """Return what the account's resting orders beyond the marks lose when they execute, with `without` left out."""
@@ -127,10 +127,10 @@ class Solvency:
         }
         if not beyond:
             return 0
-        total = 0
+        total, noted = 0, self._state.work.cancels
         for order_id in account.orders:
             order = self._state.orders[order_id]
-            if order.resting and order is not without and order.terms.symbol in beyond:
+            if order.resting and order is not without and order.terms.symbol in beyond and order_id not in noted:
                 assert order.price_ticks is not None
                 total += loss_units(contracts[order.terms.symbol], order.terms.side, order.leaves_lots, order.price_ticks)
         return total

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from engine.core import events as ev
-from engine.core.accounts import Account, Ledger
+from engine.core.accounts import Account, Contract, Ledger
 from engine.core.book import Book
 from engine.core.commands import BUY, CLEARING, FEES, INSURANCE, PlaceOrder
 from engine.core.keys import Kept, Keys
@@ -120,7 +120,8 @@ class State:
             ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
             ev.ReviewBegun: self._review_begun, ev.ReviewStepped: self._review_stepped, ev.ReviewEnded: self._review_ended,
             ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken, ev.KeyUsed: self._key_used,
-            ev.TermBegan: self._term_began,
+            ev.TermBegan: self._term_began, ev.CancelsNoted: self._cancels_noted, ev.DelistingBegun: self._delisting_begun,
+            ev.InstrumentDelisted: self._delisted,
         }  # fmt: skip
 
     def apply(self, event: ev.Event) -> None:
@@ -139,7 +140,7 @@ class State:
         """Return the state as plain values, each collection in an order of its own that history cannot change."""
         ledger = self.ledger
         return [
-            [[s, c.instrument, c.mark_ticks, *self._market_of(s)] for s, c in sorted(ledger.contracts.items())],
+            [[s, c.instrument, c.mark_ticks, *self._market_of(s), *_ended(c)] for s, c in sorted(ledger.contracts.items())],
             [_account_of(account) for _, account in sorted(ledger.accounts.items())],
             [order for _, order in sorted(self.orders.items())],
             [self.trades, ledger.deposited_units, sorted(self.suspended)],
@@ -173,6 +174,7 @@ class State:
     def _close(self, order: Order) -> None:
         self.work.entering.pop(order.order_id, None)
         self._reserve(order, -order.leaves_lots)
+        self.work.cancels.pop(order.order_id, None)
         del self.orders[order.order_id]
         del self.ledger.accounts[order.terms.account].orders[order.order_id]
         if order.terms.trail is not UNSET:
@@ -181,8 +183,16 @@ class State:
             self._uncover(self.orders.get(order.link.partner))
 
     def _reserve(self, order: Order, lots: int) -> None:
-        if not order.terms.reduce_only and lots and (order.link is UNSET or not order.link.covered):
+        if order.terms.reduce_only or not lots or order.order_id in self.work.cancels:
+            return
+        if order.link is UNSET or not order.link.covered:
             self.ledger.reserve(order.terms.account, order.terms.symbol, order.terms.side, lots)
+
+    def find(self, number: int, cl_ord_id: str) -> Order | None:
+        """Return an account's open order; one that is as good as cancelled is none."""
+        account = self.ledger.accounts.get(number)
+        order = self.orders.get(account.client_ids.get(cl_ord_id, -1)) if account else None
+        return None if order is None or order.order_id in self.work.cancels else order
 
     def _uncover(self, order: Order | None) -> None:
         """Count the open lots of an order that its partner had counted."""
@@ -210,6 +220,16 @@ class State:
     def _instrument_created(self, event: ev.InstrumentCreated) -> None:
         self.ledger.add_contract(event.instrument, event.mark_ticks)
         self.markets[event.instrument.symbol] = Market()
+
+    def _delisting_begun(self, event: ev.DelistingBegun) -> None:
+        self.ledger.contracts[event.symbol].listed = False
+        self.work.delistings[event.symbol] = None
+
+    def _delisted(self, event: ev.InstrumentDelisted) -> None:
+        contract, market = self.ledger.contracts[event.symbol], self.markets[event.symbol]
+        assert not contract.holders, f"somebody holds {event.symbol}"
+        contract.listed, market.pending_mark_ticks = False, 0
+        self.work.delistings.pop(event.symbol, None)
 
     def _transferred(self, event: ev.Transferred) -> None:
         self.ledger.deposit(event.account, event.amount_units)
@@ -263,6 +283,12 @@ class State:
 
     def _paused(self, event: ev.OrderPaused) -> None:
         self.work.entering[event.order_id] = None
+
+    def _cancels_noted(self, event: ev.CancelsNoted) -> None:
+        for order_id in event.order_ids:
+            order = self.orders[order_id]
+            self._reserve(order, -order.leaves_lots)
+            self.work.cancels[order_id] = event.reason
 
     def _rested(self, event: ev.OrderRested) -> None:
         self.work.entering.pop(event.order_id, None)
@@ -428,8 +454,12 @@ def _trail_key(order: Order) -> tuple[int, int]:
     return (-price if order.terms.side == BUY else price), order.order_id
 
 
+def _ended(contract: Contract) -> list[str]:
+    return [] if contract.listed else ["delisted"]
+
+
 def _account_of(account: Account) -> list[Any]:
     positions = [[s, p.lots, p.cost_units] for s, p in sorted(account.positions.items())]
-    open_lots = [[s, lots] for s, lots in sorted(account.open_lots.items()) if any(lots)]
+    open_lots = [[s, lots] for s, lots in sorted(account.open_lots.items())]
     fixed = [account.number, account.balance_units, account.deadline_ns, account.killed]
     return [*fixed, positions, open_lots, list(account.orders), list(account.client_ids.items())]

@@ -9,7 +9,7 @@ import pytest
 
 from engine.core import commands as cm
 from engine.core import events as ev
-from engine.core.commands import BUY, CLEARING, INSURANCE, SELL, PlaceOrder, TimeInForce
+from engine.core.commands import BUY, CLEARING, INSURANCE, SELL, Leg, More, PlaceOrder, TimeInForce
 from engine.core.events import CancelReason, RejectReason
 from engine.core.exchange import STEP, Exchange
 from engine.core.state import State
@@ -203,6 +203,89 @@ def test_accounts_that_were_not_heard_of_lose_their_orders_in_steps() -> None:
     assert trades(desk.place(18, BUY, 60, 103, time_in_force=TimeInForce.IOC)) == []
     desk.finish()
     assert [order.terms.account for order in desk.state.orders.values()] == [19]
+
+
+def killed(desk: Slow) -> list[ev.Event]:
+    return desk.do(cm.KillSwitch(1, True))
+
+
+def canceled_all(desk: Slow) -> list[ev.Event]:
+    return desk.do(cm.CancelAll(1, X))
+
+
+def timed_out(desk: Slow) -> list[ev.Event]:
+    desk.do(cm.CancelAllAfter(1, SECOND))
+    desk.now_ns += SECOND
+    return desk.do(cm.Tick())
+
+
+def liquidated(desk: Slow) -> list[ev.Event]:
+    desk.do(cm.Deposit(INSURANCE, 10**9))
+    desk.place(3, BUY, 10, 100)
+    desk.place(1, SELL, 10, 100)
+    desk.do(cm.Withdraw(1, desk.state.ledger.accounts[1].balance_units - 6_000))
+    return desk.do(cm.SetMark(X, 800))
+
+
+@pytest.mark.parametrize("how", [killed, canceled_all, timed_out, liquidated])
+@pytest.mark.parametrize("between", ["crash", "stored", None])
+def test_mass_cancels_go_in_steps(how: Callable[[Slow], list[ev.Event]], between: str | None) -> None:
+    """From the command on all of them are as good as cancelled: none trades, reserves money, or can be found by its owner."""
+    desk = Slow(step=8)
+    desk.rich(1, 2, 3)
+    for number in range(100):
+        if number % 10 == 0:
+            desk.do(PlaceOrder(1, X, f"pair{number}", SELL, 3, 110, more=More(oco=Leg(f"o{number}", stop_ticks=90))))
+            continue
+        desk.place(1, SELL, 1, 101 + number % 9, stop_ticks=99 if number % 7 == 0 else None)
+    count = len(desk.state.ledger.accounts[1].orders)
+    events = how(desk)
+    open_ids = list(desk.state.ledger.accounts[1].orders)
+    assert len(events) < 30
+    assert set(open_ids) == set(desk.state.work.cancels)
+    assert count > len(open_ids) > 50
+    assert not desk.state.ledger.accounts[1].open_lots
+    name = desk.state.orders[open_ids[-1]].terms.cl_ord_id
+    assert desk.do(cm.CancelOrder(1, name))[-1] == ev.CancelRejected(1, name, RejectReason.UNKNOWN_ORDER)
+    if between:
+        getattr(desk, between)()
+    steps = [desk.place(2, BUY, 200, 109, time_in_force=TimeInForce.IOC)]
+    desk.do(cm.Suspend("manual"))
+    steps += desk.finish()
+    assert traded(steps) == []
+    assert max(map(len, steps)) < 30
+    assert not desk.state.ledger.accounts[1].orders
+    assert not desk.state.work.cancels
+
+
+def test_who_cancelled_all_may_place_at_once() -> None:
+    """1,000 orders on all the margin there is: the next ones are accepted before the others are taken out."""
+    desk = Slow(step=16)
+    desk.do(cm.Deposit(1, 11_500))
+    for number in range(1_000):
+        desk.place(1, SELL, 1, 101 + number % 9)
+    refused = desk.place(1, SELL, 1, 101)[-1]
+    assert isinstance(refused, ev.OrderRejected)
+    assert refused.reason is RejectReason.TOO_MANY_ORDERS
+    noted = next(one for one in desk.do(cm.CancelAll(1)) if isinstance(one, ev.CancelsNoted))
+    assert len(noted.order_ids) == 984
+    for _ in range(200):
+        assert reasons(desk.place(1, SELL, 5, 110))[-1:] in ([], [CancelReason.REQUESTED])
+    assert sum(o.terms.size_lots == 5 for o in desk.state.orders.values()) == 200
+
+
+def test_exits_follow_in_the_step_of_the_fill() -> None:
+    """A crash right behind a step that had no room left does not forget them."""
+    for step in (2, 3, 4):
+        desk = Slow(step=step)
+        desk.rich(1, 2)
+        for _ in range(3):
+            desk.place(1, SELL, 1, 100)
+        desk.do(PlaceOrder(2, X, "in", BUY, 3, 100, more=More(take_profit=Leg("out", price_ticks=120))))
+        while desk.exchange.busy(1):
+            desk.crash()
+            desk.do(cm.Proceed(step))
+        assert [(o.terms.cl_ord_id, o.held, o.size_lots) for o in desk.state.orders.values()] == [("out", False, 3)]
 
 
 def held(desk: Slow, count: int, lots: int = 10) -> None:
