@@ -37,6 +37,7 @@ NAME_LENGTH_MAX = 64
 STORES_MAX = 64
 AGE_MS_MAX = 10 * 365 * 86_400_000
 STEP = 128  # events of a command, and a little: some milliseconds, with messages
+STEPPING = (cm.Proceed, cm.Tick)
 LOOKS = 4  # accounts whose margin is looked at cost as much as one event
 EXPIRIES_MAX = 4  # that a command takes along which has something else to do
 
@@ -99,7 +100,7 @@ class Exchange:
         if heard:
             self._builder.begin(index, time_ns, command)
         self._apply = self._builder.apply if heard else self.state.apply
-        stepping = isinstance(command, cm.Proceed | cm.Tick)
+        stepping = isinstance(command, STEPPING)
         self._expire(time_ns, step if stepping else min(step, EXPIRIES_MAX))
         if stepping and self.state.work.cancels:
             self._take_out(step - len(self._events))
@@ -259,8 +260,12 @@ class Exchange:
 
         Exits follow their entries in any case: what they follow is in no event, and a crash would forget it.
         """
-        while self._links.follow() or (not self.state.suspended and not self._spent() and (self._trigger() or self._liquidate())):
+        links = self._links
+        while (links.filled and links.follow()) or (self._due() and (self._trigger() or self._liquidate())):
             pass
+
+    def _due(self) -> bool:
+        return bool((self._traded or self._suspects) and not self.state.suspended and not self._spent())
 
     def _leave(self) -> None:
         """Leave to the next steps what this one had no room for."""

@@ -9,7 +9,8 @@ each fill they follow it to its filled lots, as soon as its matching is over, as
 The first exit that trades, is triggered or cancelled cancels what is left of the entry, so that no fill is without its exits. An
 entry that is cancelled before any fill takes its exits with it; after one it leaves them what is filled.
 
-Orders of one command are named after it: the first has its index, the others follow in steps of LEG_STEP.
+Orders of one command are named after it: the first has its index, the others follow in steps of LEG_STEP, which is above every
+command index; ids stay whole numbers in every JSON reader.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from msgspec.structs import replace
 
 from engine.core.commands import BUY, SELL, Leg, More, PlaceOrder, TimeInForce
 from engine.core.events import CancelReason, CancelsNoted, Event, Link, OrderAmended, OrderCanceled, OrderReleased, RejectReason
+from engine.core.state import LEG_STEP as LEG_STEP
 from engine.core.state import Order, State
 
-LEG_STEP = 2**50  # above every command index, and ids stay whole numbers in every JSON reader
 Linked = tuple[int, PlaceOrder, Link]
 
 
@@ -149,14 +150,14 @@ class Links:
         self._state = state
         self._emit = emit
         self._start = start
-        self._filled: dict[int, tuple[int, tuple[int, ...]]] = {}  # entry → its filled lots, its exits: they follow when due
+        self.filled: dict[int, tuple[int, tuple[int, ...]]] = {}  # entry → its filled lots, its exits: they follow when due
 
     def traded(self, order: Order, lots: int) -> None:
         """Take from the partner what a linked order has just traded; note what the exits of an entry get."""
         link = order.link
         assert link is not UNSET
         if link.exits:
-            self._filled[order.order_id] = order.filled_lots, link.exits
+            self.filled[order.order_id] = order.filled_lots, link.exits
         self._cancel(link.entry)
         if not order.leaves_lots:
             self._cancel_partner(order.order_id, link)
@@ -184,10 +185,10 @@ class Links:
 
     def follow(self) -> bool:
         """Let the exits of one entry follow its fills; return whether there was one."""
-        if not self._filled:
+        if not self.filled:
             return False
-        entry_id = next(iter(self._filled))
-        filled, exits = self._filled.pop(entry_id)
+        entry_id = next(iter(self.filled))
+        filled, exits = self.filled.pop(entry_id)
         due = [order for one in exits if (order := self._state.orders.get(one)) is not None and order.link is not UNSET]
         for order in due:
             self._emit(OrderReleased(order.order_id, filled))

@@ -26,11 +26,12 @@ from engine.core.work import Funding, Review, Work
 
 CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
 ORDERS_MAX = 1_000  # open ones by account
+LEG_STEP = 2**50  # between the ids of the orders of one command, see linked.py
 SPARE = 1_000  # entries of a heap that may be stale until it pays to look for them
 STORE_AGE_MS_MAX = 21_600_000  # six hours
 
 
-class Order(msgspec.Struct):
+class Order(msgspec.Struct, gc=False):
     """An open order: waiting for its trigger, in a book, or (within one command) in neither."""
 
     order_id: int
@@ -130,7 +131,8 @@ class State:
 
     def due(self, time_ns: int) -> bool:
         """Return whether time alone would change something: an order that expires, a timer that runs out."""
-        return any(heap and heap[0][0] <= time_ns for heap in (self.expiries, self.timers))
+        expiries, timers = self.expiries, self.timers
+        return bool((expiries and expiries[0][0] <= time_ns) or (timers and timers[0][0] <= time_ns))
 
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides what happens next. Cost: O(state)."""
@@ -175,8 +177,10 @@ class State:
         self.work.entering.pop(order.order_id, None)
         self._reserve(order, -order.leaves_lots)
         self.work.cancels.pop(order.order_id, None)
+        account = self.ledger.accounts[order.terms.account]
         del self.orders[order.order_id]
-        del self.ledger.accounts[order.terms.account].orders[order.order_id]
+        del account.orders[order.order_id]
+        account.special -= _is_special(order)
         if order.terms.trail is not UNSET:
             self.markets[order.terms.symbol].trails -= 1
         if order.link is not UNSET and order.link.partner:
@@ -203,7 +207,9 @@ class State:
     def add_order(self, order: Order) -> None:
         """Enter an order into the table, its account and what is reserved; it is in no book yet."""
         self.orders[order.order_id] = order
-        self.ledger.account(order.terms.account).orders[order.order_id] = None
+        account = self.ledger.account(order.terms.account)
+        account.orders[order.order_id] = None
+        account.special += _is_special(order)
         self._reserve(order, order.leaves_lots)
         if order.terms.trail is not UNSET:
             self.markets[order.terms.symbol].trails += 1
@@ -436,6 +442,11 @@ class State:
 
     def _store_configured(self, event: ev.StoreConfigured) -> None:
         self.stores[event.store_id].age_ms_max = event.age_ms_max
+
+
+def _is_special(order: Order) -> bool:
+    """Return whether it is one of `Account.special`; it stays the same for an order's life."""
+    return order.terms.reduce_only or order.terms.more is not UNSET or order.order_id >= LEG_STEP
 
 
 def _nothing(_: ev.Event) -> None:

@@ -15,9 +15,10 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from engine.core import commands as cm
 from engine.core.commands import BUY, SELL, PlaceOrder, TimeInForce
 from engine.core.state import State
 from engine.journal.journal import open_journal
-from engine.journal.sequencer import Sequencer
+from engine.journal.sequencer import Outcome, Sequencer
 from engine.stores.message_builder import MessageBuilder
 from service.run import GC_THRESHOLD
 
@@ -76,7 +77,7 @@ class Desk:
         """Wait until nothing is left to be done."""
         state = self.sequencer.state
         while state.work or state.due(time.time_ns()):
-            await asyncio.sleep(EVERY_S)
+            await self.sequencer.submit(cm.Tick())
 
     def order(self, account: int, symbol: str, side: int, lots: int, price: int | None, **terms: object) -> PlaceOrder:
         return PlaceOrder(account, symbol, f"o{next(self.names)}", side, lots, price, **terms)  # type: ignore[arg-type]
@@ -195,8 +196,7 @@ async def exchange() -> AsyncIterator[Sequencer]:
     """Make a sequencer with a journal of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
-        rebuild: Callable[[], tuple[State, object]] = lambda: (State(), open_journal(path))
-        sequencer = Sequencer(State(), open_journal(path), rebuild, MessageBuilder)  # type: ignore[arg-type]
+        sequencer = Sequencer(State(), open_journal(path), lambda: (State(), open_journal(path)), MessageBuilder)
         yield sequencer
         await sequencer.close()
 
@@ -204,21 +204,32 @@ async def exchange() -> AsyncIterator[Sequencer]:
 async def probe(desk: Desk, commands: list[cm.Command], seconds: float = 0.0) -> list[float]:
     """Send the commands, and an order every 2 ms until all is done and for `seconds`; return how long each answer took."""
     waits: list[float] = []
-    waiting = [desk.sequencer.submit(command) for command in commands]
+    refused: list[object] = []
+    left = 0
+
+    def answered(sent_s: float, outcome: asyncio.Future[Outcome]) -> None:
+        nonlocal left
+        left -= 1
+        refused.extend(event for event in outcome.result().events if "Rejected" in type(event).__name__)
+        if sent_s:
+            waits.append(time.perf_counter() - sent_s)
+
+    def send(command: cm.Command, sent_s: float = 0.0) -> None:
+        nonlocal left
+        left += 1
+        desk.sequencer.submit(command).add_done_callback(partial(answered, sent_s))
+
     began_s = due_s = time.perf_counter()
+    for command in commands:
+        send(command)
     state, name = desk.sequencer.state, ""
-    while state.work or state.due(time.time_ns()) or not all(one.done() for one in waiting) or due_s < began_s + seconds:
+    while left or state.work or state.due(time.time_ns()) or due_s < began_s + seconds:
         while due_s <= time.perf_counter():  # also those that were due while the loop was busy
             one = desk.order(PROBE, "PROBE", BUY, 1, 9_500) if not name else cm.CancelOrder(PROBE, name)
             name = one.cl_ord_id if isinstance(one, PlaceOrder) else ""
-            sent_s = due_s
-            answered = desk.sequencer.submit(one)
-            answered.add_done_callback(lambda _, sent_s=sent_s: waits.append(time.perf_counter() - sent_s))
-            waiting.append(answered)
+            send(one, due_s)
             due_s += EVERY_S
         await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-    outcomes = await asyncio.gather(*waiting)
-    refused = [event for outcome in outcomes for event in outcome.events if "Rejected" in type(event).__name__]
     assert not refused, f"the exchange refused {refused[0]}"
     return waits
 
