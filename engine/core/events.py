@@ -226,10 +226,23 @@ class OrderPaused(Event, frozen=True, tag="order.paused"):
 
 
 class CancelsNoted(Event, frozen=True, tag="cancels.noted"):
-    """These orders are as good as cancelled: they trade no more and reserve nothing. Later steps take them out."""
+    """What an account has open, in one contract or ("") all, is as good as cancelled: it trades no more and reserves nothing.
 
-    order_ids: tuple[int, ...]
+    Later steps take these orders out. Nothing is done for each of them here, so that many accounts may ask at one moment.
+    """
+
+    account: int
+    symbol: str
+    upto: int  # index of the last command whose orders these are
     reason: CancelReason
+    order_ids: tuple[int, ...]
+
+
+class CancelsDone(Event, frozen=True, tag="cancels.done"):
+    """All of them are taken out."""
+
+    account: int
+    symbol: str
 
 
 class CancelRejected(Event, frozen=True, tag="order.cancel_rejected"):
@@ -436,7 +449,7 @@ AnyEvent = (
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
     | StoreConfigured | OrderReleased | StopsTrailed | StoreWaived | SchemaSet | OrderPaused | FundingBegun | FundingStepped
     | FundingEnded | ReviewBegun | ReviewStepped | ReviewEnded | SuspectsNoted | SuspectsTaken | KeyUsed
-    | TermBegan | CancelsNoted | DelistingBegun | InstrumentDelisted
+    | TermBegan | CancelsNoted | CancelsDone | DelistingBegun | InstrumentDelisted
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

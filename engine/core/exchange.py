@@ -7,7 +7,7 @@ done by the next `Proceed`: a command does one step, of `STEP` events or so, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from heapq import heappop
 from itertools import islice
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from msgspec import UNSET
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.admission import MONEY_UNITS_MAX, refuse_amend, refuse_delisting, refuse_instrument, refuse_order
+from engine.core.cancels import Cancels
 from engine.core.commands import BUY, SELL, STORE_REASON
 from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.linked import Links, linked, with_legs
@@ -73,7 +74,8 @@ class Exchange:
         self._unsettled = any(market.due_stop() is not None for market in self.state.markets.values())  # left by steps
         self._matching = Matching(self.state, self._emit, self._spent)
         self._steps = Steps(self.state, self._emit)
-        self._liquidation = Liquidation(self.state, self._emit, self._cancel_many)
+        self._cancels = Cancels(self.state, self._matching, self._emit)
+        self._liquidation = Liquidation(self.state, self._emit, self._cancel_own)
         self._solvency = Solvency(self.state)
         self._links = Links(self.state, self._emit, self._begin)
         self._traded: dict[str, None] = {}  # symbols whose stops may be due
@@ -103,7 +105,7 @@ class Exchange:
         stepping = isinstance(command, STEPPING)
         self._expire(time_ns, step if stepping else min(step, EXPIRIES_MAX))
         if stepping and self.state.work.cancels:
-            self._take_out(step - len(self._events))
+            self._cancels.take_out(step - len(self._events))
         self._matching.due_ns = time_ns if self.state.due(time_ns) else 0
         if (account := getattr(command, "account", None)) is not None:
             self._catch_up(account)
@@ -178,19 +180,13 @@ class Exchange:
                 self._run_out(number)
 
     def _run_out(self, number: int) -> None:
-        self._cancel_many(self.state.ledger.accounts[number].orders, CancelReason.TIMER)
+        self._cancel_own(number, "", CancelReason.TIMER)
         self._emit(ev.TimerSet(number, 0))
-
-    def _take_out(self, most: int) -> None:
-        """Take out orders that are as good as cancelled, up to a number."""
-        for order_id in list(islice(self.state.work.cancels, max(0, most))):
-            if order_id in self.state.orders:  # not taken along by a linked one
-                self._matching.cancel(self.state.orders[order_id], CancelReason.REQUESTED)
 
     def _catch_up(self, number: int) -> None:
         """Do first what an account would have to wait for: it asks for something now, of what it has.
 
-        Of its orders that are as good as cancelled some go with each of its commands, so that new ones always have room.
+        Of its orders that expire at one moment a step's worth goes at once.
         """
         account = self.state.ledger.accounts.get(number)
         if account is None:
@@ -199,14 +195,13 @@ class Exchange:
             self._steps.charge_ahead(number)
         if 0 < account.deadline_ns <= self._matching.due_ns:
             self._run_out(number)
-        orders, noted = self.state.orders, self.state.work.cancels
+        orders = self.state.orders
         if due_ns := self._matching.due_ns:
-            due = [order_id for order_id in account.orders if 0 < orders[order_id].expire_ns <= due_ns]
-            self._cancel_many(due, CancelReason.EXPIRED)
-        if noted:
-            for order_id in list(islice((one for one in account.orders if one in noted), EXPIRIES_MAX)):
-                if order_id in orders:
-                    self._matching.cancel(orders[order_id], CancelReason.REQUESTED)
+            own = (orders[order_id] for order_id in account.orders)
+            due = (order for order in own if 0 < order.expire_ns <= due_ns)
+            self._cancels.each(list(islice(due, self._room())), CancelReason.EXPIRED)
+        if self.state.work.cancels:
+            self._cancels.first_of(number)
 
     def _proceed(self, index: int, time_ns: int, command: cm.Proceed) -> None:
         """Take a step of everything that is left; a funding is done first, no account is closed meanwhile."""
@@ -404,16 +399,12 @@ class Exchange:
         else:
             self._matching.cancel(order, CancelReason.REQUESTED)
 
-    def _cancel_many(self, order_ids: Iterable[int], reason: CancelReason) -> None:
-        """Cancel orders, as many as this step has room for; the others are noted, and as good as cancelled from now on."""
-        orders, noted = self.state.orders, self.state.work.cancels
-        open_ids = [order_id for order_id in order_ids if order_id not in noted]
-        most = max(EXPIRIES_MAX, self._step - len(self._events))
-        for order_id in open_ids[:most]:
-            if order_id in orders:  # not taken along by a linked one
-                self._matching.cancel(orders[order_id], reason)
-        if later := tuple(order_id for order_id in open_ids[most:] if order_id in orders):
-            self._emit(ev.CancelsNoted(later, reason))
+    def _cancel_own(self, number: int, symbol: str, reason: CancelReason) -> None:
+        self._cancels.own(number, symbol, reason, self._room())
+
+    def _room(self) -> int:
+        """Return how many events this step may make still, and at least some."""
+        return max(EXPIRIES_MAX, self._step - len(self._events))
 
     def _cancel_all(self, index: int, time_ns: int, command: cm.CancelAll) -> None:
         if command.account not in self.state.ledger.accounts:
@@ -421,9 +412,7 @@ class Exchange:
         elif command.symbol is not None and command.symbol not in self.state.markets:
             self._reject(command, RejectReason.UNKNOWN_SYMBOL)
         else:
-            orders, symbol = self.state.orders, command.symbol
-            own = self.state.ledger.accounts[command.account].orders
-            self._cancel_many([one for one in own if symbol in (None, orders[one].terms.symbol)], CancelReason.REQUESTED)
+            self._cancel_own(command.account, command.symbol or "", CancelReason.REQUESTED)
 
     def _cancel_all_after(self, index: int, time_ns: int, command: cm.CancelAllAfter) -> None:
         if command.account not in self.state.ledger.accounts:
@@ -439,7 +428,7 @@ class Exchange:
             return
         self._emit(ev.KillSwitchSet(command.account, command.on))
         if command.on:
-            self._cancel_many(self.state.ledger.accounts[command.account].orders, CancelReason.KILLED)
+            self._cancel_own(command.account, "", CancelReason.KILLED)
 
     # The exchange and its money
 
@@ -552,9 +541,7 @@ class Exchange:
         while not self._spent():
             room = self._enough - len(self._events)
             if due := self._steps.orders_of(symbol, room):
-                for order_id in due:
-                    if order_id in self.state.orders:  # not taken along by a linked one
-                        self._matching.cancel(self.state.orders[order_id], CancelReason.DELISTED)
+                self._cancels.each([one for order_id in due if (one := self.state.orders.get(order_id))], CancelReason.DELISTED)
             elif settled := self._steps.settle(symbol, room):
                 self._suspects.update(dict.fromkeys(settled))
             else:

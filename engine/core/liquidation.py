@@ -9,7 +9,7 @@ somebody always can. INSURANCE itself is closed the same way when its equity is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from heapq import nlargest
 
 from engine.core.accounts import Account, Contract, fee_units
@@ -19,13 +19,13 @@ from engine.core.state import State
 
 PAYERS_MAX = 500  # of a deficit that falls to everybody: the richest ones
 
-CancelMany = Callable[[Iterable[int], CancelReason], None]
+CancelAll = Callable[[int, str, CancelReason], None]  # account, symbol or "", why
 
 
 class Liquidation:
     """Liquidates one account at a time. `emit` applies an event to the state and keeps it, `cancel` ends open orders."""
 
-    def __init__(self, state: State, emit: Callable[[Event], None], cancel: CancelMany) -> None:
+    def __init__(self, state: State, emit: Callable[[Event], None], cancel: CancelAll) -> None:
         self._state = state
         self._ledger = state.ledger
         self._emit = emit
@@ -44,7 +44,7 @@ class Liquidation:
         When its positions go to more than `most` others, that is a step and the account the first one returned. Cost: a rank of
         the holders of its contracts; of all accounts when nobody else can pay a deficit.
         """
-        self._cancel(account.orders, CancelReason.LIQUIDATED)
+        self._cancel(account.number, "", CancelReason.LIQUIDATED)
         insurance = self._ledger.account(INSURANCE)
         rich = self._ledger.equity_units(insurance) + min(0, self._ledger.equity_units(account)) > 0
         if account is insurance or not rich:

@@ -58,8 +58,10 @@ class Matching:
 
     def overdue(self, order: Order) -> CancelReason | None:
         """Return why an order must not trade any more, though its turn to be cancelled has not come."""
-        if (noted := self._state.work.cancels.get(order.order_id)) is not None or not self.due_ns:
+        if self._state.work.cancels and (noted := self._state.noted(order)) is not None:
             return noted
+        if not self.due_ns:
+            return None
         if 0 < order.expire_ns <= self.due_ns:
             return CancelReason.EXPIRED
         deadline_ns = self._state.ledger.accounts[order.terms.account].deadline_ns
@@ -67,7 +69,7 @@ class Matching:
 
     def cancel(self, order: Order, reason: CancelReason) -> None:
         """Cancel an open order; one that is as good as cancelled keeps its reason."""
-        self._emit(OrderCanceled(order.order_id, self._state.work.cancels.get(order.order_id, reason)))
+        self._emit(OrderCanceled(order.order_id, self._state.noted(order) or reason))
 
     def crosses(self, symbol: str, side: int, price_ticks: int) -> bool:
         """Return whether a limit order would meet another one at once; one that is due but not yet cancelled counts."""

@@ -169,10 +169,10 @@ class Solvency:
         }
         if not beyond:
             return 0
-        total, noted = 0, self._state.work.cancels
+        total, noted = 0, self._state.noted
         for order_id in account.orders:
             order = self._state.orders[order_id]
-            if order.resting and order is not without and order.terms.symbol in beyond and order_id not in noted:
+            if order.resting and order is not without and order.terms.symbol in beyond and not noted(order):
                 assert order.price_ticks is not None
                 total += loss_units(contracts[order.terms.symbol], order.terms.side, order.leaves_lots, order.price_ticks)
         return total

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappush
 from itertools import islice
 from typing import Any
@@ -121,7 +121,8 @@ class State:
             ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
             ev.ReviewBegun: self._review_begun, ev.ReviewStepped: self._review_stepped, ev.ReviewEnded: self._review_ended,
             ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken, ev.KeyUsed: self._key_used,
-            ev.TermBegan: self._term_began, ev.CancelsNoted: self._cancels_noted, ev.DelistingBegun: self._delisting_begun,
+            ev.TermBegan: self._term_began, ev.CancelsNoted: self._cancels_noted, ev.CancelsDone: self._cancels_done,
+            ev.DelistingBegun: self._delisting_begun,
             ev.InstrumentDelisted: self._delisted,
         }  # fmt: skip
 
@@ -176,7 +177,6 @@ class State:
     def _close(self, order: Order) -> None:
         self.work.entering.pop(order.order_id, None)
         self._reserve(order, -order.leaves_lots)
-        self.work.cancels.pop(order.order_id, None)
         account = self.ledger.accounts[order.terms.account]
         del self.orders[order.order_id]
         del account.orders[order.order_id]
@@ -187,7 +187,7 @@ class State:
             self._uncover(self.orders.get(order.link.partner))
 
     def _reserve(self, order: Order, lots: int) -> None:
-        if order.terms.reduce_only or not lots or order.order_id in self.work.cancels:
+        if order.terms.reduce_only or not lots or (self.work.cancels and self.noted(order)):
             return
         if order.link is UNSET or not order.link.covered:
             self.ledger.reserve(order.terms.account, order.terms.symbol, order.terms.side, lots)
@@ -196,7 +196,24 @@ class State:
         """Return an account's open order; one that is as good as cancelled is none."""
         account = self.ledger.accounts.get(number)
         order = self.orders.get(account.client_ids.get(cl_ord_id, -1)) if account else None
-        return None if order is None or order.order_id in self.work.cancels else order
+        return None if order is None or self.noted(order) else order
+
+    def noted(self, order: Order) -> ev.CancelReason | None:
+        """Return why an open order is as good as cancelled, None when it is not."""
+        cancels, terms = self.work.cancels, order.terms
+        for key in ((terms.account, ""), (terms.account, terms.symbol)) if cancels else ():
+            if (found := cancels.get(key)) is not None and order.order_id % LEG_STEP <= found[0]:
+                return found[1]
+        return None
+
+    def noted_of(self, number: int, symbol: str) -> Iterator[Order]:
+        """Yield the open orders that an entry of `work.cancels` is about, oldest first."""
+        upto, _ = self.work.cancels[number, symbol]
+        for order_id in self.ledger.accounts[number].orders:
+            if order_id % LEG_STEP > upto:
+                return
+            if symbol in ("", (order := self.orders[order_id]).terms.symbol):
+                yield order
 
     def _uncover(self, order: Order | None) -> None:
         """Count the open lots of an order that its partner had counted."""
@@ -291,10 +308,13 @@ class State:
         self.work.entering[event.order_id] = None
 
     def _cancels_noted(self, event: ev.CancelsNoted) -> None:
-        for order_id in event.order_ids:
-            order = self.orders[order_id]
-            self._reserve(order, -order.leaves_lots)
-            self.work.cancels[order_id] = event.reason
+        self.work.cancels[event.account, event.symbol] = event.upto, event.reason
+        open_lots = self.ledger.accounts[event.account].open_lots
+        for symbol in [event.symbol] if event.symbol else list(open_lots):
+            open_lots.pop(symbol, None)
+
+    def _cancels_done(self, event: ev.CancelsDone) -> None:
+        del self.work.cancels[event.account, event.symbol]
 
     def _rested(self, event: ev.OrderRested) -> None:
         self.work.entering.pop(event.order_id, None)

@@ -45,7 +45,7 @@ class Work:
         self.fundings: dict[str, Funding] = {}
         self.reviews: dict[str, Review] = {}
         self.suspects: dict[int, None] = {}  # accounts whose margin may be short
-        self.cancels: dict[int, CancelReason] = {}  # orders that are as good as cancelled
+        self.cancels: dict[tuple[int, str], tuple[int, CancelReason]] = {}  # account, symbol or "" → up to which index, why
         self.delistings: dict[str, None] = {}  # contracts whose orders and positions are being closed
 
     def __bool__(self) -> bool:
@@ -55,7 +55,8 @@ class Work:
         """Return it as plain values."""
         fundings = [[f.symbol, f.rate_ppm, f.mark_ticks, f.after, f.held_units, list(f.ahead)] for f in self.fundings.values()]
         reviews = [[r.symbol, r.after, r.until, r.wrapped] for r in self.reviews.values()]
-        ends = [[list(self.cancels.items()), list(self.delistings)]] if self.cancels or self.delistings else []
+        cancels = [[*key, *value] for key, value in self.cancels.items()]
+        ends = [[cancels, list(self.delistings)]] if cancels or self.delistings else []
         return [list(self.entering), fundings, reviews, list(self.suspects), *ends]
 
     def restore(self, stored: list[Any]) -> None:
@@ -67,5 +68,5 @@ class Work:
         self.reviews = {symbol: Review(symbol, after, until, wrapped) for symbol, after, until, wrapped in reviews}
         self.suspects = dict.fromkeys(suspects)
         for cancels, delistings in ends:
-            self.cancels = {order_id: CancelReason(reason) for order_id, reason in cancels}
+            self.cancels = {(account, symbol): (upto, CancelReason(reason)) for account, symbol, upto, reason in cancels}
             self.delistings = dict.fromkeys(delistings)

@@ -116,8 +116,8 @@ class Views:
         if account is None:
             raise rejected(RejectReason.UNKNOWN_ACCOUNT)
         summary, orders = self.summary(account), self.state.orders
-        noted = self.state.work.cancels
-        shown = [self.open_order(orders[order_id]) for order_id in account.orders if order_id not in noted]
+        listed = [orders[order_id] for order_id in account.orders]
+        shown = [self.open_order(order) for order in listed if not self.state.noted(order)]
         return AccountView(
             account=number, balance=summary.balance, equity=summary.equity, initial_margin=summary.initial_margin,
             maintenance_margin=summary.maintenance_margin, available=summary.available, kill_switch=summary.kill_switch,
