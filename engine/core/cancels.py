@@ -35,14 +35,17 @@ class Cancels:
 
         While others are noted already, whoever has more than a few is noted only.
         """
-        orders = self._state.orders
-        listed = [orders[order_id] for order_id in self._state.ledger.accounts[number].orders]
-        due = [order for order in listed if symbol in ("", order.terms.symbol) and not self._state.noted(order)]
-        if self._state.work.cancels and len(due) > FEW:
+        orders, noted = self._state.orders, self._state.work.cancels
+        due = list(self._state.ledger.accounts[number].orders)
+        if symbol:
+            due = [order_id for order_id in due if orders[order_id].terms.symbol == symbol]
+        if any(account == number for account, _ in noted):
+            due = [order_id for order_id in due if not self._state.noted(orders[order_id])]
+        if noted and len(due) > FEW:
             room = 0
-        self.each(due[:room], reason)
-        if later := tuple(order.order_id for order in due[room:] if order.order_id in orders):
-            self._emit(CancelsNoted(number, symbol, max(one % LEG_STEP for one in later), reason, later))
+        self.each([orders[order_id] for order_id in due[:room]], reason)
+        if later := tuple(order_id for order_id in due[room:] if order_id in orders):
+            self._emit(CancelsNoted(number, symbol, later[-1] % LEG_STEP, reason, later))  # the last one is the youngest
 
     def first_of(self, number: int) -> None:
         """Take out the first few noted orders of an account that asks for something, so that new ones always have room."""
