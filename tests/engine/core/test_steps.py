@@ -95,7 +95,7 @@ def test_random_lives_in_small_steps_add_up_over_crashes(seed: int, step: int) -
         for _ in range(dice.choice((0, 0, 1, 3))):
             if desk.exchange.busy(time_ns):
                 desk.do(cm.Proceed(desk.step))
-        if index % 40 == 0:
+        if index % 10 == 0:
             dice.choice((desk.crash, desk.stored))()
         assert desk.follower.digest() == desk.state.digest()
     assert left > 10 or step > 1, "the life has work to leave"
