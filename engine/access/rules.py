@@ -60,6 +60,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("DELETE", "/MessageStore"): Rule(Need.OPERATOR),
     ("PUT", "/MessageStore/Suspension"): Rule(Need.OPERATOR),
     ("PUT", "/Instrument"): Rule(Need.OPERATOR),
+    ("DELETE", "/Instrument"): Rule(Need.OPERATOR),
     ("PUT", "/MarkPrice"): Rule(Need.OPERATOR),
     ("PUT", "/Funding"): Rule(Need.OPERATOR),
     ("PUT", "/LivenessCheck"): Rule(Need.OPERATOR),

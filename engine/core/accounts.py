@@ -9,30 +9,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.core.commands import BUY, FEES, INSURANCE, Instrument
+import msgspec
+
+from engine.core.commands import BUY, FEES, INSURANCE, SELL, Instrument
 from engine.core.units import PPM
 
 
-@dataclass(slots=True)
-class Position:
+class Position(msgspec.Struct, gc=False):
     """Signed lots and what they cost, signed alike."""
 
     lots: int = 0
     cost_units: int = 0
 
 
-@dataclass(slots=True)
-class Account:
-    """One account's money, positions and open orders."""
+class Account(msgspec.Struct, gc=False):
+    """One account's money, positions and open orders.
+
+    Nothing here refers to what holds it, so the garbage collector need not look: a look at 66,000 of them took 0.3 s.
+    """
 
     number: int
     balance_units: int = 0
-    positions: dict[str, Position] = field(default_factory=dict)  # without empty ones
-    open_lots: dict[str, list[int]] = field(default_factory=dict)  # symbol → lots to buy, lots to sell; not reduce-only
-    orders: dict[int, None] = field(default_factory=dict)  # open order ids, oldest first
-    client_ids: dict[str, int] = field(default_factory=dict)  # also of closed orders
+    positions: dict[str, Position] = {}  # without empty ones
+    open_lots: dict[str, list[int]] = {}  # symbol → lots to buy, to sell; no empty ones, not reduce-only
+    orders: dict[int, None] = {}  # open order ids, oldest first
+    client_ids: dict[str, int] = {}  # also of closed orders
     deadline_ns: int = 0  # of CancelAllAfter
     killed: bool = False
+    special: int = 0  # open orders whose lots are not all in `open_lots`: reduce-only and linked ones
 
 
 @dataclass(slots=True)
@@ -43,6 +47,7 @@ class Contract:
     mark_ticks: int
     holders: dict[int, Position] = field(default_factory=dict)
     lots_sum: int = 0
+    listed: bool = True  # it takes orders and marks
 
     def value_units(self, lots: int, price_ticks: int | None = None) -> int:
         """Return what signed `lots` are worth at a price, by default the mark."""
@@ -122,20 +127,27 @@ class Ledger:
         open_lots = self.accounts[number].open_lots
         if symbol not in open_lots:
             open_lots[symbol] = [0, 0]
-        open_lots[symbol][side] += lots
-        assert open_lots[symbol][side] >= 0, f"account {number} has negative open lots in {symbol}"
+        both = open_lots[symbol]
+        both[side] += lots
+        assert both[side] >= 0, f"account {number} has negative open lots in {symbol}"
+        if not (both[BUY] or both[SELL]):
+            del open_lots[symbol]
 
     def equity_units(self, account: Account) -> int:
         """Return balance and unrealised profit at the marks. Cost: O(its positions)."""
-        unrealised = sum(self.contracts[s].value_units(p.lots) - p.cost_units for s, p in account.positions.items())
-        return account.balance_units + unrealised
+        units, contracts = account.balance_units, self.contracts
+        for symbol, position in account.positions.items():
+            contract = contracts[symbol]
+            units += position.lots * contract.mark_ticks * contract.instrument.lot_tick_units - position.cost_units
+        return units
 
     def maintenance_units(self, account: Account) -> int:
         """Return below which equity an account is liquidated."""
-        return sum(
-            share_units(abs(self.contracts[s].value_units(p.lots)), self.contracts[s].instrument.maintenance_margin_ppm)
-            for s, p in account.positions.items()
-        )
+        units = 0
+        for symbol, position in account.positions.items():
+            contract = self.contracts[symbol]
+            units += share_units(abs(contract.value_units(position.lots)), contract.instrument.maintenance_margin_ppm)
+        return units
 
     def initial_units(self, account: Account) -> int:
         """Return the margin for positions and the worse side of the open orders, symbol by symbol."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec import UNSET
 
 from engine.core.accounts import Contract
-from engine.core.commands import BUY, INSURANCE, SELL, AmendOrder, Instrument, PlaceOrder, TimeInForce
+from engine.core.commands import BUY, INSURANCE, SELL, AmendOrder, Delist, Instrument, PlaceOrder, TimeInForce
 from engine.core.events import RejectReason
 from engine.core.linked import is_pair, pair_size, refuse_legs, with_legs
 from engine.core.matching import IMMEDIATE, in_band, reducible_lots
@@ -45,6 +45,24 @@ def _readable(instrument: Instrument) -> bool:
     return True
 
 
+def refuse_delisting(state: State, command: Delist) -> RejectReason | None:
+    """Return why a contract cannot be delisted. Cost: O(open orders)."""
+    symbol, contract = command.symbol, state.ledger.contracts.get(command.symbol)
+    if contract is None:
+        return RejectReason.UNKNOWN_SYMBOL
+    if not contract.listed:
+        return RejectReason.DELISTED
+    if state.suspended:
+        return RejectReason.SUSPENDED
+    if symbol in state.work.fundings:
+        return RejectReason.FUNDING_UNDER_WAY
+    if command.settle:
+        return None
+    if any(order.terms.symbol == symbol for order in state.orders.values()):
+        return RejectReason.OPEN_ORDERS
+    return RejectReason.OPEN_POSITIONS if contract.holders else None
+
+
 def refuse_order(state: State, order: PlaceOrder, time_ns: int) -> RejectReason | None:
     """Return why an order cannot be accepted, with all that it brings: one that is refused refuses all."""
     orders = with_legs(order)
@@ -68,6 +86,8 @@ def _refuse_one(
     contract, account = state.ledger.contracts.get(order.symbol), state.ledger.accounts.get(order.account)
     if contract is None:
         return RejectReason.UNKNOWN_SYMBOL
+    if not contract.listed:
+        return RejectReason.DELISTED
     if account is None or order.account < INSURANCE:
         return RejectReason.UNKNOWN_ACCOUNT
     if order.cl_ord_id in account.client_ids:
@@ -132,6 +152,8 @@ def refuse_amend(state: State, order: Order, amend: AmendOrder) -> RejectReason 
     contract, account = state.ledger.contracts[terms.symbol], state.ledger.accounts[terms.account]
     if state.suspended:
         return RejectReason.SUSPENDED
+    if not contract.listed:
+        return RejectReason.DELISTED
     prices_a_market_order = amend.price_ticks is not None and order.price_ticks is None
     if prices_a_market_order or (amend.stop_ticks is not None and order.stop_ticks is None):
         return RejectReason.INVALID_COMBINATION  # an amend makes no limit of a market order and no stop of a limit

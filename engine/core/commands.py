@@ -69,6 +69,13 @@ class CreateInstrument(Command, frozen=True):
     mark_ticks: int
 
 
+class Delist(Command, frozen=True):
+    """End a contract that has neither open orders nor positions; with `settle` cancel and close them first, at the mark."""
+
+    symbol: str
+    settle: bool = False
+
+
 class Deposit(Command, frozen=True):
     """Bring money in; the first deposit opens the account."""
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from engine.core.commands import Instrument, PlaceOrder
 
-VERSION = 2  # 1 had no linked orders, no trails, no waivers; it is read as it is
+VERSION = 3  # 1 had no linked orders, no trails, no waivers, 2 no cancels in steps, no delisting; both are read as they are
 
 
 class RejectReason(StrEnum):
@@ -41,6 +41,9 @@ class RejectReason(StrEnum):
     INVALID_STORE = "InvalidStore"
     INVALID_INDEX = "InvalidIndex"
     FUNDING_UNDER_WAY = "FundingUnderWay"
+    DELISTED = "InstrumentDelisted"
+    OPEN_ORDERS = "OpenOrders"
+    OPEN_POSITIONS = "OpenPositions"
 
 
 class CancelReason(StrEnum):
@@ -57,6 +60,7 @@ class CancelReason(StrEnum):
     KILLED = "KillSwitch"
     LIQUIDATED = "Liquidated"
     MARGIN = "InsufficientMargin"  # its account cannot pay for its price any more
+    DELISTED = "Delisted"  # its contract is
     LINKED = "Linked"  # an order that it is linked to traded, was triggered or was cancelled
 
 
@@ -67,6 +71,7 @@ class MoveReason(StrEnum):
     DELEVERAGE = "Deleverage"
     LIQUIDATION_FEE = "LiquidationFee"
     DEFICIT = "Deficit"
+    SETTLEMENT = "Settlement"  # of a contract that is delisted
 
 
 class Link(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -119,6 +124,18 @@ class InstrumentCreated(Event, frozen=True, tag="instrument.created"):
 
     instrument: Instrument
     mark_ticks: int
+
+
+class DelistingBegun(Event, frozen=True, tag="delisting.begun"):
+    """A contract takes no orders and marks any more; its orders are cancelled and its positions closed at the mark, in steps."""
+
+    symbol: str
+
+
+class InstrumentDelisted(Event, frozen=True, tag="instrument.delisted"):
+    """A contract has neither orders nor positions and never will again; its terms stay known, and its name taken."""
+
+    symbol: str
 
 
 class CommandRejected(Event, frozen=True, tag="command.rejected"):
@@ -206,6 +223,26 @@ class OrderPaused(Event, frozen=True, tag="order.paused"):
     """An order has traded as much as one step may; it is in no book, and goes on with the next step."""
 
     order_id: int
+
+
+class CancelsNoted(Event, frozen=True, tag="cancels.noted"):
+    """What an account has open, in one contract or ("") all, is as good as cancelled: it trades no more and reserves nothing.
+
+    Later steps take these orders out. Nothing is done for each of them here, so that many accounts may ask at one moment.
+    """
+
+    account: int
+    symbol: str
+    upto: int  # index of the last command whose orders these are
+    reason: CancelReason
+    order_ids: tuple[int, ...]
+
+
+class CancelsDone(Event, frozen=True, tag="cancels.done"):
+    """All of them are taken out."""
+
+    account: int
+    symbol: str
 
 
 class CancelRejected(Event, frozen=True, tag="order.cancel_rejected"):
@@ -412,7 +449,7 @@ AnyEvent = (
     | MoneyMoved | TimerSet | KillSwitchSet | Suspended | Resumed | LivenessChecked | StoreCreated | StoreDeleted | StorePurged
     | StoreConfigured | OrderReleased | StopsTrailed | StoreWaived | SchemaSet | OrderPaused | FundingBegun | FundingStepped
     | FundingEnded | ReviewBegun | ReviewStepped | ReviewEnded | SuspectsNoted | SuspectsTaken | KeyUsed
-    | TermBegan
+    | TermBegan | CancelsNoted | CancelsDone | DelistingBegun | InstrumentDelisted
 )  # fmt: skip
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -16,7 +16,8 @@ from msgspec import UNSET
 
 from engine.core import commands as cm
 from engine.core import events as ev
-from engine.core.admission import MONEY_UNITS_MAX, refuse_amend, refuse_instrument, refuse_order
+from engine.core.admission import MONEY_UNITS_MAX, refuse_amend, refuse_delisting, refuse_instrument, refuse_order
+from engine.core.cancels import Cancels
 from engine.core.commands import BUY, SELL, STORE_REASON
 from engine.core.events import CancelReason, Event, RejectReason
 from engine.core.linked import Links, linked, with_legs
@@ -37,6 +38,7 @@ NAME_LENGTH_MAX = 64
 STORES_MAX = 64
 AGE_MS_MAX = 10 * 365 * 86_400_000
 STEP = 128  # events of a command, and a little: some milliseconds, with messages
+STEPPING = (cm.Proceed, cm.Tick)
 LOOKS = 4  # accounts whose margin is looked at cost as much as one event
 EXPIRIES_MAX = 4  # that a command takes along which has something else to do
 
@@ -72,7 +74,8 @@ class Exchange:
         self._unsettled = any(market.due_stop() is not None for market in self.state.markets.values())  # left by steps
         self._matching = Matching(self.state, self._emit, self._spent)
         self._steps = Steps(self.state, self._emit)
-        self._liquidation = Liquidation(self.state, self._emit)
+        self._cancels = Cancels(self.state, self._matching, self._emit)
+        self._liquidation = Liquidation(self.state, self._emit, self._cancel_own)
         self._solvency = Solvency(self.state)
         self._links = Links(self.state, self._emit, self._begin)
         self._traded: dict[str, None] = {}  # symbols whose stops may be due
@@ -84,7 +87,7 @@ class Exchange:
             cm.Deposit: self._deposit, cm.Withdraw: self._withdraw, cm.CreateInstrument: self._create,
             cm.CheckLiveness: self._check_liveness, cm.CreateStore: self._create_store, cm.DeleteStore: self._delete_store,
             cm.ResumeAll: self._resume_all, cm.PurgeStore: self._purge_store, cm.ConfigureStore: self._configure_store,
-            cm.Proceed: self._proceed,
+            cm.Proceed: self._proceed, cm.Delist: self._delist,
         }  # fmt: skip
 
     def decide(self, index: int, time_ns: int, command: cm.Command) -> list[Event]:
@@ -99,7 +102,10 @@ class Exchange:
         if heard:
             self._builder.begin(index, time_ns, command)
         self._apply = self._builder.apply if heard else self.state.apply
-        self._expire(time_ns, step if isinstance(command, cm.Proceed | cm.Tick) else min(step, EXPIRIES_MAX))
+        stepping = isinstance(command, STEPPING)
+        self._expire(time_ns, step if stepping else min(step, EXPIRIES_MAX))
+        if stepping and self.state.work.cancels:
+            self._cancels.take_out(step - len(self._events))
         self._matching.due_ns = time_ns if self.state.due(time_ns) else 0
         if (account := getattr(command, "account", None)) is not None:
             self._catch_up(account)
@@ -117,7 +123,7 @@ class Exchange:
     def busy(self, time_ns: int) -> bool:
         """Return whether there is something left for `Proceed`. While trading is suspended what would trade or close waits."""
         work = self.state.work
-        if work.fundings or self.state.due(time_ns):
+        if work.fundings or work.cancels or self.state.due(time_ns):
             return True
         return not self.state.suspended and (self._unsettled or bool(work))
 
@@ -174,11 +180,14 @@ class Exchange:
                 self._run_out(number)
 
     def _run_out(self, number: int) -> None:
-        self._cancel_orders(number, None, CancelReason.TIMER)
+        self._cancel_own(number, "", CancelReason.TIMER)
         self._emit(ev.TimerSet(number, 0))
 
     def _catch_up(self, number: int) -> None:
-        """Do first what an account would have to wait for: it asks for something now, of what it has."""
+        """Do first what an account would have to wait for: it asks for something now, of what it has.
+
+        Of its orders that expire at one moment a step's worth goes at once.
+        """
         account = self.state.ledger.accounts.get(number)
         if account is None:
             return
@@ -186,11 +195,13 @@ class Exchange:
             self._steps.charge_ahead(number)
         if 0 < account.deadline_ns <= self._matching.due_ns:
             self._run_out(number)
-        if self._matching.due_ns:
-            for order_id in list(account.orders):
-                order = self.state.orders[order_id]
-                if (reason := self._matching.overdue(order)) is not None:
-                    self._matching.cancel(order, reason)
+        orders = self.state.orders
+        if due_ns := self._matching.due_ns:
+            own = (orders[order_id] for order_id in account.orders)
+            due = (order for order in own if 0 < order.expire_ns <= due_ns)
+            self._cancels.each(list(islice(due, self._room())), CancelReason.EXPIRED)
+        if self.state.work.cancels:
+            self._cancels.first_of(number)
 
     def _proceed(self, index: int, time_ns: int, command: cm.Proceed) -> None:
         """Take a step of everything that is left; a funding is done first, no account is closed meanwhile."""
@@ -201,6 +212,9 @@ class Exchange:
         if state.suspended:
             return
         self._traded.update(dict.fromkeys(state.markets))
+        if work.delistings:
+            self._grant()
+            self._close(next(iter(work.delistings)))
         if not work.fundings:
             self._grant()
             self._look(self._step * LOOKS // 2)
@@ -237,9 +251,16 @@ class Exchange:
     # What follows from a command
 
     def _settle(self) -> None:
-        """Trigger stops and liquidate until nothing is due, or this step has done enough."""
-        while not self.state.suspended and not self._spent() and (self._links.follow() or self._trigger() or self._liquidate()):
+        """Trigger stops and liquidate until nothing is due, or this step has done enough.
+
+        Exits follow their entries in any case: what they follow is in no event, and a crash would forget it.
+        """
+        links = self._links
+        while (links.filled and links.follow()) or (self._due() and (self._trigger() or self._liquidate())):
             pass
+
+    def _due(self) -> bool:
+        return bool((self._traded or self._suspects) and not self.state.suspended and not self._spent())
 
     def _leave(self) -> None:
         """Leave to the next steps what this one had no room for."""
@@ -355,12 +376,8 @@ class Exchange:
             self._emit(ev.OrderStopped(order.order_id))
             self._traded[order.terms.symbol] = None
 
-    def _find(self, number: int, cl_ord_id: str) -> Order | None:
-        account = self.state.ledger.accounts.get(number)
-        return self.state.orders.get(account.client_ids.get(cl_ord_id, -1)) if account else None
-
     def _amend(self, index: int, time_ns: int, amend: cm.AmendOrder) -> None:
-        order = self._find(amend.account, amend.cl_ord_id)
+        order = self.state.find(amend.account, amend.cl_ord_id)
         reason = RejectReason.UNKNOWN_ORDER if order is None else refuse_amend(self.state, order, amend)
         if order is None or reason is not None:
             self._emit(ev.CancelRejected(amend.account, amend.cl_ord_id, reason or RejectReason.UNKNOWN_ORDER))
@@ -376,17 +393,18 @@ class Exchange:
             self._start(order)
 
     def _cancel(self, index: int, time_ns: int, command: cm.CancelOrder) -> None:
-        order = self._find(command.account, command.cl_ord_id)
+        order = self.state.find(command.account, command.cl_ord_id)
         if order is None:
             self._emit(ev.CancelRejected(command.account, command.cl_ord_id, RejectReason.UNKNOWN_ORDER))
         else:
             self._matching.cancel(order, CancelReason.REQUESTED)
 
-    def _cancel_orders(self, number: int, symbol: str | None, reason: CancelReason) -> None:
-        for order_id in list(self.state.ledger.accounts[number].orders):
-            order = self.state.orders.get(order_id)  # None: a linked one took it along
-            if order is not None and symbol in (None, order.terms.symbol):
-                self._matching.cancel(order, reason)
+    def _cancel_own(self, number: int, symbol: str, reason: CancelReason) -> None:
+        self._cancels.own(number, symbol, reason, self._room())
+
+    def _room(self) -> int:
+        """Return how many events this step may make still, and at least some."""
+        return max(EXPIRIES_MAX, self._step - len(self._events))
 
     def _cancel_all(self, index: int, time_ns: int, command: cm.CancelAll) -> None:
         if command.account not in self.state.ledger.accounts:
@@ -394,7 +412,7 @@ class Exchange:
         elif command.symbol is not None and command.symbol not in self.state.markets:
             self._reject(command, RejectReason.UNKNOWN_SYMBOL)
         else:
-            self._cancel_orders(command.account, command.symbol, CancelReason.REQUESTED)
+            self._cancel_own(command.account, command.symbol or "", CancelReason.REQUESTED)
 
     def _cancel_all_after(self, index: int, time_ns: int, command: cm.CancelAllAfter) -> None:
         if command.account not in self.state.ledger.accounts:
@@ -410,7 +428,7 @@ class Exchange:
             return
         self._emit(ev.KillSwitchSet(command.account, command.on))
         if command.on:
-            self._cancel_orders(command.account, None, CancelReason.KILLED)
+            self._cancel_own(command.account, "", CancelReason.KILLED)
 
     # The exchange and its money
 
@@ -447,7 +465,7 @@ class Exchange:
     def _suspect_holders(self, symbol: str) -> None:
         """See to it that the margin of all holders is looked at: now, or in steps when they are many."""
         holders = self.state.ledger.contracts[symbol].holders
-        if len(holders) > self._most * LOOKS // 2 or symbol in self.state.work.reviews:
+        if len(holders) + len(self._suspects) > self._most * LOOKS // 2 or symbol in self.state.work.reviews:
             self._steps.begin_review(symbol)
         else:
             self._suspects.update(dict.fromkeys(sorted(holders)))
@@ -456,6 +474,8 @@ class Exchange:
         contract = self.state.ledger.contracts.get(command.symbol)
         if contract is None:
             self._reject(command, RejectReason.UNKNOWN_SYMBOL)
+        elif not contract.listed:
+            self._reject(command, RejectReason.DELISTED)
         elif not 0 < command.mark_ticks <= contract.instrument.price_ticks_max:
             self._reject(command, RejectReason.INVALID_PRICE)
         else:
@@ -466,6 +486,8 @@ class Exchange:
         contract = self.state.ledger.contracts.get(command.symbol)
         if contract is None:
             self._reject(command, RejectReason.UNKNOWN_SYMBOL)
+        elif not contract.listed:
+            self._reject(command, RejectReason.DELISTED)
         elif self.state.suspended:
             self._reject(command, RejectReason.SUSPENDED)
         elif abs(command.rate_ppm) > RATE_PPM_MAX:
@@ -503,6 +525,28 @@ class Exchange:
             self._emit(ev.InstrumentCreated(command.instrument, command.mark_ticks))
         else:
             self._reject(command, reason)
+
+    def _delist(self, index: int, time_ns: int, command: cm.Delist) -> None:
+        reason = refuse_delisting(self.state, command)
+        if reason is not None:
+            self._reject(command, reason)
+        elif command.settle:
+            self._emit(ev.DelistingBegun(command.symbol))
+            self._close(command.symbol)
+        else:
+            self._emit(ev.InstrumentDelisted(command.symbol))
+
+    def _close(self, symbol: str) -> None:
+        """Take a step of closing a contract: cancel its orders, then close its positions."""
+        while not self._spent():
+            room = self._enough - len(self._events)
+            if due := self._steps.orders_of(symbol, room):
+                self._cancels.each([one for order_id in due if (one := self.state.orders.get(order_id))], CancelReason.DELISTED)
+            elif settled := self._steps.settle(symbol, room):
+                self._suspects.update(dict.fromkeys(settled))
+            else:
+                self._emit(ev.InstrumentDelisted(symbol))
+                return
 
     # The consumers of messages
 

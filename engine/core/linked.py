@@ -9,7 +9,8 @@ each fill they follow it to its filled lots, as soon as its matching is over, as
 The first exit that trades, is triggered or cancelled cancels what is left of the entry, so that no fill is without its exits. An
 entry that is cancelled before any fill takes its exits with it; after one it leaves them what is filled.
 
-Orders of one command are named after it: the first has its index, the others follow in steps of LEG_STEP.
+Orders of one command are named after it: the first has its index, the others follow in steps of LEG_STEP, which is above every
+command index; ids stay whole numbers in every JSON reader.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from engine.core.commands import BUY, SELL, Leg, More, PlaceOrder, TimeInForce
-from engine.core.events import CancelReason, Event, Link, OrderAmended, OrderCanceled, OrderReleased, RejectReason
+from engine.core.events import CancelReason, CancelsNoted, Event, Link, OrderAmended, OrderCanceled, OrderReleased, RejectReason
+from engine.core.state import LEG_STEP as LEG_STEP
 from engine.core.state import Order, State
 
-LEG_STEP = 2**50  # above every command index, and ids stay whole numbers in every JSON reader
 Linked = tuple[int, PlaceOrder, Link]
 
 
@@ -43,9 +44,12 @@ def ids_of(index: int) -> tuple[int, int, int]:
 
 
 def canceled(events: Iterable[Event], reason: CancelReason) -> list[str]:
-    """Return the ids of the orders that a command cancelled for a reason, and of those that went with them."""
-    found, taken = [], False
+    """Return the ids of the orders that a command cancelled for a reason, at once or noted, and of those that went with them."""
+    found: list[str] = []
+    taken = False
     for event in events:
+        if isinstance(event, CancelsNoted) and event.reason is reason:
+            found += map(str, event.order_ids)
         if isinstance(event, OrderCanceled):
             taken = event.reason is reason or (taken and event.reason is CancelReason.LINKED)
             found += [str(event.order_id)] if taken else []
@@ -146,14 +150,14 @@ class Links:
         self._state = state
         self._emit = emit
         self._start = start
-        self._filled: dict[int, tuple[int, tuple[int, ...]]] = {}  # entry → its filled lots, its exits: they follow when due
+        self.filled: dict[int, tuple[int, tuple[int, ...]]] = {}  # entry → its filled lots, its exits: they follow when due
 
     def traded(self, order: Order, lots: int) -> None:
         """Take from the partner what a linked order has just traded; note what the exits of an entry get."""
         link = order.link
         assert link is not UNSET
         if link.exits:
-            self._filled[order.order_id] = order.filled_lots, link.exits
+            self.filled[order.order_id] = order.filled_lots, link.exits
         self._cancel(link.entry)
         if not order.leaves_lots:
             self._cancel_partner(order.order_id, link)
@@ -181,10 +185,10 @@ class Links:
 
     def follow(self) -> bool:
         """Let the exits of one entry follow its fills; return whether there was one."""
-        if not self._filled:
+        if not self.filled:
             return False
-        entry_id = next(iter(self._filled))
-        filled, exits = self._filled.pop(entry_id)
+        entry_id = next(iter(self.filled))
+        filled, exits = self.filled.pop(entry_id)
         due = [order for one in exits if (order := self._state.orders.get(one)) is not None and order.link is not UNSET]
         for order in due:
             self._emit(OrderReleased(order.order_id, filled))

@@ -14,19 +14,22 @@ from heapq import nlargest
 
 from engine.core.accounts import Account, Contract, fee_units
 from engine.core.commands import FEES, INSURANCE
-from engine.core.events import CancelReason, Event, MoneyMoved, MoveReason, OrderCanceled, PositionMoved
+from engine.core.events import CancelReason, Event, MoneyMoved, MoveReason, PositionMoved
 from engine.core.state import State
 
 PAYERS_MAX = 500  # of a deficit that falls to everybody: the richest ones
 
+CancelAll = Callable[[int, str, CancelReason], None]  # account, symbol or "", why
+
 
 class Liquidation:
-    """Liquidates one account at a time. `emit` applies an event to the state and keeps it."""
+    """Liquidates one account at a time. `emit` applies an event to the state and keeps it, `cancel` ends open orders."""
 
-    def __init__(self, state: State, emit: Callable[[Event], None]) -> None:
+    def __init__(self, state: State, emit: Callable[[Event], None], cancel: CancelAll) -> None:
         self._state = state
         self._ledger = state.ledger
         self._emit = emit
+        self._cancel = cancel
 
     def due(self, account: Account) -> bool:
         """Return whether the account does not maintain its positions, or owes money that nobody has paid yet."""
@@ -41,9 +44,7 @@ class Liquidation:
         When its positions go to more than `most` others, that is a step and the account the first one returned. Cost: a rank of
         the holders of its contracts; of all accounts when nobody else can pay a deficit.
         """
-        for order_id in list(account.orders):
-            if order_id in self._state.orders:  # a linked one may have taken it along
-                self._emit(OrderCanceled(order_id, CancelReason.LIQUIDATED))
+        self._cancel(account.number, "", CancelReason.LIQUIDATED)
         insurance = self._ledger.account(INSURANCE)
         rich = self._ledger.equity_units(insurance) + min(0, self._ledger.equity_units(account)) > 0
         if account is insurance or not rich:

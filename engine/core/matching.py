@@ -48,6 +48,8 @@ class Matching:
         """Let an order that has entered trade, and rest or leave; or pause, when this step has done enough."""
         if (reason := self.overdue(order)) is not None:
             self.cancel(order, reason)
+        elif not self._state.ledger.contracts[order.terms.symbol].listed:
+            self.cancel(order, CancelReason.DELISTED)
         elif self._sweep(order):
             if order.price_ticks is None or order.terms.time_in_force in IMMEDIATE:
                 self.cancel(order, CancelReason.UNFILLED)
@@ -56,6 +58,8 @@ class Matching:
 
     def overdue(self, order: Order) -> CancelReason | None:
         """Return why an order must not trade any more, though its turn to be cancelled has not come."""
+        if self._state.work.cancels and (noted := self._state.noted(order)) is not None:
+            return noted
         if not self.due_ns:
             return None
         if 0 < order.expire_ns <= self.due_ns:
@@ -64,8 +68,8 @@ class Matching:
         return CancelReason.TIMER if 0 < deadline_ns <= self.due_ns else None
 
     def cancel(self, order: Order, reason: CancelReason) -> None:
-        """Cancel an open order."""
-        self._emit(OrderCanceled(order.order_id, reason))
+        """Cancel an open order; one that is as good as cancelled keeps its reason."""
+        self._emit(OrderCanceled(order.order_id, self._state.noted(order) or reason))
 
     def crosses(self, symbol: str, side: int, price_ticks: int) -> bool:
         """Return whether a limit order would meet another one at once; one that is due but not yet cancelled counts."""

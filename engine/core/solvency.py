@@ -14,6 +14,10 @@ from engine.core.accounts import Account, Contract, fee_units, share_units
 from engine.core.book import Book
 from engine.core.commands import BUY, INSURANCE, SELL
 from engine.core.state import Order, State
+from engine.core.units import PPM
+
+NONE = (0, 0)
+ROUNDING = 4  # units that rounding up may add, of some parts of a sum
 
 
 class Solvency:
@@ -42,6 +46,8 @@ class Solvency:
         Cost: O(positions); O(own orders) while somebody's order rests beyond the mark.
         """
         contract, ledger = self._ledger.contracts[symbol], self._ledger
+        if more_lots == lots and not account.special and self._surely(account, symbol, side, lots, price_ticks, besides_units):
+            return True
         more = ledger.margin_more_units(account, symbol, side, more_lots)
         loss = 0 if price_ticks is None else loss_units(contract, side, lots, price_ticks)
         if more <= 0 and not loss:
@@ -52,6 +58,42 @@ class Solvency:
             return self.bears(account, symbol, side, lots, contract.mark_ticks, losses)
         fees = _fee(contract, max(0, more_lots)) + self._open_fees(account)
         return ledger.initial_units(account) + more + fees + losses <= ledger.equity_units(account)
+
+    def _surely(self, account: Account, symbol: str, side: int, lots: int, price_ticks: int | None, besides_units: int) -> bool:
+        """Return whether equity covers more than a new order and all that is open could ever need; False says nothing.
+
+        One pass over the account's contracts, none over its orders: those beyond the mark are taken at the best price of their
+        side, which is the worst for them. The margin of what an order only closes is within what it is held to here.
+        """
+        need, equity = besides_units, account.balance_units
+        positions, open_lots = account.positions, account.open_lots
+        for one in {symbol: None} | positions | open_lots:
+            contract = self._ledger.contracts[one]
+            terms, mark = contract.instrument, contract.mark_ticks
+            unit = mark * terms.lot_tick_units
+            buys, sells = open_lots.get(one, NONE)
+            if one == symbol:
+                buys, sells = (buys + lots, sells) if side == BUY else (buys, sells + lots)
+            held = 0
+            if (position := positions.get(one)) is not None:
+                held = position.lots
+                equity += held * unit - position.cost_units
+            most = max(held + buys, sells - held, 0)
+            fee_ppm = max(0, terms.taker_fee_ppm, terms.maker_fee_ppm)
+            need += (most * terms.initial_margin_ppm + (buys + sells) * fee_ppm) * unit // PPM + ROUNDING
+            if buys or sells:
+                bid, ask = self._worst_prices(one, mark)
+                if one == symbol and price_ticks is not None:
+                    bid, ask = max(bid, price_ticks), min(ask, price_ticks)
+                lost = (buys * (bid - mark) + sells * (mark - ask)) * terms.lot_tick_units
+                need += lost + lost * fee_ppm // PPM + ROUNDING
+        return need + len(account.orders) <= equity
+
+    def _worst_prices(self, symbol: str, mark_ticks: int) -> tuple[int, int]:
+        """Return the highest price at which anybody buys, or else the mark, and the lowest at which anybody sells."""
+        book = self._state.markets[symbol].book
+        bid, ask = book.best(BUY), book.best(SELL)
+        return max(bid or mark_ticks, mark_ticks), min(ask or mark_ticks, mark_ticks)
 
     def needs_units(self, symbol: str, side: int, more_lots: int, price_ticks: int | None) -> int:
         """Return what an order loses against the mark and pays in fees, apart from margin."""
@@ -115,7 +157,7 @@ class Solvency:
 
     def _open_fees(self, account: Account) -> int:
         contracts = self._ledger.contracts
-        return sum(_fee(contracts[symbol], sum(lots)) for symbol, lots in account.open_lots.items() if any(lots))
+        return sum(_fee(contracts[symbol], sum(lots)) for symbol, lots in account.open_lots.items())
 
     def _losses(self, account: Account, without: Order | None) -> int:
         """Return what the account's resting orders beyond the marks lose when they execute, with `without` left out."""
@@ -127,10 +169,10 @@ class Solvency:
         }
         if not beyond:
             return 0
-        total = 0
+        total, noted = 0, self._state.noted
         for order_id in account.orders:
             order = self._state.orders[order_id]
-            if order.resting and order is not without and order.terms.symbol in beyond:
+            if order.resting and order is not without and order.terms.symbol in beyond and not noted(order):
                 assert order.price_ticks is not None
                 total += loss_units(contracts[order.terms.symbol], order.terms.side, order.leaves_lots, order.price_ticks)
         return total

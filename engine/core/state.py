@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappush
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from engine.core import events as ev
-from engine.core.accounts import Account, Ledger
+from engine.core.accounts import Account, Contract, Ledger
 from engine.core.book import Book
 from engine.core.commands import BUY, CLEARING, FEES, INSURANCE, PlaceOrder
 from engine.core.keys import Kept, Keys
@@ -26,11 +26,12 @@ from engine.core.work import Funding, Review, Work
 
 CLIENT_IDS_MAX = 10_000  # remembered by account; the oldest closed ones are forgotten first
 ORDERS_MAX = 1_000  # open ones by account
+LEG_STEP = 2**50  # between the ids of the orders of one command, see linked.py
 SPARE = 1_000  # entries of a heap that may be stale until it pays to look for them
 STORE_AGE_MS_MAX = 21_600_000  # six hours
 
 
-class Order(msgspec.Struct):
+class Order(msgspec.Struct, gc=False):
     """An open order: waiting for its trigger, in a book, or (within one command) in neither."""
 
     order_id: int
@@ -120,7 +121,9 @@ class State:
             ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
             ev.ReviewBegun: self._review_begun, ev.ReviewStepped: self._review_stepped, ev.ReviewEnded: self._review_ended,
             ev.SuspectsNoted: self._suspects_noted, ev.SuspectsTaken: self._suspects_taken, ev.KeyUsed: self._key_used,
-            ev.TermBegan: self._term_began,
+            ev.TermBegan: self._term_began, ev.CancelsNoted: self._cancels_noted, ev.CancelsDone: self._cancels_done,
+            ev.DelistingBegun: self._delisting_begun,
+            ev.InstrumentDelisted: self._delisted,
         }  # fmt: skip
 
     def apply(self, event: ev.Event) -> None:
@@ -129,7 +132,8 @@ class State:
 
     def due(self, time_ns: int) -> bool:
         """Return whether time alone would change something: an order that expires, a timer that runs out."""
-        return any(heap and heap[0][0] <= time_ns for heap in (self.expiries, self.timers))
+        expiries, timers = self.expiries, self.timers
+        return bool((expiries and expiries[0][0] <= time_ns) or (timers and timers[0][0] <= time_ns))
 
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides what happens next. Cost: O(state)."""
@@ -139,7 +143,7 @@ class State:
         """Return the state as plain values, each collection in an order of its own that history cannot change."""
         ledger = self.ledger
         return [
-            [[s, c.instrument, c.mark_ticks, *self._market_of(s)] for s, c in sorted(ledger.contracts.items())],
+            [[s, c.instrument, c.mark_ticks, *self._market_of(s), *_ended(c)] for s, c in sorted(ledger.contracts.items())],
             [_account_of(account) for _, account in sorted(ledger.accounts.items())],
             [order for _, order in sorted(self.orders.items())],
             [self.trades, ledger.deposited_units, sorted(self.suspended)],
@@ -173,16 +177,43 @@ class State:
     def _close(self, order: Order) -> None:
         self.work.entering.pop(order.order_id, None)
         self._reserve(order, -order.leaves_lots)
+        account = self.ledger.accounts[order.terms.account]
         del self.orders[order.order_id]
-        del self.ledger.accounts[order.terms.account].orders[order.order_id]
+        del account.orders[order.order_id]
+        account.special -= _is_special(order)
         if order.terms.trail is not UNSET:
             self.markets[order.terms.symbol].trails -= 1
         if order.link is not UNSET and order.link.partner:
             self._uncover(self.orders.get(order.link.partner))
 
     def _reserve(self, order: Order, lots: int) -> None:
-        if not order.terms.reduce_only and lots and (order.link is UNSET or not order.link.covered):
+        if order.terms.reduce_only or not lots or (self.work.cancels and self.noted(order)):
+            return
+        if order.link is UNSET or not order.link.covered:
             self.ledger.reserve(order.terms.account, order.terms.symbol, order.terms.side, lots)
+
+    def find(self, number: int, cl_ord_id: str) -> Order | None:
+        """Return an account's open order; one that is as good as cancelled is none."""
+        account = self.ledger.accounts.get(number)
+        order = self.orders.get(account.client_ids.get(cl_ord_id, -1)) if account else None
+        return None if order is None or self.noted(order) else order
+
+    def noted(self, order: Order) -> ev.CancelReason | None:
+        """Return why an open order is as good as cancelled, None when it is not."""
+        cancels, terms = self.work.cancels, order.terms
+        for key in ((terms.account, ""), (terms.account, terms.symbol)) if cancels else ():
+            if (found := cancels.get(key)) is not None and order.order_id % LEG_STEP <= found[0]:
+                return found[1]
+        return None
+
+    def noted_of(self, number: int, symbol: str) -> Iterator[Order]:
+        """Yield the open orders that an entry of `work.cancels` is about, oldest first."""
+        upto, _ = self.work.cancels[number, symbol]
+        for order_id in self.ledger.accounts[number].orders:
+            if order_id % LEG_STEP > upto:
+                return
+            if symbol in ("", (order := self.orders[order_id]).terms.symbol):
+                yield order
 
     def _uncover(self, order: Order | None) -> None:
         """Count the open lots of an order that its partner had counted."""
@@ -193,7 +224,9 @@ class State:
     def add_order(self, order: Order) -> None:
         """Enter an order into the table, its account and what is reserved; it is in no book yet."""
         self.orders[order.order_id] = order
-        self.ledger.account(order.terms.account).orders[order.order_id] = None
+        account = self.ledger.account(order.terms.account)
+        account.orders[order.order_id] = None
+        account.special += _is_special(order)
         self._reserve(order, order.leaves_lots)
         if order.terms.trail is not UNSET:
             self.markets[order.terms.symbol].trails += 1
@@ -210,6 +243,16 @@ class State:
     def _instrument_created(self, event: ev.InstrumentCreated) -> None:
         self.ledger.add_contract(event.instrument, event.mark_ticks)
         self.markets[event.instrument.symbol] = Market()
+
+    def _delisting_begun(self, event: ev.DelistingBegun) -> None:
+        self.ledger.contracts[event.symbol].listed = False
+        self.work.delistings[event.symbol] = None
+
+    def _delisted(self, event: ev.InstrumentDelisted) -> None:
+        contract, market = self.ledger.contracts[event.symbol], self.markets[event.symbol]
+        assert not contract.holders, f"somebody holds {event.symbol}"
+        contract.listed, market.pending_mark_ticks = False, 0
+        self.work.delistings.pop(event.symbol, None)
 
     def _transferred(self, event: ev.Transferred) -> None:
         self.ledger.deposit(event.account, event.amount_units)
@@ -263,6 +306,15 @@ class State:
 
     def _paused(self, event: ev.OrderPaused) -> None:
         self.work.entering[event.order_id] = None
+
+    def _cancels_noted(self, event: ev.CancelsNoted) -> None:
+        self.work.cancels[event.account, event.symbol] = event.upto, event.reason
+        open_lots = self.ledger.accounts[event.account].open_lots
+        for symbol in [event.symbol] if event.symbol else list(open_lots):
+            open_lots.pop(symbol, None)
+
+    def _cancels_done(self, event: ev.CancelsDone) -> None:
+        del self.work.cancels[event.account, event.symbol]
 
     def _rested(self, event: ev.OrderRested) -> None:
         self.work.entering.pop(event.order_id, None)
@@ -412,6 +464,11 @@ class State:
         self.stores[event.store_id].age_ms_max = event.age_ms_max
 
 
+def _is_special(order: Order) -> bool:
+    """Return whether it is one of `Account.special`; it stays the same for an order's life."""
+    return order.terms.reduce_only or order.terms.more is not UNSET or order.order_id >= LEG_STEP
+
+
 def _nothing(_: ev.Event) -> None:
     """A rejection or a milestone changes nothing."""
 
@@ -428,8 +485,12 @@ def _trail_key(order: Order) -> tuple[int, int]:
     return (-price if order.terms.side == BUY else price), order.order_id
 
 
+def _ended(contract: Contract) -> list[str]:
+    return [] if contract.listed else ["delisted"]
+
+
 def _account_of(account: Account) -> list[Any]:
     positions = [[s, p.lots, p.cost_units] for s, p in sorted(account.positions.items())]
-    open_lots = [[s, lots] for s, lots in sorted(account.open_lots.items()) if any(lots)]
+    open_lots = [[s, lots] for s, lots in sorted(account.open_lots.items())]
     fixed = [account.number, account.balance_units, account.deadline_ns, account.killed]
     return [*fixed, positions, open_lots, list(account.orders), list(account.client_ids.items())]

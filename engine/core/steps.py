@@ -12,8 +12,8 @@ from itertools import islice
 
 from engine.core import events as ev
 from engine.core.accounts import Contract
-from engine.core.commands import INSURANCE
-from engine.core.events import Event
+from engine.core.commands import CLEARING, INSURANCE
+from engine.core.events import Event, MoveReason, PositionMoved
 from engine.core.state import State
 from engine.core.units import PPM
 from engine.core.work import LOWEST, Funding, Review
@@ -25,7 +25,7 @@ class Steps:
     def __init__(self, state: State, emit: Callable[[Event], None]) -> None:
         self._state = state
         self._emit = emit
-        self._sorted: dict[str, list[int]] = {}  # holders when the funding or review at hand began, by number
+        self._sorted: dict[str, list[int]] = {}  # holders (or orders) when what is at hand began, by number
 
     # Funding
 
@@ -71,6 +71,33 @@ class Steps:
             if number in holders and number != INSURANCE
         )
         return tuple((number, units) for number, units in due if units)
+
+    # The end of a contract
+
+    def orders_of(self, symbol: str, most: int) -> list[int]:
+        """Return the next orders of a contract that takes no new ones. Cost: O(all orders) the first time, then O(`most`)."""
+        name = f"orders {symbol}"
+        if name not in self._sorted:
+            orders = self._state.orders.items()
+            self._sorted[name] = sorted((order_id for order_id, order in orders if order.terms.symbol == symbol), reverse=True)
+        left = self._sorted[name]
+        return [left.pop() for _ in range(min(most, len(left)))]
+
+    def settle(self, symbol: str, most: int) -> list[int]:
+        """Close the positions of the next holders at the mark; return whose. CLEARING takes them, and ends with none."""
+        contract, name = self._state.ledger.contracts[symbol], f"settlement {symbol}"
+        holders = contract.holders
+        if name not in self._sorted:
+            self._sorted[name] = sorted((n for n in holders if n not in (INSURANCE, CLEARING)), reverse=True)
+        left = self._sorted[name]
+        numbers = [INSURANCE] if INSURANCE in holders else []  # it may take over a position at any time
+        while left and len(numbers) < most:
+            numbers += [number] if (number := left.pop()) in holders else []
+        for number in numbers:
+            lots = holders[number].lots
+            terms = lots, contract.value_units(lots), MoveReason.SETTLEMENT
+            self._emit(PositionMoved(symbol, number, CLEARING, *terms))
+        return numbers
 
     # Margin
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from engine.core.events import CancelReason
+
 LOWEST = -(2**62)  # below every account's number
 
 
@@ -43,21 +45,28 @@ class Work:
         self.fundings: dict[str, Funding] = {}
         self.reviews: dict[str, Review] = {}
         self.suspects: dict[int, None] = {}  # accounts whose margin may be short
+        self.cancels: dict[tuple[int, str], tuple[int, CancelReason]] = {}  # account, symbol or "" → up to which index, why
+        self.delistings: dict[str, None] = {}  # contracts whose orders and positions are being closed
 
     def __bool__(self) -> bool:
-        return bool(self.entering or self.fundings or self.reviews or self.suspects)
+        return bool(self.entering or self.fundings or self.reviews or self.suspects or self.cancels or self.delistings)
 
     def snapshot(self) -> list[Any]:
         """Return it as plain values."""
         fundings = [[f.symbol, f.rate_ppm, f.mark_ticks, f.after, f.held_units, list(f.ahead)] for f in self.fundings.values()]
         reviews = [[r.symbol, r.after, r.until, r.wrapped] for r in self.reviews.values()]
-        return [list(self.entering), fundings, reviews, list(self.suspects)]
+        cancels = [[*key, *value] for key, value in self.cancels.items()]
+        ends = [[cancels, list(self.delistings)]] if cancels or self.delistings else []
+        return [list(self.entering), fundings, reviews, list(self.suspects), *ends]
 
     def restore(self, stored: list[Any]) -> None:
         """Take what `snapshot` returned.  Raises: ValueError, TypeError for anything else."""
-        entering, fundings, reviews, suspects = stored
+        entering, fundings, reviews, suspects, *ends = stored
         self.entering = dict.fromkeys(entering)
         for symbol, rate_ppm, mark_ticks, after, held_units, ahead in fundings:
             self.fundings[symbol] = Funding(symbol, rate_ppm, mark_ticks, after, held_units, dict.fromkeys(ahead))
         self.reviews = {symbol: Review(symbol, after, until, wrapped) for symbol, after, until, wrapped in reviews}
         self.suspects = dict.fromkeys(suspects)
+        for cancels, delistings in ends:
+            self.cancels = {(account, symbol): (upto, CancelReason(reason)) for account, symbol, upto, reason in cancels}
+            self.delistings = dict.fromkeys(delistings)

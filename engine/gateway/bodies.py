@@ -60,7 +60,7 @@ class InstrumentBody(Body, frozen=True, kw_only=True, rename="camel"):
 
 
 class InstrumentView(Struct, kw_only=True, rename="camel"):
-    """A contract. `price_band` 0: any price."""
+    """A contract. `price_band` 0: any price. `status`: Open, Closing (its orders and positions are being closed), Delisted."""
 
     symbol: str
     tick_size: str
@@ -75,6 +75,7 @@ class InstrumentView(Struct, kw_only=True, rename="camel"):
     order_qty_max: int
     price_max: float
     mark_price: float
+    status: str
 
 
 class LinkedView(Struct, rename="camel"):

@@ -17,8 +17,45 @@ from engine.gateway.problems import problem_bytes
 
 HELD_S_MIN, HELD_S_MAX = 0.5, 1.0
 SPARE_BYTES = 1 << 16  # of a body that was answered before it came: read and thrown away
+KEPT_BYTES = 1 << 16  # of an answer, until it is sent
 LINGER_S = 1.0  # then nothing is read any more; what the kernel takes meanwhile lets most senders come to read the answer
 TITLES = {408: b"Request Timeout", 429: b"Too Many Requests", 431: b"Request Header Fields Too Large"}
+
+
+class OneWrite:
+    """A transport that sends what is written in one turn of the loop at once.
+
+    uvicorn writes head and body one after the other: two packets, two system calls, and a client that is woken twice.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.inner = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def write(self, data: bytes) -> None:
+        """Keep it for the end of this turn, or send it with what is kept when that is much."""
+        if not self._parts:
+            self._loop.call_soon(self.flush)
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > KEPT_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is kept."""
+        parts, self._parts, self._size = self._parts, [], 0
+        if parts:
+            self.inner.write(b"".join(parts))
+
+    def close(self) -> None:
+        """Send what is kept, then close."""
+        self.flush()
+        self.inner.close()
 
 
 class ConnectionLimits(NamedTuple):
@@ -60,7 +97,7 @@ class GuardedConnection(HttpToolsProtocol):
     _held: bytes | None = None  # what came while the connection waits for its turn
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         address = str((transport.get_extra_info("peername") or ("",))[0])
         if not self.places.enter(address):
             self._cut(429, "TooManyConnections", f"This address has {self.places.most} connections open, which is the most.")
@@ -125,6 +162,9 @@ class GuardedConnection(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._let_go()  # a WebSocket is counted with its key
+        if isinstance(self.transport, OneWrite):
+            self.transport.flush()
+            self.transport = self.transport.inner  # a frame is one write already
         super().handle_websocket_upgrade()
 
     def _wait(self, seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from litestar import get, put
+from litestar import delete, get, put
 from litestar.openapi.spec import Example
 from litestar.params import Body, QueryParameter
 from litestar.types import ControllerRouterHandler, Scope
@@ -17,6 +17,7 @@ from engine.core.admission import MONEY_UNITS_MAX
 from engine.core.commands import (
     CheckLiveness,
     CreateInstrument,
+    Delist,
     Fund,
     Instrument,
     SetMark,
@@ -34,7 +35,7 @@ from engine.gateway.bodies import (
 from engine.gateway.door import caller_of
 from engine.gateway.orders import OrderDesk, SymbolOrAll, SymbolQuery
 from engine.gateway.problems import Refused, StrictBody, problems
-from engine.gateway.views import Views, instrument_view
+from engine.gateway.views import Views
 from engine.journal.sequencer import Outcome
 
 PUBLIC_DEPTH_MAX = 100  # whole books of the public would be the exchange's time
@@ -58,6 +59,8 @@ CheckQuery = Annotated[
     str, QueryParameter(name="checkId", min_length=1, max_length=NAME_LENGTH_MAX, description="names the milestone")
 ]
 SourceQuery = Annotated[str, QueryParameter(name="source", max_length=NAME_LENGTH_MAX, description="the service that sends it")]
+DelistedQuery = Annotated[bool, QueryParameter(name="delisted", description="those that are delisted, too")]
+SettleQuery = Annotated[bool, QueryParameter(name="settle", description="cancel its orders, close its positions at the mark")]
 
 INSTRUMENT = {
     "symbol": "BTC-PERP",
@@ -87,9 +90,8 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
         return views.book(symbol, depth)
 
     @get("/Instrument", security=PUBLIC, responses=problems(404), tags=["market"], summary="The contracts")
-    async def instruments(symbol: SymbolOrAll = None) -> list[InstrumentView]:
-        contracts = views.state.ledger.contracts
-        return [instrument_view(views.contract(one)) for one in ([symbol] if symbol else sorted(contracts))]
+    async def instruments(symbol: SymbolOrAll = None, delisted: DelistedQuery = False) -> list[InstrumentView]:
+        return [views.instrument(symbol)] if symbol else views.instruments(delisted)
 
     @put(
         "/Instrument", dto=InstrumentDTO, return_dto=None, responses=problems(409, 413, 422), tags=["market"],
@@ -103,11 +105,18 @@ def _book_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]
         except ValueError as error:
             raise Refused(422, RejectReason.INVALID_INSTRUMENT.value, str(error)) from None
         known = views.state.ledger.contracts.get(data.symbol)
-        if known is None or known.instrument != command.instrument:
-            return await desk.answer(caller_of(scope), command, lambda _: instrument_view(views.contract(data.symbol)))
-        return instrument_view(views.contract(data.symbol))
+        if known is None or not known.listed or known.instrument != command.instrument:
+            return await desk.answer(caller_of(scope), command, lambda _: views.instrument(data.symbol))
+        return views.instrument(data.symbol)
 
-    return [order_book, instruments, create]
+    @delete(
+        "/Instrument", status_code=200, responses=problems(404, 409, 422), tags=["market"],
+        summary="Delist a contract without orders and positions, or close them first",
+    )  # fmt: skip
+    async def delist(symbol: SymbolQuery, scope: Scope, settle: SettleQuery = False) -> InstrumentView:
+        return await desk.answer(caller_of(scope), Delist(symbol, settle), lambda _: views.instrument(symbol))
+
+    return [order_book, instruments, create, delist]
 
 
 def _feed_routes(views: Views, desk: OrderDesk) -> list[ControllerRouterHandler]:

@@ -110,6 +110,8 @@ def place_of(body: PlaceBody, instrument: Instrument | None) -> PlaceOrder:
 
 
 def _more_of(instrument: Instrument | None, body: PlaceBody) -> More | UnsetType:
+    if all(one is None for one in (body.oco, body.take_profit, body.stop_loss, body.trail_amount, body.trail_rate)):
+        return UNSET
     legs = [_leg_of(instrument, one) for one in (body.oco, body.take_profit, body.stop_loss)]
     more = More(_trail_of(instrument, body), *legs)
     return UNSET if more == More() else more

@@ -199,8 +199,7 @@ class OrderDesk:
             raise
 
     def _known(self, account: int, cl_ord_id: str) -> Order | None:
-        holder = self.state.ledger.accounts.get(account)
-        return self.state.orders.get(holder.client_ids.get(cl_ord_id, -1)) if holder else None
+        return self.state.find(account, cl_ord_id)
 
     def _first_id(self, command: PlaceOrder, reason: RejectReason) -> str:
         if reason is not RejectReason.DUPLICATE_CL_ORD_ID:

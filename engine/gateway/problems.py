@@ -44,7 +44,7 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.UNKNOWN_ORDER: (404, "The account has no open order with this clOrdID."),
     RejectReason.UNKNOWN_STORE: (404, "There is no such message store; PUT /MessageStore creates one."),
     RejectReason.DUPLICATE_CL_ORD_ID: (409, "The account has used this clOrdID before; orderId is that of the first order."),
-    RejectReason.DUPLICATE_SYMBOL: (409, "The contract exists with other terms."),
+    RejectReason.DUPLICATE_SYMBOL: (409, "The contract exists with other terms, or is delisted: a symbol is used once."),
     RejectReason.INVALID_INDEX: (400, "This index is above the last one of the exchange."),
     RejectReason.INVALID_INSTRUMENT: (
         422,
@@ -67,6 +67,12 @@ REASONS: dict[RejectReason, tuple[int, str]] = {
     RejectReason.REDUCE_ONLY: (422, "There is no position that this order would reduce."),
     RejectReason.MARGIN: (422, "The account has not enough money for it."),
     RejectReason.FUNDING_UNDER_WAY: (409, "A funding of this contract is being charged; ask again when it is done."),
+    RejectReason.DELISTED: (422, "The contract is delisted, or being closed for that; GET /Instrument lists those that trade."),
+    RejectReason.OPEN_ORDERS: (
+        409,
+        "The contract has open orders; settle=true cancels them, closes positions at the mark.",
+    ),
+    RejectReason.OPEN_POSITIONS: (409, "There are positions in the contract; settle=true closes them at the mark."),
     RejectReason.INVALID_STORE: (422, "A storeId has up to 64 characters, and there are up to 64 stores."),
 }
 BY_STATUS = {

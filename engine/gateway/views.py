@@ -55,6 +55,15 @@ class Views:
     def index(self) -> int:
         return self._sequencer.committed_index
 
+    def instrument(self, symbol: str) -> InstrumentView:
+        """Return a contract as it is now.  Raises: Refused."""
+        return instrument_view(self.contract(symbol), self.state)
+
+    def instruments(self, delisted: bool) -> list[InstrumentView]:
+        """Return the contracts by name, those that are delisted only if they are wanted."""
+        shown = (self.instrument(symbol) for symbol in sorted(self.state.ledger.contracts))
+        return [one for one in shown if delisted or one.status != "Delisted"]
+
     def contract(self, symbol: str) -> Contract:
         """Raises: Refused."""
         contract = self.state.ledger.contracts.get(symbol)
@@ -107,7 +116,8 @@ class Views:
         if account is None:
             raise rejected(RejectReason.UNKNOWN_ACCOUNT)
         summary, orders = self.summary(account), self.state.orders
-        shown = [self.open_order(orders[order_id]) for order_id in account.orders]
+        listed = [orders[order_id] for order_id in account.orders]
+        shown = [self.open_order(order) for order in listed if not self.state.noted(order)]
         return AccountView(
             account=number, balance=summary.balance, equity=summary.equity, initial_margin=summary.initial_margin,
             maintenance_margin=summary.maintenance_margin, available=summary.available, kill_switch=summary.kill_switch,
@@ -151,13 +161,14 @@ def _levels(book: Book, side: int, depth: int, instrument: Instrument) -> list[L
     ]
 
 
-def instrument_view(contract: Contract) -> InstrumentView:
-    """Return a contract and its mark."""
+def instrument_view(contract: Contract, state: State) -> InstrumentView:
+    """Return a contract of the state, and its mark."""
     one = contract.instrument
+    status = "Open" if contract.listed else "Closing" if one.symbol in state.work.delistings else "Delisted"
     return InstrumentView(
         symbol=one.symbol, tick_size=one.tick_size, lot_size=one.lot_size, lot_tick_units=one.lot_tick_units,
         maker_fee=one.maker_fee_ppm / PPM, taker_fee=one.taker_fee_ppm / PPM, initial_margin=one.initial_margin_ppm / PPM,
         maintenance_margin=one.maintenance_margin_ppm / PPM, liquidation_fee=one.liquidation_fee_ppm / PPM,
         price_band=one.band_ppm / PPM, order_qty_max=one.size_lots_max, price_max=units.price(one, one.price_ticks_max),
-        mark_price=units.price(one, contract.mark_ticks),
+        mark_price=units.price(one, contract.mark_ticks), status=status,
     )  # fmt: skip

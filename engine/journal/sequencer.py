@@ -35,8 +35,9 @@ from service.errors import OperatorError
 QUEUE_MAX = 10_000
 GROUP_MAX = 256
 GROUP_NS_MAX = 5_000_000  # a group that took so long to decide is written: nobody waits for many heavy commands of others
-LOOK_EVERY = 4  # commands between two looks at the clock
-STEP_NS_MAX = 4_000_000  # a step of what commands have left becomes smaller when it takes longer
+LOOK_EVERY = 4  # commands between two looks at the clock; one that made many events counts for several
+EVENTS_LIGHT = 16
+STEP_NS_MAX = 3_000_000  # a step of what commands have left becomes smaller when it takes longer
 STEP_MIN, STEP_MAX = 16, 512  # events
 RETRY_S = 0.5
 ENGINE = "engine"  # sends what nobody else sends: ticks, suspensions for a store
@@ -350,15 +351,19 @@ class Sequencer:
                 took_ns = self._clock.mono_ns() - ends_ns + GROUP_NS_MAX
                 self._step = max(STEP_MIN, self._step // 2) if took_ns > STEP_NS_MAX else min(STEP_MAX, self._step + STEP_MIN)
                 ends_ns += took_ns  # the step is not on the commands' account
-            for number in range(min(len(queue), self._group_max)):
-                if number % LOOK_EVERY == 0 and self._clock.mono_ns() > ends_ns:
-                    break
+            spent = 0
+            for _ in range(min(len(queue), self._group_max)):
+                if spent >= LOOK_EVERY:
+                    if self._clock.mono_ns() > ends_ns:
+                        break
+                    spent = 0
                 command, sender, asked, future = queue.popleft()
                 if asked is not None and (known := self._repeated(asked, time_ns)) is not None:
                     group.append((future, known))
                     continue
                 self._index = index = self._index + 1
                 events = exchange.decide(index, time_ns, command)
+                spent += 1 + len(events) // EVENTS_LIGHT
                 done.append((index, events))
                 one = Outcome(index, time_ns, events, done)
                 group.append((future, one if asked is None else self._answered(one, asked)))

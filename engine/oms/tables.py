@@ -19,7 +19,7 @@ from engine.oms.money import BALANCES, OPENED, POSITIONS, TRANSACTIONS, Money, t
 from engine.stores.messages import Execution, Transaction
 
 OF_ORDERS = frozenset({"New", "Trade", "Canceled", "Replaced", "Rejected", "Triggered", "Restated"})
-OF_TRADES = frozenset({"Trade", "Liquidation", "Deleverage"})
+OF_TRADES = frozenset({"Trade", "Liquidation", "Deleverage", "Settlement"})
 
 Cell = int | float | str | None
 Row = tuple[Cell, ...]

@@ -96,11 +96,11 @@ def _restored(exchange: StoredExchange, markets: list[StoredSnapshot]) -> tuple[
     for stored in exchange.accounts:
         _restore_account(state, stored)
     state.ledger.deposited_units = exchange.deposited_units
+    if exchange.work:
+        state.work.restore(exchange.work)  # first: orders that are as good as cancelled reserve nothing
     open_orders(state, orders)
     for kept in exchange.keys:
         state.keys.add(kept)
-    if exchange.work:
-        state.work.restore(exchange.work)
     state.ledger.audit()
     state.ledger.check()
     state.trades, state.message_index, state.version = exchange.trades, exchange.message_index, exchange.events_version
@@ -139,7 +139,7 @@ def stored_market(
         stops=[_stored_order(order, accepted_ms) for order in waiting],
         entering=[_stored_order(order, accepted_ms) for order in entering], last_ticks=market.last_ticks,
         mark_ticks=contract.mark_ticks, pending_mark_ticks=market.pending_mark_ticks, instrument=contract.instrument,
-        held=[_stored_order(order, accepted_ms) for order in held],
+        held=[_stored_order(order, accepted_ms) for order in held], listed=contract.listed,
     )  # fmt: skip
 
 
@@ -177,6 +177,7 @@ def restore_markets(state: State, markets: Iterable[StoredSnapshot]) -> list[Ord
     orders = []
     for stored in markets:
         state.ledger.add_contract(stored.instrument or Instrument(stored.market), stored.mark_ticks)
+        state.ledger.contracts[stored.market].listed = stored.listed
         market = state.markets[stored.market] = Market()
         market.last_ticks, market.pending_mark_ticks = stored.last_ticks, stored.pending_mark_ticks
         for side, levels in ((BUY, stored.order_book.bids), (SELL, stored.order_book.asks)):

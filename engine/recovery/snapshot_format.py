@@ -21,7 +21,7 @@ from engine.core.keys import Kept
 from engine.core.state import Store
 from service.errors import OperatorError
 
-FORMAT = 2  # 1 had no linked orders and no work left to be done: what it lacks stands for none
+FORMAT = 3  # 1 had no linked orders and no work left to be done, 2 nothing delisted: what it lacks stands for none
 StoredSide = Literal["buy", "sell"]
 STORED_SIDES = cast(tuple[StoredSide, StoredSide], tuple(name.lower() for name in SIDE_NAMES))
 
@@ -103,6 +103,7 @@ class StoredSnapshot(msgspec.Struct, rename="camel", forbid_unknown_fields=True,
     instrument: Instrument | None = None
     sha256: str = ""  # of this file with this field empty
     held: list[StoredOrder] = []  # exits that wait for their entry's first fill
+    listed: bool = True  # it takes orders and marks
 
 
 class StoredAccount(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):

@@ -49,7 +49,7 @@ class MessageBuilder:
             ev.FundingBegun: self._funding_begun, ev.FundingStepped: self._funding_stepped, ev.FundingEnded: self._funding_ended,
             ev.InstrumentCreated: self._control, ev.MarkSet: self._control, ev.KillSwitchSet: self._control,
             ev.Suspended: self._control, ev.Resumed: self._control, ev.OrderReleased: self._released,
-            ev.StopsTrailed: self._trailed,
+            ev.StopsTrailed: self._trailed, ev.DelistingBegun: self._control, ev.InstrumentDelisted: self._control,
             ev.PositionMoved: self._position_moved, ev.MoneyMoved: self._money_moved, ev.LivenessChecked: self._liveness,
         }  # fmt: skip
 
@@ -285,7 +285,8 @@ class MessageBuilder:
             self._book(INSURANCE, "Funding", rest, self._balance(INSURANCE), symbol)
 
     def _position_moved(self, event: ev.PositionMoved) -> None:
-        parts = ((event.giver, -event.lots), (event.taker, event.lots))
+        settled = event.reason is ev.MoveReason.SETTLEMENT  # CLEARING takes them all, and is left with none: nobody's business
+        parts = ((event.giver, -event.lots), (event.taker, event.lots))[: 1 if settled else 2]
         before = [self._balance(account) for account, _ in parts]
         self._state.apply(event)
         ticks = abs(event.value_units) // (abs(event.lots) * self._instrument(event.symbol).lot_tick_units)
@@ -297,6 +298,8 @@ class MessageBuilder:
             if realised := self._balance(account) - balance:
                 self._book(account, "RealisedPnl", realised, balance + realised, event.symbol, execution.exec_id)
         self._executions.append(group)
+        if settled:
+            return
         self._liquidations.append(
             LiquidationSummary(
                 liquidation_id=f"{self._index}-l{len(self._liquidations) + 1}", account=event.giver,

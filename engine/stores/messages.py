@@ -98,10 +98,10 @@ class BookUpdate(msgspec.Struct, kw_only=True, rename="camel", gc=False):
 
 
 class Listing(msgspec.Struct, kw_only=True, rename="camel", gc=False):
-    """A contract that is traded from now on: its terms, rates as fractions, and its first mark."""
+    """A contract that is traded from now on, or no more: its terms, rates as fractions, and its first or last mark."""
 
     symbol: str
-    listing_type: str  # New
+    listing_type: str  # New, Closing (no new orders, the others are cancelled, positions closed at the mark), Delisted
     tick_size: str
     lot_size: str
     lot_tick_units: int
@@ -143,7 +143,7 @@ class SuspensionChange(msgspec.Struct, kw_only=True, rename="camel", gc=False):
     timestamp: str
 
 
-SCHEMA_VERSION = 2  # 1 had no version, and no lists behind `book_updates`
+SCHEMA_VERSION = 3  # 1 had no version, and no lists behind `book_updates`; 2 no Settlement, no contract that ends
 
 
 class Message(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):

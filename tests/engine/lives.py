@@ -88,6 +88,8 @@ def _rare(dice: random.Random, account: int, index: int) -> tuple[cm.Command, ..
         cm.KillSwitch(account, dice.random() < 0.2),
         cm.KillSwitch(dice.randint(1, 6), False),
         cm.KillSwitch(dice.randint(1, 6), False),
+        cm.CancelAll(account),
+        cm.Delist("a/b.c~", dice.random() < 0.3),
         cm.CancelAllAfter(account, dice.randint(0, 60) * STEP_NS),
         cm.Suspend("store:zeta"),
         cm.Resume("store:zeta"),

@@ -188,7 +188,7 @@ def random_command(dice: random.Random, index: int) -> cm.Command:
 def test_money_is_conserved_whatever_happens(seed: int) -> None:
     """1,500 commands: after each the books add up, nothing is due, no book is crossed; the events rebuild the state."""
     dice, exchange, follower = random.Random(seed), Exchange(MessageBuilder), State()
-    liquidation = Liquidation(exchange.state, exchange.state.apply)
+    liquidation = Liquidation(exchange.state, exchange.state.apply, lambda *_: None)
     kinds: set[str] = set()
     for index in range(1, 1_500):
         if index < 3:

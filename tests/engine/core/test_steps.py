@@ -9,7 +9,7 @@ import pytest
 
 from engine.core import commands as cm
 from engine.core import events as ev
-from engine.core.commands import BUY, CLEARING, INSURANCE, SELL, PlaceOrder, TimeInForce
+from engine.core.commands import BUY, CLEARING, INSURANCE, SELL, Leg, More, PlaceOrder, TimeInForce
 from engine.core.events import CancelReason, RejectReason
 from engine.core.exchange import STEP, Exchange
 from engine.core.state import State
@@ -95,7 +95,7 @@ def test_random_lives_in_small_steps_add_up_over_crashes(seed: int, step: int) -
         for _ in range(dice.choice((0, 0, 1, 3))):
             if desk.exchange.busy(time_ns):
                 desk.do(cm.Proceed(desk.step))
-        if index % 40 == 0:
+        if index % 10 == 0:
             dice.choice((desk.crash, desk.stored))()
         assert desk.follower.digest() == desk.state.digest()
     assert left > 10 or step > 1, "the life has work to leave"
@@ -203,6 +203,20 @@ def test_accounts_that_were_not_heard_of_lose_their_orders_in_steps() -> None:
     assert trades(desk.place(18, BUY, 60, 103, time_in_force=TimeInForce.IOC)) == []
     desk.finish()
     assert [order.terms.account for order in desk.state.orders.values()] == [19]
+
+
+def test_exits_follow_in_the_step_of_the_fill() -> None:
+    """A crash right behind a step that had no room left does not forget them."""
+    for step in (2, 3, 4):
+        desk = Slow(step=step)
+        desk.rich(1, 2)
+        for _ in range(3):
+            desk.place(1, SELL, 1, 100)
+        desk.do(PlaceOrder(2, X, "in", BUY, 3, 100, more=More(take_profit=Leg("out", price_ticks=120))))
+        while desk.exchange.busy(1):
+            desk.crash()
+            desk.do(cm.Proceed(step))
+        assert [(o.terms.cl_ord_id, o.held, o.size_lots) for o in desk.state.orders.values()] == [("out", False, 3)]
 
 
 def held(desk: Slow, count: int, lots: int = 10) -> None:

@@ -14,6 +14,21 @@ FIGURES = {
     "gateway": {"orders_per_s", "p50_ms", "p99_ms", "store_orders_per_s", "store_p50_ms", "store_p99_ms"},
     "trade": {"orders_per_s", "p50_ms", "p99_ms", "stream_orders_per_s", "stream_p50_ms", "stream_p99_ms"},
     "doors": {"attacked_p99_ratio"},
+    "steps": {
+        f"{name}_p99_ms"
+        for name in (
+            "idle",
+            "expiry",
+            "cancel_all",
+            "kill_switch",
+            "iceberg",
+            "sweep",
+            "funding",
+            "mark",
+            "deleverage",
+            "delisting",
+        )
+    },
     "joined": {"frames_per_s", "journal_frames_per_s", "client_frames_per_s"},
 }
 

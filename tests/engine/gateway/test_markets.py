@@ -50,3 +50,29 @@ async def test_marks_funding_and_milestones_are_commands(ground: Ground) -> None
     }  # fmt: skip
     assert (await ground.ask("GET", "/ExchangeWideControls"))["suspended"] is False
     assert (await ground.ask("GET", "/OrderBook?symbol=BTC-PERP"))["markPrice"] == 120.0
+
+
+async def test_a_contract_is_delisted_by_an_operator(ground: Ground) -> None:
+    """Refused while it has orders or positions, unless they are to be closed; then it is shown only to those who ask for it."""
+    for number in range(200):
+        await ground.order(1, f"far{number}", "Sell", 1, 105)
+    conflict = await ground.ask("DELETE", "/Instrument?symbol=BTC-PERP", 409)
+    assert (conflict["code"], "settle=true" in conflict["detail"]) == ("OpenOrders", True)
+    many = await ground.ask("DELETE", "/Order/All?account=1")
+    assert len(many["canceled"]) == 200
+    assert (await ground.ask("GET", "/Account/1"))["openOrders"] == []
+    assert (await ground.ask("DELETE", "/Order?account=1&clOrdID=far199", 404))["code"] == "UnknownOrder"
+    await ground.order(1, "a", "Buy", 4, 100)
+    await ground.order(2, "b", "Sell", 4, 100)
+    assert (await ground.ask("DELETE", "/Instrument?symbol=BTC-PERP", 409))["code"] == "OpenPositions"
+    assert (await ground.ask("DELETE", "/Instrument?symbol=NONE", 404))["code"] == "UnknownSymbol"
+    await ground.ask("DELETE", "/Instrument?symbol=BTC-PERP&settle=true")
+    (shown,) = await ground.ask("GET", "/Instrument?symbol=BTC-PERP")
+    assert shown["status"] == "Delisted"
+    assert await ground.ask("GET", "/Instrument") == []
+    assert await ground.ask("GET", "/Instrument?delisted=true") == [shown]
+    assert (await ground.ask("PUT", "/Instrument", 409, **BTC))["code"] == "DuplicateSymbol"
+    assert (await ground.ask("POST", "/Order", 422, **order_body(1, "y")))["code"] == "InstrumentDelisted"
+    assert (await ground.ask("PUT", "/MarkPrice?symbol=BTC-PERP&price=120", 422))["code"] == "InstrumentDelisted"
+    assert (await ground.ask("GET", "/Account/1"))["positions"] == []
+    assert len((await ground.ask("GET", "/Fill?account=1"))["fills"]) == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from engine.core.events import VERSION
 from engine.core.exchange import Exchange
 from engine.journal.journal import open_journal
 from engine.journal.reader import segments
@@ -51,7 +52,8 @@ def test_a_journal_is_verified_while_the_engine_has_it_open(folder: Path) -> Non
     known = records(folder / "journal")
     assert done.returncode == 0, done.stderr
     assert (found["records"], found["last"]["index"]) == (len(known), known[-1].command_index)
-    assert (found["snapshotsCompared"], found["segments"], found["eventsVersion"]) == (1, len(segments(folder / "journal")), 2)
+    assert (found["snapshotsCompared"], found["segments"]) == (1, len(segments(folder / "journal")))
+    assert found["eventsVersion"] == VERSION
 
 
 def test_damage_ends_with_its_index(folder: Path) -> None:

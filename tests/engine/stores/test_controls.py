@@ -37,3 +37,19 @@ def test_whatever_operators_change_is_told() -> None:
     assert [(one["markPrice"], one["pending"]) for one in resumed["markPrices"]] == [(102, False)]
     desk.do(cm.Resume("manual"))
     assert desk.exchange.message == b""
+
+
+def test_the_end_of_a_contract_is_told() -> None:
+    """That it closes, what each gets for his position, that it is gone; CLEARING, which ends with nothing, is not shown."""
+    desk = Desk()
+    desk.do(cm.CreateStore(""))
+    desk.place(1, cm.SELL, 5, 100)
+    desk.place(2, cm.BUY, 5, 100)
+    desk.do(cm.SetMark(X, 103))
+    told_of = told(desk, cm.Delist(X, True))
+    assert [(one["listingType"], one["markPrice"]) for one in told_of["listings"]] == [("Closing", 103), ("Delisted", 103)]
+    settled = [(one["account"], one["execType"], one["side"], one["lastQty"], one["lastPx"]) for (one,) in told_of["executions"]]
+    assert settled == [(1, "Settlement", "Buy", 5, 103), (2, "Settlement", "Sell", 5, 103)]
+    paid = [(one["account"], one["transactType"], one["amount"]) for one in told_of["accountTransactions"]]
+    assert paid == [(1, "RealisedPnl", -15), (2, "RealisedPnl", 15)]
+    assert told_of["liquidations"] == []
