@@ -7,7 +7,7 @@ weekends and holidays on which nothing happens, belong to the last session.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
@@ -133,6 +133,10 @@ class Calendars:
             calendar.move(int(body))
         calendar.moved = False
         return True
+
+    def behind(self, days: Mapping[str, int]) -> list[tuple[Calendar, int]]:
+        """Return the calendars whose session or day is over by what `days` says (name → newest event, ms), with that time."""
+        return [(one, ts) for name, ts in days.items() if (one := self._named.get(name)) is not None and ts >= one.change_ms]
 
     def rewrite(self) -> None:
         """Have all cells written again."""

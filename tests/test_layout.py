@@ -124,6 +124,7 @@ SHELLS: dict[str, str] = {
     "mdl/vendor/routes.py": "the vendor server's HTTP routes",
     "mdl/vendor/stand_in.py": "a WebSocket server",
     "mdp/flusher.py": "waits between flushes, writes them side by side",
+    "mdp/layout/repartition.py": "connects, claims, waits; a move's steps",
     "mdp/ownership.py": "draws the token of a process",
     "mdp/watching.py": "looks every 100 ms",
     "mdp/worker.py": "wires the processors",
