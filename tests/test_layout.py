@@ -107,6 +107,7 @@ SHELLS: dict[str, str] = {
     "mdq/rabbit_calls.py": "AMQP calls with deadlines; what went wrong with them",
     "mdq/rabbit_subscription.py": "AMQP consumers",
     "mdq/publisher.py": "the window of unconfirmed batches, the linger timer",
+    "mdl/check.py": "listens for some seconds",
     "mdl/control.py": "the listener's HTTP routes",
     "mdl/feeds/exchange.py": "follows the exchange over a WebSocket, purges by the clock",
     "mdl/feeds/exchange_gateway.py": "asks the exchange over HTTP",
