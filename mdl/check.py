@@ -123,3 +123,10 @@ async def check(settings: MdlSettings, seconds: float) -> tuple[list[str], list[
     if found.unreadable:
         wrong.append(f"{found.unreadable} frames could not be read")
     return list(found.lines(seconds)), wrong + list(filter(None, [found.clock_fault(settings.delayed)]))
+
+
+def tell(settings: MdlSettings, seconds: float) -> int:
+    """Print what came and what is wrong; return 1 when something is.  Raises: as `check`."""
+    came, wrong = asyncio.run(check(settings, seconds))
+    print(*came, *(f"wrong: {one}" for one in wrong), sep="\n")
+    return 1 if wrong else 0
