@@ -28,10 +28,6 @@ KEYS = (
     ("lease:partition:{partition}", "hash", "lease", "`holder`, `epoch` of who owns a partition"),
     ("fence:partition:{partition}", "string", "", "grows with every change of owner; an older number writes nothing"),
     ("mdp:workers", "sorted set", "", "worker → when its membership ends (ms)"),
-    ("mdp:loads", "sorted set", "", "worker → how many partitions it owns (an index: the leases count)"),
-    ("mdp:of:{worker}", "sorted set", "", "partitions that the worker owns (an index)"),
-    ("mdp:free", "sorted set", "", "partitions that nobody owns (an index)"),
-    ("mdp:audited", "string", "audit", "when the index was last made of the leases (ms)"),
     ("mdp:since", "string", "", "when this cache was first seen by a worker (ms)"),
     ("mdp:stats", "hash", "stats", "worker → what it said of its last second"),
 )  # fmt: skip
@@ -59,7 +55,6 @@ def _keys() -> str:
         "kind": "as its kind",
         "checkpoint": _lifetime(CHECKPOINT_MS),
         "lease": "2 s",
-        "audit": "4 s",
         "stats": "60 s",
         "watched": "15 s",
         "revoked": "1 h",

@@ -21,8 +21,6 @@ from service.errors import OperatorError
 CHECKPOINT_MS = KEPT_MS  # as long as any document: a channel's sequence must not begin again within one cache life
 # A server that was restarted or failed over may have forgotten its newest writes: it begins a new life, whatever it holds.
 OPEN_CACHE = """
-local known = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if known[1] and known[2] and known[3] == ARGV[3] then return {known[1], known[2]} end
 redis.call('SET', KEYS[2], ARGV[2], 'NX')
 if redis.call('GET', KEYS[3]) ~= ARGV[3] or redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('SET', KEYS[1], ARGV[1])
@@ -166,7 +164,6 @@ class Writer:
         self._redis = redis
         self._source = files("mdc").joinpath("scripts/flush.lua").read_text()
         self._sha = ""
-        self._life = ""  # the server that has our script
 
     async def open(self, new_epoch: str, partitions: int) -> str:
         """Return the epoch of the cache: `new_epoch` if it was empty, or is another server process than last time.
@@ -175,8 +172,7 @@ class Writer:
         """
         try:
             life = await self._server()
-            if not self._sha or life != self._life:
-                self._sha, self._life = await self._redis.script_load(self._source), life
+            self._sha = await self._redis.script_load(self._source)
             names = [keys.EPOCH, keys.PARTITIONS, keys.SERVER]
             epoch, known = await self._redis.eval(OPEN_CACHE, len(names), *names, new_epoch, partitions, life)
         except AWAY as error:
@@ -205,7 +201,6 @@ class Writer:
         try:
             return await self._evaluate(flushes)
         except NoScriptError:  # another server, or a restarted one: nothing is written before `open` has looked at its life
-            self._sha = ""
             raise CacheUnavailable("the cache is another server than before") from None
         except AWAY as error:
             raise unavailable(error) from None

@@ -13,18 +13,10 @@ from importlib.resources import files
 from typing import Any
 
 from mdc.connect import AWAY, unavailable
+from service.lease import RELEASE
 
 LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
 BEAT_S = 0.3
-AUDIT_BEATS = 15  # after so many beats a worker has the index of partitions looked over, unless another just had
-RELEASE = """
-if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[2])
-redis.call('ZADD', KEYS[3], ARGV[2], ARGV[2])
-if redis.call('ZSCORE', KEYS[4], ARGV[1]) then redis.call('ZINCRBY', KEYS[4], -1, ARGV[1]) end
-return 1
-"""
 
 
 @dataclass(slots=True)
@@ -50,18 +42,15 @@ class Ownership:
         self._lease_ms = lease_ms
         self._beat = redis.register_script(files("mdp").joinpath("scripts/ownership.lua").read_text())
         self._release = redis.register_script(RELEASE)
-        self._keys = ["mdp:workers", "mdp:since", "mdp:free", "mdp:loads", f"mdp:of:{worker}"]
-        self._beats = 0
 
     async def beat(self, claim: bool = True, remembered: Iterable[int] = ()) -> Share:
         """Renew what we own and, with `claim`, take free partitions up to our fair share.  Raises: CacheUnavailable.
 
         `remembered` are the partitions whose state we hold in memory: in an emptied cache they are ours first.
         """
-        self._beats = (self._beats + 1) % AUDIT_BEATS
-        args = [self.worker, self._lease_ms, self._partitions, int(claim), self._token, int(not self._beats), *remembered]
+        args = [self.worker, self._lease_ms, self._partitions, int(claim), self._token, *remembered]
         try:
-            members, surplus, *claims = await self._beat(keys=self._keys, args=args)
+            members, surplus, *claims = await self._beat(keys=["mdp:workers", "mdp:since"], args=args)
         except AWAY as error:
             raise unavailable(error) from None
         owned = dict(zip(claims[::3], claims[1::3], strict=True))
@@ -70,7 +59,6 @@ class Ownership:
     async def release(self, partition: int) -> None:
         """Give a partition up: the next beat of any worker takes it.  Raises: CacheUnavailable."""
         try:
-            keys = [f"lease:partition:{partition}", self._keys[4], "mdp:free", "mdp:loads"]
-            await self._release(keys=keys, args=[self.worker, partition])
+            await self._release(keys=[f"lease:partition:{partition}"], args=[self.worker])
         except AWAY as error:
             raise unavailable(error) from None

@@ -26,7 +26,6 @@ for i = 6, 5 + shares do
     call('PERSIST', ARGV[i])
   end
 end
-call('UNLINK', 'mdp:free', 'mdp:audited') -- the index of the old layout's partitions: the next worker makes it anew
 call('SET', KEYS[1], ARGV[2])
 call('INCR', KEYS[2])
 return ''
