@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from service import heartbeat
+from service.partition import LAYOUT
 
 EPOCH = "mdc:epoch"  # id of this life of the cache; gone when Redis was emptied
 SERVER = "mdc:server"  # the server process (run_id) of this life
-PARTITIONS = "mdc:partitions"  # how many partitions the writers use
+PARTITIONS = LAYOUT  # how many partitions the writers use
 DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
 WATCHED_NEWS = "mdc:watched_news"  # grows when somebody begins to watch something
 COMPONENTS = heartbeat.KEY  # what every component says of itself, once a second

@@ -179,7 +179,8 @@ class Writer:
             raise unavailable(error) from None
         if int(known) != partitions:
             what = f"the cache was written with {int(known)} partitions, this worker has MDQ_PARTITIONS={partitions}"
-            raise OperatorError(what, "Give every component the same MDQ_PARTITIONS, or empty the cache to change it")
+            fix = f"Give every component the same number, or move the cache: python -m mdp repartition --to {partitions}"
+            raise OperatorError(what, fix)
         return str(epoch.decode())
 
     async def _server(self) -> str:

@@ -1,6 +1,7 @@
 """Runs the listener or the vendor server, writes a simulated tape, or prints the simulated reference table.
 
 python -m mdl                                        the listener
+python -m mdl check [--seconds 10]                   what a vendor account gives: what comes, how late, what is refused
 python -m mdl vendor-server                          a Massive-compatible server around the simulator or a tape
 python -m mdl reference --symbols N --seed S         CSV symbol,prev_close,avg_volume of the simulated universe
 python -m mdl tape --symbols N --seed S --events E --quotes 0.7 OUT.ndjson[.gz|.zst]
@@ -31,6 +32,8 @@ def run() -> None:
             sys.stdout.write(reference_csv(universe(arguments.symbols, arguments.seed)))
         elif arguments.what == "tape":
             write_tape(arguments.out, arguments.symbols, arguments.seed, arguments.events, arguments.quotes)
+        elif arguments.what == "check":
+            sys.exit(_check(load(MdlSettings), arguments.seconds))
         elif arguments.what == "vendor-server":
             _serve_vendor(load(VendorSettings))
         else:
@@ -44,6 +47,13 @@ def _listen(settings: MdlSettings) -> None:
     main("mdl", partial(listener.run, settings))
 
 
+def _check(settings: MdlSettings, seconds: float) -> int:
+    from mdl.check import tell
+
+    logs.setup("mdl", "critical", settings.log_format)  # what matters is in the lines that it prints
+    return tell(settings, seconds)
+
+
 def _serve_vendor(settings: VendorSettings) -> None:
     from mdl.vendor import routes as vendor
 
@@ -54,6 +64,8 @@ def _serve_vendor(settings: VendorSettings) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m mdl", description="The listener: follows feeds and publishes their events")
     commands = parser.add_subparsers(dest="what", metavar="command")
+    look = commands.add_parser("check", help="look at a vendor account (settings MDL_*) and say what comes and what is wrong")
+    look.add_argument("--seconds", type=_seconds, default=10.0, help="how long to look, 1 to 600")
     commands.add_parser("vendor-server", help="a Massive-compatible WebSocket server (settings MDL_VENDOR_*)")
     for name, help_ in (("reference", "print the simulated universe as CSV"), ("tape", "write a tape for benchmarks")):
         command = commands.add_parser(name, help=help_)
@@ -69,6 +81,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 1 <= value <= 600:
+        raise argparse.ArgumentTypeError("must be from 1 to 600")
     return value
 
 

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 
 from service.clock import Clock, SystemClock
 from service.lease import RedisLease
+from service.partition import LAYOUT
 from service.tasks import Tasks
 
 UNABLE_S = 5.0  # the queues' TTL: what waits for longer is worth nothing any more
@@ -84,7 +85,8 @@ class SourceLease:
 
     `about` says what this listener follows. A holder that follows something else is no standby's predecessor but a name
     given twice: then `mistaken` is true and `reason` says what to do. `able` says whether we could publish if the lease were
-    ours: who cannot does not ask for it, and gives it up after `UNABLE_S` if a standby waits that can.
+    ours: who cannot does not ask for it, and gives it up after `UNABLE_S` if a standby waits that can. `partitions` are those
+    that it would publish to: while the cache is sorted by another number, nobody speaks (0 = that is not looked at).
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class SourceLease:
         ttl_ms: int,
         clock: Clock | None = None,
         able: Callable[[], bool] = lambda: True,
+        partitions: int = 0,
     ) -> None:
         self.name = f"source:{source}"
         self.about = about
@@ -108,6 +111,7 @@ class SourceLease:
         self._clock = clock or SystemClock()
         self._every_s = ttl_ms / 3000
         self._able = able
+        self._partitions = partitions
         self._waits = f"lease:{self.name}:waits"  # while a standby that could publish asks
         self._ttl_ms = ttl_ms
         self._able_s = 0.0  # when we were able last
@@ -154,8 +158,11 @@ class SourceLease:
                     return False
                 if not renews:
                     self._lease.forget()
-                    fence = await self._redis.get(f"fence:{self.name}")
+                    fence, layout = await self._redis.mget(f"fence:{self.name}", LAYOUT)
                     self._tenure.seen(int(fence or 0), self._now_s())
+                    if self._partitions and layout is not None and int(layout) != self._partitions:
+                        self._refuse_layout(int(layout))
+                        return False
                 if self._tenure.may_ask(asked_s):
                     granted = await self._lease.hold()
                     if renews and not self.held:
@@ -168,6 +175,14 @@ class SourceLease:
             self._tenure.away()
             self.reason = f"the lease cannot be renewed: {error or type(error).__name__}"
         return self.held
+
+    def _refuse_layout(self, layout: int) -> None:
+        mine = self._partitions
+        reason = f"the cache has {layout} partitions, this listener MDQ_PARTITIONS={mine}: correct it, or move the cache "
+        reason += f"(python -m mdp repartition --to {mine})"
+        if reason != self.reason:
+            log.error("other_layout", lease=self.name, error=reason)
+        self.reason, self.mistaken = reason, False
 
     async def _leave(self) -> None:
         """Let the standby have the lease: we can do nothing with it."""

@@ -187,7 +187,8 @@ class Listener:
             self._redis = lease_client(settings.mdc_url, settings.lease_ttl_ms)
         # A tape waits for RabbitMQ: with another tenure it would begin anew.
         able = (lambda: True) if settings.feed == "replay" else (lambda: self.broker.ready)
-        return SourceLease(self._redis, settings.source, settings.about, settings.lease_ttl_ms, self.clock, able)
+        ttl_ms, partitions = settings.lease_ttl_ms, settings.mdq_partitions
+        return SourceLease(self._redis, settings.source, settings.about, ttl_ms, self.clock, able, partitions)
 
 
 async def run(settings: MdlSettings, shutdown: Shutdown, broker: Broker | None = None) -> None:

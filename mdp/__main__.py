@@ -1,17 +1,46 @@
-"""`python -m mdp`: one processor worker. Start as many as there is work for; they share the partitions evenly."""
+"""Runs one processor worker, or moves the cache to another number of partitions.
+
+python -m mdp                        a worker; start as many as there is work for, they share the partitions evenly
+python -m mdp repartition --to N     with listeners and processors stopped: see mdp/README.md
+"""
 
 from __future__ import annotations
 
+import argparse
+
+from mdp.layout.repartition import repartition
 from mdp.settings import MdpSettings
 from mdp.worker import run
 from service.run import Shutdown, main
-from service.settings import load
+from service.settings import PARTITIONS_MAX, load
 
 
-async def body(shutdown: Shutdown) -> None:
-    """Read the settings and run a worker."""
-    await run(load(MdpSettings), shutdown)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m mdp", description="The processors: batches in, documents in the cache out")
+    commands = parser.add_subparsers(dest="what", metavar="command")
+    move = commands.add_parser("repartition", help="move a stopped deployment's cache to another number of partitions")
+    move.add_argument("--to", type=_partitions, required=True, metavar="N", help=f"1 to {PARTITIONS_MAX}")
+    return parser.parse_args()
+
+
+def _partitions(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= PARTITIONS_MAX:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {PARTITIONS_MAX}")
+    return int(text)
+
+
+def _run() -> None:
+    arguments = _arguments()
+
+    async def body(shutdown: Shutdown) -> None:
+        settings = load(MdpSettings)
+        if arguments.what is None:
+            await run(settings, shutdown)
+        else:
+            print(f"tapeline mdp: {await repartition(settings, arguments.to, shutdown)}", flush=True)
+
+    main("mdp", body)
 
 
 if __name__ == "__main__":
-    main("mdp", body)
+    _run()

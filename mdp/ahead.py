@@ -38,6 +38,11 @@ def cell(symbols: Iterable[str], positions: Iterable[tuple[str, str, Position]])
     return msgspec.json.encode(Cell(list(symbols), [(source, stream, at.epoch, at.seq) for source, stream, at in positions]))
 
 
+def places(body: bytes) -> list[tuple[str, str, Position]]:
+    """Return how far a cell's symbols stand, (source, stream, position).  Raises: msgspec.DecodeError."""
+    return [(source, stream, Position(epoch, seq)) for source, stream, epoch, seq in _cell.decode(body).places]
+
+
 class Ahead:
     """What a checkpoint that was read says of symbols ahead of it.  Raises: msgspec.DecodeError for an unreadable cell."""
 

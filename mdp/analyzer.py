@@ -73,6 +73,9 @@ class Analyzer:
     def on_time(self, now_ms: int) -> None:
         """Wall-clock time passes; called before every flush."""
 
+    def on_days(self, days: Mapping[str, int]) -> None:
+        """These calendars stand at least here (name → newest event, ms): other partitions have seen it."""
+
     def collect(self, flush: Flush) -> None:
         """Put what changed since the last call into `flush`: documents, history, checkpoint cells.
 

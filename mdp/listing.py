@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from mdp.events import SYMBOL, BadEvent
+from service.partition import partition_of
 
 MINUTE_MS = 60_000
 DAY_MINUTES = 1_440
@@ -35,9 +36,10 @@ class Mark:
 
 
 class Listing:
-    """The symbols of one partition. `marks` = symbol → when it was heard, those silent for longest first."""
+    """The symbols of partition `number` of `partitions` (0 = of any). `marks` = symbol → when it was heard, longest ago first."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0, partitions: int = 0) -> None:
+        self._number, self._partitions = number, partitions
         self.marks: dict[str, Mark] = {}
         self.sources: dict[str, str] = {}  # symbol → who spoke of it last
         self._moved: set[str] = set()  # symbols with another source than before
@@ -53,12 +55,10 @@ class Listing:
         return newest if newest is not None and minute <= newest.minute else Mark(source, minute)
 
     def note(self, symbol: str, mark: Mark) -> None:
-        """Something came of a symbol.  Raises: BadEvent when it is a new one that cannot be a symbol, or has no room."""
+        """Something came of a symbol.  Raises: BadEvent for a new one that is no symbol, not ours, or has no room."""
         before = self.marks.pop(symbol, None)
-        if before is None and not SYMBOL.fullmatch(symbol):
-            raise BadEvent(f"no symbol has the name {symbol!r}: letters, digits and ._:/^+- only, a letter or digit first")
-        if before is None and len(self.marks) >= SYMBOLS_MAX + SURPLUS_MAX:
-            raise BadEvent(f"more than {SYMBOLS_MAX} symbols in one partition", "no_room")
+        if before is None:
+            self._admit(symbol)
         self.marks[symbol] = mark
         if before is None or before.source != mark.source:
             self.sources[symbol] = mark.source
@@ -70,6 +70,15 @@ class Listing:
         if newest is None or newest.minute < mark.minute:
             self._newest[mark.source] = mark
             self._review = self._review or newest is None or newest.day != mark.day
+
+    def _admit(self, symbol: str) -> None:
+        if not SYMBOL.fullmatch(symbol):
+            raise BadEvent(f"no symbol has the name {symbol!r}: letters, digits and ._:/^+- only, a letter or digit first")
+        if self._partitions and partition_of(symbol, self._partitions) != self._number:  # its state is another worker's
+            why = f"{symbol} is not of partition {self._number} of {self._partitions}: its listener has another MDQ_PARTITIONS"
+            raise BadEvent(why, "misplaced")
+        if len(self.marks) >= SYMBOLS_MAX + SURPLUS_MAX:
+            raise BadEvent(f"more than {SYMBOLS_MAX} symbols in one partition", "no_room")
 
     def leave(self) -> list[str]:
         """Take out the symbols that are to be forgotten now, at most LEAVING_MAX, and return them."""

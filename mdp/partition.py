@@ -8,7 +8,7 @@ cells (`collect_watched`); the positions stay, and the checkpoint says which sym
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -70,7 +70,8 @@ class Counts(msgspec.Struct):
     """What happened to a partition since its cache began; they survive hand-overs with the checkpoint. All in events.
 
     The keys of the dicts are `source/stream`; of `unknown` the types; of `discarded` the reasons, in events:
-    bad, time_ahead, time_behind, no_room, failed (dead letters), earlier_run, earlier_day (trades), and late_bar (of each width).
+    bad, time_ahead, time_behind, no_room, misplaced, failed (dead letters), earlier_run, earlier_day (trades), and late_bar (of
+    each width).
     `bad` counts the dead letters, `forgotten` the symbols that were not traded any more.
     """
 
@@ -99,10 +100,16 @@ def _overrides(analyzer: Analyzer, name: str) -> bool:
 
 
 class Partition:
-    """One partition's state. `epoch` is the cache's; `fence` proves to the cache that we own it."""
+    """One partition's state, of `partitions` (0 = it takes any symbol). `epoch` is the cache's; `fence` proves that we own it."""
 
     def __init__(
-        self, number: int, fence: int, epoch: str, analyzers: Sequence[Analyzer], time_ahead_ms: int = TIME_AHEAD_MS
+        self,
+        number: int,
+        fence: int,
+        epoch: str,
+        analyzers: Sequence[Analyzer],
+        time_ahead_ms: int = TIME_AHEAD_MS,
+        partitions: int = 0,
     ) -> None:
         self.number = number
         self.fence = fence
@@ -111,7 +118,7 @@ class Partition:
         self.flush_number = 0
         self.oldest_ns: dict[str, int] = {}  # by source, when the oldest event of the flush in the making was received
         self.listeners: dict[str, dict[str, Any]] = {}  # the newest status event of each source
-        self.listing = Listing()
+        self.listing = Listing(number, partitions)
         self._analyzers = analyzers
         self.watched: frozenset[str] = frozenset()  # symbols that somebody looks at
         self._hurried: set[str] = set()  # symbols that were flushed alone since the last whole flush
@@ -350,6 +357,18 @@ class Partition:
         self.listing.rewrite()
         for analyzer in self._analyzers:
             analyzer.rewrite()
+
+    def align(self, runs: Mapping[str, tuple[str, int]], days: Mapping[str, int]) -> None:
+        """Go on to the runs (source → epoch, run) and days (calendar → its newest event, ms) that another partition has seen.
+
+        What a partition knows of the time it learns from its own events; whoever puts symbols of several together brings them
+        to the same day first.
+        """
+        for source in self._runs.catch_up(runs):
+            self._restart(source)
+        for analyzer in self._analyzers:
+            analyzer.on_days(days)
+        self._dirty, self._settled = True, False
 
     def _tell_time(self, now_ms: int) -> None:
         self._now_ms = now_ms

@@ -6,6 +6,7 @@ earlier run than the newest seen of its source is past. A change of the publishe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 import msgspec
@@ -38,6 +39,14 @@ class Runs:
         if len(self._newest) > SOURCES_MAX:
             del self._newest[next(iter(self._newest))]
         return Turn.SAME if known is None or run == known[1] else Turn.NEW
+
+    def catch_up(self, others: Mapping[str, tuple[str, int]]) -> list[str]:
+        """Go on to the runs that others have seen; return the sources whose tape has begun anew since."""
+        return [source for source, (epoch, run) in others.items() if self.turn(source, epoch, run) is Turn.NEW]
+
+    def newest(self) -> dict[str, tuple[str, int]]:
+        """Return source → (epoch, run)."""
+        return dict(self._newest)
 
     def cell(self) -> bytes:
         """Return the checkpoint cell."""

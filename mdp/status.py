@@ -87,7 +87,7 @@ class PipelineStatus:
         `counts` are the partitions' shares and `workers` the table of WorkerStats, JSON as they were written; `listeners` the
         newest status event by source. `now_ms` is the wall clock, `mono_ms` a monotonic one.
         """
-        total = _sum([msgspec.json.decode(body, type=Counts) for body in counts])
+        total = add_up([msgspec.json.decode(body, type=Counts) for body in counts])
         alive = self._alive(workers, now_ms, mono_ms)
         seconds = (mono_ms - self._last_ms) / 1000 if self._last_ms else 0.0
         self._last_ms = mono_ms
@@ -227,7 +227,8 @@ def _of(counts: Mapping[str, int], source: str) -> int:
     return sum(n for key, n in counts.items() if key.startswith(f"{source}/"))
 
 
-def _sum(parts: list[Counts]) -> Counts:
+def add_up(parts: list[Counts]) -> Counts:
+    """Return the sum of several partitions' counts."""
     total = Counts()
     for part in parts:
         for name in Counts.__struct_fields__:

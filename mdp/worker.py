@@ -15,20 +15,17 @@ from typing import Any
 import msgspec
 import structlog
 
-from mdc import keys
 from mdc.connect import AWAY, CacheRefused, CacheUnavailable, check_cache, open_cache, unavailable
-from mdc.documents import decode_doc
 from mdc.interest import Interest
 from mdc.writer import Writer
-from mdp import roster
 from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
 from mdp.flusher import Flusher
 from mdp.leader import BOARDS_EVERY_S, STATS, STATUS_EVERY_S, Leader
+from mdp.loading import Loader
 from mdp.meters import OWNED, Meters
 from mdp.owned import Owned
 from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share
-from mdp.partition import NewerCheckpoint, Partition, Unreadable
-from mdp.reference import Reference, read_reference
+from mdp.reference import read_reference
 from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
 from mdp.tenure import Tenure
@@ -40,7 +37,6 @@ from mdq.topology import all_queues, progress_queue, queues_of
 from service import logs
 from service.admin import AdminServer
 from service.clock import Clock, SystemClock
-from service.errors import OperatorError
 from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
@@ -66,14 +62,13 @@ class Worker:
         self._redis = redis
         self._clock = clock
         self._shutdown = shutdown
-        self._reference: Reference = read_reference(settings.reference)
-        self._markets = settings.markets
-        self._boards = (*BUILT_IN, *read_boards(settings.boards))
+        boards = (*BUILT_IN, *read_boards(settings.boards))
+        self._loader = Loader(settings, redis, clock, read_reference(settings.reference), boards)
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
         self._tenure = Tenure()
-        self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows, names_of(self._boards))
+        self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows, names_of(boards))
         self._epoch = ""
         self._fault = "Redis does not answer"
         self._stats = WorkerStats(self.name, 0)
@@ -211,7 +206,7 @@ class Worker:
             await self._drop(number, "it was another worker's in between")  # who has written to the cache what we do not know
             owned = None
         if owned is None:
-            owned = self.owned[number] = Owned(await self._load(number, fence))
+            owned = self.owned[number] = Owned(await self._loader.load(number, fence, self._epoch))
             owned.safe = owned.partition.positions()
             log.info("partition_claimed", partition=number, fence=fence)
         elif owned.partition.epoch != self._epoch:
@@ -222,44 +217,6 @@ class Worker:
         owned.refused = False
         if not owned.reads:
             await self._subscribe(owned)
-
-    async def _load(self, number: int, fence: int) -> Partition:
-        settings = self._settings
-        analyzers = roster.build(settings.analyzer_names, self._reference, settings.board_rows, self._markets, self._boards)
-        partition = Partition(number, fence, self._epoch, analyzers, settings.time_ahead_s * 1000)
-        try:
-            cells = await self._redis.hgetall(keys.checkpoint(number))
-            if not cells:
-                return partition
-            life = cells.get(b"life")
-            try:
-                bad = partition.restore(cells, self._clock.wall_ns() // 1_000_000)
-            except NewerCheckpoint as error:
-                raise OperatorError(str(error), "Run the version that wrote it, or a newer one", 3) from None
-            await self._resume(partition, bad)
-        except AWAY as error:
-            raise unavailable(error) from None
-        if life != self._epoch.encode():  # of before the cache was rolled back: still the best there is
-            partition.rewrite(fence, self._epoch)
-        return partition
-
-    async def _resume(self, partition: Partition, bad: list[Unreadable]) -> None:
-        """Let symbols whose checkpoint cannot be read begin anew, each channel behind its last document."""
-        for cell in bad:
-            if cell.fault:
-                log.error("checkpoint_cell_unreadable", partition=partition.number, cell=cell.field, error=cell.fault)
-            if cell.analyzer:
-                seq = await self._last_seq(f"{cell.analyzer}:{cell.symbol}")
-                partition.resume(cell.analyzer, cell.symbol, seq)
-
-    async def _last_seq(self, channel: str) -> int:
-        """Return a channel's last sequence number; when its document cannot be read either, one above all it can have had."""
-        key = keys.document(channel)
-        try:
-            body = await (self._redis.lindex(key, -1) if await self._redis.type(key) == b"list" else self._redis.get(key))
-            return decode_doc(body).seq if body else 0
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return self._clock.wall_ns() // 1_000_000
 
     async def _subscribe(self, owned: Owned) -> None:
         if not self._broker.ready or not self._tenure.certain(self._clock.mono_ns()):

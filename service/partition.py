@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
+LAYOUT = "mdc:partitions"  # the cache's key: how many partitions what it holds is sorted by
 SYMBOLS_REMEMBERED_MAX = 200_000  # more distinct symbols than any vendor lists; past it the table starts again
 
 

@@ -23,6 +23,9 @@ FILE = "_FILE"
 FILE_BYTES_MAX = 65_536
 
 
+PARTITIONS_MAX = 1_024  # two for each of 500 workers
+
+
 class ComponentSettings(BaseSettings):
     """What every component reads. Component classes add fields with their own prefix (MDL_, MDP_, WDS_, SCP_)."""
 
@@ -30,7 +33,7 @@ class ComponentSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
     mdq_url: str = Field("memory://", validation_alias="MDQ_URL", description="amqp://user:pass@host/vhost or memory://")
-    mdq_partitions: int = Field(8, ge=1, le=1024, validation_alias="MDQ_PARTITIONS", description="partitions a stream")
+    mdq_partitions: int = Field(8, ge=1, le=PARTITIONS_MAX, validation_alias="MDQ_PARTITIONS", description="partitions a stream")
     mdc_url: str = Field("memory://", validation_alias="MDC_URL", description="redis://host:port/db or memory://")
     run_dir: Path = Field(Path(".run"), validation_alias="RUN_DIR", description="keys, admin token, logs")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias="LOG_LEVEL")

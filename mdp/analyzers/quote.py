@@ -5,7 +5,7 @@ Invariant: volume, vwap and trades are exact over all trades of the trading day 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -189,6 +189,10 @@ class QuoteAnalyzer(Analyzer):
             if data.open is None:
                 data.open = value.value
             self._traded.add(symbol)
+
+    def on_days(self, days: Mapping[str, int]) -> None:
+        for calendar, ts in self._calendars.behind(days):
+            self._move(calendar, ts)
 
     def collect(self, flush: Flush) -> None:
         if not (self._changed or self._traded or self._announce):

@@ -5,7 +5,7 @@ Invariant: the newest high and low of a session are always alerted: what comes w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Literal
 
 import msgspec
@@ -73,6 +73,10 @@ class RangeAnalyzer(Analyzer):
 
     def on_value(self, value: IndexValue) -> None:
         self._see(value.symbol, value.value, value.ts, value.continuous, regular=True)
+
+    def on_days(self, days: Mapping[str, int]) -> None:
+        for calendar, ts in self._calendars.behind(days):
+            calendar.move(ts)
 
     def on_time(self, now_ms: int) -> None:
         self._now_ms = now_ms

@@ -5,7 +5,7 @@ Invariant: a day lasts until the next one opens, by the time of the events or of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from service.days.markets import Day, Market, Markets
@@ -118,6 +118,10 @@ class Calendars:
             calendar.move(int(body))
         calendar.moved = False
         return True
+
+    def behind(self, days: Mapping[str, int]) -> list[tuple[Calendar, int]]:
+        """Return the calendars whose session or day is over by what `days` says (name → newest event, ms), with that time."""
+        return [(one, ts) for name, ts in days.items() if (one := self._named.get(name)) is not None and ts >= one.change_ms]
 
     def rewrite(self) -> None:
         """Have all cells written again."""

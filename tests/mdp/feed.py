@@ -28,13 +28,17 @@ class Desk:
     """A partition and a mirror of the cache it writes to."""
 
     def __init__(
-        self, analyzers: Sequence[Analyzer] | None = None, reference: Reference | None = None, epoch: str = "e1"
+        self,
+        analyzers: Sequence[Analyzer] | None = None,
+        reference: Reference | None = None,
+        epoch: str = "e1",
+        prompt: bool = False,
     ) -> None:
         self.cache = Mirror()
         self._make = lambda: analyzers or roster.build(roster.ANALYZERS, reference or {}, 500)
         self.partition = Partition(3, 1, epoch, self._make())
         self.now_ms = START_MS
-        self.prompt = False  # have everything written with each flush, also what nobody watches and is written now and then
+        self.prompt = prompt  # have everything written with each flush, also what nobody watches and is written now and then
         self._seqs: dict[tuple[str, str], int] = {}
 
     def feed(self, *events: Event, source: str = "s", run: int = 0, feed_ms: int | None = None) -> None:
@@ -51,11 +55,8 @@ class Desk:
     def flush(self, after_ms: int = 50) -> Mirror:
         """Let time pass, flush, return the cache."""
         self.now_ms += after_ms
-        for analyzer in self.partition._analyzers if self.prompt else ():
-            if isinstance(analyzer, WideBars):
-                analyzer._looked_ms = 0
-            elif isinstance(analyzer, StatsAnalyzer):
-                analyzer._closed.update(analyzer._changed)
+        if self.prompt:
+            write_all(self.partition)
         self.cache.apply(self.partition.collect(self.now_ms), self.partition.flush_number)
         return self.cache
 
@@ -64,6 +65,15 @@ class Desk:
         self.flush()
         self.partition = Partition(3, 2, self.partition.epoch, roster.build(roster.ANALYZERS, {}, 500))
         self.partition.restore(dict(self.cache.cells))
+
+
+def write_all(partition: Partition) -> None:
+    """Have the next flush write everything that changed, also what nobody watches and is written now and then."""
+    for analyzer in partition._analyzers:
+        if isinstance(analyzer, WideBars):
+            analyzer._looked_ms = 0
+        elif isinstance(analyzer, StatsAnalyzer):
+            analyzer._closed.update(analyzer._changed)
 
 
 def batch(
