@@ -30,7 +30,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.live
 
-KILLS = many(25)
+KILLS = many(25, 6)
 START_S_MAX = 30
 
 

@@ -14,7 +14,7 @@ from tests.sim.plan import draw
 from tests.sim.world import World, seeded, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = many(200, 50)
+SEEDS = many(200, 30)
 
 
 def runner(**env: object) -> subprocess.CompletedProcess[str]:
