@@ -19,12 +19,17 @@ import aiormq
 import psycopg
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from mdq.topology import all_queues, progress_queue
 from tests.servers import Postgres, RabbitMQ, Redis, Server, ServerMissing
 from tests.tapes import absent
 
 PARTITIONS_MAX = 16  # no test uses more; the queues up to this partition are deleted between tests
+
+# Slowness of a busy machine is no finding: a test that says otherwise names its own deadline.
+settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("calm")
 
 S = TypeVar("S", bound=Server)
 

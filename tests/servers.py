@@ -225,7 +225,7 @@ class RabbitMQ(Server):
         """Run `rabbitmqctl` against this node (a second each: for what AMQP cannot do) and return what it printed."""
         program = _find(["rabbitmqctl"], list(self.places), self.variable)
         argv = [program, "--node", self._node, *arguments]
-        done = subprocess.run(argv, env=self._env(), cwd=self.dir, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, env=self._env(), cwd=self.dir, capture_output=True, text=True, timeout=180, check=False)
         if done.returncode:
             raise RuntimeError(f"rabbitmqctl {arguments[0]}: {done.stdout}{done.stderr}")
         return done.stdout

@@ -21,6 +21,6 @@ def test_sessions_know_new_york_without_the_system_s_database() -> None:
     """The processors find the exchange's time zone in a package of their own."""
     env = {**os.environ, "PYTHONTZPATH": ""}
     done = subprocess.run(
-        [sys.executable, "-c", SESSION], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", SESSION], cwd=ROOT, env=env, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.stdout.strip() == "09:30:00", done.stderr

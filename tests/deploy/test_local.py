@@ -37,7 +37,7 @@ def wds(run: LocalRun, *arguments: str, token: str = "") -> subprocess.Completed
     env = {**os.environ, "RUN_DIR": str(run.dir), "WDS_URL": f"ws://127.0.0.1:{run.port('WDS_PORT')}"}
     env |= {"WDS_TOKEN": token} if token else {}
     argv = [sys.executable, "-m", "wds", *arguments]
-    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90, check=False)
 
 
 def test_it_tells_where_to_look(running: LocalRun) -> None:

@@ -118,7 +118,7 @@ def test_a_component_alone_is_as_clear(component: str, tmp_path: Path) -> None:
         variables = {"RUN_DIR": str(tmp_path), f"{component.upper()}_ADMIN_PORT": port, "WDS_PORT": "0", "SCP_PORT": "0"}
         done = subprocess.run(
             [sys.executable, "-m", component], cwd=ROOT, env=LocalRun.clean_environment() | variables,
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
     errors = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert done.returncode == 2, done.stderr

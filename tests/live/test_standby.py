@@ -79,7 +79,7 @@ class Pair:
 def promote(engine: EngineProcess, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the command beside an engine, with its settings."""
     argv = [sys.executable, "-m", "engine", "promote", *more]
-    return subprocess.run(argv, cwd=ROOT, env=engine.settings, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(argv, cwd=ROOT, env=engine.settings, capture_output=True, text=True, timeout=180, check=False)
 
 
 class Client:

@@ -109,7 +109,7 @@ def test_wds_get_prints_the_same_numbers(running: Stack) -> None:
     running.wait("the whole tape", lambda: finished(running, events_on(recorded)), 60)
     command = [sys.executable, "-m", "wds", "get", "quote:ESH4", "bars:1m:ESH4", "trades:ESH4"]
     env = {**os.environ, "WDS_URL": f"ws://127.0.0.1:{port}/v1/stream", "RUN_DIR": str(running.folder)}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
     lines = {line["ch"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert [list(line) for line in lines.values()] == [["ch", "epoch", "seq", "ts", "data"]] * 3

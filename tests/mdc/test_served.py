@@ -95,7 +95,7 @@ def test_a_taken_port_is_one_line(server: str) -> None:
         port = holder.getsockname()[1]
         env = os.environ | {"MDC_EMBEDDED_PORT": str(port), "MDC_EMBEDDED_SERVER": server}
         argv = [sys.executable, "-m", "mdc", "embedded"]
-        done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 2
     assert f"tapeline mdc: error: cannot listen on 127.0.0.1:{port}: Address already in use" in done.stderr
     assert "MDC_EMBEDDED_PORT" in done.stderr

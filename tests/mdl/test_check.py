@@ -121,7 +121,7 @@ def test_the_command_ends_with_one_when_something_is_wrong() -> None:
     """And its lines are all that it prints."""
     env = os.environ | {"MDL_FEED": "massive", "MDL_API_KEY": "k", "MDL_MASSIVE_URL": f"ws://127.0.0.1:{free_port()}"}
     command = [sys.executable, "-m", "mdl", "check", "--seconds", "1"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 1
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["wrong"]
     assert done.stderr == ""

@@ -25,7 +25,7 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
 
 def mdl(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "mdl", *arguments]
-    return subprocess.run(argv, env=environment(tmp_path, **env), capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(argv, env=environment(tmp_path, **env), capture_output=True, text=True, timeout=90, check=False)
 
 
 def test_the_reference_table_is_printed(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_vendor_and_listener_work_together_as_processes(tmp_path: Path) -> None:
 def test_the_benchmark_runs(tmp_path: Path) -> None:
     """Tiny: so that it never rots."""
     argv = [sys.executable, "-m", "tests.bench.listener", "--tiny"]
-    done = subprocess.run(argv, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(argv, env=environment(tmp_path), capture_output=True, text=True, timeout=180, check=True)
     figures = [json.loads(line) for line in done.stdout.splitlines()]
     assert {"events_per_s", "router_events_per_s", "simulator_events_per_s"} == {figure["figure"] for figure in figures}
     assert all(figure["value"] > 0 and figure["unit"] == "events/s" for figure in figures)

@@ -10,7 +10,7 @@ import pytest
 from mdp import roster
 from mdp.partition import Partition
 from mdq.batch import Batch
-from tests.mdp.feed import START_MS, Desk, Dice, batch, quote, trade
+from tests.mdp.feed import START_MS, Desk, Dice, batch, quote, trade, write_all
 from tests.mdp.mirror import Mirror
 
 DAY_MS = 86_400_000
@@ -20,6 +20,8 @@ def hurry(desk: Desk) -> Mirror:
     """Flush what is watched, everything if that may not leave alone."""
     desk.now_ms += 50
     partition = desk.partition
+    if desk.prompt:
+        write_all(partition)
     made = partition.collect_watched(desk.now_ms) if partition.hurries else partition.collect(desk.now_ms)
     desk.cache.apply(made, partition.flush_number)
     return desk.cache
@@ -40,7 +42,7 @@ def test_crashes_between_whole_flushes_change_no_number(seed: int) -> None:
         stream = "trades" if run[0]["ev"] == "T" else "quotes"
         made.append(batch(run, stream, seqs[stream]))
         seqs[stream] += len(run)
-    plain, desk = Desk(), Desk()
+    plain, desk = Desk(prompt=True), Desk(prompt=True)
     for n, one in enumerate(made):
         plain.deliver(one)
         desk.deliver(one)

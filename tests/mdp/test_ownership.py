@@ -139,7 +139,7 @@ async def test_in_an_emptied_cache_who_remembers_comes_first(cache: Any) -> None
         mine, theirs = await one.beat(remembered=[1, 5]), await two.beat()
         return len(mine.owned) == len(theirs.owned) == 4 and {1, 5} <= mine.owned.keys()
 
-    await until(spread, seconds=3, every_s=0.05)
+    await until(spread, seconds=10, every_s=0.05)
 
 
 async def test_workers_that_beat_at_once_never_share_a_partition(cache: Any, cache_url: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -72,10 +71,8 @@ async def test_a_crashed_worker_is_replaced_within_five_seconds(stack: Stack) ->
     await made.balanced(2, 2)
     feeding = asyncio.create_task(made.feed(1_500))
     await until(lambda: sum(map(len, made.fed.values())) > 500)
-    began = time.monotonic()
     await second.crash()
     await made.balanced(4, seconds=5)
-    assert time.monotonic() - began < 5
     await feeding
     await made.exact()
 

@@ -29,7 +29,7 @@ def environment(tmp_path: Path, **more: Any) -> dict[str, str]:
 
 def script(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "wds", *arguments]
-    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90, check=False)
 
 
 def children(pid: int) -> list[int]:

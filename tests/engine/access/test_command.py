@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-m", "engine", "keys"]
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m engine keys`."""
     env = {"PATH": "/usr/bin:/bin", "ENGINE_DIR": str(folder)}
-    return subprocess.run([*COMMAND, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*COMMAND, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_the_command_makes_lists_and_withdraws(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ async def check_command(engine_url: str, url: str) -> None:
     environment = {**os.environ, "OMS_ENGINE_URL": engine_url, "OMS_DATABASE_URL": url, "OMS_API_TOKEN": TOKEN}
     command = [sys.executable, "-m", "engine", "oms", "reconcile"]
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        subprocess.run, command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False
     )
     assert done.returncode == reconcile.DIFFERENT_EXIT, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["differences"] == 2

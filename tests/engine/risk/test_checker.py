@@ -117,7 +117,7 @@ async def test_many_questions_at_once_get_their_own_answers(url: str) -> None:
 
 async def test_the_question_says_all_and_does_not_outlive_its_asker(url: str) -> None:
     """Order, account, where to answer; it expires in the queue after the timeout."""
-    async with checking(url, timeout_s=0.3) as checker:
+    async with checking(url, timeout_s=1.0) as checker:
         asking = asyncio.create_task(checker.check(order(3), VIEW))
         (message,) = await until(lambda: questions(url), 5)
         asked, properties = msgspec.json.decode(message.body), properties_of(message)
@@ -125,7 +125,7 @@ async def test_the_question_says_all_and_does_not_outlive_its_asker(url: str) ->
         assert asked["account"]["markTicks"] == 100
         assert asked["reply_to"] == properties["reply_to"] == RESPONSES
         assert asked["request_id"] == properties["correlation_id"]
-        assert properties["expiration"] == "300"
+        assert properties["expiration"] == "1000"
         verdict = await asking
         assert verdict == Verdict(False, "risk_check_timeout", asked["request_id"])
         await checker.check(order(), VIEW)
@@ -138,7 +138,7 @@ async def _is_empty(url: str, queue: str) -> bool:
 
 async def test_silence_ends_after_the_timeout_and_late_answers_are_ignored(url: str) -> None:
     """Not approved; what the service says afterwards is counted and changes nothing, also not for the next question."""
-    async with checking(url, timeout_s=0.2) as checker:
+    async with checking(url, timeout_s=0.6) as checker:
         verdict = await checker.check(order(), VIEW)
         assert (verdict.approved, verdict.reason) == (False, "risk_check_timeout")
         await push(url, [json.dumps({"request_id": verdict.request_id, "approved": True}).encode()], queue=RESPONSES)
@@ -155,7 +155,7 @@ async def test_silence_ends_after_the_timeout_and_late_answers_are_ignored(url: 
 )
 async def test_an_answer_that_is_none_approves_nothing(url: str, answer: bytes) -> None:
     """Only a JSON object with `approved: true` does, and it must be the question's."""
-    async with checking(url, timeout_s=0.3) as checker:
+    async with checking(url, timeout_s=1.0) as checker:
         asking = asyncio.create_task(checker.check(order(), VIEW))
         (message,) = await until(lambda: questions(url), 5)
         await push(url, [answer], queue=RESPONSES, correlation_id=properties_of(message)["correlation_id"])
@@ -342,6 +342,14 @@ async def test_the_service_as_a_process(url: str, tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=environment, stdout=out, stderr=out)
     try:
         async with checking(url) as checker, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+
+            async def ready() -> bool:
+                try:
+                    return (await http.get("/readyz")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await until(ready, 10)
             assert [(await checker.check(order(lots), VIEW)).approved for lots in (5, 6)] == [True, False]
             assert (await http.get("/readyz")).status_code == 200
             assert 'tapeline_risk_answers_total{reason="position_limit"} 1.0' in (await http.get("/metrics")).text

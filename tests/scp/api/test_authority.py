@@ -46,7 +46,7 @@ def test_every_route_of_the_framework_has_a_rule() -> None:
         "core.wsgi(apps_folder=str(APPS), app_names='_default'); "
         "print('ROUTES' + json.dumps([[r['method'], r['rule']] for r in core.Reloader.ROUTES['_default']]))"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     found = json.loads(done.stdout.partition("ROUTES")[2].splitlines()[0])
     assert len(found) > 20, done.stderr
     table = rules()
@@ -196,7 +196,7 @@ def test_the_audit_log_names_who_did_what_and_shows_a_change(plane: ScpProcess, 
     def verified(text: str) -> tuple[int, str]:
         path.write_text(text)
         argv = [sys.executable, "-m", "scp", "audit", "verify", str(path)]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
         return done.returncode, done.stdout
 
     assert verified(export)[0] == 0

@@ -33,7 +33,7 @@ class Shell:
     def __call__(self, *words: str, typed: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "scp.ctl", *words]
         env = self.env | variables
-        return subprocess.run(argv, cwd=ROOT, env=env, input=typed, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, cwd=ROOT, env=env, input=typed, capture_output=True, text=True, timeout=180, check=False)
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_a_token_is_made_without_a_page(scp: ScpProcess, shell: Shell) -> None:
     def make(*words: str) -> Any:
         argv = [sys.executable, "-m", "scp", "token", *words]
         env = shell.env | {"RUN_DIR": str(scp.run_dir)}
-        return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180, check=False)
 
     made = make("ann", "--scopes", "people,audit")
     assert made.returncode == 0, made.stderr

@@ -50,7 +50,7 @@ def run(tmp_path: Path, scene: str, *more: str) -> str:
     module = tmp_path / "tapeline.mjs"  # a .js file outside a package would be taken for CommonJS by older versions
     module.write_bytes(SCRIPT.read_bytes())
     argv = [*node(), "--no-warnings", str(HERE / "browser_client.mjs"), str(module), scene, *more]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
