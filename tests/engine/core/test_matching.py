@@ -31,6 +31,7 @@ from engine.core.state import Order, State
 from engine.stores.message_builder import MessageBuilder
 from tests.engine.core.linked_orders import linked_order
 from tests.engine.core.plain_exchange import Log, PlainExchange
+from tests.scale import many
 
 X = "XPERP"
 ACCOUNTS = (1, 2, 3, 4)
@@ -231,7 +232,7 @@ class TwoExchanges(RuleBasedStateMachine):
 
 
 TestTwoExchanges = TwoExchanges.TestCase
-TestTwoExchanges.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestTwoExchanges.settings = settings(max_examples=many(60), stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.parametrize("seed", range(8))

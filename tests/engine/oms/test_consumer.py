@@ -24,6 +24,7 @@ from service.run import Shutdown
 from service.settings import load
 from tests.engine.gateway.ground import Ground, exchange
 from tests.engine.oms.ground import FIRST, StandIn, expected, frames, last_index, query, sqlite_url, stored
+from tests.scale import many
 from tests.servers import Postgres, free_port
 from tests.waiting import until, until_reached
 
@@ -109,7 +110,7 @@ async def test_a_restart_goes_on_from_the_database(engine: StandIn, url: str) ->
     assert stored(url) == expected(MESSAGES)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(many(3, 1)))
 async def test_lost_connections_and_duplicates_change_nothing(engine: StandIn, url: str, seed: int) -> None:
     """The connection ends after a random number of frames, again and again, and each new one repeats 40 frames."""
     dice = random.Random(seed)
@@ -299,7 +300,7 @@ async def test_a_stop_does_not_wait_for_the_database(lite: StandIn, monkeypatch:
     assert stored(here(lite)) == ({}, {})
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(many(2, 1)))
 async def test_a_postgres_that_is_killed_again_and_again_loses_nothing(
     postgres_server: Postgres, postgres_url: str, seed: int
 ) -> None:
