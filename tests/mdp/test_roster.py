@@ -12,7 +12,21 @@ from mdp.analyzers.quote import QuoteAnalyzer
 def test_all_are_built_in_their_order() -> None:
     """Boards rank what quote, stats and halts know, so these see every event first; names in checkpoints are unique."""
     made = roster.build(roster.ANALYZERS, {}, 500)
-    assert [a.name for a in made] == ["quote", "bars:1s", "bars:1m", "trades", "stats", "halts", "boards", "range", "book"]
+    assert [a.name for a in made] == [
+        "quote",
+        "bars:1s",
+        "bars:5s",
+        "bars:1m",
+        "bars:5m",
+        "bars:1h",
+        "bars:1d",
+        "trades",
+        "stats",
+        "halts",
+        "boards",
+        "range",
+        "book",
+    ]
 
 
 @pytest.mark.parametrize("names", [("boards",), ("boards", "quote"), ("quote", "boards")])
