@@ -27,7 +27,7 @@ help:
 	@echo "make test    every test, against RabbitMQ, Redis and a browser too (installed when missing, or TEST_MDQ_URL="
 	@echo "             TEST_MDC_URL=, or Docker); ARGS='tests/wds -k token' chooses"
 	@echo "make hands   a seeded monkey on the page in a browser for ten minutes; HANDS_S=3600 HANDS_SEED=9"
-	@echo "make faults  the kills of exchange, standby and consumer as often as they are promised (50, 50, 25); make test does two fifths"
+	@echo "make faults  the slow faults: kills of exchange, standby and consumer as often as they are promised, and what make test leaves out"
 	@echo "make sim     the data plane on a virtual clock, with faults drawn from seeds; SEEDS=200 FIRST=1 JOBS=0 (0 = every core)"
 	@echo "make check   ruff, mypy --strict, layout rules, TypeScript; what continuous integration runs"
 	@echo "make bench   every benchmark as JSON lines; BENCH=listener only that one; PROFILE=1 where the time goes"
@@ -81,12 +81,13 @@ test: $(VENV)/installed-dev
 	@PY=$(PY) exec tests/run $(ARGS)
 
 hands: $(VENV)/installed-dev
-	@HANDS_S=$${HANDS_S:-600} PY=$(PY) exec tests/run tests/live/page/test_hands.py -s -k monkey
+	@TEST_FAULTS=1 HANDS_S=$${HANDS_S:-600} PY=$(PY) exec tests/run tests/live/page/test_hands.py -s -k monkey
 
 faults: $(VENV)/installed-dev
 	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_standby.py tests/live/test_oms.py \
-		tests/live/test_message_store_script.py tests/live/test_quiet.py tests/live/page/test_desk.py tests/engine/oms/test_consumer.py \
-		tests/engine/core/test_matching.py tests/engine/journal/test_crashes.py tests/bench tests/sim/test_seeds.py tests/sim/test_unmended.py $(ARGS)
+		tests/live/test_message_store_script.py tests/live/test_quiet.py tests/live/page tests/deploy/test_local.py tests/engine/oms/test_consumer.py \
+		tests/engine/core/test_matching.py tests/engine/journal/test_crashes.py tests/bench tests/engine/gateway/test_benches.py \
+		tests/sim/test_seeds.py tests/sim/test_unmended.py $(ARGS)
 
 sim: $(VENV)/installed-dev
 	@exec $(PY) -m tests.sim

@@ -22,6 +22,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from mdq.topology import all_queues, progress_queue
+from tests.scale import everything
 from tests.servers import Postgres, RabbitMQ, Redis, Server, ServerMissing
 from tests.tapes import absent
 
@@ -32,6 +33,15 @@ settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("calm")
 
 S = TypeVar("S", bound=Server)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave slow fault runs to `make faults`, or to whoever names one."""
+    if everything() or any("::" in argument for argument in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("faults")]
+    items[:] = [item for item in items if not item.get_closest_marker("faults")]
+    config.hook.pytest_deselected(items=slow)
 
 
 @pytest.fixture(scope="session")

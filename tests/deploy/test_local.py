@@ -18,6 +18,7 @@ import pytest
 
 from service.admin import bind
 from tests.local_run import ROOT, LocalRun, alive
+from tests.scale import everything
 from tests.waiting import until_sync
 
 SMALL = {"FEED": "simulator", "SYMBOLS": "20", "RATE": "200"}
@@ -127,7 +128,7 @@ def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
     assert "SCP_PORT" in run.lines[0]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("sent", [signal.SIGINT, *([signal.SIGTERM, signal.SIGHUP] if everything() else [])])
 def test_it_stops_in_order_and_leaves_nothing(tmp_path: Path, sent: signal.Signals) -> None:
     """Ctrl-C, SIGTERM and a closed terminal: exit code 0 within 10 s, no process, no local.json."""
     with LocalRun(tmp_path, **SMALL) as run:
@@ -153,6 +154,7 @@ def test_ctrl_c_while_starting_is_a_stop_like_any_other(tmp_path: Path) -> None:
         assert not [name for name, pid in pids.items() if alive(pid)]
 
 
+@pytest.mark.faults
 def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
     """Who cannot wait for the drain presses again."""
     with LocalRun(tmp_path, **SMALL) as run:
@@ -166,6 +168,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
         until_sync(lambda: not any(alive(pid) for pid in pids.values()))
 
 
+@pytest.mark.faults
 def test_a_child_that_hangs_is_killed_within_the_bound(tmp_path: Path) -> None:
     """The stop takes 10 s at the most, and says who was late."""
     with LocalRun(tmp_path, **SMALL) as run:
@@ -235,6 +238,7 @@ def test_a_killed_part_of_the_exchange_is_replaced_and_it_trades_on(exchange: Lo
     assert "exchange_messages_lost" not in (exchange.dir / "logs" / "pipeline.log").read_text()
 
 
+@pytest.mark.faults
 def test_the_exchange_is_the_same_one_at_the_next_run(tmp_path: Path) -> None:
     """It stops within the bound without a kill, leaves nothing behind but its journal, and goes on from there."""
     trades = 0

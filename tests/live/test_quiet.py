@@ -75,6 +75,7 @@ def test_a_standby_silences_nobody_and_takes_over(running: Stack) -> None:
     assert time.monotonic() - began < 2 * TAKEOVER_S
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("fault", ["cut", "hang"] if everything() else ["cut"])
 def test_a_listener_cut_off_from_rabbitmq_lets_its_standby_speak(running: Stack, fault: str) -> None:
     """Redis still renews its lease, but what it takes in reaches nobody: after 5 s without a broker it gives the lease up."""
@@ -150,6 +151,7 @@ def test_a_worker_cut_off_from_redis_gives_its_partitions_up(running: Stack, fau
         assert (after["expired"], after["dropped"]) == (before["expired"], before["dropped"]), after
 
 
+@pytest.mark.faults
 def test_a_frozen_worker_is_replaced_and_touches_nothing_when_it_wakes(running: Stack) -> None:
     """Neither lease nor queue stays with it; awake again it takes part anew, and no event is lost or counted twice."""
     start_workers(running, w0="", w1="")
@@ -169,6 +171,7 @@ def test_a_frozen_worker_is_replaced_and_touches_nothing_when_it_wakes(running: 
     assert (counts["expired"], counts["dropped"], counts["bad"]) == (0, 0, 0), counts
 
 
+@pytest.mark.faults
 def test_a_worker_that_hears_nothing_does_not_read_as_live(running: Stack) -> None:
     """Its cable to RabbitMQ hangs while Redis answers: clients are told within seconds, and told when it is over."""
     with Cable(running.rabbitmq.url) as cable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scale import everything
 from tests.sim.test_seeds import runner
 from tests.sim.unmended import MENDS
 
@@ -19,12 +18,12 @@ FOUND_BY = {
 }
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("mend", MENDS)
 def test_a_fault_comes_back_without_its_mend(mend: str) -> None:
     """The seed passes as things are, and fails when the mend is taken out."""
     seed = FOUND_BY[mend]
-    if everything():
-        assert runner(SEEDS=1, FIRST=seed).returncode == 0
+    assert runner(SEEDS=1, FIRST=seed).returncode == 0
     without = runner(SEEDS=1, FIRST=seed, UNMENDED=mend)
     assert without.returncode == 1, without.stdout
     assert "replay: make sim" in without.stdout

@@ -31,9 +31,10 @@ FIGURES = {
     },
     "joined": {"frames_per_s", "journal_frames_per_s", "client_frames_per_s"},
 }
+SLOW = {"steps": pytest.mark.faults}
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in sorted(FIGURES)])
 def test_a_benchmark_runs_and_gives_its_figures(name: str) -> None:
     """Each prints one JSON line a figure with value, unit and workload; refused orders and lost messages end it."""
     command = [sys.executable, "-m", f"tests.bench.{name}", "--tiny"]

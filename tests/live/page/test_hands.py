@@ -74,6 +74,7 @@ def test_a_held_arrow_key_costs_nothing(desk: Desk) -> None:
     assert untouched(desk)
 
 
+@pytest.mark.faults
 def test_ten_seconds_of_wheel_cost_nothing(desk: Desk) -> None:
     """Scrolling up and down goes on with one connection; the rows in view are live when the hand rests."""
     desk.page.mouse.move(300, 300)
@@ -126,6 +127,7 @@ def test_overlapping_listeners_do_not_disturb_each_other(run: LocalRun, browser:
 # Fault 6: what passes is not final
 
 
+@pytest.mark.faults
 def test_a_full_house_is_waited_out(tmp_path: Path, browser: Browser) -> None:
     """The address has too many connections: the page says so, tries again, and comes in by itself when there is room."""
     with LocalRun(tmp_path / "run", FEED="simulator", SYMBOLS="50", RATE="200", WDS_PER_ADDRESS_MAX="1") as run:
@@ -162,6 +164,7 @@ def test_even_what_is_final_can_be_tried_again(run: LocalRun, browser: Browser) 
 # Fault 8: a refresh that fails, a sleep, a network that is back
 
 
+@pytest.mark.faults
 def test_a_token_refresh_that_fails_once_costs_nothing(run: LocalRun, browser: Browser) -> None:
     """The first token lives 62 s, so it is to be renewed at once; the first renewal fails, a later one succeeds."""
     asked: list[str] = []
@@ -269,6 +272,7 @@ def test_the_head_is_dimmed_with_the_rest(run: LocalRun, desk: Desk) -> None:
 # Everything together
 
 
+@pytest.mark.faults
 def test_a_monkey_finds_no_lie_and_no_leak(tmp_path: Path, browser: Browser) -> None:
     """Whatever is done to the page: no complaint, no frozen cell that looks live, and it does not grow.
 

@@ -87,6 +87,7 @@ def moves(desk: Desk, seconds: float) -> None:
     desk.until(lambda: desk.value(cells) != before, seconds, "rows to change")
 
 
+@pytest.mark.faults
 def test_a_bad_network_is_only_slow(desk: Desk, cable: SlowCable) -> None:
     """At 60 kB/s with stalls the page stays connected and live, and its rows move."""
     cable.slow = True
@@ -101,6 +102,7 @@ def test_a_bad_network_is_only_slow(desk: Desk, cable: SlowCable) -> None:
     moves(desk, 15)
 
 
+@pytest.mark.faults
 def test_a_slow_machine_is_only_slow(desk: Desk) -> None:
     """With a sixth of the processor the data stay live and young: what cannot be painted is not queued."""
     cdp = desk.page.context.new_cdp_session(desk.page)
