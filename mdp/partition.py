@@ -128,6 +128,7 @@ class Partition:
         self._gaps = GapCounter()
         self._runs = Runs()
         self._watermark = Watermark()
+        self._event_ms = 0  # time of the newest event of the batch in hand, 0 = it has none
         self._decoder = Decoder()
         self._rules = Rules()
         self._set_aside: list[str] = []  # checkpoint cells that could not be read
@@ -151,6 +152,7 @@ class Partition:
             self._tell_time(now_ns // 1_000_000)  # a dead letter says when
         seen = self._gaps.observe(batch, now_ns, redelivered)
         fresh = self._count(batch, seen, redelivered)
+        self._event_ms = 0
         if fresh > 0:
             self._take(batch, seen.skip, redelivered)
         if seen.verdict is not Verdict.FENCED:
@@ -172,7 +174,8 @@ class Partition:
         """Let days and sessions change when their time has come, whether events say so or not."""
         if not batch.feed_ns:
             return  # nothing has come from the feed yet
-        reached_ms = self._watermark.note(batch.source, batch.stream, batch.feed_ns // 1_000_000, now_ms)
+        feed_ms, event_ms = batch.feed_ns // 1_000_000, self._event_ms
+        reached_ms = self._watermark.note(batch.source, batch.epoch, batch.stream, feed_ms, now_ms, event_ms)
         if reached_ms:
             for handler in self._time_handlers:
                 handler(batch.source, reached_ms)
@@ -451,6 +454,8 @@ class Partition:
         events, bad = self._decoder.decode(batch.body, skip)
         for body, reason in bad:
             self._bad(body, reason, batch.stream)
+        if events:
+            self._event_ms = events[-1].ts
         if self._ahead is not None:
             had, events = self._ahead.split(events, batch, skip, redelivered)
             self._dispatch(had, batch, self._deaf)  # the symbols are listed, and nothing else

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 from mdq.topology import all_queues, progress_queue
 from tests.scale import everything
 from tests.servers import Postgres, RabbitMQ, Redis, Server, ServerMissing
+from tests.starved import RERUNS, Starvation
 from tests.tapes import absent
 
 PARTITIONS_MAX = 16  # no test uses more; the queues up to this partition are deleted between tests
@@ -33,15 +34,23 @@ settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("calm")
 
 S = TypeVar("S", bound=Server)
+starvation = Starvation()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow fault runs to `make faults`, or to whoever names one."""
+    """Leave slow fault runs to `make faults`, or to whoever names one; run again what failed on a starved machine."""
+    for item in items:
+        item.add_marker(pytest.mark.flaky(reruns=RERUNS, condition=starvation.seen))
     if everything() or any("::" in argument for argument in config.args):
         return
     slow = [item for item in items if item.get_closest_marker("faults")]
     items[:] = [item for item in items if not item.get_closest_marker("faults")]
     config.hook.pytest_deselected(items=slow)
+
+
+def pytest_runtest_setup() -> None:
+    """Each attempt at a test is judged by its own time."""
+    starvation.begin()
 
 
 @pytest.fixture(scope="session")

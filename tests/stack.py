@@ -18,6 +18,7 @@ import msgspec
 import redis
 
 from tests.servers import RabbitMQ, Redis, free_port
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 # A benchmark may run another revision's components with this revision's measuring code (tests/bench/compare.py).
@@ -90,9 +91,14 @@ class Stack:
                 total[name] += sum(n for key, n in by_key.items() if key.rpartition("/")[2] != "status")
         return total
 
-    def wait(self, what: str, check: Callable[[], Any], seconds: float = READY_S_MAX, pause_s: float = 0.05) -> Any:
-        """Return the first true answer of `check()`.  Raises: TimeoutError naming `what`, with the logs."""
-        deadline = time.monotonic() + seconds
+    def wait(
+        self, what: str, check: Callable[[], Any], seconds: float = READY_S_MAX, pause_s: float = 0.05, patience: float = PATIENCE
+    ) -> Any:
+        """Return the first true answer of `check()`; where the time itself is promised `patience` is 1.
+
+        Raises: TimeoutError after `patience` times `seconds`, naming `what`, with the logs.
+        """
+        deadline = time.monotonic() + seconds * patience
         while time.monotonic() < deadline:
             answer = check()
             if answer:
@@ -102,7 +108,7 @@ class Stack:
                 raise RuntimeError(f"{dead} ended while waiting for {what}: {self.log(dead[0])}")
             time.sleep(pause_s)
         logs = "\n".join(f"--- {name}\n{self.log(name)}" for name in self.processes)
-        raise TimeoutError(f"{what}: not within {seconds} s\n{logs}")
+        raise TimeoutError(f"{what}: not within {patience} × {seconds} s\n{logs}")
 
     def owners(self) -> dict[int, str]:
         """Return partition → worker for the partitions that are owned now."""

@@ -2,13 +2,20 @@
 
 Streams are queues of their own. One may hold a minute that another has left behind, so the newest time seen says nothing: a day
 that was ended by it would take the trades that still wait in the other queue from the day they belong to.
+
+A listener's clock alone is not believed: one that is a day ahead would end every day at once. What counts is the clock less the
+lag of the newest events: a wrong clock, and the delay of a delayed feed, cancel out. Until events have come, nothing is told.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 TELL_EVERY_MS = 1_000  # of the feed's time
 SILENT_MS = 5_000  # the listener marks each queue once a second: what is not heard for so long does not exist any more
 SETTLE_MS = 2_000  # after that time all streams have been heard once
+JUMP_MS = 60_000  # a clock that goes on by so much more than ours was set anew, or its tape skipped a pause
+LAGS = 3  # the smallest of so many: a late report is no clock
 SOURCES_MAX = 64
 
 
@@ -18,20 +25,23 @@ class Watermark:
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
 
-    def note(self, source: str, stream: str, feed_ms: int, now_ms: int) -> int:
-        """Take a batch's time; return what all streams have reached, or 0 when that was told less than a second before."""
+    def note(self, source: str, epoch: str, stream: str, feed_ms: int, now_ms: int, event_ms: int = 0) -> int:
+        """Take a batch's time and that of its newest event (0 = a mark, it has none).
+
+        Returns: the time that all streams have reached, or 0 when that is not known, or was told less than a second before.
+        """
         known = self._sources.get(source)
-        if known is None:
-            if len(self._sources) >= SOURCES_MAX:
+        if known is None or known.epoch != epoch:
+            if known is None and len(self._sources) >= SOURCES_MAX:
                 del self._sources[next(iter(self._sources))]
-            known = self._sources[source] = _Source(now_ms)
-        known.streams[stream] = feed_ms, now_ms
-        if feed_ms < known.due_ms or now_ms - known.began_ms < SETTLE_MS:
+            known = self._sources[source] = _Source(epoch, now_ms, known.due_ms if known is not None else 0)
+        known.hear(stream, feed_ms, now_ms, event_ms)
+        if not known.lags or now_ms - known.began_ms < SETTLE_MS:
             return 0
-        silent = [name for name, (_, heard_ms) in known.streams.items() if now_ms - heard_ms > SILENT_MS]
-        for name in silent:
-            del known.streams[name]
-        reached = min(ms for ms, _ in known.streams.values())
+        lag_ms = max(0, min(known.lags))
+        if feed_ms - lag_ms < known.due_ms:
+            return 0
+        reached = known.slowest(now_ms) - lag_ms
         if reached < known.due_ms:
             return 0
         known.due_ms = reached - reached % TELL_EVERY_MS + TELL_EVERY_MS  # sessions begin at whole seconds
@@ -43,7 +53,26 @@ class Watermark:
 
 
 class _Source:
-    def __init__(self, began_ms: int) -> None:
+    def __init__(self, epoch: str, began_ms: int, due_ms: int) -> None:
+        self.epoch = epoch
         self.began_ms = began_ms
-        self.due_ms = 0
-        self.streams: dict[str, tuple[int, int]] = {}  # stream → (its time, when it was heard)
+        self.due_ms = due_ms
+        self.lags: deque[int] = deque(maxlen=LAGS)
+        self._streams: dict[str, tuple[int, int]] = {}  # stream → (its time, when it was heard)
+        self._last = 0, 0  # the newest time heard, and when
+
+    def hear(self, stream: str, feed_ms: int, now_ms: int, event_ms: int) -> None:
+        newest_ms, heard_ms = self._last
+        if newest_ms and feed_ms - newest_ms > max(0, now_ms - heard_ms) + JUMP_MS:
+            self.lags.clear()
+        if feed_ms >= newest_ms or event_ms:
+            self._last = feed_ms, now_ms
+        if event_ms:
+            self.lags.append(feed_ms - event_ms)
+        self._streams[stream] = feed_ms, now_ms
+
+    def slowest(self, now_ms: int) -> int:
+        silent = [name for name, (_, heard_ms) in self._streams.items() if now_ms - heard_ms > SILENT_MS]
+        for name in silent:
+            del self._streams[name]
+        return min(ms for ms, _ in self._streams.values())

@@ -73,7 +73,7 @@ def test_a_crashed_processor_is_replaced_within_five_seconds(market: Market) -> 
     began = time.monotonic()
     market.running.stop("mdp0", signal.SIGKILL)
     market.running.wait(
-        "take-over", lambda: set(market.running.owners().values()) == {"w1"} and len(market.running.owners()) == 8, 5
+        "take-over", lambda: set(market.running.owners().values()) == {"w1"} and len(market.running.owners()) == 8, 5, patience=1
     )
     took = time.monotonic() - began
     counts = market.settle()

@@ -68,9 +68,9 @@ def test_a_standby_silences_nobody_and_takes_over(running: Stack) -> None:
     assert sources(running)["simulator"]["fenced_events"] == 0
     began = time.monotonic()
     running.stop("first", signal.SIGKILL)
-    running.wait("the standby to take over", lambda: _state(second) == "live", TAKEOVER_S)
+    running.wait("the standby to take over", lambda: _state(second) == "live", TAKEOVER_S, patience=1)
     events = running.counts()["events"]
-    running.wait("its events", lambda: running.counts()["events"] > events + RATE, TAKEOVER_S)
+    running.wait("its events", lambda: running.counts()["events"] > events + RATE, TAKEOVER_S, patience=1)
     assert time.monotonic() - began < 2 * TAKEOVER_S
 
 
@@ -88,7 +88,7 @@ def test_a_listener_cut_off_from_rabbitmq_lets_its_standby_speak(running: Stack,
         (cable.cut if fault == "cut" else cable.hang)()
         running.wait("the standby to take over", lambda: _state(second) == "live", 30)
         events = running.counts()["events"]
-        running.wait("its events", lambda: running.counts()["events"] > events + 2 * RATE, 2 * TAKEOVER_S)
+        running.wait("its events", lambda: running.counts()["events"] > events + 2 * RATE, 2 * TAKEOVER_S, patience=1)
         running.wait("the other to stand by", lambda: _state(first) == "standby")
         cable.mend()
         events = running.counts()["events"]
@@ -132,12 +132,16 @@ def test_a_worker_cut_off_from_redis_gives_its_partitions_up(running: Stack, fau
         (cable.cut if fault == "cut" else cable.hang)()
         began = time.monotonic()
         running.wait(
-            "the other one owns all", lambda: set(running.owners().values()) == {"w0"} and len(running.owners()) == 8, TAKEOVER_S
+            "the other one owns all",
+            lambda: set(running.owners().values()) == {"w0"} and len(running.owners()) == 8,
+            TAKEOVER_S,
+            patience=1,
         )
         running.wait(
             "and is heard in all",
             lambda: flowing(running) and not sources(running)["simulator"]["stale_partitions"],
             2 * TAKEOVER_S,
+            patience=1,
         )
         assert time.monotonic() - began < 2 * TAKEOVER_S
         events = running.counts()["events"]
@@ -158,10 +162,16 @@ def test_a_frozen_worker_is_replaced_and_touches_nothing_when_it_wakes(running: 
     running.wait("all partitions flow", lambda: flowing(running) and running.counts()["events"] > RATE)
     running.processes["w1"].send_signal(signal.SIGSTOP)
     running.wait(
-        "the other one owns all", lambda: set(running.owners().values()) == {"w0"} and len(running.owners()) == 8, TAKEOVER_S
+        "the other one owns all",
+        lambda: set(running.owners().values()) == {"w0"} and len(running.owners()) == 8,
+        TAKEOVER_S,
+        patience=1,
     )
     running.wait(
-        "and reads all", lambda: flowing(running) and not sources(running)["simulator"]["stale_partitions"], 2 * TAKEOVER_S
+        "and reads all",
+        lambda: flowing(running) and not sources(running)["simulator"]["stale_partitions"],
+        2 * TAKEOVER_S,
+        patience=1,
     )
     running.processes["w1"].send_signal(signal.SIGCONT)
     running.wait("both share again", lambda: set(running.owners().values()) == {"w0", "w1"}, 15)

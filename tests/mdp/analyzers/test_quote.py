@@ -395,8 +395,12 @@ def test_a_day_ends_when_its_time_has_come_without_an_event() -> None:
     desk.feed(quote(t=friday))
     desk.flush()
 
+    last_ms = friday
+
     def mark(stream: str, at_ms: int) -> dict[str, Any]:
-        desk.now_ms += 1_000
+        nonlocal last_ms
+        desk.now_ms += at_ms - last_ms + 1_000
+        last_ms = at_ms
         desk.deliver(replace(batch([], stream, 1), feed_ns=at_ms * 1_000_000))
         return dict(desk.flush().data("quote:A"))
 
