@@ -110,6 +110,7 @@ class Outlet:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.floor = 0  # new channels count from here: no forgotten one had more
+        self.announce = False  # a new cache has forgotten which channels there are: the next flush says it again
         self._heads: dict[str, list[Any]] = {}  # symbol → [key, b'{"ch":…,"src":…,"epoch":…,"seq":', seq]
         self._epoch = ""
         self._sources: Mapping[str, str] = {}
@@ -133,6 +134,10 @@ class Outlet:
         self._moved.clear()
         self._flush = flush
         self._pairs = flush.channel_writer(self.kind)
+        if self.announce:
+            self.announce = False
+            for symbol in self._heads:
+                flush.add_channel(self.kind, symbol)
         return self.write
 
     def write(self, symbol: str, ts: int, data: bytes) -> None:
@@ -168,12 +173,6 @@ class Outlet:
     def clear(self, symbol: str, flush: Flush) -> None:
         """Take what came before out of the cache. The channel goes on counting."""
         flush.remove(self.stored(symbol))
-
-    def announce(self) -> None:
-        """Say again, in the flush under way, that all channels exist (a new cache has forgotten)."""
-        assert self._flush is not None, "announce() belongs into a flush"
-        for symbol in self._heads:
-            self._flush.add_channel(self.kind, symbol)
 
     def _new(self, symbol: str) -> list[Any]:
         assert self._flush is not None, "write() belongs into a flush"

@@ -25,7 +25,7 @@ class WorkerStats(msgspec.Struct):
 
     `flowing`: the partitions it reads and whose flushes the cache takes; `heard`: source → the partitions in which it was
     heard lately; `lag_ms`: source → receive to cache of what is watched (of all, where
-    nobody watches), worst of the second; `flush_ms`: the last round.
+    nobody watches), worst of the second; `flush_ms`: the last round; `boards`: the operators' own ones that it ranks.
     """
 
     worker: str
@@ -35,6 +35,7 @@ class WorkerStats(msgspec.Struct):
     lag_ms: dict[str, float] = {}
     flush_ms: float = 0
     interval_ms: float = 0
+    boards: list[str] = []
 
 
 @dataclass(slots=True)
@@ -69,6 +70,7 @@ class PipelineStatus:
     """Builds the status once a second; keeps the last totals to tell rates, and when who was heard."""
 
     def __init__(self) -> None:
+        self.alive: list[WorkerStats] = []  # the workers that were heard, as of the last status
         self._last_ms = 0
         self._workers: dict[bytes, _Seen] = {}
         self._sources: dict[str, _Source] = {}
@@ -88,7 +90,7 @@ class PipelineStatus:
         newest status event by source. `now_ms` is the wall clock, `mono_ms` a monotonic one.
         """
         total = add_up([msgspec.json.decode(body, type=Counts) for body in counts])
-        alive = self._alive(workers, now_ms, mono_ms)
+        alive = self.alive = self._alive(workers, now_ms, mono_ms)
         seconds = (mono_ms - self._last_ms) / 1000 if self._last_ms else 0.0
         self._last_ms = mono_ms
         heard = _heard(alive)

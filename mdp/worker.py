@@ -62,7 +62,8 @@ class Worker:
         self._redis = redis
         self._clock = clock
         self._shutdown = shutdown
-        boards = (*BUILT_IN, *read_boards(settings.boards))
+        own_boards = read_boards(settings.boards)
+        boards = (*BUILT_IN, *own_boards)
         self._loader = Loader(settings, redis, clock, read_reference(settings.reference), boards)
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
@@ -71,7 +72,7 @@ class Worker:
         self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows, names_of(boards))
         self._epoch = ""
         self._fault = "Redis does not answer"
-        self._stats = WorkerStats(self.name, 0)
+        self._stats = WorkerStats(self.name, 0, boards=sorted(names_of(own_boards)))
         self._told_ns = -TOLD_NS
         self._broker_seen_ns = clock.mono_ns()
         self._meters = Meters()

@@ -46,7 +46,6 @@ class BookAnalyzer(Analyzer):
         self._books: dict[str, BookData] = {}
         self._changed: set[str] = set()
         self.outlet = self._out = Outlet("book")
-        self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
 
@@ -61,12 +60,9 @@ class BookAnalyzer(Analyzer):
         self._changed.add(symbol)
 
     def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._announce):
+        if not (self._changed or self._out.announce):
             return
         write = self._out.begin(flush)
-        if self._announce:
-            self._announce = False
-            self._out.announce()
         for symbol in flush.take(self._changed):
             data = self._books[symbol]
             body = self._encode(data)
@@ -84,7 +80,7 @@ class BookAnalyzer(Analyzer):
 
     def rewrite(self) -> None:
         self._changed.update(self._books)
-        self._announce = True
+        self._out.announce = True
 
     def forget(self, symbol: str) -> None:
         self._books.pop(symbol, None)

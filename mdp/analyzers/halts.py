@@ -46,7 +46,6 @@ class HaltsAnalyzer(Analyzer):
         self._changed: set[str] = set()
         self._turned: set[str] = set()  # halted or traded again since they were written
         self.outlet = self._out = Outlet("halts")
-        self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
 
@@ -69,12 +68,9 @@ class HaltsAnalyzer(Analyzer):
         self._changed.add(bands.symbol)
 
     def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._announce):
+        if not (self._changed or self._out.announce):
             return
         write = self._out.begin(flush)
-        if self._announce:
-            self._announce = False
-            self._out.announce()
         flush.take(self._turned)
         for symbol in flush.take(self._changed):
             data = self._halts[symbol]
@@ -95,7 +91,7 @@ class HaltsAnalyzer(Analyzer):
 
     def rewrite(self) -> None:
         self._changed.update(self._halts)
-        self._announce = True
+        self._out.announce = True
 
     def forget(self, symbol: str) -> None:
         self._halts.pop(symbol, None)

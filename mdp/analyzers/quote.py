@@ -85,7 +85,6 @@ class QuoteAnalyzer(Analyzer):
         self._changed: set[str] = set()
         self._traded: set[str] = set()
         self.outlet = self._out = Outlet("quote")
-        self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
 
@@ -195,12 +194,9 @@ class QuoteAnalyzer(Analyzer):
             self._move(calendar, ts)
 
     def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._traded or self._announce):
+        if not (self._changed or self._traded or self._out.announce):
             return
         write, encode, out = self._out.begin(flush), self._encode, self._out
-        if self._announce:
-            self._announce = False
-            out.announce()
         quotes, totals, checkpoint, of = self.quotes, self._totals, flush.checkpoint, self._calendars.of
         changed = flush.chosen(self._changed | self._traded)
         flush.take(self._changed)
@@ -242,7 +238,7 @@ class QuoteAnalyzer(Analyzer):
     def rewrite(self) -> None:
         self._traded.update(self.quotes)
         self._calendars.rewrite()
-        self._announce = True
+        self._out.announce = True
 
     def forget(self, symbol: str) -> None:
         if self.quotes.pop(symbol, None) is not None:

@@ -95,18 +95,14 @@ class SeriesAnalyzer(Analyzer):
         self._changed: set[str] = set()
         self._blank: set[str] = set()  # began anew: to be written into the checkpoint
         self.outlet = self._out = Outlet(kind)
-        self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
         self._closed = msgspec.json.Decoder(list[Bar])
 
     def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._blank or self._announce):
+        if not (self._changed or self._blank or self._out.announce):
             return
         write = self._out.begin(flush)
-        if self._announce:
-            self._announce = False
-            self._out.announce()
         encode, checkpoint, kind = self._encode, flush.checkpoint, self._kind
         for symbol in flush.take(self._blank):
             checkpoint += (f"{kind}:{symbol}{CLOSED}", b"[]", f"{kind}:{symbol}", encode(self._to_cell(symbol)))
@@ -146,7 +142,7 @@ class SeriesAnalyzer(Analyzer):
         for symbol, series in self._series.items():
             series.corrected, series.stored = True, NOT_KNOWN
             (self._changed if series.current.start else self._blank).add(symbol)
-        self._announce = True
+        self._out.announce = True
 
     def forget(self, symbol: str) -> None:
         if self._series.pop(symbol, None) is not None:

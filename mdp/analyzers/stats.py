@@ -162,7 +162,6 @@ class StatsAnalyzer(Analyzer):
         self._changed: set[str] = set()
         self._closed: set[str] = set()  # a slice was closed: its cells, and what nobody watches, are written
         self.outlet = self._out = Outlet("stats")
-        self._announce = False
         self._encode = msgspec.json.Encoder().encode
         self._head = msgspec.json.Decoder(Head)
         self._slices = msgspec.json.Decoder(list[Slice])
@@ -203,12 +202,9 @@ class StatsAnalyzer(Analyzer):
                 self._changed.add(symbol)
 
     def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._announce):
+        if not (self._changed or self._out.announce):
             return
         write = self._out.begin(flush)
-        if self._announce:
-            self._announce = False
-            self._out.announce()
         encode, checkpoint = self._encode, flush.checkpoint
         closed = set(flush.take(self._closed))
         for symbol in flush.take(self._changed):
@@ -250,7 +246,7 @@ class StatsAnalyzer(Analyzer):
     def rewrite(self) -> None:
         self._changed.update(self.active)
         self._closed.update(self.active)
-        self._announce = True
+        self._out.announce = True
 
     def forget(self, symbol: str) -> None:
         if self.active.pop(symbol, None) is not None:

@@ -37,7 +37,6 @@ class TradesAnalyzer(Analyzer):
         self._fresh: dict[str, int] = {}  # symbol → how many of its newest prints are not in a flush yet
         self._overrun: dict[str, list[AnyTrade]] = {}  # more fresh prints than are kept: they are published all the same
         self.outlet = self._out = Outlet("trades")
-        self._announce = False
         self._encode = msgspec.json.Encoder().encode
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
@@ -53,12 +52,9 @@ class TradesAnalyzer(Analyzer):
         self._fresh[symbol] = fresh + 1
 
     def collect(self, flush: Flush) -> None:
-        if not (self._fresh or self._announce):
+        if not (self._fresh or self._out.announce):
             return
         write, encode = self._out.begin(flush), self._encode
-        if self._announce:
-            self._announce = False
-            self._out.announce()
         for symbol in flush.chosen(self._fresh.keys()):
             fresh = self._fresh.pop(symbol)
             recent = self._recent[symbol]
@@ -76,7 +72,7 @@ class TradesAnalyzer(Analyzer):
 
     def rewrite(self) -> None:
         self._fresh = {symbol: len(recent) for symbol, recent in self._recent.items() if recent}
-        self._announce = True
+        self._out.announce = True
 
     def forget(self, symbol: str) -> None:
         for known in (self._recent, self._fresh, self._overrun):

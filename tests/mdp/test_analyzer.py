@@ -48,8 +48,8 @@ def test_a_channel_is_announced_once_and_again_when_asked() -> None:
     first, second, third = (Flush(0, "e1") for _ in range(3))
     outlet.begin(first)("A", 1, b"1")
     outlet.begin(second)("A", 1, b"1")
+    outlet.announce = True
     outlet.begin(third)
-    outlet.announce()
     assert [flush._index for flush in (first, second, third)] == [["idx:quote", "A"], [], ["idx:quote", "A"]]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 
 from mdc.channels import BOARDS
 from mdc.connect import CacheUnavailable
@@ -91,3 +92,45 @@ async def test_a_new_cache_gets_every_board(cache: Any) -> None:
     zero.epoch = "e2"
     await leader.publish(zero, NOW, NOW, False)
     assert decode_doc(await cache.get("ch:board:volume")).epoch == "e2"
+
+
+async def test_a_board_that_nobody_ranks_any_more_is_emptied_and_not_listed(cache: Any) -> None:
+    """Taken out of MDP_BOARDS: whoever looks at it sees its rows go, instead of a frozen board that looks live."""
+    leader, zero = await ground(cache)
+    before = Leader(cache, leader._writer, 4, 2, (*BOARDS, "runners"))
+    await cache.hset("part:board:runners", "0", share((5, "A")))
+    await before.publish(zero, NOW, NOW, False)
+    assert await cache.sismember("idx:board", "runners")
+    for n in range(3):
+        await leader.publish(zero, NOW + n, NOW + n, False)
+    doc = decode_doc(await cache.get("ch:board:runners"))
+    assert (doc.seq, json.loads(bytes(doc.data))) == (2, {"order": [], "rows": {}})
+    assert not await cache.sismember("idx:board", "runners")
+    assert await cache.exists("part:board:runners") == 0
+    await cache.hset("part:board:runners", "0", share((5, "A")))
+    again = Leader(cache, leader._writer, 4, 2, (*BOARDS, "runners"))
+    await again.publish(zero, NOW, NOW, False)
+    assert decode_doc(await cache.get("ch:board:runners")).seq == 3
+    assert await cache.sismember("idx:board", "runners")
+
+
+async def test_the_share_of_a_partition_whose_worker_does_not_know_the_board_does_not_count(cache: Any) -> None:
+    """Two workers with different MDP_BOARDS: rows of before are taken out, and the log names who differs, once."""
+    leader, zero = await ground(cache)
+    leader = Leader(cache, leader._writer, 4, 9, (*BOARDS, "runners"))
+    await cache.hset("part:board:runners", mapping={"0": share((5, "A")), "1": share((4, "B"))})
+    stats = {"a": WorkerStats("a", NOW, [0], boards=["runners"]), "b": WorkerStats("b", NOW, [1], boards=["runners"])}
+    with structlog.testing.capture_logs() as logs:
+        for n, known in enumerate((["runners"], [], [], ["runners"])):
+            stats["b"].boards = known
+            stats["b"].ts = stats["a"].ts = NOW + n
+            await cache.hset(STATS, mapping={name: msgspec.json.encode(one) for name, one in stats.items()})
+            await leader.publish(zero, NOW + n, NOW + n, True)
+            order = json.loads(bytes(decode_doc(await cache.get("ch:board:runners")).data))["order"]
+            assert order == (["A", "B"] if known else ["A"])
+        stats["a"].boards = stats["b"].boards = []
+        stats["b"].ts = stats["a"].ts = NOW + 9
+        await cache.hset(STATS, mapping={name: msgspec.json.encode(one) for name, one in stats.items()})
+        await leader.publish(zero, NOW + 9, NOW + 9, True)
+    assert json.loads(bytes(decode_doc(await cache.get("ch:board:runners")).data))["order"] == []
+    assert [line["workers"] for line in logs if line["event"] == "boards_differ"] == [["b"], ["a", "b"]]
