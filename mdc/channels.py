@@ -14,6 +14,7 @@ DAY_MS = 86_400_000
 # morning) are 4.5 days. And a symbol stays for 8 silent days before the processors delete it (mdp/listing.py), who have what
 # is still traded live on every day: this lifetime must be longer, and then only clears what no processor is left to delete.
 KEPT_MS = 10 * DAY_MS
+SHARED = "up:shared:0"  # the pub/sub channel of what several partitions write
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}")
 
 
@@ -32,6 +33,11 @@ class Kind:
     names: tuple[str, ...] = ()  # the only names of a kind that is not per symbol
     operators_only: bool = False
     more: re.Pattern[str] | None = None  # what other names may look like
+    common: tuple[str, ...] = ()  # names of a kind that is per symbol, of lists that all partitions write together
+
+    def is_shared(self, name: str) -> bool:
+        """Return whether several partitions write the channel of that name."""
+        return not self.per_symbol or name in self.common
 
 
 QUOTE_FIELDS = (
@@ -55,6 +61,7 @@ BOARD_FIELDS = (
 ALERT_FIELDS = ("sym", "kind", "price", "prev", "ts")
 HALT_FIELDS = ("state", "high_band", "low_band", "indicators", "ts")
 BOOK_FIELDS = ("bids", "asks", "bid", "ask", "spread", "ts")
+NEWS_FIELDS = ("id", "title", "url", "source", "summary", "tickers", "more", "ts")
 STATUS_FIELDS = ("sources", "processors", "ts")
 BOARDS = (
     "volume", "gainers", "losers", "gappers", "rel_volume", "dollar_volume", "range", "open_gainers", "trades_1m", "trades_5m",
@@ -81,6 +88,10 @@ KINDS = {
         Kind("stats", "merge", "stats", KEPT_MS, "what was traded in the last 1, 5 and 60 minutes", STATS_FIELDS),
         Kind("halts", "merge", "halts", KEPT_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),
         Kind("book", "merge", "book", KEPT_MS, "the best ≤ 20 levels of both sides, `[[price,size],…]` best first", BOOK_FIELDS),
+        Kind(
+            "news", "event", "news", KEPT_MS, "articles that name a symbol; `news:latest`: all, also those that name none",
+            NEWS_FIELDS, 100, common=("latest",),
+        ),
         Kind("status", "merge", "shared", 0, "rates, lag and losses of the pipeline", STATUS_FIELDS, 0, False, ("pipeline",)),
     )
 }  # fmt: skip
@@ -118,4 +129,4 @@ def _known(kind: Kind, name: str) -> bool:
 def group_of(channel: str, partitions: int) -> str:
     """Return the pub/sub channel that carries the updates of `channel`: `up:{group}:{partition}`."""
     kind, name = _parse(channel)
-    return f"up:{kind.group}:{partition_of(name, partitions) if kind.per_symbol else 0}"
+    return SHARED if kind.is_shared(name) else f"up:{kind.group}:{partition_of(name, partitions)}"

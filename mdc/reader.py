@@ -184,7 +184,7 @@ class Reader:
         found: dict[int, set[str]] = {}
         for channel in channels:
             kind, name = split(channel)
-            if kind.per_symbol:
+            if not kind.is_shared(name):
                 found.setdefault(partition_of(name, self.partitions), set()).add(name)
         return {partition: list(names) for partition, names in found.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mdc import keys
-from mdc.channels import KINDS, Kind
+from mdc.channels import KINDS, SHARED, Kind
 from mdc.writer import CHECKPOINT_MS
 
 HOUR_MS = 3_600_000
@@ -39,10 +39,7 @@ def tables() -> str:
 
 
 def _channels() -> str:
-    rows = (
-        (f"`{_name(k)}`", k.mode, _lifetime(k.ttl_ms), str(k.keep or ""), f"`up:{k.group}:{_partition(k)}`", k.about)
-        for k in KINDS.values()
-    )
+    rows = ((f"`{_name(k)}`", k.mode, _lifetime(k.ttl_ms), str(k.keep or ""), _updates(k), k.about) for k in KINDS.values())
     return _table(("channel", "mode", "TTL", "keeps", "updates", "what it holds"), rows)
 
 
@@ -65,11 +62,12 @@ def _keys() -> str:
 
 
 def _name(kind: Kind) -> str:
-    return f"{kind.name}:{'SYMBOL' if kind.per_symbol else '|'.join(kind.names)}"
+    return f"{kind.name}:{'|'.join(('SYMBOL', *kind.common) if kind.per_symbol else kind.names)}"
 
 
-def _partition(kind: Kind) -> str:
-    return "{partition}" if kind.per_symbol else "0"
+def _updates(kind: Kind) -> str:
+    own = f"`up:{kind.group}:{{partition}}`" if kind.per_symbol else f"`{SHARED}`"
+    return f"{own}; {' '.join(kind.common)}: `{SHARED}`" if kind.common else own
 
 
 def _lifetime(ttl_ms: int) -> str:

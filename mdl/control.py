@@ -20,7 +20,7 @@ from mdl.settings import MdlSettings
 from mdl.source import Source
 from service.admin import require_admin
 from service.errors import OperatorError
-from service.settings import load
+from service.settings import hide_password, load
 
 Replace = Annotated[bool, QueryParameter(name="replace", description="change the settings of the start, not those in force")]
 DryRun = Annotated[bool, QueryParameter(name="dry_run", description="only say whether it could be")]
@@ -169,6 +169,7 @@ def _settings_of(settings: MdlSettings, feed: Feed | None) -> dict[str, Any]:
             "symbols": settings.symbols, "rate": settings.rate, "seed": settings.seed, "quotes": settings.quotes,
             "session": settings.session,
         },
+        "news": {"url": hide_password(settings.news_origin) or "vendor", "every_s": settings.news_every_s},
         "engine": {"url": settings.engine_url, "store": settings.engine_store, "depth": settings.engine_depth},
     }  # fmt: skip
     return kinds[settings.feed]

@@ -1,14 +1,16 @@
 """Decides which key and token go with an operator's change of the feed's addresses.
 
 Invariant: what the process was started with goes only to the servers that its environment names: the vendor's own and those
-of MDL_MASSIVE_URL and MDL_ENGINE_URL. Another address brings its own, which goes nowhere else. That no secret crosses a
-network unencrypted is checked by the settings, at start-up as well as at a change.
+of MDL_MASSIVE_URL, MDL_ENGINE_URL and MDL_NEWS_URL. Another address brings its own, which goes nowhere else. That no secret
+crosses a network unencrypted is checked by the settings, at start-up as well as at a change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from pydantic import SecretStr
 
 from mdl.address import Address, address_of
 from mdl.settings import MdlSettings
@@ -34,10 +36,24 @@ def _key(given: Mapping[str, Any], now: MdlSettings, start: MdlSettings) -> dict
     named = there <= VENDOR | _vendor(start.massive_url)
     if given.get("api_key", "").strip():
         # An empty key means the one in the file: a server that is not named must never come to that.
-        return {"api_key_file": start.api_key_file if named else None}
+        return {"api_key_file": start.api_key_file} | _of_news(start) if named else {"api_key_file": None} | _apart(start)
     if named:
-        return {"api_key": start.api_key, "api_key_file": start.api_key_file}
+        return {"api_key": start.api_key, "api_key_file": start.api_key_file} | _of_news(start)
     raise _needs_its_own("massive_url", given["massive_url"], "api_key")
+
+
+def _of_news(start: MdlSettings) -> dict[str, Any]:
+    """The news have a key of their own, or (empty) that of the vendor."""
+    return {"news_key": start.news_key, "news_key_file": start.news_key_file}
+
+
+def _apart(start: MdlSettings) -> dict[str, Any]:
+    """The news go on with the key of the start: the one that another server brings is not for them."""
+    if start.news_key.get_secret_value() or start.news_key_file is not None or start.news_origin.startswith("ws"):
+        return _of_news(start)
+    none = SecretStr(" ")  # a key, so that none is looked for elsewhere, and no key
+    own = start.api_key if start.api_key.get_secret_value().strip() else SecretStr("") if start.api_key_file else none
+    return {"news_key": own, "news_key_file": start.api_key_file}
 
 
 def _token(given: Mapping[str, Any], now: MdlSettings, start: MdlSettings) -> dict[str, Any]:

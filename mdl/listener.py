@@ -13,7 +13,7 @@ from mdl import queues
 from mdl.control import routes
 from mdl.feeds.replay import find_tapes
 from mdl.lease import SourceLease, lease_client
-from mdl.settings import MdlSettings
+from mdl.settings import SIMULATED, MdlSettings
 from mdl.source import Source
 from mdq.broker import Broker
 from mdq.connect import open_broker
@@ -180,7 +180,7 @@ class Listener:
         if settings.mdc_url.startswith("memory:"):
             if settings.lease == "on":
                 raise OperatorError("MDL_LEASE=on needs a Redis that listeners share", "Set MDC_URL=redis://… or MDL_LEASE=auto")
-            if settings.feed in ("massive", "engine"):
+            if settings.feed in ("massive", "engine") or (settings.feed == "news" and settings.news_origin != SIMULATED):
                 log.warning("no_lease", reason="MDC_URL is in-process; start no second listener on the same source")
             return None
         if self._redis is None:

@@ -24,6 +24,7 @@ from service.tasks import Tasks
 POLL_S = 0.1  # how soon a lost lease or a changed key file is noticed
 STOP_S_MAX = 4.0
 NEW_KEY = "Set MDL_API_KEY or MDL_API_KEY_FILE, or POST /feed with an api_key"
+NEWS_KEY = "Set MDL_NEWS_KEY or MDL_NEWS_KEY_FILE (empty: the vendor's key is used), or take news out of MDL_FEED"
 log = structlog.get_logger()
 
 
@@ -82,7 +83,11 @@ class FeedSession:
     def reason(self) -> str:
         if self.feed is None:
             return self._own_reason
-        return f"{self.feed.reason}. {NEW_KEY}" if self.feed.state == "refused" else self.feed.reason
+        return f"{self.feed.reason}. {self._new_key}" if self.feed.state == "refused" else self.feed.reason
+
+    @property
+    def _new_key(self) -> str:
+        return NEWS_KEY if self.settings.feed == "news" else NEW_KEY
 
     @property
     def ailing(self) -> str:
@@ -174,8 +179,8 @@ class FeedSession:
             self._ended = await self._receive_while_held(feed)
         except FeedRefused as error:
             self._close_books(feed)
-            self._say("refused", f"{error}. {NEW_KEY}")
-            log.error("feed_refused", error=str(error), fix=NEW_KEY)
+            self._say("refused", f"{error}. {self._new_key}")
+            log.error("feed_refused", error=str(error), fix=self._new_key)
             await self._wait_for_key(refused_key)
             return
         finally:

@@ -11,8 +11,9 @@ from mdl.address import exposed
 from mdq.batch import SOURCE
 from service.settings import ComponentSettings, check_url, hide_password
 
-FEEDS = ("massive", "replay", "simulator", "engine")
-OWN_NAMES = {"replay": "replay", "simulator": "simulator", "engine": "exchange"}  # the vendor's is the market
+FEEDS = ("massive", "replay", "simulator", "engine", "news")
+OWN_NAMES = {"replay": "replay", "simulator": "simulator", "engine": "exchange", "news": "news"}  # the vendor's is the market
+SIMULATED = "simulated"  # MDL_NEWS_URL: the simulated market writes its own news
 Market = Literal[
     "stocks", "options", "crypto", "forex", "indices", "futures",
     "futures/cme", "futures/cbot", "futures/nymex", "futures/comex",
@@ -40,7 +41,9 @@ class MdlSettings(ComponentSettings):
     """The listener. What `POST /feed` may change at runtime is `RUNTIME`."""
 
     feed: str = Field(
-        "simulator", validation_alias="MDL_FEED", description="massive, replay, simulator or engine; several with +, at once"
+        "simulator",
+        validation_alias="MDL_FEED",
+        description="massive, replay, simulator, engine or news; several with +, at once",
     )
     name: str = Field(
         "mdl",
@@ -100,6 +103,29 @@ class MdlSettings(ComponentSettings):
         description="key of the gateway, market-data is enough; empty = none",
     )
     engine_depth: int = Field(20, ge=1, le=1_000, validation_alias="MDL_ENGINE_DEPTH", description="published levels a side")
+
+    news_url: str = Field(
+        "", validation_alias="MDL_NEWS_URL",
+        description="https:// = REST, wss:// = articles, simulated; empty = the vendor, or simulated beside a simulator",
+    )  # fmt: skip
+    news_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="MDL_NEWS_KEY",
+        description="for the news; empty = the vendor's, and none for a wss:// server",
+    )
+    news_key_file: Path | None = Field(None, validation_alias="MDL_NEWS_KEY_FILE", description="read again when it changes")
+    news_every_s: float = Field(
+        15, ge=1, le=3600, validation_alias="MDL_NEWS_EVERY_S", description="pause between two questions, s"
+    )
+    news_back_h: float = Field(
+        24, ge=0, le=168, validation_alias="MDL_NEWS_BACK_H", description="news published before the start, hours; 0 = none"
+    )
+    news_names: Path | None = Field(
+        None, validation_alias="MDL_NEWS_NAMES", description="CSV symbol,name: whom an article without tickers is about"
+    )
+    news_rate: float = Field(
+        6, ge=0, le=600, validation_alias="MDL_NEWS_RATE", description="simulated articles a minute; 0 = none"
+    )
 
     buffer_bytes: int = Field(
         64 * 1024 * 1024, ge=64 * 1024, validation_alias="MDL_BUFFER_BYTES", description="frames held before routing, bytes"
@@ -165,6 +191,13 @@ class MdlSettings(ComponentSettings):
     def _massive_url(cls, value: str) -> str:
         return check_url(value, ("ws", "wss"), "ws://127.0.0.1:8700") if value else value
 
+    @field_validator("news_url")
+    @classmethod
+    def _news_url(cls, value: str) -> str:
+        if value in ("", SIMULATED):
+            return value
+        return check_url(value, ("https", "http", "wss", "ws"), "wss://news.example.com/articles, or simulated")
+
     @field_validator("subscriptions")
     @classmethod
     def _subscriptions(cls, value: str) -> str:
@@ -185,12 +218,14 @@ class MdlSettings(ComponentSettings):
     @model_validator(mode="after")
     def _no_secret_in_clear(self) -> MdlSettings:
         key = self.api_key.get_secret_value() or self.api_key_file
+        news_key = self.news_key.get_secret_value() or self.news_key_file or (key if not self.news_url.startswith("ws") else "")
         private = {name.strip().lower() for name in self.private_hosts.split(",")}
         for secret, name, url, what in (
             (key, "MDL_MASSIVE_URL", self.massive_url, "the vendor's key in clear: write wss://"),
+            (news_key, "MDL_NEWS_URL", self.news_url, "the news server's key in clear: write https:// or wss://"),
             (self.engine_token.get_secret_value(), "MDL_ENGINE_URL", self.engine_url, "the exchange's token in clear: write https://"),
         ):  # fmt: skip
-            if secret and url and exposed(url, private):
+            if secret and ":" in url and exposed(url, private):
                 raise ValueError(
                     f"{name}={hide_password(url)} would send {what}, use a loopback address, or name the host in "
                     "MDL_PRIVATE_HOSTS when nobody else is on that network"
@@ -221,15 +256,22 @@ class MdlSettings(ComponentSettings):
     def by_source(self) -> dict[str, MdlSettings]:
         """Return source → the settings of its one feed."""
         return {
-            name: self.model_copy(update={"feed": feed, "source": name})
+            name: self.model_copy(update={"feed": feed, "source": name, "news_url": self.news_origin})
             for name, feed in zip(self.sources, self.feeds, strict=True)
         }
+
+    @property
+    def news_origin(self) -> str:
+        """Where news come from: a URL, `simulated`, or empty for the vendor's REST service."""
+        return self.news_url or (SIMULATED if "simulator" in self.feeds else "")
 
     @property
     def about(self) -> str:
         """What the (one) feed is, in words that two listeners of the same source share."""
         if self.feed == "massive":
             return f"massive {self.market}"
+        if self.feed == "news":
+            return f"news {hide_password(self.news_origin) or 'massive'}"
         return f"engine {self.engine_store}" if self.feed == "engine" else self.feed
 
     @property

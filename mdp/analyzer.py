@@ -12,7 +12,7 @@ from typing import Any
 from mdc import keys
 from mdc.channels import KINDS
 from mdc.writer import Flush
-from mdp.events import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
+from mdp.events import AnyBar, AnyQuote, AnyTrade, Article, Book, IndexValue, LimitBands
 
 NONE: Set[str] = frozenset()
 
@@ -29,6 +29,7 @@ class Analyzer:
     passed: set[str]  # symbols of which a trade was passed over, until the partition has counted it
     late_bars = 0  # trades that came after their bar was past correcting, since this analyzer was made
     earlier_day = 0  # trades of a day that is over
+    repeated = 0  # copies of articles that were there already, or are older than all that are kept
 
     def __init__(self) -> None:
         self.passed = set()
@@ -59,6 +60,9 @@ class Analyzer:
 
     def on_book(self, book: Book) -> None:
         """The best levels of a book."""
+
+    def on_article(self, article: Article, source: str) -> None:
+        """A copy of a news article: for one symbol, or for the list of all. The same article may come again."""
 
     @property
     def moved(self) -> bool:
@@ -110,6 +114,7 @@ class Outlet:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.floor = 0  # new channels count from here: no forgotten one had more
+        self.sources: Mapping[str, str] | None = None  # whose the channels are; None = of whoever speaks of the symbol
         self.announce = False  # a new cache has forgotten which channels there are: the next flush says it again
         self._heads: dict[str, list[Any]] = {}  # symbol → [key, b'{"ch":…,"src":…,"epoch":…,"seq":', seq]
         self._epoch = ""
@@ -124,7 +129,7 @@ class Outlet:
 
     def begin(self, flush: Flush) -> Callable[[str, int, bytes], None]:
         """Start a flush; return the function that writes `(symbol, ts ms, data JSON)`."""
-        self._sources = flush.sources
+        self._sources = flush.sources if self.sources is None else self.sources
         if flush.epoch != self._epoch:
             self._epoch = flush.epoch
             for symbol, head in self._heads.items():

@@ -74,11 +74,24 @@ class Listing:
     def _admit(self, symbol: str) -> None:
         if not SYMBOL.fullmatch(symbol):
             raise BadEvent(f"no symbol has the name {symbol!r}: letters, digits and ._:/^+- only, a letter or digit first")
-        if self._partitions and partition_of(symbol, self._partitions) != self._number:  # its state is another worker's
-            why = f"{symbol} is not of partition {self._number} of {self._partitions}: its listener has another MDQ_PARTITIONS"
-            raise BadEvent(why, "misplaced")
+        self.check_place(symbol)
         if len(self.marks) >= SYMBOLS_MAX + SURPLUS_MAX:
             raise BadEvent(f"more than {SYMBOLS_MAX} symbols in one partition", "no_room")
+
+    def note_article(self, symbol: str, mark: Mark) -> None:
+        """An article names a symbol. Who trades it stays its source; one that nobody trades is listed by what is written of it.
+
+        Raises: BadEvent as `note`.
+        """
+        known = self.marks.get(symbol)
+        if known is None or (known.source == mark.source and known is not mark):
+            self.note(symbol, mark)
+
+    def check_place(self, name: str) -> None:
+        """Raise BadEvent when what has this name is not of this partition: its state is another worker's."""
+        if self._partitions and partition_of(name, self._partitions) != self._number:
+            why = f"{name} is not of partition {self._number} of {self._partitions}: its listener has another MDQ_PARTITIONS"
+            raise BadEvent(why, "misplaced")
 
     def leave(self) -> list[str]:
         """Take out the symbols that are to be forgotten now, at most LEAVING_MAX, and return them."""

@@ -24,6 +24,7 @@ from mdp.events import (
     QUOTES,
     SECOND_BARS,
     TRADES,
+    Article,
     BadEvent,
     Book,
     Decoder,
@@ -70,8 +71,8 @@ class Counts(msgspec.Struct):
     """What happened to a partition since its cache began; they survive hand-overs with the checkpoint. All in events.
 
     The keys of the dicts are `source/stream`; of `unknown` the types; of `discarded` the reasons, in events:
-    bad, time_ahead, time_behind, no_room, misplaced, failed (dead letters), earlier_run, earlier_day (trades), and late_bar (of
-    each width).
+    bad, time_ahead, time_behind, no_room, misplaced, failed (dead letters), earlier_run, earlier_day (trades), repeated
+    (articles), and late_bar (of each width).
     `bad` counts the dead letters, `forgotten` the symbols that were not traded any more.
     """
 
@@ -130,10 +131,11 @@ class Partition:
         self._watermark = Watermark()
         self._event_ms = 0  # time of the newest event of the batch in hand, 0 = it has none
         self._decoder = Decoder()
+        self._articles = Decoder(Article)
         self._rules = Rules()
         self._set_aside: list[str] = []  # checkpoint cells that could not be read
         self._letters: list[bytes] = []
-        self._passed_over = {"late_bar": 0, "earlier_day": 0}  # by the analyzers, as far as it is in the counts
+        self._passed_over = {"late_bar": 0, "earlier_day": 0, "repeated": 0}  # by the analyzers, as far as it is in the counts
         self._restarted: list[str] = []  # symbols whose past is to be taken out of the cache
         self._heard: deque[str] = deque()  # symbols whose documents are to live on
         self._now_ms = 0
@@ -144,6 +146,7 @@ class Partition:
         self._deaf: dict[type, list[Handler] | None] = {kind: [] for kind in self._handlers}
         self._trade_handlers = [a.on_trade for a in analyzers if _overrides(a, "on_trade")]
         self._time_handlers = [a.on_feed_time for a in analyzers if _overrides(a, "on_feed_time")]
+        self._article_handlers = [a.on_article for a in analyzers if _overrides(a, "on_article")]
         self._source_handlers = [a.on_source for a in analyzers if _overrides(a, "on_source")]
 
     def on_batch(self, batch: Batch, redelivered: bool, now_ns: int) -> None:
@@ -167,6 +170,8 @@ class Partition:
             self._count_unknown(batch.body, skip)
         elif stream == "status":
             self._take_status(batch)
+        elif stream == "news":
+            self._take_articles(batch, skip)
         else:
             self._take_events(batch, skip, redelivered)
 
@@ -430,7 +435,7 @@ class Partition:
         self._restarted += symbols
 
     def _count_passed_over(self) -> None:
-        for why, name in (("late_bar", "late_bars"), ("earlier_day", "earlier_day")):
+        for why, name in (("late_bar", "late_bars"), ("earlier_day", "earlier_day"), ("repeated", "repeated")):
             found = sum(getattr(analyzer, name) for analyzer in self._analyzers)
             self._discard(why, found - self._passed_over[why])
             self._passed_over[why] = found
@@ -442,13 +447,42 @@ class Partition:
             self.counts.discarded[why] = self.counts.discarded.get(why, 0) + events
             self._dirty, self._settled = True, False
 
-    def _take_events(self, batch: Batch, skip: int, redelivered: bool) -> None:
+    def _is_past(self, batch: Batch, skip: int) -> bool:
+        """Return whether a batch is of a run that is over, and begin the run that it is of."""
         turn = self._runs.turn(batch.source, batch.epoch, batch.run)
         if turn is Turn.PAST:
             self._discard("earlier_run", batch.count - skip)
-            return
-        if turn is Turn.NEW:
+        elif turn is Turn.NEW:
             self._restart(batch.source)
+        return turn is Turn.PAST
+
+    def _take_articles(self, batch: Batch, skip: int) -> None:
+        """Articles go their own way: they move no day and say of no symbol whose it is. What comes again is known by its id."""
+        if self._is_past(batch, skip):
+            return
+        articles, bad = self._articles.decode(batch.body, skip)
+        for body, reason in bad:
+            self._bad(body, reason, batch.stream)
+        feed_ms = batch.feed_ns // 1_000_000
+        mark = self.listing.mark(batch.source, feed_ms)
+        for article in articles:
+            try:
+                if not feed_ms - TIME_BEHIND_MS <= article.ts <= feed_ms + self._time_ahead_ms:
+                    raise _misdated(article.ts, feed_ms)
+                if article.symbol:
+                    self.listing.note_article(article.symbol, mark)
+                else:
+                    self.listing.check_place(article.id)
+                for handler in self._article_handlers:
+                    handler(article, batch.source)
+            except BadEvent as error:
+                self._bad(msgspec.json.encode(article), str(error), batch.stream, error.why)
+            except Exception as error:
+                self._bad(msgspec.json.encode(article), f"analyzer failed: {error!r}", batch.stream, "failed")
+
+    def _take_events(self, batch: Batch, skip: int, redelivered: bool) -> None:
+        if self._is_past(batch, skip):
+            return
         for on_source in self._source_handlers:
             on_source(batch.source)
         events, bad = self._decoder.decode(batch.body, skip)

@@ -9,6 +9,7 @@ from mdp.analyzers.bars import BarsAnalyzer
 from mdp.analyzers.boards import BoardsAnalyzer
 from mdp.analyzers.book import BookAnalyzer
 from mdp.analyzers.halts import HaltsAnalyzer
+from mdp.analyzers.news import HeadlinesAnalyzer, NewsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.range import RangeAnalyzer
 from mdp.analyzers.ranks import BUILT_IN, Board
@@ -24,6 +25,7 @@ ANALYZERS = (
     "trades",
     "stats",
     "halts",
+    "news",
     "boards",
     "range",
     "book",
@@ -48,14 +50,15 @@ def build(
 ) -> list[Analyzer]:  # fmt: skip
     """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what others know)."""
     quotes = QuoteAnalyzer(reference, markets)
-    stats, halts = StatsAnalyzer(quotes), HaltsAnalyzer()
+    stats, halts, news = StatsAnalyzer(quotes), HaltsAnalyzer(), NewsAnalyzer()
     made: dict[str, list[Analyzer]] = {
         "quote": [quotes],
         "bars": _bars(quotes),
         "trades": [TradesAnalyzer()],
         "stats": [stats],
         "halts": [halts],
-        "boards": [BoardsAnalyzer(quotes, stats, halts, board_rows, boards, reference)],
+        "news": [news, HeadlinesAnalyzer()],
+        "boards": [BoardsAnalyzer(quotes, stats, halts, board_rows, boards, reference, news)],
         "range": [RangeAnalyzer(markets)],
         "book": [BookAnalyzer()],
     }

@@ -152,11 +152,15 @@ def _fault(cls: type[ComponentSettings], item: Any) -> str:
 
 
 PASSWORD = re.compile(r"(?<=://)([^:@/\s]*):\S*@")
+QUERY_SECRET = re.compile(r"([?&][^=&\s]*(?:token|key|secret|password)[^=&\s]*=)[^&\s]+", re.IGNORECASE)
 
 
 def hide_password(text: str) -> str:
-    """Return `text` with the password of every URL in it replaced by ***, also of a URL too broken to take apart."""
-    return PASSWORD.sub(r"\1:***@", text)
+    """Return `text` with the password of every URL in it replaced by ***, also of a URL too broken to take apart.
+
+    So are tokens and keys in its query.
+    """
+    return QUERY_SECRET.sub(r"\1***", PASSWORD.sub(r"\1:***@", text))
 
 
 def shown(settings: ComponentSettings) -> dict[str, Any]:

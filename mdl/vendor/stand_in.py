@@ -12,13 +12,16 @@ import time
 from collections import deque
 from http import HTTPStatus
 
+import msgspec
 import structlog
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from mdl.feeds.feed import Feed
+from mdl.news.opening import newsroom
 from mdl.settings import VendorSettings
+from mdl.vendor import news
 from mdl.vendor.protocol import CLOSE_POLICY, EVENTS, MESSAGE_BYTES_MAX, SplitFrame, VendorSession, status
 from service import metrics
 from service.admin import bind
@@ -93,6 +96,7 @@ class VendorServer:
         self.cut_clients = 0
         self._settings = settings
         self._feed = feed
+        self._newsroom = newsroom(settings)
         self._holders: dict[tuple[str, str], Client] = {}
         self._wanted = asyncio.Event()
         self._tasks = Tasks("vendor")
@@ -159,9 +163,20 @@ class VendorServer:
     def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
         if self.refusing:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "refusing connections\n")
+        if request.path.partition("?")[0] == news.PATH and self._settings.feed == "simulator":
+            return self._tell_news(socket, request)
         if _market_of(request.path).split("/")[0] not in EVENTS:
             return socket.respond(HTTPStatus.NOT_FOUND, f"no such market; there are: {', '.join(EVENTS)}\n")
         return None
+
+    def _tell_news(self, socket: ServerConnection, request: Request) -> Response:
+        plans, now_ms = self._settings.plans, time.time_ns() // 1_000_000
+        base = f"http://{request.headers.get('Host', '')}"
+        status, body = news.answer(self._newsroom, request.path, request.headers.get("Authorization", ""), plans, now_ms, base)
+        made = socket.respond(HTTPStatus(status), msgspec.json.encode(body).decode())
+        del made.headers["Content-Type"]
+        made.headers["Content-Type"] = "application/json"
+        return made
 
     async def _handle(self, socket: ServerConnection) -> None:
         assert socket.request is not None

@@ -12,6 +12,7 @@ import msgspec
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer
 from mdp.analyzers.halts import HaltsAnalyzer
+from mdp.analyzers.news import NewsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.ranks import BUILT_IN, QUICK_MS, Board, Facts, row_of
 from mdp.analyzers.stats import StatsAnalyzer
@@ -28,10 +29,10 @@ class BoardsAnalyzer(Analyzer):
 
     def __init__(
         self, quotes: QuoteAnalyzer, stats: StatsAnalyzer, halts: HaltsAnalyzer, rows_max: int,
-        boards: Sequence[Board] = BUILT_IN, reference: Reference | None = None,
+        boards: Sequence[Board] = BUILT_IN, reference: Reference | None = None, news: NewsAnalyzer | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._quotes, self._stats, self._halts = quotes, stats, halts
+        self._quotes, self._stats, self._halts, self._news = quotes, stats, halts, news or NewsAnalyzer()
         self._rows_max = rows_max
         self._boards = boards
         self._reference = reference or {}
@@ -52,7 +53,7 @@ class BoardsAnalyzer(Analyzer):
     def collect(self, flush: Flush) -> None:
         if flush.only is not None or not self._due(QUICK_MS):
             return
-        if self._quotes.rounds != self._rounds or self._stats.unranked or self._halts.unranked:
+        if self._quotes.rounds != self._rounds or self._stats.unranked or self._halts.unranked or self._news.unranked:
             self._rounds = self._quotes.rounds
             self._note_changed()
         for pace in self._next_ms:
@@ -82,12 +83,12 @@ class BoardsAnalyzer(Analyzer):
 
     def _note_changed(self) -> None:
         """Take the symbols of which something changed, and keep their rows: most stand still between two rankings."""
-        changed = self._quotes.unranked | self._stats.unranked | self._halts.unranked
-        for unranked in (self._quotes.unranked, self._stats.unranked, self._halts.unranked):
+        changed = self._quotes.unranked | self._stats.unranked | self._halts.unranked | self._news.unranked
+        for unranked in (self._quotes.unranked, self._stats.unranked, self._halts.unranked, self._news.unranked):
             unranked.clear()
         for pending in self._pending.values():
             pending |= changed
-        quotes, known = self._quotes.quotes, self._reference.get
+        quotes, known, news_ms = self._quotes.quotes, self._reference.get, self._news.newest_ms.get
         for symbol in changed:
             quote = quotes.get(symbol)
             if quote is None or quote.last is None:
@@ -95,7 +96,7 @@ class BoardsAnalyzer(Analyzer):
                 self._rows.pop(symbol, None)
                 continue
             reference = known(symbol)
-            row = row_of(symbol, quote, reference.shares if reference is not None else None)
+            row = row_of(symbol, quote, reference.shares if reference is not None else None, news_ms(symbol))
             self._rows[symbol] = msgspec.Raw(self._encode(row))
             self._facts[symbol] = Facts(quote, row, self._stats.active.get(symbol), self._halts.halted_ms(symbol))
 

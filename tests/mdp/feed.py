@@ -20,6 +20,7 @@ START_MS = 1_700_000_000_000  # a Tuesday, 17:13 in New York
 CONDITIONS = [None, [], [14, 41], [12], [37], [10], [15], [38], [2, 22], [32]]
 STREAMS = {
     "T": "trades", "XT": "trades", "Q": "quotes", "XQ": "quotes", "C": "quotes", "LULD": "halts", "L2": "books", "status": "status",
+    "news": "news",
 }  # fmt: skip
 Event = dict[str, Any]
 
@@ -105,6 +106,19 @@ def book(
 ) -> Event:
     """Return the best levels of a book, [price, size] each."""
     return {"ev": "L2", "sym": sym, "b": [list(level) for level in b], "a": [list(level) for level in a], "t": t}
+
+
+def article(
+    name: str, sym: str = "", t: int = START_MS, tickers: Sequence[str] = (), title: str = "A title", **more: Any
+) -> Event:
+    """Return a copy of an article, for one symbol or (without one) for the list of all."""
+    place = {"sym": sym} if sym else {"T": name}
+    return {"ev": "news", **place, "id": name, "title": title, "tickers": list(tickers), "t": t, **more}
+
+
+def copies(name: str, tickers: Sequence[str], t: int = START_MS, **more: Any) -> list[Event]:
+    """Return all copies of an article."""
+    return [article(name, sym, t, tickers, **more) for sym in ("", *tickers)]
 
 
 def bar(ev: str, start: int, close: float, sym: str = "A", **more: Any) -> Event:

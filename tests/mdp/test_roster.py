@@ -23,6 +23,8 @@ def test_all_are_built_in_their_order() -> None:
         "trades",
         "stats",
         "halts",
+        "news",
+        "headlines",
         "boards",
         "range",
         "book",

@@ -12,7 +12,7 @@ from service.settings import load
 def test_defaults_run_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing set: all analyzers, a flush every 50 ms."""
     settings = load(MdpSettings)
-    assert settings.analyzer_names == ["quote", "bars", "trades", "stats", "halts", "boards", "range", "book"]
+    assert settings.analyzer_names == ["quote", "bars", "trades", "stats", "halts", "news", "boards", "range", "book"]
     assert (settings.flush_ms, settings.admin_port) == (50, 9102)
     assert settings.flush_ms_max >= 5 * settings.flush_ms
 

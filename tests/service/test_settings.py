@@ -114,6 +114,11 @@ def test_text_without_a_password_stays_as_it_is(text: str) -> None:
     assert hide_password(text) == text
 
 
+def test_a_token_in_a_query_is_not_printed() -> None:
+    """Some services take their key in the address."""
+    assert hide_password("wss://h/a?x=1&apiToken=hunter2&y=2") == "wss://h/a?x=1&apiToken=***&y=2"
+
+
 def test_urls_of_every_supported_kind_pass() -> None:
     """TLS, sockets and the in-process servers are URLs, too."""
     for url in ("amqps://q.example:5671/v", "amqp://[::1]:5672/"):

@@ -25,9 +25,19 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
+class _Listener(Struct, frozen=True):
+    feed: str = ""
+
+
 class _Source(Struct, frozen=True):
     state: str
+    listener: _Listener | None = None
     stale_partitions: frozenset[int] = frozenset()
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it only brings articles."""
+        return self.listener is not None and self.listener.feed == "news"
 
 
 class _Processors(Struct, frozen=True):
@@ -89,7 +99,7 @@ class Freshness:
         pipeline = self._pipeline
         if self._absent or pipeline is None or kind.name == "status":
             return self.verdict if self._absent or pipeline is None else LIVE
-        if not kind.per_symbol:
+        if kind.is_shared(name):
             stale = pipeline.processors.stale_partitions
             return Verdict("stale", _unread(stale)) if stale and self.verdict == LIVE else self.verdict
         partition = partition_of(name, pipeline.processors.partitions_expected or 1)
@@ -122,13 +132,14 @@ class Freshness:
 
 
 def _of_all(pipeline: Pipeline) -> Verdict:
-    """Return the verdict on the whole: live while any source is and any partition flows."""
+    """Return the verdict on the whole: live while any source is and any partition flows. Articles alone are no market."""
     if not pipeline.sources:
         return Verdict("stale", "feed missing")
     stale, expected = pipeline.processors.stale_partitions, pipeline.processors.partitions_expected
     if expected and len(stale) >= expected:
         return Verdict("stale", "processors read no partition")
-    states = [source.state for source in pipeline.sources.values()]
+    markets = [source for source in pipeline.sources.values() if not source.is_news]
+    states = [source.state for source in markets or pipeline.sources.values()]
     if "live" in states:
         return LIVE
     worst = next((state for state in states if state != "ended"), "ended")

@@ -1,0 +1,1 @@
+"""News: what an article is, which symbols it is about, and the feeds that bring articles."""
