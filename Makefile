@@ -12,7 +12,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 help:
 	@echo "make run     start everything on this machine; open http://127.0.0.1:8000, Ctrl-C stops it"
-	@echo "             FEED=simulator+engine   simulator | engine | replay | massive, or several with +"
+	@echo "             FEED=simulator+engine+news   simulator | engine | replay | massive | news, several with +"
+	@echo "               NEWS_URL=wss://…                    news: https://, wss:// or simulated; none = the vendor's"
 	@echo "               SYMBOLS=500 RATE=2000 SEED=7        simulator: how many symbols, events/s, which universe"
 	@echo "               BOTS_RATE=50 BOTS_SEED=7            engine: orders a second of the bots on the built-in exchange"
 	@echo "               TAPE=day.ndjson.gz SPEED=1 LOOP=0   replay: what, how fast (1, 10, … or max), again and again"

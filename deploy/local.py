@@ -227,12 +227,17 @@ def _headline(own: LocalSettings, directory: Path) -> str:
         "simulator": f"simulator ({own.symbols:,} symbols, {own.rate:,.0f} events/s, seed {own.seed})",
         "replay": f"replay of {own.tape} at {'full speed' if own.speed == 'max' else f'×{own.speed}'}",
         "massive": f"Massive, {own.market}",
+        "news": f"news ({_origin(own)})",
         "engine": f"built-in exchange (bots: {own.bots_rate:,.0f} commands/s, seed {own.bots_seed})",
     }
     feed = " + ".join(feeds[source] for source in own.sources)
     queue = "embedded queue" if own.embedded_queue else f"RabbitMQ {hide_password(own.mdq_url)}"
     cache = "embedded cache" if own.embedded_cache else f"Redis {hide_password(own.mdc_url)}"
     return f"feed: {feed}; {queue}; {cache}; logs in {_short(directory / 'logs')}"
+
+
+def _origin(own: LocalSettings) -> str:
+    return hide_password(own.news_url) or ("simulated" if "simulator" in own.sources else "Massive")
 
 
 def _invitation(own: LocalSettings, what: Plan, directory: Path, took_s: float) -> str:

@@ -187,6 +187,8 @@ def feed_variables(settings: LocalSettings) -> dict[str, str]:
         feed |= {"MDL_TAPE": settings.tape, "MDL_SPEED": settings.speed, "MDL_LOOP": str(settings.loop).lower()}
     if "massive" in settings.sources:
         feed |= {"MDL_MARKET": settings.market}
-        if settings.api_key is not None:
-            feed |= {"MDL_API_KEY": settings.api_key.get_secret_value()}
+    if {"massive", "news"} & set(settings.sources) and settings.api_key is not None:
+        feed |= {"MDL_API_KEY": settings.api_key.get_secret_value()}
+    if settings.news_url:
+        feed |= {"MDL_NEWS_URL": settings.news_url}
     return feed

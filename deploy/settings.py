@@ -17,13 +17,18 @@ class LocalSettings(ComponentSettings):
     """What `make run` reads. A port of 0 takes a free one. `MDQ_URL` and `MDC_URL` unset mean the embedded servers."""
 
     feed: str | None = Field(
-        None, validation_alias="FEED", description="several with +; unset = replay when TAPE is given, else simulator+engine"
+        None, validation_alias="FEED", description="several with +; unset = replay when TAPE is given, else simulator+engine+news"
     )
     market: Market = Field("stocks", validation_alias="MARKET", description="the vendor's market, for massive")
     api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("API_KEY", "MDL_API_KEY"), description="the vendor's key, for massive"
     )
     api_key_file: Path | None = Field(None, validation_alias="MDL_API_KEY_FILE", description="instead of API_KEY")
+    news_url: str = Field(
+        "",
+        validation_alias=AliasChoices("NEWS_URL", "MDL_NEWS_URL"),
+        description="of the news: https://, wss:// or simulated; empty = the vendor, or simulated beside a simulator",
+    )
     tape: str = Field("", validation_alias="TAPE", description="recorded file (.ndjson, .gz, .zst), folder or pattern")
     speed: str = Field("1", validation_alias="SPEED", description="replay: times the recorded speed, or max")
     loop: bool = Field(False, validation_alias="LOOP", description="replay: start again at the end")
@@ -92,7 +97,7 @@ class LocalSettings(ComponentSettings):
     @property
     def source(self) -> str:
         """Return the feeds that run, joined by +: a tape alone is enough to ask for its replay."""
-        return self.feed or ("replay" if self.tape else "simulator+engine")
+        return self.feed or ("replay" if self.tape else "simulator+engine+news")
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -116,12 +121,18 @@ def read() -> LocalSettings:
         raise OperatorError(
             "SPEED=max waits for the processors, which no other feed does", "Set SPEED to a number, or FEED=replay"
         )
-    if "massive" in settings.sources and settings.api_key is None and settings.api_key_file is None:
+    if "massive" in settings.sources and not _has_key(settings):
         raise OperatorError("FEED=massive needs the vendor's key", "Set API_KEY, or use FEED=simulator")
+    if "news" in settings.sources and not (settings.news_url or "simulator" in settings.sources or _has_key(settings)):
+        raise OperatorError("FEED=…+news needs the vendor's key", "Set API_KEY, or NEWS_URL=simulated or another server's")
     if settings.embedded_queue and settings.mdp_workers > 1:
         what = f"MDP_WORKERS={settings.mdp_workers} needs a queue that processes can share"
         raise OperatorError(what, "Set MDQ_URL=amqp://… as well, or leave MDP_WORKERS at 1")
     return settings
+
+
+def _has_key(settings: LocalSettings) -> bool:
+    return settings.api_key is not None or settings.api_key_file is not None
 
 
 def _check_tape(tape: str) -> None:

@@ -216,15 +216,17 @@ def test_without_options_simulator_and_exchange_are_live_at_once(exchange: Local
     """The exchange has its process, its bots, its place and its ports; a script gets prints, quote and depth of both markets."""
     assert exchange.pids().keys() == {"mdc", "engine", "bots", "pipeline", "wds", "scp"}
     assert (
-        "feed: simulator (20 symbols, 200 events/s, seed 7) + built-in exchange (bots: 100 commands/s, seed 7)" in exchange.output
+        "feed: simulator (20 symbols, 200 events/s, seed 7) + built-in exchange (bots: 100 commands/s, seed 7)"
+        " + news (simulated)" in exchange.output
     )
-    assert exchange.facts["feed"] == "simulator+engine"
+    assert exchange.facts["feed"] == "simulator+engine+news"
     assert (exchange.dir / "engine").is_dir()
     with urllib.request.urlopen(f"http://127.0.0.1:{exchange.port('ENGINE_ADMIN_PORT')}/readyz", timeout=10) as answer:
         assert answer.status == 200
     until_sync(lambda: last_trade(exchange), seconds=30)
     until_sync(lambda: '"bids":[[' in wds(exchange, "get", "book:BTC-PERP").stdout, seconds=20)
     until_sync(lambda: '"order"' in wds(exchange, "get", "board:volume").stdout, seconds=20)
+    until_sync(lambda: '"title"' in wds(exchange, "get", "news:latest").stdout, seconds=20)
 
 
 @pytest.mark.parametrize("name", ["engine", "bots", "pipeline"])

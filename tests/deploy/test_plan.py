@@ -116,12 +116,13 @@ def test_recordings_go_where_the_run_is_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"symbols": 9, "rate": 12.5, "seed": 3}, {"feed": "simulator+engine", "symbols": 9, "rate": 12.5, "seed": 3}),
+        ({"symbols": 9, "rate": 12.5, "seed": 3}, {"feed": "simulator+engine+news", "symbols": 9, "rate": 12.5, "seed": 3}),
         ({"feed": "simulator", "rate": 3}, {"feed": "simulator", "rate": 3, "lease": "auto"}),
         ({"feed": "engine"}, {"feed": "engine", "lease": "off"}),
         ({"feed": "replay+engine", "tape": "a.gz", "speed": "2"}, {"feed": "replay+engine", "tape": "a.gz", "factor": 2}),
         ({"tape": "a.gz", "speed": "max", "loop": True}, {"feed": "replay", "tape": "a.gz", "speed": "max", "loop": True}),
         ({"feed": "massive", "market": "crypto", "api_key": "k"}, {"feed": "massive", "market": "crypto"}),
+        ({"feed": "news", "news_url": "wss://h.example", "api_key": "k"}, {"feed": "news", "news_url": "wss://h.example"}),
     ],
 )
 def test_the_listener_reads_what_the_plan_writes(

@@ -23,7 +23,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_set_is_simulator_and_exchange_with_embedded_servers() -> None:
     """`make run` alone needs nothing."""
     settings = read()
-    assert settings.sources == ("simulator", "engine")
+    assert settings.sources == ("simulator", "engine", "news")
     assert settings.embedded_queue
     assert settings.embedded_cache
 
@@ -48,7 +48,7 @@ def test_real_servers_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch) -
     ("given", "says"),
     [
         ({"FEED": "telegraph"}, "FEED='telegraph'"),
-        ({"FEED": "simulator+simulator"}, "must be massive, replay, simulator or engine, or several of them joined by +"),
+        ({"FEED": "simulator+simulator"}, "must be massive, replay, simulator, engine or news, or several of them joined by +"),
         ({"FEED": "replay+engine"}, "FEED=replay needs a recording. Set TAPE"),
         ({"FEED": "replay+engine", "TAPE": __file__, "SPEED": "max"}, "Set SPEED to a number, or FEED=replay"),
         ({"FEED": "engine+massive"}, "FEED=massive needs the vendor's key. Set API_KEY"),
@@ -56,6 +56,7 @@ def test_real_servers_are_named_by_their_urls(monkeypatch: pytest.MonkeyPatch) -
         ({"FEED": "replay"}, "FEED=replay needs a recording. Set TAPE"),
         ({"FEED": "replay", "TAPE": "/no/such.ndjson.gz"}, "/no/such.ndjson.gz': there is no such file. Set TAPE"),
         ({"FEED": "massive"}, "FEED=massive needs the vendor's key. Set API_KEY"),
+        ({"FEED": "engine+news"}, "FEED=…+news needs the vendor's key. Set API_KEY, or NEWS_URL=simulated"),
         ({"SPEED": "fast"}, "SPEED='fast': must be a number like 1, 0.5 or 20, or max"),
         ({"SPEED": "0"}, "SPEED='0'"),
         ({"SYMBOLS": "0"}, "SYMBOLS='0'"),

@@ -207,7 +207,10 @@ class Session:
 
     def exists(self, channel: str) -> bool:
         """Tell whether there is anything in a channel: of a symbol that nobody quotes there is not."""
-        return channel.startswith(("board:", "alerts:", "status:")) or channel.rpartition(":")[2] in self.market.quotes
+        return (
+            channel.startswith(("board:", "alerts:", "status:", "news:latest"))
+            or channel.rpartition(":")[2] in self.market.quotes
+        )
 
     def expand(self, pattern: str) -> list[str]:
         """Return the channels of a name or `kind:*`."""
@@ -246,7 +249,17 @@ class Session:
         if kind == "halts":
             bands = {"low_band": 1.0, "high_band": 999.0, "ts": int(time.time() * 1000)}
             return {"state": "halted" if name == HALTED else "trading"} | bands
-        return []
+        return [self.article(n, name) for n in range(3)] if kind == "news" else []
+
+    def article(self, number: int, name: str) -> dict[str, Any]:
+        """Return an article, as hostile as a source may be; one of a symbol names it, too."""
+        named = self.market.names[:6] if name == "latest" else [name]
+        urls = ("https://news.example.com/1", "javascript:alert(1)", "")
+        return {
+            "id": f"{name}-{number}", "title": f"<img src=x onerror=alert({number})> {name} rises", "url": urls[number % 3],
+            "source": "Wire <b>", "summary": "<script>alert(1)</script>", "tickers": named, "more": 14 * (number % 2),
+            "ts": int(time.time() * 1000) - number * 3_600_000,
+        }  # fmt: skip
 
     def first_bars(self, channel: str) -> dict[str, Any]:
         """Return history of a walk that ends at the last price."""
@@ -326,6 +339,8 @@ class Session:
                 frames.append(self.next_frame("event", channel, self.print(name)))
             elif kind == "alerts" and tick % 5 == 0:
                 frames.append(self.next_frame("event", channel, self.alert()))
+            elif kind == "news" and tick % 40 == 0:
+                frames.append(self.next_frame("event", channel, self.article(3 * tick, name)))
             elif kind == "bars" and tick % 5 == 0:
                 frames.append(self.next_frame("upd", channel, self.grow(channel)))
             elif kind == "status" and tick % 20 == 0:

@@ -25,7 +25,7 @@ from tests.servers import free_port
 
 pytestmark = pytest.mark.live
 
-KINDS = ("watchlist", "quote", "candles", "depth", "prints", "board", "alerts", "halts", "pipeline")
+KINDS = ("watchlist", "quote", "candles", "depth", "prints", "board", "alerts", "news", "halts", "pipeline")
 WILD = "<img src=x onerror=alert(1)>"
 PLACES = "Object.fromEntries(tapeline.layout.widgets.map(({ id, x, y, w, h }) => [id, [x, y, w, h]]))"
 OVERLAPS = """(() => { const boxes = [...document.querySelectorAll('.panel')].filter(e => e.checkVisibility()).map(e => e.getBoundingClientRect());
@@ -414,6 +414,32 @@ def every_kind(person: Person) -> None:
     ]
     body = {"name": "Everything", "default": True, "content": {"format": 1, "widgets": widgets}}
     assert person.change("POST", "/api/v1/layouts", body).status == 201
+
+
+def test_news_are_text_and_lead_to_symbols_and_their_source(opened: Open) -> None:
+    """Whatever a source writes: only http(s) is a link, which gives the other page no hand on this one; chips choose symbols."""
+    desk = opened("BTC-PERP")
+    news = desk.page.locator('[data-widget="news"]')
+    desk.until(lambda: news.locator(".news-row").count() > 3, 15, "an article that has just come")
+    first = news.locator("a.news-title").first
+    assert (first.get_attribute("href"), first.get_attribute("rel")) == ("https://news.example.com/1", "noopener noreferrer")
+    assert first.get_attribute("target") == "_blank"
+    assert "<img src=x onerror=" in first.inner_text()
+    assert news.locator("img, script, b").count() == 0
+    assert {link.get_attribute("href") for link in news.locator("a").all()} == {"https://news.example.com/1"}
+    ages = desk.texts('[data-widget="news"] .news-age')
+    assert ages[0] == "now"
+    assert ages[-2:] == ["1 h", "2 h"]
+    chip = news.locator(".chip").nth(1)
+    symbol = chip.inner_text()
+    chip.click()
+    desk.until(lambda: desk.value("document.querySelector('#i-symbol').textContent") == symbol, 10, "the chip's symbol")
+    menu(desk, "news", "Settings")
+    desk.page.get_by_label("Show", exact=True).select_option("chosen")
+    desk.page.get_by_role("button", name="Apply").click()
+    desk.until(
+        lambda: any(f"> {symbol} rises" in title for title in desk.texts('[data-widget="news"] .news-title')), 15, "its news"
+    )
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

@@ -56,9 +56,9 @@ def test_a_source_that_cannot_be_is_refused_in_one_line(given: dict[str, str], w
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ({"feed": "simulator+carrier pigeon"}, "simulator or engine"),
-        ({"feed": "engine+engine"}, "simulator or engine"),
-        ({"feed": "simulator+"}, "simulator or engine"),
+        ({"feed": "simulator+carrier pigeon"}, "engine or news"),
+        ({"feed": "engine+engine"}, "engine or news"),
+        ({"feed": "simulator+"}, "engine or news"),
         ({"feed": "replay+engine", "tape": "x.gz", "speed": "max"}, "MDL_SPEED=max"),
         ({"feed": "engine", "engine_url": "ws://127.0.0.1"}, "MDL_ENGINE_URL"),
         ({"feed": "engine", "engine_depth": 0}, "MDL_ENGINE_DEPTH"),

@@ -12,10 +12,11 @@ export interface BoardRow {
   rel_volume?: number | null;
   float?: number | null;
   trades?: number | null;
+  news_ts?: number | null;
 }
 
 export const MEASURES = [
-  "last", "change", "change_pct", "gap_pct", "open_change_pct", "volume", "dollar_volume", "rel_volume", "float", "trades",
+  "last", "change", "change_pct", "gap_pct", "open_change_pct", "volume", "dollar_volume", "rel_volume", "float", "trades", "news_ts",
 ] as const satisfies readonly (keyof BoardRow)[]; // prettier-ignore
 export type Measure = (typeof MEASURES)[number];
 

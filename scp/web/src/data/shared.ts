@@ -1,6 +1,7 @@
-// Follows the channels that many widgets show, once for all of them: boards, range alerts, the pipeline's report.
+// Follows the channels that many widgets show, once for all of them: boards, range alerts, news, the pipeline's report.
 // Invariant: whoever listens later is told at once what is known by then.
 
+import { Articles } from "./articles.ts";
 import type { BoardRow } from "./boards.ts";
 import type { PipelineDocument } from "./pipeline.ts";
 import type { Stream, Subscription } from "./stream.ts";
@@ -31,6 +32,13 @@ export interface AlertListener {
   status(state: ChannelState): void;
 }
 
+export interface NewsListener {
+  /** There are other articles than before. */
+  changed(): void;
+  lost(n: number): void;
+  status(state: ChannelState): void;
+}
+
 export interface BoardListener {
   board(document: BoardDocument): void;
   status(state: ChannelState): void;
@@ -42,6 +50,10 @@ const LIVE: ChannelState = { state: "live", reason: "" };
 export class SharedChannels {
   alerts = 0;
   pipeline: PipelineDocument | null = null;
+  readonly news = new Articles();
+  private readonly newsListeners = new Set<NewsListener>();
+  private newsState = LIVE;
+  private newsFollowed: Subscription | null = null; // while somebody shows them
   private readonly boards = new Map<string, BoardDocument>();
   private readonly boardStates = new Map<string, ChannelState>();
   private readonly boardListeners = new Map<string, Set<BoardListener>>();
@@ -115,6 +127,40 @@ export class SharedChannels {
     for (const alert of this.kept) listener.alert(alert, false);
     listener.status(this.alertState);
     return () => this.alertListeners.delete(listener);
+  }
+
+  /** Listen to the news of all symbols; returns the function that ends it. */
+  onNews(listener: NewsListener): () => void {
+    this.newsListeners.add(listener);
+    this.newsFollowed ??= this.followNews();
+    listener.changed();
+    listener.status(this.newsState);
+    return () => {
+      this.newsListeners.delete(listener);
+      if (this.newsListeners.size > 0) return;
+      this.newsFollowed?.close();
+      this.newsFollowed = null;
+      this.news.clear();
+    };
+  }
+
+  private followNews(): Subscription {
+    const tell = () => this.newsListeners.forEach((listener) => listener.changed());
+    return this.stream.subscribe(["news:latest"], { hz: 4 }, {
+      snapshot: (_, data) => {
+        this.news.clear();
+        for (const article of data as unknown[]) this.news.add(article);
+        tell();
+      },
+      event: (_, data) => {
+        if (this.news.add(data)) tell();
+      },
+      lost: (_, n) => this.newsListeners.forEach((listener) => listener.lost(n)),
+      status: (_, state, reason) => {
+        this.newsState = { state, reason };
+        for (const listener of this.newsListeners) listener.status(this.newsState);
+      },
+    });
   }
 
   private heard(document: PipelineDocument): void {

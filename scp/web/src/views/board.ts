@@ -7,13 +7,14 @@ import { decimalsOf, NONE, percent, price, priceDecimals, quantity, short, signe
 import { join, roving } from "../roving.ts";
 import { Flashes } from "./flash.ts";
 import { toneOf } from "./grid.ts";
+import { ageOf } from "./newspaper.ts";
 
 const ROWS_SHOWN_MAX = 25;
 const NAME_LETTERS_MAX = 10;
 const PRICE_LETTERS_USUAL = 8;
 const WIDTHS: Readonly<Record<Measure, string>> = {
   last: "minmax(0, auto)", change: "58px", change_pct: "60px", gap_pct: "60px", open_change_pct: "60px", volume: "48px",
-  dollar_volume: "52px", rel_volume: "48px", float: "48px", trades: "48px",
+  dollar_volume: "52px", rel_volume: "48px", float: "48px", trades: "48px", news_ts: "44px",
 }; // prettier-ignore
 const TINTED: readonly Measure[] = ["change", "change_pct", "gap_pct", "open_change_pct"];
 const PERCENTS: readonly Measure[] = ["change_pct", "gap_pct", "open_change_pct"];
@@ -119,6 +120,7 @@ export class Board {
 
   private text(column: Measure, symbol: string, row: BoardRow): string {
     const value = row[column] ?? (column === "gap_pct" ? row.change_pct : undefined) ?? NaN;
+    if (column === "news_ts") return Number.isNaN(value) ? NONE : ageOf(Date.now() - value);
     if (PERCENTS.includes(column)) return percent(value);
     if (column === "rel_volume") return Number.isNaN(value) ? NONE : `${quantity(Number(value.toPrecision(3)))}×`;
     if (column !== "last" && column !== "change") return quantity(value);

@@ -25,6 +25,7 @@ const TITLES: readonly (readonly [Measure, string])[] = [
   ["last", "Last price"], ["change", "Change"], ["change_pct", "Change in percent"], ["gap_pct", "Gap of the open in percent"],
   ["open_change_pct", "Change since the open in percent"], ["volume", "Volume"], ["dollar_volume", "Dollar volume"],
   ["rel_volume", "Relative volume"], ["float", "Float"], ["trades", "Trades of the day"],
+  ["news_ts", "Age of the newest news"],
 ]; // prettier-ignore
 /** What a board shows beside last price and volume, where that is not the change in percent. */
 const OF_BOARD: Readonly<Record<string, Measure>> = {

@@ -7,6 +7,7 @@ import { board } from "./board.ts";
 import { candles } from "./candles.ts";
 import { depth } from "./depth.ts";
 import { halts } from "./halts.ts";
+import { news } from "./news.ts";
 import { orders } from "./orders.ts";
 import { pipeline } from "./pipeline.ts";
 import { prints } from "./prints.ts";
@@ -14,7 +15,7 @@ import { quote } from "./quote.ts";
 import { watchlist } from "./watchlist.ts";
 import type { Kind } from "./widget.ts";
 
-export const KINDS: readonly Kind[] = [watchlist, quote, candles, depth, prints, board, activity, alerts, halts, orders, pipeline];
+export const KINDS: readonly Kind[] = [watchlist, quote, candles, depth, prints, board, activity, alerts, news, halts, orders, pipeline];
 
 /** The kinds that whoever is signed in may place. */
 export function offered(): readonly Kind[] {
