@@ -75,6 +75,7 @@ class RestNews(NewsFeed):
             self.went_live()
             for frame in self.desk.take(page.results):
                 yield Frame(frame, time.time_ns())
+                await asyncio.sleep(0)  # a page is a thousand articles: the sockets have their turn in between
             cursor = _cursor(page)
             if not cursor:
                 await self.pause(self._every_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -38,6 +39,7 @@ class StreamNews(NewsFeed):
                     async for message in socket:
                         for frame in self.desk.deliver(message):
                             yield Frame(frame, time.time_ns())
+                            await asyncio.sleep(0)  # a message may be a list of thousands
             except InvalidStatus as error:
                 code = error.response.status_code
                 if code in REFUSED:

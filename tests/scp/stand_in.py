@@ -258,7 +258,7 @@ class Session:
         return {
             "id": f"{name}-{number}", "title": f"<img src=x onerror=alert({number})> {name} rises", "url": urls[number % 3],
             "source": "Wire <b>", "summary": "<script>alert(1)</script>", "tickers": named, "more": 14 * (number % 2),
-            "ts": int(time.time() * 1000) - number * 3_600_000,
+            "ts": int(time.time() * 1000) - number % 3 * 3_600_000,
         }  # fmt: skip
 
     def first_bars(self, channel: str) -> dict[str, Any]:

@@ -435,7 +435,7 @@ def test_news_are_text_and_lead_to_symbols_and_their_source(opened: Open) -> Non
     chip.click()
     desk.until(lambda: desk.value("document.querySelector('#i-symbol').textContent") == symbol, 10, "the chip's symbol")
     menu(desk, "news", "Settings")
-    desk.page.get_by_label("Show", exact=True).select_option("chosen")
+    desk.page.get_by_role("combobox", name="Show").select_option("chosen")
     desk.page.get_by_role("button", name="Apply").click()
     desk.until(
         lambda: any(f"> {symbol} rises" in title for title in desk.texts('[data-widget="news"] .news-title')), 15, "its news"

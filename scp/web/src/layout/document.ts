@@ -51,7 +51,7 @@ export const BUILT_IN: Layout = {
     place("volume", "board", 0, 16, 9, 8, { board: "volume" }),
     place("gainers", "board", 9, 16, 9, 8, { board: "gainers" }),
     place("losers", "board", 18, 16, 9, 8, { board: "losers" }),
-    place("gappers", "board", 27, 16, 9, 8, { board: "gappers" }),
+    place("gappers", "board", 27, 16, 9, 8, { board: "gappers", columns: ["last", "gap_pct", "news_ts"] }),
     place("alerts", "alerts", 36, 16, 12, 4),
     place("news", "news", 36, 20, 12, 4),
   ],

@@ -78,10 +78,12 @@ class News implements Widget {
     this.dirty = false;
     this.growAt = now + GROW_MS;
     this.paper.grow(Date.now());
-    const fault = faultOf(this.place.market.shared.pipeline?.sources ?? {});
+    const sources = Object.values(this.place.market.shared.pipeline?.sources ?? {}).filter(({ listener }) => listener?.["feed"] === "news");
+    const fault = faultOf(sources);
     const skipped = this.lost ? `${this.lost} skipped` : "";
     this.note.set([this.chosen ? this.symbol : "", skipped, fault].filter(Boolean).join(", "));
-    this.paper.waitFor(fault ? `No news: ${fault}` : this.chosen ? `No news of ${this.symbol || "the chosen symbol"} yet` : "No news yet");
+    if (fault || sources.length === 0) this.paper.waitFor(`No news: ${fault || "no source of them is set up"}`);
+    else this.paper.waitFor(this.chosen ? `No news of ${this.symbol || "the chosen symbol"} yet` : "No news yet");
   }
 
   close(): void {
@@ -96,10 +98,8 @@ class News implements Widget {
 }
 
 /** Why no news come, "" while they may: their source is silent by itself for hours, and that is no fault. */
-export function faultOf(sources: Readonly<Record<string, Source>>): string {
-  const found = Object.values(sources).filter(({ listener }) => listener?.["feed"] === "news");
-  if (found.length === 0) return "no source of news is set up";
-  const ill = found.find(({ state }) => state !== "live");
+function faultOf(sources: readonly Source[]): string {
+  const ill = sources.find(({ state }) => state !== "live");
   return ill ? ill.reason || `the source is ${ill.state ?? "away"}` : "";
 }
 
