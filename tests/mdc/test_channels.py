@@ -20,6 +20,8 @@ from service.partition import partition_of
         ("book:BTC-PERP", "book", "BTC-PERP"),
         ("alerts:range", "alerts", "range"),
         ("status:pipeline", "status", "pipeline"),
+        ("news:AAPL", "news", "AAPL"),
+        ("news:latest", "news", "latest"),
     ],
 )
 def test_a_channel_is_a_kind_and_a_name(channel: str, kind: str, name: str) -> None:
@@ -46,6 +48,7 @@ def test_symbols_are_spread_over_groups_and_shared_channels_are_not() -> None:
     assert group_of("quote:AAPL", 8) == f"up:quote:{partition_of('AAPL', 8)}"
     assert group_of("bars:1m:AAPL", 8) == group_of("bars:1s:AAPL", 8) == f"up:bars:{partition_of('AAPL', 8)}"
     assert group_of("board:gainers", 8) == group_of("alerts:range", 8) == group_of("status:pipeline", 1) == "up:shared:0"
+    assert (group_of("news:AAPL", 8), group_of("news:latest", 8)) == (f"up:news:{partition_of('AAPL', 8)}", "up:shared:0")
 
 
 def test_the_catalogue_is_consistent() -> None:

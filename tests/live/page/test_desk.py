@@ -85,6 +85,17 @@ def test_boards_reorder(desk: Desk) -> None:
     changes(desk, f"[...document.querySelectorAll('{VOLUME}')].map(e => e.textContent).join()", 60)
 
 
+def test_news_come_with_their_age(desk: Desk) -> None:
+    """Headlines with symbols to choose; beside the symbols of a board stands how old their newest article is."""
+    desk.until(lambda: len(desk.texts(".news .news-row")) > 3, 30, "news")
+    ages = desk.texts(".news .news-age")
+    assert set(ages) <= {"now", "1 h", *(f"{n} min" for n in range(1, 60))}
+    assert desk.texts(".news .note")[0] == ""
+    assert desk.page.locator(".news .chip").count() > 0
+    column = '[data-board="gappers"] li:not([hidden]) .cell:last-child'
+    desk.until(lambda: {"now", *(f"{n} min" for n in range(1, 60))} & set(desk.texts(column)), 30, "the age of a symbol's news")
+
+
 def choose_a_traded_symbol(desk: Desk) -> None:
     """Choose one of the most active symbols whose chart grows: the first may be halted just now."""
     for symbol in desk.texts(VOLUME)[:6]:

@@ -37,6 +37,23 @@ def test_it_is_stale_until_the_first_sign() -> None:
     assert Freshness(5, 0).on_pipeline(ALIVE, 0) == LIVE
 
 
+def test_news_alone_are_no_market() -> None:
+    """Boards are not live because articles come; the list of all news hangs on no partition, those of a symbol on their source."""
+    news, listener = KINDS["news"], {"feed": "news"}
+    sources = {"n": {"state": "live", "listener": listener}, "s": {"state": "connecting", "listener": None}}
+    fresh = Freshness(5, 0)
+    data = {"sources": sources, "processors": {"stale_partitions": [], "partitions_expected": 8}}
+    assert fresh.on_pipeline(json.dumps(data).encode(), 0) == Verdict("stale", "feed connecting")
+    assert fresh.of(BOARD, "gainers", "").state == "stale"
+    assert fresh.of(news, "AAPL", "n") == LIVE
+    del sources["s"]
+    assert fresh.on_pipeline(json.dumps(data).encode(), 0) == LIVE
+    other = next(n for n in range(8) if n != partition_of("latest", 8))
+    data["processors"] = {"stale_partitions": [other], "partitions_expected": 8}
+    fresh.on_pipeline(json.dumps(data).encode(), 0)
+    assert fresh.of(news, "latest", "").state == "stale"
+
+
 def test_silence_and_an_absent_cache_are_told_apart() -> None:
     """Five seconds of silence: processors silent; the cache away: its reason, on every channel."""
     fresh = Freshness(5, 0)
