@@ -21,7 +21,8 @@ help:
 	@echo "             MDC_URL=redis://127.0.0.1:6379/0             Redis instead of the embedded cache"
 	@echo "             MDP_WORKERS=1 WDS_WORKERS=1 SCP_PORT=8000 WDS_PORT=8400 RUN_DIR=.run LOG_LEVEL=info"
 	@echo "make up      the same in containers (deploy/compose.yaml): needs a Docker engine with compose; make down ends it"
-	@echo "             PROFILES=exchange,metrics,tls   SCALE='mdp=2 wds=2'   PUBLIC_URL=https://desk.example.com (tls)"
+	@echo "             PROFILES=exchange,standby,metrics,tls   SCALE='mdp=2 wds=2'   PUBLIC_URL=https://desk.example.com (tls)"
+	@echo "             OWN=own.yaml   a compose file of yours on top; settings: deploy/settings/<service>.env (deploy/README.md)"
 	@echo "make image   build the container image, TAPELINE_IMAGE=tapeline"
 	@echo "make stack   build the image, replay a recorded day through the stack, compare every number; make faults-stack with faults"
 	@echo "make test    every test, against RabbitMQ, Redis and a browser too (installed when missing, or TEST_MDQ_URL="
@@ -47,7 +48,7 @@ PROFILES ?=
 comma := ,
 profiles := $(subst $(comma), ,$(PROFILES))
 COMPOSE = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) docker compose -f deploy/compose.yaml \
-	$(if $(filter tls,$(profiles)),-f deploy/compose.tls.yaml) $(foreach one,$(filter-out tls,$(profiles)),--profile $(one))
+	$(if $(filter tls,$(profiles)),-f deploy/compose.tls.yaml) $(if $(OWN),-f $(OWN)) $(foreach one,$(filter-out tls,$(profiles)),--profile $(one))
 ifneq ($(filter exchange,$(profiles)),)
 up: export FEED ?= simulator+engine
 endif
