@@ -227,6 +227,7 @@ SEEDED = "random.Random"  # dice that come with their seed are an argument like 
 
 # A module is tested by the test module of its name, or is imported by some test; these are reached in another way.
 TESTED_THROUGH: dict[str, str] = {
+    "engine/recovery/command.py": "tests/engine/recovery/test_history.py",
     "scp/api/calls.py": "tests/scp/api/test_authority.py",
     "scp/api/identity.py": "tests/scp/security/test_provider.py",
     "scp/api/federation.py": "tests/scp/security/test_provider.py",
