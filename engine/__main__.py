@@ -6,6 +6,7 @@ python -m engine oms [reconcile]               a message store into SQL tables (
 python -m engine keys create|list|revoke         who may use the gateway (ENGINE_DIR, ENGINE_KEYS_FILE)
 python -m engine promote                       makes a standby (ENGINE_FOLLOW) the leader (ENGINE_DIR)
 python -m engine risk                          the sample risk service (RISK_*)
+python -m engine backup|restore FILE          one file of journal, newest snapshot and keys, also of a running engine; - is a pipe
 python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
 python -m engine journal verify|dump|state     reads a journal, also of a running engine; JSON lines (ENGINE_DIR)
 python -m engine history order|state           an order's life, or the exchange after any command (ENGINE_DIR, ENGINE_ARCHIVE_DIR)
@@ -32,6 +33,7 @@ from time import perf_counter
 
 from engine.access import command as key_command
 from engine.access.key_file import KeyFile
+from engine.backup import command as backup_command
 from engine.core.book import Book
 from engine.core.workload import BookMessage, WorkloadInvalid, digest, parse, run
 from engine.recovery import command as history_command
@@ -70,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     promote_command.arguments(commands.add_parser("promote", help="make the standby of ENGINE_DIR the leader"))
     commands.add_parser("risk", help="run the sample risk service (RISK_*)")
     key_command.arguments(commands.add_parser("keys", help="make, list and withdraw the gateway's keys"))
+    backup_command.backup_arguments(
+        commands.add_parser("backup", help="write a backup of ENGINE_DIR, also while the engine runs")
+    )
+    backup_command.restore_arguments(commands.add_parser("restore", help="put a backup into an ENGINE_DIR that is empty"))
     lost = commands.add_parser("import-stream", help="make a lost journal anew of the Redis stream engine_events")
     lost.add_argument("--from-snapshot", action="store_true", help="leave out what the newest snapshot has")
     history_command.journal_arguments(
@@ -135,6 +141,20 @@ def _promote(given: argparse.Namespace) -> None:
     promote_command.run(load(EngineSettings).folder, given, SystemClock().wall_ns())
 
 
+def _backup(given: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+
+    settings = load(EngineSettings)
+    backup_command.run_backup(settings.folder, settings.keys_file, given, SystemClock().wall_ns())
+
+
+def _restore(given: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+
+    settings = load(EngineSettings)
+    backup_command.run_restore(settings.folder, settings.keys_file, given, SystemClock().wall_ns())
+
+
 def _import_stream(arguments: argparse.Namespace) -> None:
     from engine.settings import EngineSettings
     from engine.streams.restore import import_from
@@ -185,8 +205,8 @@ def _workload(arguments: argparse.Namespace) -> None:
 
 
 _RUN = {
-    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys, "promote": _promote,
-    "import-stream": _import_stream, "journal": _journal, "history": _history, "workload": _workload,
+    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys, "promote": _promote, "backup": _backup,
+    "restore": _restore, "import-stream": _import_stream, "journal": _journal, "history": _history, "workload": _workload,
 }  # fmt: skip
 
 

@@ -47,6 +47,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "recovery": STAGES,
         "risk": STAGES,
         "standby": {"access", "recovery", *STAGES},
+        "backup": {"recovery", "standby", *STAGES},
         "gateway": {"access", "stores", "risk", "standby", *STAGES},
         "orders": {"access", "stores", "risk", *STAGES},
         "streams": {"stores", "recovery", *STAGES},
@@ -147,6 +148,7 @@ SHELLS: dict[str, str] = {
     "wds/workers.py": "several processes on one port",
     "scp/apps/_default/__init__.py": "the py4web application",
     "scp/announce.py": "tells the cache every half second",
+    "scp/backup.py": "runs pg_dump and pg_restore",
     "scp/build.py": "runs npm",
     "scp/fleet/errands.py": "a loop in a thread",
     "scp/fleet/fleet.py": "asks components, the exchange and the cache",
@@ -190,6 +192,7 @@ SHELLS: dict[str, str] = {
     "engine/recovery/snapshotter.py": "a process of its own, and the one that keeps it alive",
     "engine/streams/restore.py": "reads a Redis stream",
     "engine/journal/retention.py": "copies files to another file system",
+    "engine/backup/backup.py": "links, copies and removes files",
     "engine/__main__.py": "the command line; measures a workload",
     "engine/streams/sink.py": "Redis, deadlines, a thread that reads the journal",
     "engine/access/key_file.py": "draws keys, locks and writes their file",
@@ -227,7 +230,6 @@ SEEDED = "random.Random"  # dice that come with their seed are an argument like 
 
 # A module is tested by the test module of its name, or is imported by some test; these are reached in another way.
 TESTED_THROUGH: dict[str, str] = {
-    "engine/recovery/command.py": "tests/engine/recovery/test_history.py",
     "scp/api/calls.py": "tests/scp/api/test_authority.py",
     "scp/api/identity.py": "tests/scp/security/test_provider.py",
     "scp/api/federation.py": "tests/scp/security/test_provider.py",

@@ -16,6 +16,7 @@ from engine.core import events as ev
 from engine.core.commands import BUY, SELL
 from engine.core.state import State
 from engine.journal.reader import SegmentsMissing, segments
+from engine.recovery.command import INDEX_MAX
 from engine.recovery.history import Places, Wanted, orders
 from engine.recovery.inspection import moment
 from engine.recovery.order_life import OrderLife
@@ -169,6 +170,7 @@ def test_what_cannot_be_told_says_why(tmp_path: Path) -> None:
         (("order", "--account", "2", "--client-id", "mine"), 3, "no order 'mine' of account 2"),
         (("order", "4", "--at", "50"), 3, "The journal ends at index 9, and 50 is asked for"),
         (("state", "--at", "50"), 3, "The journal ends at index 9"),
+        (("order", str(INDEX_MAX + 1)), 2, "is no index"),
         (("order", "--account", "1"), 2, "name the order by its id, or by --account and --client-id"),
         (("order", "4", "--account", "1"), 2, "name the order by its id"),
         (("--archive", str(tmp_path / "none"), "order", "4"), 3, "There is no archive in"),
