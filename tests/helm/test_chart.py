@@ -20,6 +20,7 @@ from mdl.settings import MdlSettings
 from mdp.settings import MdpSettings
 from scp.settings import ScpSettings
 from service.settings import ComponentSettings, variables
+from tests.helm import crds
 from tests.helm.chart import CHART, FOREIGN, MATRIX, STANDBY, objects, of_kind, parsed, pods, rendered, run
 from tests.helm.readme import readme
 from wds.settings import WdsSettings
@@ -54,6 +55,30 @@ def test_every_object_is_valid(case: str, version: str) -> None:
     for one in objects(case):
         if one["kind"] not in FOREIGN:
             validate(json.dumps(one), version)
+
+
+@CASES
+def test_every_object_of_an_operator_is_one_that_its_crd_takes(case: str) -> None:
+    """Wrong types and fields that the server would drop in silence; what Kubernetes itself defines in them is checked as in a pod."""
+    for one in of_kind(case, *FOREIGN):
+        assert crds.faults(one) == []
+        if one["kind"] == "Redis":
+            spec = one["spec"]
+            container = {"name": "redis", "image": "redis", "securityContext": spec["securityContext"]}
+            container["resources"] = spec["kubernetesConfig"]["resources"]
+            pod = {"securityContext": spec["podSecurityContext"], "containers": [container]}
+            validate(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}), OLDEST)
+
+
+def test_every_operators_kind_is_rendered_somewhere_and_its_faults_are_found() -> None:
+    """Each schema has an object in the matrix, and refuses it with a field more, with one of another type, and in another version."""
+    found = {one["kind"]: one for case in MATRIX for one in of_kind(case, *FOREIGN)}
+    assert set(found) == FOREIGN == {path.stem for path in crds.FOLDER.glob("*.json")}
+    for kind, one in found.items():
+        assert crds.known(kind)["source"]
+        assert crds.faults(one | {"spec": one["spec"] | {"replica": 3}})
+        assert crds.faults(one | {"spec": [one["spec"]]})
+        assert crds.faults(one | {"apiVersion": "example.com/v1"})
 
 
 @CASES
