@@ -222,9 +222,7 @@ SHELLS: dict[str, str] = {
     "deploy/rundir.py": "locks a directory, holds ports",
 }
 # A Future or a Protocol of coroutines is a type, not I/O: these import only such names from asyncio.
-TYPES_ONLY: dict[str, str] = {
-    "mdq/broker.py": "the contract names asyncio.Future",
-}
+TYPES_ONLY: dict[str, str] = {"mdq/broker.py": "the contract names asyncio.Future"}
 TYPES = {"asyncio.Future", "asyncio.Task", "asyncio.AbstractEventLoop"}
 SEEDED = "random.Random"  # dice that come with their seed are an argument like any other
 

@@ -1,6 +1,6 @@
 """Finds the orders that are asked for in journal and archive, and shows the exchange as it was after any command.
 
-Records are looked at for the order's id before they are decoded: a journal of a million commands takes seconds.
+Records are looked at for the order's id before they are decoded: that takes less than twice as long as reading the journal.
 """
 
 from __future__ import annotations

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import pytest
 
+from engine import __main__ as command_line
 from engine.core import commands as cm
 from engine.core import events as ev
 from engine.core.commands import BUY, SELL
@@ -25,14 +29,29 @@ from engine.recovery.snapshot import snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore
 from service.errors import OperatorError
 from tests.engine.lives import START_NS, STEP_NS, Life, journaled, life, records
-from tests.stack import ROOT
 
 ENDS = ("filled", "cancelled", "rejected")
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "engine", "history", "--folder", str(folder), *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+class Done(NamedTuple):
+    """How a command line ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(folder: Path, *arguments: str) -> Done:
+    """Run the command line in this process, as `python -m engine` does in its own."""
+    out, errors, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(errors), mock.patch.object(
+        sys, "argv", ["engine", "history", "--folder", str(folder), *arguments]
+    ):  # fmt: skip
+        try:
+            command_line.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), errors.getvalue())
 
 
 def places(folder: Path, archive: str = "") -> Places:
