@@ -219,6 +219,7 @@ SHELLS: dict[str, str] = {
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",
     "deploy/probe.py": "asks admin ports",
+    "deploy/replay.py": "measures how long a tape took",
     "deploy/rundir.py": "locks a directory, holds ports",
 }
 # A Future or a Protocol of coroutines is a type, not I/O: these import only such names from asyncio.
