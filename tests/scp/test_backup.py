@@ -17,6 +17,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from scp import backup
+from scp.command_line import restore_backup
 from scp.control import Control, internal, open_store
 from scp.security import audit
 from scp.settings import ScpSettings
@@ -27,26 +28,21 @@ from tests.signing import PASSWORD
 from tests.waiting import until_sync
 
 
-def run(run_dir: Path, *arguments: str, given: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
+def run(run_dir: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command line of the control plane."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SCP_", "WDS_", "ADMIN_"))}
     command = [sys.executable, "-m", "scp", *arguments]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=clean | {"RUN_DIR": str(run_dir)} | variables,
-        input=given,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    variables = clean | {"RUN_DIR": str(run_dir)}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, timeout=120, check=False)
 
 
 def sign_in(scp: ScpProcess, name: str, password: str = PASSWORD) -> int:
     return scp.api("POST", "/api/v1/sign-in", {"username": name, "password": password}).status
 
 
-def test_who_could_sign_in_can_do_so_after_a_restore(start_scp: Callable[..., ScpProcess], tmp_path: Path) -> None:
+def test_who_could_sign_in_can_do_so_after_a_restore(
+    start_scp: Callable[..., ScpProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Taken through a pipe while people are invited. Sessions of then are over; people, passwords and the audit log are there."""
     scp = start_scp()
     trader = scp.person("trader", "eve")
@@ -65,9 +61,8 @@ def test_who_could_sign_in_can_do_so_after_a_restore(start_scp: Callable[..., Sc
     assert done.returncode == 0, done.stderr.decode()
     scp.end()
     elsewhere = tmp_path / "elsewhere"
-    came = run(elsewhere, "restore", "-", given=done.stdout)
-    assert came.returncode == 0, came.stderr.decode()
-    before, after = (json.loads(one.stderr.decode().splitlines()[-1]) for one in (done, came))
+    before = json.loads(done.stderr.decode().splitlines()[-1])
+    after = backup.put_back(settings(monkeypatch, elsewhere), io.BytesIO(done.stdout))
     assert (after["people"], after["auditEntries"]) == (before["people"], before["auditEntries"] + 1)
     assert after["sessionsEnded"] >= 2
     other = ScpProcess(elsewhere)
@@ -129,8 +124,10 @@ def test_what_cannot_be_put_back_changes_nothing(tmp_path: Path, monkeypatch: py
             backup.put_back(settings(monkeypatch, new, **variables), io.BytesIO(given))
         assert "secret-word" not in str(refused.value)
         assert [path.name for path in new.rglob("*") if path.is_file()] == []
+    (tmp_path / "b.tar").write_bytes(content)
     with pytest.raises(OperatorError, match="There is a database"):
-        backup.put_back(settings(monkeypatch, tmp_path / "own"), io.BytesIO(content))
+        restore_backup(settings(monkeypatch, tmp_path / "own"), str(tmp_path / "b.tar"))
+    assert restore_backup(settings(monkeypatch, tmp_path / "other"), str(tmp_path / "b.tar")) == 0
     with control.store.transaction() as db:
         db.executesql("UPDATE audit_entry SET who = 'nobody' WHERE id = 1")
     with pytest.raises(OperatorError, match="audit log is broken"):
