@@ -5,7 +5,8 @@ Invariant: volume, vwap and trades are exact over all trades of the trading day 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 
 import msgspec
 
@@ -67,6 +68,10 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
     venues: Venues | None = None
 
 
+# (symbol, price, ts, calendar, whether it is the open): called with the open of a day, and with each trade before it
+OnOpen = Callable[[str, float, int, Calendar, bool], None]
+
+
 class QuoteAnalyzer(Analyzer):
     """Keeps the quote of every symbol of a partition. `reference` knows previous closes and average volumes."""
 
@@ -77,6 +82,7 @@ class QuoteAnalyzer(Analyzer):
         self.quotes: dict[str, QuoteData] = {}
         self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
         self.unranked: set[str] = set()  # symbols whose trades or totals changed; who ranks them takes them out
+        self.on_open: OnOpen | None = None
         self._totals: dict[str, Totals] = {}
         self._venues: dict[str, Venues] = {}
         self._reference = reference
@@ -128,7 +134,12 @@ class QuoteAnalyzer(Analyzer):
                 if ts >= totals.close_ts:
                     totals.close, totals.close_ts = price, ts
                 if data.open is None or ts < totals.open_ts:
+                    first = data.open is None
                     data.open, totals.open_ts = price, ts
+                    if first and self.on_open is not None:
+                        self.on_open(symbol, price, ts, calendar, True)
+            elif data.open is None and self.on_open is not None:
+                self.on_open(symbol, price, ts, calendar, False)
         self._traded.add(symbol)
 
     def on_quote(self, quote: AnyQuote) -> None:
@@ -164,6 +175,7 @@ class QuoteAnalyzer(Analyzer):
         elif bar.start < calendar.day_start_ms:
             return
         totals, data = self._totals[bar.symbol], self.quotes[bar.symbol]
+        opened = data.open is not None
         if bar.day_volume is not None and units(bar.day_volume) > totals.official_volume:
             totals.official_volume, totals.official_vwap = units(bar.day_volume), bar.day_vwap
         if bar.day_open:
@@ -174,6 +186,8 @@ class QuoteAnalyzer(Analyzer):
                 totals.official_volume += units(bar.volume)
             self._from_bar(data, totals, bar, not calendar.extended(bar.start))
         self._traded.add(bar.symbol)
+        if not opened and data.open is not None and self.on_open is not None:
+            self.on_open(bar.symbol, data.open, bar.start, calendar, True)
 
     def on_value(self, value: IndexValue) -> None:
         symbol, ts = value.symbol, value.ts
@@ -185,9 +199,12 @@ class QuoteAnalyzer(Analyzer):
             totals.last_ts = totals.close_ts = data.ts = ts
             self._range(data, totals, value.value, value.value, regular=True)
             data.last = totals.close = value.value
-            if data.open is None:
+            first = data.open is None
+            if first:
                 data.open = value.value
             self._traded.add(symbol)
+            if first and self.on_open is not None:
+                self.on_open(symbol, value.value, ts, calendar, True)
 
     def on_days(self, days: Mapping[str, int]) -> None:
         for calendar, ts in self._calendars.behind(days):
@@ -263,6 +280,20 @@ class QuoteAnalyzer(Analyzer):
         """Return the start (ms) of the trading day that holds `ts`, None for a symbol that is not known."""
         calendar = self._calendar_of(symbol)
         return None if calendar is None else calendar.day_start_of(ts)
+
+    def snapshot(self, symbol: str) -> QuoteData | None:
+        """Return a copy of a symbol's quote as it is now, None for a symbol that is not known."""
+        data = self.quotes.get(symbol)
+        if data is None:
+            return None
+        self._derive(data, self._totals[symbol], symbol)
+        data.session = self._calendars.of[symbol].session
+        return copy(data)
+
+    def volumes(self, symbol: str) -> tuple[int, int]:
+        """Return a known symbol's volume of the day in units: of the trades that were seen, and the vendor's own."""
+        totals = self._totals[symbol]
+        return totals.volume, totals.official_volume
 
     def _new(self, symbol: str, continuous: bool) -> Calendar:
         calendar = self._calendars.join(symbol, continuous)

@@ -16,12 +16,12 @@ from statistics import median
 from mdl.simulation.market import Simulator
 from mdp import roster
 from mdp.analyzer import Analyzer
+from mdp.analyzers.alerts.ranges import RangeAnalyzer
 from mdp.analyzers.bars import BarsAnalyzer
 from mdp.analyzers.boards import BoardsAnalyzer
 from mdp.analyzers.book import BookAnalyzer
 from mdp.analyzers.halts import HaltsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.analyzers.range import RangeAnalyzer
 from mdp.analyzers.ranks import BUILT_IN, QUICK
 from mdp.analyzers.stats import StatsAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
@@ -40,7 +40,7 @@ def first_seven() -> list[Analyzer]:
     stats, halts = StatsAnalyzer(quotes), HaltsAnalyzer()
     boards = BoardsAnalyzer(quotes, stats, halts, ROWS, [board for board in BUILT_IN if board.name in QUICK])
     bars: list[Analyzer] = [BarsAnalyzer("bars:1s", 1_000, 10), BarsAnalyzer("bars:1m", 60_000, 5)]
-    return [quotes, *bars, TradesAnalyzer(), halts, boards, RangeAnalyzer(), BookAnalyzer()]
+    return [quotes, *bars, TradesAnalyzer(), halts, boards, RangeAnalyzer(quotes), BookAnalyzer()]
 
 
 def one(name: str) -> Callable[[], list[Analyzer]]:
