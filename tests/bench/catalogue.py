@@ -105,7 +105,8 @@ def main() -> None:
         for variant in (*variants.values(), *alone.values(), nothing):
             variant.take(made[first : first + step])
     quotes, bare = alone["quote"].cost_us, nothing.cost_us
-    own = {name: variant.cost_us - (quotes if name in ("stats", "boards") else bare) for name, variant in alone.items()}
+    under = dict.fromkeys(("stats", "boards", "range", "gap"), quotes) | {"volume": alone["stats"].cost_us}
+    own = {name: variant.cost_us - under.get(name, bare) for name, variant in alone.items()}
     cost = {name: variant.cost_us for name, variant in variants.items()}
     workload = {
         "symbols": given.symbols, "events_per_s": given.rate, "rounds": given.rounds, "seconds": given.seconds, "seed": given.seed,
