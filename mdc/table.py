@@ -28,6 +28,9 @@ KEYS = (
     ("lease:partition:{partition}", "hash", "lease", "`holder`, `epoch` of who owns a partition"),
     ("fence:partition:{partition}", "string", "", "grows with every change of owner; an older number writes nothing"),
     ("mdp:workers", "sorted set", "", "worker → when its membership ends (ms)"),
+    ("mdp:ranks", "sorted set", "", "the same workers by name: who is before whom"),
+    ("mdp:held:{worker}", "set", "", "the partitions that a worker has claimed; their leases say whether it still owns them"),
+    ("mdp:due", "sorted set", "", "partition → when to look again whether it is free (ms)"),
     ("mdp:since", "string", "", "when this cache was first seen by a worker (ms)"),
     ("mdp:stats", "hash", "stats", "worker → what it said of its last second"),
 )  # fmt: skip

@@ -13,10 +13,18 @@ from importlib.resources import files
 from typing import Any
 
 from mdc.connect import AWAY, unavailable
-from service.lease import RELEASE
 
 LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
-BEAT_S = 0.3
+BEAT_S = 1 / 3
+DUE = "mdp:due"
+KEYS = ("mdp:workers", "mdp:since", "mdp:ranks", DUE)
+# KEYS: lease, mdp:due, mdp:held:{worker}.  ARGV: worker, partition.
+RELEASE = """
+if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return end
+redis.call('DEL', KEYS[1])
+redis.call('ZADD', KEYS[2], 'XX', 0, ARGV[2])
+redis.call('SREM', KEYS[3], ARGV[2])
+"""
 
 
 @dataclass(slots=True)
@@ -42,6 +50,7 @@ class Ownership:
         self._lease_ms = lease_ms
         self._beat = redis.register_script(files("mdp").joinpath("scripts/ownership.lua").read_text())
         self._release = redis.register_script(RELEASE)
+        self._held = f"mdp:held:{worker}"
 
     async def beat(self, claim: bool = True, remembered: Iterable[int] = ()) -> Share:
         """Renew what we own and, with `claim`, take free partitions up to our fair share.  Raises: CacheUnavailable.
@@ -50,7 +59,7 @@ class Ownership:
         """
         args = [self.worker, self._lease_ms, self._partitions, int(claim), self._token, *remembered]
         try:
-            members, surplus, *claims = await self._beat(keys=["mdp:workers", "mdp:since"], args=args)
+            members, surplus, *claims = await self._beat(keys=[*KEYS, self._held], args=args)
         except AWAY as error:
             raise unavailable(error) from None
         owned = dict(zip(claims[::3], claims[1::3], strict=True))
@@ -59,6 +68,6 @@ class Ownership:
     async def release(self, partition: int) -> None:
         """Give a partition up: the next beat of any worker takes it.  Raises: CacheUnavailable."""
         try:
-            await self._release(keys=[f"lease:partition:{partition}"], args=[self.worker])
+            await self._release(keys=[f"lease:partition:{partition}", DUE, self._held], args=[self.worker, partition])
         except AWAY as error:
             raise unavailable(error) from None

@@ -1,8 +1,8 @@
 """Runs benchmarks and prints their JSON lines, each completed with machine, versions and commit.
 
-`python -m tests.bench` runs every benchmark of this folder one after the other, `python -m tests.bench listener` one;
+`python -m tests.bench` runs every benchmark of this folder's rooms one after the other, `python -m tests.bench listener` one;
 `--profile` also says which functions of which process took the time (py-spy, 100 samples a second).
-A benchmark is a module with a docstring that is run as `python -m tests.bench.<name>` in a process of its own, so that none
+A benchmark is a module with a docstring that is run as `python -m tests.bench.<room>.<name>` in a process of its own, so that none
 inherits another's heap or warm caches; whatever it prints on stdout that is not a JSON object is moved to stderr.
 """
 
@@ -23,14 +23,19 @@ from tests.bench import spy
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
-TOOLS = ("compare",)  # can be run, but measure nothing by themselves
 MATTERS = ("aio-pika", "aiormq", "redis", "hiredis", "websockets", "uvloop", "msgspec", "orjson", "fakeredis")
 
 
 def names() -> list[str]:
-    """Return the benchmarks of this folder: what can be run; workloads that several of them share cannot."""
-    files = [path for path in FOLDER.glob("*.py") if not path.stem.startswith(("_", "test_")) and path.stem not in TOOLS]
+    """Return the benchmarks: what can be run in the rooms; workloads that several of them share cannot."""
+    files = [path for path in FOLDER.glob("*/*.py") if not path.stem.startswith(("_", "test_"))]
     return sorted(path.stem for path in files if '__name__ == "__main__"' in path.read_text())
+
+
+def module(name: str, tree: Path = ROOT) -> str:
+    """Return what Python calls a benchmark of `tree`; other revisions had no rooms, or others."""
+    [path] = (tree / "tests" / "bench").rglob(f"{name}.py")
+    return ".".join(path.relative_to(tree).with_suffix("").parts)
 
 
 def main(asked: list[str]) -> int:
@@ -54,7 +59,7 @@ def run(name: str, facts: dict[str, Any]) -> bool:
     """Run one benchmark, passing its JSON lines on as they come; return whether it ended well."""
     print(f"bench {name} …", file=sys.stderr, flush=True)
     began_s = time.monotonic()
-    argv = [sys.executable, "-m", f"tests.bench.{name}"]
+    argv = [sys.executable, "-m", module(name)]
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         own = spy.Spy(process.pid, Path(folder) / "bench.folded") if spy.asked() else None

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.bench.__main__ import ROOT, machine, names, result
+from tests.bench.__main__ import ROOT, machine, module, names, result
 
 OUTSIDE = ("latency", "local", "pipeline", "soak", "steady")  # environment, ports and /proc are all they need of the components
 USUAL = "pipeline,listener,steady,fanout"
@@ -108,9 +108,9 @@ def measure(bench: str, sides: tuple[Side, Side], rounds: int, arguments: list[s
 def run(bench: str, side: Side, arguments: list[str]) -> bool:
     """Run a benchmark once against a side and keep its figures; return whether it ended well."""
     outside = bench in OUTSIDE
-    argv = [sys.executable if outside else side.python, "-m", f"tests.bench.{bench}", *arguments]
-    env = {**os.environ, "BENCH_TREE": str(side.tree), "BENCH_PYTHON": side.python}
     cwd = ROOT if outside else side.tree
+    argv = [sys.executable if outside else side.python, "-m", module(bench, cwd), *arguments]
+    env = {**os.environ, "BENCH_TREE": str(side.tree), "BENCH_PYTHON": side.python}
     done = subprocess.run(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
     lines = [line for line in map(result, done.stdout.splitlines()) if line is not None]
     for line in lines:

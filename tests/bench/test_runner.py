@@ -16,7 +16,7 @@ REEL = '"""A reel."""\nif __name__ == "__main__":\n    print("warming up")\n    
 @pytest.fixture
 def reel() -> Iterator[Path]:
     """A benchmark `made_up_reel` in the folder."""
-    path = runner.FOLDER / "made_up_reel.py"
+    path = runner.FOLDER / "dataplane" / "made_up_reel.py"
     path.write_text(REEL)
     yield path
     path.unlink()

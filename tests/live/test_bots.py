@@ -13,6 +13,7 @@ from engine.bots.traders import LEVELS, ORDERS_MAX
 from engine.core import events as ev
 from engine.journal.reader import read
 from tests.live.test_oms import START_S_MAX, Floor, floor_in
+from tests.scale import many
 from tests.waiting import until
 
 pytestmark = pytest.mark.live
@@ -65,7 +66,7 @@ async def test_a_market_stands_and_is_taken_along(tmp_path: Path) -> None:
 async def test_killed_bots_leave_their_orders_to_the_timer(tmp_path: Path) -> None:
     """SIGKILL of the bots: the exchange cancels what they left when their timers run out; the next run starts clean."""
     async with floor_in(tmp_path) as floor:
-        for _ in range(2):
+        for _ in range(many(2, 1)):
             floor.start("bots", BOTS_RATE=200, BOTS_DEAD_MS=1_500)
             await until(lambda: begun(floor), START_S_MAX)
 
@@ -81,15 +82,16 @@ async def test_killed_bots_leave_their_orders_to_the_timer(tmp_path: Path) -> No
             await until(gone, 10, "the timers' cancels")
         assert floor.engine.end(signal.SIGTERM) == 0
         cancels = Counter(event.reason for event in events_of(floor) if isinstance(event, ev.OrderCanceled))
-        assert cancels["CancelAllAfter"] > 100
+        assert cancels["CancelAllAfter"] > 50
 
 
 async def test_bots_trade_on_through_crashes_of_the_engine(tmp_path: Path) -> None:
-    """Five SIGKILLs of the engine: the same bots go on, never above their bound, with client ids of their own."""
+    """Five SIGKILLs of the engine (two in the usual run): the same bots go on, never above their bound, with client ids of their own."""
+    kills = many(5)
     async with floor_in(tmp_path) as floor:
         bots = floor.start("bots", BOTS_RATE=200)
         await until(lambda: begun(floor), START_S_MAX)
-        for life in range(6):
+        for life in range(kills + 1):
             index = await newest(floor)
 
             async def further(index: int = index) -> bool:
@@ -97,7 +99,7 @@ async def test_bots_trade_on_through_crashes_of_the_engine(tmp_path: Path) -> No
 
             await until(further, START_S_MAX, f"life {life}")
             assert max(await open_orders(floor)) <= ORDERS_MAX
-            if life < 5:
+            if life < kills:
                 floor.engine.end(signal.SIGKILL)
                 floor.engine.start()
         assert bots.poll() is None
@@ -106,6 +108,6 @@ async def test_bots_trade_on_through_crashes_of_the_engine(tmp_path: Path) -> No
         assert floor.engine.end(signal.SIGTERM) == 0
         names = Counter((e.order.account, e.order.cl_ord_id) for e in events_of(floor) if isinstance(e, ev.OrderAccepted))
         assert max(names.values()) == 1
-        assert len(names) > 400
+        assert len(names) > 50 * kills
         for line in floor.log("bots").splitlines():
             assert json.loads(line)["level"] in ("info", "warning"), line

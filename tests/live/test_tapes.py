@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mdc.reader import Reader
-from tests.bench.pipeline import check_order, count_events, make_tape
+from tests.bench.dataplane.pipeline import check_order, count_events, make_tape
 from tests.oracle import differences, expected
 from tests.servers import free_port
 from tests.stack import ROOT, Stack

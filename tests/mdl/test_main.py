@@ -130,7 +130,7 @@ def test_vendor_and_listener_work_together_as_processes(tmp_path: Path) -> None:
 
 def test_the_benchmark_runs(tmp_path: Path) -> None:
     """Tiny: so that it never rots."""
-    argv = [sys.executable, "-m", "tests.bench.listener", "--tiny"]
+    argv = [sys.executable, "-m", "tests.bench.dataplane.listener", "--tiny"]
     done = subprocess.run(argv, env=environment(tmp_path), capture_output=True, text=True, timeout=180, check=True)
     figures = [json.loads(line) for line in done.stdout.splitlines()]
     assert {"events_per_s", "router_events_per_s", "simulator_events_per_s"} == {figure["figure"] for figure in figures}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.bench import book
+from tests.bench.exchange import book
 
 
 def test_the_benchmark_prints_its_figure(capsys: pytest.CaptureFixture[str]) -> None:

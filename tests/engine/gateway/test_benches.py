@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.bench.__main__ import module
+from tests.scale import everything
 from tests.stack import ROOT
 
 FIGURES = {
@@ -31,13 +33,13 @@ FIGURES = {
     },
     "joined": {"frames_per_s", "journal_frames_per_s", "client_frames_per_s"},
 }
-SLOW = {"steps": pytest.mark.faults}
+USUAL = ("gateway", "joined")  # `make faults` tries all of them
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in sorted(FIGURES)])
+@pytest.mark.parametrize("name", sorted(FIGURES if everything() else USUAL))
 def test_a_benchmark_runs_and_gives_its_figures(name: str) -> None:
     """Each prints one JSON line a figure with value, unit and workload; refused orders and lost messages end it."""
-    command = [sys.executable, "-m", f"tests.bench.{name}", "--tiny"]
+    command = [sys.executable, "-m", module(name), "--tiny"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -11,7 +11,7 @@ from tests.stack import ROOT
 
 def test_the_benchmark_prints_its_figures() -> None:
     """All three workloads, each with the hash of the state it ended with; with and without snapshots it is the same."""
-    argv = [sys.executable, "-m", "tests.bench.journal", "--tiny"]
+    argv = [sys.executable, "-m", "tests.bench.exchange.journal", "--tiny"]
     out = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
     lines = [json.loads(line) for line in out.splitlines() if line.startswith("{") and "figure" in line]
     found = {(line["workload"].split(":")[0], line["figure"]): line for line in lines}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.bench import recovery
+from tests.bench.exchange import recovery
 
 
 def test_the_benchmark_prints_its_figure(capsys: pytest.CaptureFixture[str]) -> None:

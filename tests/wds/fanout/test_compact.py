@@ -11,7 +11,7 @@ import pytest
 from msgspec import Raw
 
 from mdc.channels import KINDS
-from tests.bench.wire import play
+from tests.bench.stream.wire import play
 from tests.tapes import tape
 from wds import schema
 from wds.client.compact import Expander

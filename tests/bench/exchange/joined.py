@@ -88,7 +88,7 @@ async def consume(kind: str, port: int, messages: int) -> dict[str, Any]:
     """Let a child take the first `messages` messages; return what it counted."""
     argv = ["--consume", kind, "--port", str(port), "--messages", str(messages)]
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.joined", *argv, cwd=ROOT, stdout=subprocess.PIPE
+        sys.executable, "-m", "tests.bench.exchange.joined", *argv, cwd=ROOT, stdout=subprocess.PIPE
     )
     out, _ = await child.communicate()
     found: dict[str, Any] = json.loads(out)

@@ -83,7 +83,7 @@ async def measure(name: str, batches: int) -> dict[str, Any]:
             await sequencer.submit(Deposit(account, 10**12))
         argv = ["--client", str(gateway.port), "--batches", str(batches), *(["--stream"] if name == "stream" else [])]
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.bench.trade", *argv, cwd=ROOT, stdout=subprocess.PIPE
+            sys.executable, "-m", "tests.bench.exchange.trade", *argv, cwd=ROOT, stdout=subprocess.PIPE
         )
         out, _ = await child.communicate()
         await gateway.stop()

@@ -1,6 +1,6 @@
 """How many events a second does the listener alone publish: frames in memory → batches confirmed by the broker, one core.
 
-`python -m tests.bench.listener [--events 2000000] [--tiny]`: one JSON line a figure. Excluded: the feed's socket, making
+`python -m tests.bench.dataplane.listener [--events 2000000] [--tiny]`: one JSON line a figure. Excluded: the feed's socket, making
 the frames, consumers. RabbitMQ is a private node when it is installed; its work is on the machine but not in our process.
 """
 

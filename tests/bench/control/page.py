@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tests.bench.scp import percentile
+from tests.bench.control.scp import percentile
 from tests.live.page.browser import Desk, chromium
 from tests.scp.conftest import ScpProcess
 from tests.servers import free_port

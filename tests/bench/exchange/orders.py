@@ -76,7 +76,7 @@ async def run(url: str, folder: Path, orders: int, backlog: bool) -> tuple[float
         await sequencer.submit(cm.Deposit(account, 10**12))
     queue = OrdersQueue(url, sequencer)
     publisher = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.orders", "--publish", url, "--orders", str(orders), cwd=ROOT
+        sys.executable, "-m", "tests.bench.exchange.orders", "--publish", url, "--orders", str(orders), cwd=ROOT
     )
     if backlog:
         await publisher.wait()

@@ -34,7 +34,7 @@ from wds.fanout.member import Member, Want
 from wds.fanout.outbox import Ladder
 from wds.protocol import PHASES
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 PARTITIONS = 8
 FLUSH_MS = 100
 WALL_NS = 1_800_000_000_000_000_000

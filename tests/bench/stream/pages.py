@@ -12,7 +12,7 @@ import argparse
 import json
 from typing import Any
 
-from tests.bench.wds_rig import Child
+from tests.bench.stream.rig import Child
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ import uvloop
 from service.run import GC_THRESHOLD
 from tests.waiting import until
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 CHANNEL = "quote:BENCH"
 BOARDS = ("volume", "gainers", "losers", "gappers")
 MANY = 1_000_000
@@ -38,7 +38,7 @@ class Child:
     """One of the two processes."""
 
     def __init__(self, role: str, **given: Any) -> None:
-        code = f"from tests.bench import wds_rig; wds_rig.{role}({json.dumps(given)!r})"
+        code = f"from tests.bench.stream import rig; rig.{role}({json.dumps(given)!r})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

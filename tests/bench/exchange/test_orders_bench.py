@@ -14,7 +14,7 @@ from tests.stack import ROOT
 @pytest.mark.live
 def test_the_benchmark_runs_and_gives_its_figures(rabbitmq_url: str) -> None:
     """Both ways end in the same state, and nothing is lost."""
-    command = [sys.executable, "-m", "tests.bench.orders", "--tiny"]
+    command = [sys.executable, "-m", "tests.bench.exchange.orders", "--tiny"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 
-from tests.bench.wds_rig import GREED, Child
+from tests.bench.stream.rig import GREED, Child
 
 RATE_S = 40.0
 

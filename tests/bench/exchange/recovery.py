@@ -75,7 +75,7 @@ def write(folder: Path, first: list[Command], before: int, after: int) -> str:
 
 def in_a_fresh_process(folder: Path) -> dict[str, float | str]:
     """Recover there; return seconds, records, peak memory and the digest."""
-    argv = [sys.executable, "-m", "tests.bench.recovery", "--recover", str(folder)]
+    argv = [sys.executable, "-m", "tests.bench.exchange.recovery", "--recover", str(folder)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     found: dict[str, float | str] = json.loads(done.stdout)
     return found

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mdc.served import usable_port
-from tests.bench.wds_rig import Child, _masked, _upgrade
+from tests.bench.stream.rig import Child, _masked, _upgrade
 from tests.caches import answers
 from tests.stack import _die_with_parent
 from tests.waiting import until_sync

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Set
 from typing import Any
 
-from tests.bench.pipeline import count_events, make_tape, settled
+from tests.bench.dataplane.pipeline import count_events, make_tape, settled
 from tests.bench.window import Window
 from tests.stack import Stack, stack
 

@@ -91,7 +91,7 @@ async def measure(name: str, connections: int, seconds: float) -> dict[str, Any]
             await sequencer.submit(CreateStore("bench"))
         argv = ["--client", str(gateway.port), "--connections", str(connections), "--seconds", str(seconds)]
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.bench.gateway", *argv, cwd=ROOT, stdout=subprocess.PIPE
+            sys.executable, "-m", "tests.bench.exchange.gateway", *argv, cwd=ROOT, stdout=subprocess.PIPE
         )
         out, _ = await child.communicate()
         await gateway.stop()

@@ -92,7 +92,7 @@ async def measure(seconds: float) -> dict[str, Any]:
             alone += await honest.run(seconds)
             argv = ["--attack", "--port", str(gateway.port), "--key", texts[1], "--seconds", str(seconds + BURST_S)]
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.bench.doors", *argv, cwd=ROOT, stdout=subprocess.PIPE
+                sys.executable, "-m", "tests.bench.exchange.doors", *argv, cwd=ROOT, stdout=subprocess.PIPE
             )
             assert child.stdout is not None
             await child.stdout.readline()  # it has begun

@@ -1,0 +1,1 @@
+"""Measures the control plane and its page."""

@@ -1,0 +1,1 @@
+"""Measures the way of market data: listener, queues, processors, cache."""

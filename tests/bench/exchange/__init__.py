@@ -1,0 +1,1 @@
+"""Measures the exchange: book, journal, gateway, order queue, streams."""

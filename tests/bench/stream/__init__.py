@@ -1,0 +1,1 @@
+"""Measures the data service and what its clients get."""
