@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
+from enum import IntEnum
 
 import msgspec
 
@@ -57,6 +58,7 @@ class Totals(msgspec.Struct, array_like=True, gc=False):
     regular: bool = False  # high and low are the regular session's; until then they are those of the extended hours
     close: float | None = None  # the regular session's last price: tomorrow's previous close
     close_ts: int = 0
+    opened: bool = False  # the regular session's first trade was seen
 
 
 class Cell(msgspec.Struct, array_like=True, gc=False):
@@ -68,8 +70,15 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
     venues: Venues | None = None
 
 
-# (symbol, price, ts, calendar, whether it is the open): called with the open of a day, and with each trade before it
-OnOpen = Callable[[str, float, int, Calendar, bool], None]
+class Opening(IntEnum):
+    """What `on_open` is told of: a trade before the regular session's, the first one of that, the open as the vendor says it."""
+
+    BEFORE = 0
+    TRADE = 1
+    OFFICIAL = 2
+
+
+OnOpen = Callable[[str, float, int, Calendar, Opening], None]  # (symbol, price, ts, calendar, what it is)
 
 
 class QuoteAnalyzer(Analyzer):
@@ -134,12 +143,13 @@ class QuoteAnalyzer(Analyzer):
                 if ts >= totals.close_ts:
                     totals.close, totals.close_ts = price, ts
                 if data.open is None or ts < totals.open_ts:
-                    first = data.open is None
                     data.open, totals.open_ts = price, ts
-                    if first and self.on_open is not None:
-                        self.on_open(symbol, price, ts, calendar, True)
-            elif data.open is None and self.on_open is not None:
-                self.on_open(symbol, price, ts, calendar, False)
+                if not totals.opened:
+                    totals.opened = True
+                    if self.on_open is not None:
+                        self.on_open(symbol, price, ts, calendar, Opening.TRADE)
+            elif not totals.opened and self.on_open is not None:
+                self.on_open(symbol, price, ts, calendar, Opening.BEFORE)
         self._traded.add(symbol)
 
     def on_quote(self, quote: AnyQuote) -> None:
@@ -175,7 +185,7 @@ class QuoteAnalyzer(Analyzer):
         elif bar.start < calendar.day_start_ms:
             return
         totals, data = self._totals[bar.symbol], self.quotes[bar.symbol]
-        opened = data.open is not None
+        official = data.open is not None and not totals.open_ts
         if bar.day_volume is not None and units(bar.day_volume) > totals.official_volume:
             totals.official_volume, totals.official_vwap = units(bar.day_volume), bar.day_vwap
         if bar.day_open:
@@ -186,8 +196,8 @@ class QuoteAnalyzer(Analyzer):
                 totals.official_volume += units(bar.volume)
             self._from_bar(data, totals, bar, not calendar.extended(bar.start))
         self._traded.add(bar.symbol)
-        if not opened and data.open is not None and self.on_open is not None:
-            self.on_open(bar.symbol, data.open, bar.start, calendar, True)
+        if not official and data.open is not None and not totals.open_ts and self.on_open is not None:
+            self.on_open(bar.symbol, data.open, bar.start, calendar, Opening.OFFICIAL)
 
     def on_value(self, value: IndexValue) -> None:
         symbol, ts = value.symbol, value.ts
@@ -204,7 +214,7 @@ class QuoteAnalyzer(Analyzer):
                 data.open = value.value
             self._traded.add(symbol)
             if first and self.on_open is not None:
-                self.on_open(symbol, value.value, ts, calendar, True)
+                self.on_open(symbol, value.value, ts, calendar, Opening.OFFICIAL)
 
     def on_days(self, days: Mapping[str, int]) -> None:
         for calendar, ts in self._calendars.behind(days):

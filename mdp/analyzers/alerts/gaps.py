@@ -1,7 +1,7 @@
 """Alerts to gaps on `alerts:gap`: the first trade of the pre-market, and the open, against the previous close.
 
-Each at most once a day, and only where the beginning of the session was seen: what is the first trade for us, when we joined
-later, is none of the market's.
+Each at most once a day. Who joined when the session had begun takes no trade for the first one: then the open is what the
+vendor's aggregates say. Else, where there are trades, a trade makes it, so that no other queue has a say in what is told.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import msgspec
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT, Alerts, Thresholds, amount, decimal
-from mdp.analyzers.quote import QuoteAnalyzer
+from mdp.analyzers.quote import Opening, QuoteAnalyzer
 from mdp.days.calendar import Calendar
 
 SEEN_MS = 60_000  # who hears something of the market so soon after a session has begun has seen its beginning
 
 
 class Opened(msgspec.Struct, array_like=True, gc=False):
-    """What of a symbol's day was looked at. `day_ms` 0 = nothing yet."""
+    """What of a symbol's day was looked at: its pre-market, or also its open. `day_ms` 0 = nothing yet."""
 
     day_ms: int
     regular: bool
+    missed: bool = False  # the session had begun when we joined
 
 
 class GapAnalyzer(Analyzer):
@@ -38,6 +39,7 @@ class GapAnalyzer(Analyzer):
         self._pct = thresholds.gap_pct
         self._alerts = Alerts("alerts:gap", quotes)
         self._opened: dict[str, Opened] = {}
+        self._traded: set[str] = set()  # calendars whose symbols trade: their aggregates are not all there is
         self._changed: set[str] = set()
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Opened)
@@ -68,17 +70,24 @@ class GapAnalyzer(Analyzer):
             self._opened[symbol] = Opened(0, False)
             self._changed.add(symbol)
 
-    def _open(self, symbol: str, price: float, ts: int, calendar: Calendar, regular: bool) -> None:
-        known = self._opened.get(symbol)
-        day_ms = calendar.day_start_ms
+    def _open(self, symbol: str, price: float, ts: int, calendar: Calendar, opening: Opening) -> None:
+        known, day_ms, regular = self._opened.get(symbol), calendar.day_start_ms, opening is not Opening.BEFORE
         if known is not None and known.day_ms == day_ms and (known.regular or not regular):
             return
         if not regular and ts >= calendar.session_start_ms:
             return  # after the close of a day without an open
-        self._opened[symbol] = Opened(day_ms, regular)
-        self._changed.add(symbol)
         begins_ms = calendar.session_start_ms if regular else day_ms
-        if (known is not None and known.day_ms) or calendar.newest_ms <= begins_ms + SEEN_MS:
+        before = known is not None and known.day_ms > 0 and not (known.missed and known.day_ms == day_ms)
+        seen = before or calendar.newest_ms <= begins_ms + SEEN_MS
+        official = opening is Opening.OFFICIAL
+        if not official:
+            self._traded.add(calendar.name)
+        elif seen and calendar.name in self._traded:
+            return  # the trade comes
+        tell = seen or official
+        self._opened[symbol] = Opened(day_ms, regular and tell, regular and not tell)
+        self._changed.add(symbol)
+        if tell:
             self._tell(symbol, price, ts, calendar, regular)
 
     def _tell(self, symbol: str, price: float, ts: int, calendar: Calendar, regular: bool) -> None:

@@ -113,7 +113,6 @@ class Alerts implements Widget {
     const { label, tone } = KINDS[alert.kind]!;
     const row = table.row(alert.sym);
     const decimals = row < 0 ? priceDecimals(decimalsOf(alert.price ?? NaN)) : table.decimals[row]!;
-    if (decimals > 5) this.element.dataset["wide"] = ""; // long prices leave no room for the note
     const at = alert.price == null ? NONE : price(alert.price, decimals);
     return { texts: [clock(alert.ts), label, short(alert.sym, 12), at, alert.note ?? ""], tone, title: `${alert.sym} ${at} ${alert.note ?? ""}` };
   }

@@ -35,14 +35,25 @@ def test_the_first_trade_of_the_pre_market_and_the_open() -> None:
 
 
 def test_who_joins_in_mid_session_takes_no_trade_for_the_open() -> None:
-    """Nor the vendor's open, hours later; the next day is known again, also by who comes from the checkpoint."""
+    """The vendor's open says it, once; the next day is known again, also by who comes from the checkpoint."""
     desk = Desk(reference=REFERENCE)
     desk.feed(trade(p=20, t=OPENS_MS + 7_200_000))
-    desk.feed(bar("A", OPENS_MS + 7_200_000, 20, op=15))
     assert told(desk) == []
+    desk.feed(*[bar("A", OPENS_MS + 7_200_000 + ms, 20, op=15) for ms in (0, 1_000)])
+    assert told(desk) == [("A", "gap_up", "regular", 15, 50)]
     desk.hand_over()
+    desk.feed(bar("A", OPENS_MS + 7_203_000, 20, op=15), trade(p=10, t=OPENS_MS + DAY_MS + 3_600_000))
     desk.feed(trade(p=10, t=OPENS_MS + DAY_MS + 3_600_000))
-    assert told(desk) == [("A", "gap_down", "regular", 10, -50)]
+    assert told(desk)[1:] == [("A", "gap_down", "regular", 10, -50)]
+
+
+def test_an_open_is_the_trade_where_there_are_trades() -> None:
+    """However early the vendor's aggregates, which come on another queue, say it."""
+    desk = Desk(reference=REFERENCE)
+    desk.feed(trade(p=10, t=OPENS_MS - 1, c=FORM_T), trade("B", 11, t=OPENS_MS))
+    desk.feed(bar("A", OPENS_MS, 12, op=11.5))
+    desk.feed(trade(p=11.4, t=OPENS_MS), trade(p=12, t=OPENS_MS + 1))
+    assert told(desk) == [("B", "gap_up", "regular", 11, 10), ("A", "gap_up", "regular", 11.4, 14)]
 
 
 def test_an_illiquid_symbol_opens_when_it_trades_first() -> None:
