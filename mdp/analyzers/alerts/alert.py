@@ -67,7 +67,6 @@ class Alerts:
         self._quotes = quotes
         self._fresh: list[tuple[int, bytes]] = []  # bounded by the batches that wait for that flush
         self._newest: deque[tuple[int, bytes]] = deque(maxlen=KEEP)
-        self._announced = False
         self._encode = msgspec.json.Encoder().encode
 
     def make(
@@ -89,9 +88,6 @@ class Alerts:
         if not self._fresh:
             return
         assert flush.only is None or self.symbols <= flush.only, "who has an alert is urgent"
-        if not self._announced:
-            self._announced = True
-            flush.add_channel("alerts", self._channel.partition(":")[2])
         for ts, body in self._fresh:
             flush.add_shared("alerts", self._channel, ts, body)
         self._newest += self._fresh
@@ -102,7 +98,6 @@ class Alerts:
         """The cache is new and empty: the newest ones leave again, those of the flush that it has lost among them."""
         self._fresh = [*self._newest, *self._fresh]
         self._newest.clear()
-        self._announced = False
 
 
 def paused(ts: int, told_ms: int, pause_ms: int) -> bool:

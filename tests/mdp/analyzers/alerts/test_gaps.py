@@ -9,7 +9,8 @@ import pytest
 from mdp.analyzers.alerts.alert import Thresholds
 from mdp.reference import Known
 from tests.mdp.analyzers.alerts import alerts, build, hand_over
-from tests.mdp.analyzers.alerts.test_ranges import CLOSES_MS, DAY_MS, FORM_T, OPENS_MS
+from tests.mdp.analyzers.alerts.plain_ranges import CLOSES_MS, DAY_MS, OPENS_MS
+from tests.mdp.analyzers.alerts.test_ranges import FORM_T
 from tests.mdp.feed import Desk, Dice, bar, quote, trade
 
 OPENS_S, CLOSES_S = 19_800, 43_200  # after the pre-market has

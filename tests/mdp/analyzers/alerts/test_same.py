@@ -12,7 +12,7 @@ from mdp.analyzers.alerts.alert import Thresholds
 from mdp.partition import Partition
 from mdp.reference import Known
 from tests.mdp.analyzers.alerts import build, plain
-from tests.mdp.analyzers.alerts.test_ranges import OPENS_MS
+from tests.mdp.analyzers.alerts.plain_ranges import OPENS_MS
 from tests.mdp.analyzers.test_halts import bands
 from tests.mdp.feed import STREAMS, Desk, Dice, Event, batch, trade
 from tests.mdp.test_ahead import hurry
