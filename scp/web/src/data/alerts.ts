@@ -6,7 +6,7 @@ import type { ChannelState } from "./shared.ts";
 
 /** What a widget can be asked to show, and to sound for. */
 export const GROUPS = [
-  ["high", "Highs"], ["low", "Lows"], ["gap", "Gaps"], ["volume", "Volume"], ["halt", "Halts"],
+  ["high", "Highs"], ["low", "Lows"], ["gap", "Gaps"], ["volume", "Surges"], ["halt", "Halts"],
 ] as const; // prettier-ignore
 export type Group = (typeof GROUPS)[number][0];
 
@@ -27,7 +27,7 @@ export const KINDS: Readonly<Record<string, Known>> = {
   new_low: { group: "low", label: "▼ Low", tone: "down" },
   gap_up: { group: "gap", label: "▲ Gap", tone: "up" },
   gap_down: { group: "gap", label: "▼ Gap", tone: "down" },
-  surge: { group: "volume", label: "● Volume", tone: "calm" },
+  surge: { group: "volume", label: "● Surge", tone: "calm" },
   rel_volume: { group: "volume", label: "● Day vol.", tone: "calm" },
   halted: { group: "halt", label: "■ Halted", tone: "warn" },
   resumed: { group: "halt", label: "▶ Resumed", tone: "warn" },
