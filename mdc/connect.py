@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import fakeredis
 import hiredis
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
@@ -24,7 +23,7 @@ REMEDIES = (
     (("NOPERM", "permission"), "The user needs +@all on our keys, see mdc/README.md"),
     (("MISCONF", "READONLY"), "Mend its persistence (disk full?), or point MDC_URL at the primary"),
 )
-_in_process: dict[str, fakeredis.FakeServer] = {}
+_in_process: dict[str, Any] = {}  # memory:// URL → fakeredis server
 
 
 class Sending:
@@ -94,6 +93,8 @@ def _remedy(error: str) -> str:
 def open_cache(url: str, client_name: str = "tapeline", timeout_s: float = 5.0) -> Any:
     """Return a redis.asyncio client (bytes in, bytes out) for `url`; it connects on first use and never retries by itself."""
     if url.startswith("memory://"):
+        import fakeredis  # a quarter of what starting a component takes, for those who need it
+
         server = _in_process.setdefault(url, fakeredis.FakeServer())
         return fakeredis.FakeAsyncRedis(server=server)
     pool = aioredis.ConnectionPool.from_url(

@@ -6,7 +6,7 @@ its partition (fence) or whose cache was emptied (epoch) writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import IntEnum
 from importlib.resources import files
 from typing import Any
@@ -121,6 +121,19 @@ class Flush:
     def keep(self, stored: Sequence[str]) -> None:
         """Let keys live on as if they had been written now."""
         self._kept += stored
+
+    def documents(self) -> Iterator[bytes]:
+        """Yield the documents of channels that one partition writes, those of a channel in their order."""
+        for pairs in self._groups.values():
+            yield from pairs[1::2]
+
+    def shared(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield channel, time (ms) and data of what several partitions write."""
+        return zip(self._shared[0::5], self._shared[3::5], self._shared[4::5], strict=True)
+
+    def shares(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and value of this partition's shares of what is merged."""
+        return zip(self._shares[0::3], self._shares[2::3], strict=True)
 
     @property
     def empty(self) -> bool:

@@ -155,7 +155,7 @@ class Partition:
         self._event_ms = 0
         if fresh > 0:
             self._take(batch, seen.skip, redelivered)
-        if seen.verdict is not Verdict.FENCED:
+        if seen.verdict is not Verdict.FENCED and seen.verdict is not Verdict.PAST:
             self._go_on(batch, now_ns // 1_000_000)
 
     def _take(self, batch: Batch, skip: int, redelivered: bool) -> None:

@@ -10,6 +10,7 @@ Rules:
 - An older epoch is refused (`fenced`) while the newer publisher of the source is alive, that is, was heard within 3 s (it
   marks every queue each second): the older is a listener that lost its lease and flushes late. When the newer one is silent
   the older may speak again: a source without a lease, on a clock that runs behind, must not be silenced for ever.
+- A batch of the tenure before that we have read already comes again when the queue's reader changes: it is `past`, not refused.
 - Lost events are `expired` when they may have waited for a whole TTL: the batch before them was sent a TTL or more before
   the one after them arrived (or is not known: we start from a checkpoint). Otherwise the consumer kept up and they
   were `dropped`: by the byte bound, a broker restart, or the publisher itself. Clocks of the two hosts are compared,
@@ -36,6 +37,7 @@ class Verdict(Enum):
     PARTLY_OLD = "partly old"  # skip the first `skip` events
     DUPLICATE = "duplicate"  # skip it all
     FENCED = "fenced"  # of a publisher that has been replaced: skip it all
+    PAST = "past"  # of the tenure before, and read then: skip it all
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,16 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a stream has been read: up to before `seq` of `epoch`. `sent_ns`: when the last batch was sent; 0 not known."""
+    """How far a stream has been read: up to before `seq` of `epoch`. `sent_ns`: when the last batch was sent; 0 not known.
+
+    `past_epoch`, `past_seq`: the same of the tenure before, "" = there was none.
+    """
 
     epoch: str
     seq: int
     sent_ns: int = 0
+    past_epoch: str = ""
+    past_seq: int = 0
 
 
 @dataclass(slots=True)
@@ -120,14 +127,16 @@ class StreamGaps:
         self._ttl_ns = ttl_ns
         self._sent_ns = 0  # when the last batch judged new was sent (publisher's wall clock); 0 not known
         self.heard_ns = 0  # when the current publisher was last heard (our wall clock)
+        self._past = "", 0  # the tenure before, and how far it was read
 
     @property
     def position(self) -> Position:
-        return Position(self.epoch, self.seq, self._sent_ns)
+        return Position(self.epoch, self.seq, self._sent_ns, *self._past)
 
     def restore(self, position: Position) -> None:
         """Continue from a checkpoint."""
         self.epoch, self.seq, self._sent_ns, self.heard_ns = position.epoch, position.seq, position.sent_ns, 0
+        self._past = position.past_epoch, position.past_seq
 
     def on_batch(self, epoch: str, seq: int, count: int, sent_ns: int, now_ns: int, redelivered: bool = False) -> Arrival:
         """Judge a batch (or a mark: `count` 0) that arrives at wall clock `now_ns` and move the position behind it."""
@@ -135,6 +144,9 @@ class StreamGaps:
         if redelivered:
             self.totals.redelivered += count
         if epoch != self.epoch and not self._change_epoch(epoch, seq, now_ns, redelivered):
+            if count and epoch == self._past[0] and seq + count <= self._past[1]:
+                self.totals.duplicate += count
+                return Arrival(Verdict.PAST, skip=count)
             self.totals.fenced += count
             return Arrival(Verdict.FENCED, skip=count)
         self.heard_ns = now_ns
@@ -149,6 +161,8 @@ class StreamGaps:
         # Redelivered, it was given to our predecessor before what the position already covers.
         if not newer and (redelivered or now_ns - self.heard_ns < FENCE_NS):
             return False
+        if self.epoch:
+            self._past = self.epoch, self.seq
         self.seq = 0 if newer and self.epoch else seq  # joining, or hearing an old one again: history is not ours to miss
         self.epoch = epoch
         self.totals.epochs += 1

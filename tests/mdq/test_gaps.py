@@ -107,7 +107,7 @@ def test_a_new_publisher_counts_from_zero() -> None:
     assert started().on_batch("c", 0, 10, at(1), at(1)) == NEW
     gaps = started()
     assert gaps.on_batch("c", 30, 10, at(1), at(1)) == Arrival(Verdict.NEW, dropped=30)
-    assert gaps.position == Position("c", 40, at(1))
+    assert gaps.position == Position("c", 40, at(1), "b", 100)
 
 
 def test_a_replaced_publisher_is_fenced_off() -> None:
@@ -194,3 +194,17 @@ def test_only_so_many_sources_are_remembered() -> None:
     known = [source for source, _, _ in counter.positions()]
     assert len(known) == SOURCES_MAX
     assert "s0" not in known
+
+
+def test_what_was_read_of_the_tenure_before_is_past_and_not_refused() -> None:
+    """Given up and taken again, a queue repeats what came before the new publisher: it was counted then, here or by a predecessor."""
+    gaps = started()
+    assert gaps.on_batch("c", 0, 10, at(1), at(1)) == NEW
+    heir = StreamGaps(TTL_NS)
+    heir.restore(gaps.position)
+    for reader in (gaps, heir):
+        assert reader.on_batch("b", 80, 20, at(0), at(1), redelivered=True) == Arrival(Verdict.PAST, skip=20)
+        assert reader.on_batch("b", 80, 21, at(0), at(1), redelivered=True).verdict is Verdict.FENCED  # that came too late
+        assert reader.on_batch("b", 100, 0, at(0), at(1)).verdict is Verdict.FENCED  # a mark of who is replaced
+        assert reader.totals.fenced == 21
+        assert reader.on_batch("c", 10, 5, at(1), at(1)) == NEW

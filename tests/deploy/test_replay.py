@@ -1,0 +1,92 @@
+"""`python -m deploy.replay`: analyzers over a tape without servers say what plain arithmetic over the file says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.local_run import ROOT
+from tests.oracle import expected
+from tests.tapes import tape
+
+AT_MS = 1_700_000_000_000
+
+
+def replay(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "deploy.replay", *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def documents(*words: str) -> list[dict[str, Any]]:
+    done = replay(*words)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def trade(sym: str, price: float, at_ms: int, size: int = 100) -> dict[str, Any]:
+    return {"ev": "T", "sym": sym, "x": 4, "i": str(at_ms), "z": 3, "p": price, "s": size, "c": [], "t": at_ms, "q": at_ms}
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    """Two symbols over two minutes, with a line that is no frame and an event that is no trade."""
+    path = tmp_path / "short.ndjson"
+    lines = [json.dumps([trade("A", 10 + n, AT_MS + n * 1_000), trade("B", 500 - n, AT_MS + n * 1_000, 7)]) for n in range(120)]
+    lines[60:60] = ["tea", json.dumps([{"ev": "T", "sym": "A", "p": "much", "t": AT_MS}])]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("name", ["es-2023-12-25.ndjson.gz", "crypto-2021-04-17.ndjson.gz"])
+def test_the_last_quotes_of_a_recorded_session_are_those_of_plain_arithmetic(name: str) -> None:
+    """Every field that the oracle knows, of every symbol; how often is flushed changes nothing of it."""
+    recorded = tape(name)
+    wanted = expected(recorded)
+    for every in ("0.1", "30"):
+        found = {one["ch"]: one["data"] for one in documents(str(recorded), "--analyzer", "quote", "--last", "--every", every)}
+        assert found.keys() == {f"quote:{symbol}" for symbol in wanted}
+        for symbol, state in wanted.items():
+            told = {field: found[f"quote:{symbol}"][field] for field in state["quote"]}
+            assert told == pytest.approx({field: float(value) for field, value in state["quote"].items()}, rel=1e-9)
+
+
+def test_only_what_was_asked_for_is_printed(short: Path) -> None:
+    """Boards need quotes and say nothing of them; patterns choose channels; bad lines and events are counted."""
+    done = replay(str(short), "--analyzer", "boards", "--channel", "board:vol*", "--last")
+    [board] = map(json.loads, done.stdout.splitlines())
+    assert (board["ch"], board["data"]["order"]) == ("board:volume", ["A", "B"])
+    assert board["data"]["rows"]["B"]["volume"] == 840
+    assert "241 events, 1 documents" in done.stderr
+    assert "1 bad" in done.stderr
+    assert "1 lines that are no frames" in done.stderr
+    bars = documents(str(short), "--analyzer", "bars", "--channel", "bars:1m:A", "--last")
+    assert [(bar["ch"], bar["data"]["close"]) for bar in bars] == [("bars:1m:A", 129.0)]
+
+
+def test_alerts_come_once_and_numbered_however_often_is_flushed(short: Path) -> None:
+    """A channel that many partitions feed has running numbers of its own."""
+    often, seldom = (documents(str(short), "--analyzer", "range", "--every", every) for every in ("0.1", "40"))
+    assert len(often) > 100
+    assert [one["seq"] for one in often] == list(range(1, len(often) + 1))
+    assert {one["ch"] for one in often} == {"alerts:range"}
+    assert [one["data"] for one in seldom] == [one["data"] for one in often]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere.ndjson", "--analyzer", "quote"), "the tape nowhere.ndjson does not exist"),
+        (("nowhere.ndjson",), "--analyzer"),
+        (("nowhere.ndjson", "--analyzer", "tea"), "invalid choice: 'tea'"),
+        (("nowhere.ndjson", "--analyzer", "quote", "--every", "0"), "--every takes seconds from 0.001"),
+    ],
+)
+def test_a_bad_word_is_one_clear_line(words: tuple[str, ...], said: str) -> None:
+    done = replay(*words)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
