@@ -114,7 +114,7 @@ class VolumeAnalyzer(Analyzer):
             return
         if not begins and 2 * seen >= official:  # else we joined late, and it was crossed before
             crossed = self._thresholds.rel_volumes[multiples - 1]
-            note = f"the day's volume is over {amount(crossed)} times the average day's"
+            note = f"the day's volume is over {crossed:g} times the average day's"
             self._alerts.add(self._alerts.make(symbol, "rel_volume", trade.price, None, trade.ts, note, value=crossed))
         self._told[symbol] = Told(told.surge_ms, day_ms, multiples)
         self._changed.add(symbol)
