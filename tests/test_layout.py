@@ -216,6 +216,7 @@ SHELLS: dict[str, str] = {
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",
     "deploy/probe.py": "asks admin ports",
+    "deploy/replay.py": "reads a tape and says how long it took",
     "deploy/rundir.py": "locks a directory, holds ports",
 }
 # A Future or a Protocol of coroutines is a type, not I/O: these import only such names from asyncio.
