@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
-.PHONY: help run image up down stack faults-stack test hands faults sim check bench compare fmt web venv lock clean
+.PHONY: help run image up down stack faults-stack chart audit sbom test hands faults sim check bench compare fmt web venv lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,9 +21,13 @@ help:
 	@echo "             MDC_URL=redis://127.0.0.1:6379/0             Redis instead of the embedded cache"
 	@echo "             MDP_WORKERS=1 WDS_WORKERS=1 SCP_PORT=8000 WDS_PORT=8400 RUN_DIR=.run LOG_LEVEL=info"
 	@echo "make up      the same in containers (deploy/compose.yaml): needs a Docker engine with compose; make down ends it"
-	@echo "             PROFILES=exchange,metrics,tls   SCALE='mdp=2 wds=2'   PUBLIC_URL=https://desk.example.com (tls)"
+	@echo "             PROFILES=exchange,standby,metrics,tls   SCALE='mdp=2 wds=2'   PUBLIC_URL=https://desk.example.com (tls)"
+	@echo "             OWN=own.yaml   a compose file of yours on top; settings: deploy/settings/<service>.env (deploy/README.md)"
 	@echo "make image   build the container image, TAPELINE_IMAGE=tapeline"
 	@echo "make stack   build the image, replay a recorded day through the stack, compare every number; make faults-stack with faults"
+	@echo "make chart   the Helm chart's and Compose's tests alone; HELM=/path/to/helm chooses the helm"
+	@echo "make audit   known vulnerabilities in what the image and the page pin (asks the registries' advisories)"
+	@echo "make sbom    bill of materials of the image from its lock, CycloneDX: SBOM=tapeline.cdx.json"
 	@echo "make test    every test, against RabbitMQ, Redis and a browser too (installed when missing, or TEST_MDQ_URL="
 	@echo "             TEST_MDC_URL=, or Docker); ARGS='tests/wds -k token' chooses"
 	@echo "make hands   a seeded monkey on the page in a browser for ten minutes; HANDS_S=3600 HANDS_SEED=9"
@@ -43,11 +47,12 @@ run: $(VENV)/installed
 
 TAPELINE_IMAGE ?= tapeline
 SECRETS ?= $(CURDIR)/deploy/secrets
+SBOM ?= tapeline.cdx.json
 PROFILES ?=
 comma := ,
 profiles := $(subst $(comma), ,$(PROFILES))
 COMPOSE = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) docker compose -f deploy/compose.yaml \
-	$(if $(filter tls,$(profiles)),-f deploy/compose.tls.yaml) $(foreach one,$(filter-out tls,$(profiles)),--profile $(one))
+	$(if $(filter tls,$(profiles)),-f deploy/compose.tls.yaml) $(if $(OWN),-f $(OWN)) $(foreach one,$(filter-out tls,$(profiles)),--profile $(one))
 ifneq ($(filter exchange,$(profiles)),)
 up: export FEED ?= simulator+engine
 endif
@@ -76,6 +81,20 @@ stack: $(VENV)/installed-dev
 
 faults-stack: $(VENV)/installed-dev
 	@exec $(PY) -m tests.containers --faults $(ARGS)
+
+chart: $(VENV)/installed-dev
+	@PY=$(PY) exec tests/run tests/helm tests/deploy/test_compose.py tests/deploy/test_alerts.py $(ARGS)
+
+# A package that the advisories do not know fails: what was not looked at is not said to be sound.
+audit: $(VENV)/installed-dev
+	@$(PY) -m uv tool run --from pip-audit==2.9.0 pip-audit --strict --require-hashes --disable-pip -r deploy/requirements.lock
+	@command -v npm >/dev/null || { echo "make: audit of the page needs npm: install Node.js 20.19 or newer" >&2; exit 1; }
+	@cd scp/web && npm audit --omit=dev --audit-level=high
+
+sbom: $(VENV)/installed-dev
+	@$(PY) -m uv tool run --from cyclonedx-bom==7.1.0 cyclonedx-py requirements deploy/requirements.lock --pyproject pyproject.toml \
+		--output-reproducible --output-file $(SBOM)
+	@echo "$(SBOM)"
 
 test: $(VENV)/installed-dev
 	@PY=$(PY) exec tests/run $(ARGS)

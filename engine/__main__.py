@@ -6,8 +6,10 @@ python -m engine oms [reconcile]               a message store into SQL tables (
 python -m engine keys create|list|revoke         who may use the gateway (ENGINE_DIR, ENGINE_KEYS_FILE)
 python -m engine promote                       makes a standby (ENGINE_FOLLOW) the leader (ENGINE_DIR)
 python -m engine risk                          the sample risk service (RISK_*)
+python -m engine backup|restore FILE          one file of journal, newest snapshot and keys, also of a running engine; - is a pipe
 python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
 python -m engine journal verify|dump|state     reads a journal, also of a running engine; JSON lines (ENGINE_DIR)
+python -m engine history order|state           an order's life, or the exchange after any command (ENGINE_DIR, ENGINE_ARCHIVE_DIR)
 python -m engine workload FILE.bin[.gz]        {"sha256": …, "messages": …, "messages_per_s": …}
 
 The rate of a workload is the median of five runs through a fresh book each, one call a message, reports built; reading and
@@ -23,6 +25,7 @@ import json
 import os
 import sys
 import zlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,8 +33,11 @@ from time import perf_counter
 
 from engine.access import command as key_command
 from engine.access.key_file import KeyFile
+from engine.backup import command as backup_command
 from engine.core.book import Book
 from engine.core.workload import BookMessage, WorkloadInvalid, digest, parse, run
+from engine.recovery import command as history_command
+from engine.recovery.history import Places
 from engine.standby import command as promote_command
 from service import logs
 from service.clock import SystemClock
@@ -42,7 +48,6 @@ from service.settings import load
 
 RUNS = 5
 FIX = "Give a file of the format in engine/README.md, plain or gzip"
-INDEX_MAX = 2**63 - 1
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -67,29 +72,21 @@ def _parser() -> argparse.ArgumentParser:
     promote_command.arguments(commands.add_parser("promote", help="make the standby of ENGINE_DIR the leader"))
     commands.add_parser("risk", help="run the sample risk service (RISK_*)")
     key_command.arguments(commands.add_parser("keys", help="make, list and withdraw the gateway's keys"))
+    backup_command.backup_arguments(
+        commands.add_parser("backup", help="write a backup of ENGINE_DIR, also while the engine runs")
+    )
+    backup_command.restore_arguments(commands.add_parser("restore", help="put a backup into an ENGINE_DIR that is empty"))
     lost = commands.add_parser("import-stream", help="make a lost journal anew of the Redis stream engine_events")
     lost.add_argument("--from-snapshot", action="store_true", help="leave out what the newest snapshot has")
-    _add_journal(commands.add_parser("journal", help="read a journal, also while the engine writes it; JSON lines"))
+    history_command.journal_arguments(
+        commands.add_parser("journal", help="read a journal, also while the engine writes it; JSON lines")
+    )
+    history_command.history_arguments(
+        commands.add_parser("history", help="an order's life, or the exchange as it was, for people or as JSON")
+    )
     workload = commands.add_parser("workload", help="run a workload file through the book; print one JSON line")
     workload.add_argument("file", type=Path, metavar="FILE.bin[.gz]")
     return parser
-
-
-def _add_journal(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=Path, help="what ENGINE_DIR is for the engine; by default that")
-    commands = parser.add_subparsers(dest="what", required=True)
-    commands.add_parser("verify", help="read and check every record; exit code 3 names the first index in doubt")
-    dump = commands.add_parser("dump", help="print one JSON object a record")
-    dump.add_argument("--from", type=_index, default=0, dest="first", metavar="INDEX")
-    dump.add_argument("--to", type=_index, dest="last", metavar="INDEX")
-    state = commands.add_parser("state", help="print everything in the exchange after one command")
-    state.add_argument("--at", type=_index, required=True, metavar="INDEX")
-
-
-def _index(text: str) -> int:
-    if not text.isdecimal() or int(text) > INDEX_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is no index; write a whole number, 0 or more")
-    return int(text)
 
 
 # A process imports only what it runs.
@@ -144,6 +141,20 @@ def _promote(given: argparse.Namespace) -> None:
     promote_command.run(load(EngineSettings).folder, given, SystemClock().wall_ns())
 
 
+def _backup(given: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+
+    settings = load(EngineSettings)
+    backup_command.run_backup(settings.folder, settings.keys_file, given, SystemClock().wall_ns())
+
+
+def _restore(given: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+
+    settings = load(EngineSettings)
+    backup_command.run_restore(settings.folder, settings.keys_file, given, SystemClock().wall_ns())
+
+
 def _import_stream(arguments: argparse.Namespace) -> None:
     from engine.settings import EngineSettings
     from engine.streams.restore import import_from
@@ -156,20 +167,31 @@ def _import_stream(arguments: argparse.Namespace) -> None:
     print(json.dumps(done._asdict(), default=str))
 
 
-def _journal(arguments: argparse.Namespace) -> None:
-    from engine.recovery import inspection
+def _journal(given: argparse.Namespace) -> None:
+    _print(history_command.journal(_places(given), given))
+
+
+def _history(given: argparse.Namespace) -> None:
+    if hasattr(given, "check"):
+        given.check(given)
+    _print(history_command.told(_places(given), given))
+
+
+def _places(given: argparse.Namespace) -> Places:
+    """Return where the history is: as the engine's settings say, or the folders that are named."""
     from engine.settings import EngineSettings
 
-    folder = arguments.folder or load(EngineSettings).folder
-    journal, snapshots = folder / "journal", folder / "snapshots"
+    if given.folder is not None:
+        return Places(given.folder / "journal", given.folder / "snapshots", given.archive)
+    settings = load(EngineSettings)
+    known = settings.archive if settings.archive is not None and settings.archive.is_dir() else None  # made when it is needed
+    return Places(settings.folder / "journal", settings.folder / "snapshots", given.archive or known)
+
+
+def _print(lines: Iterator[str]) -> None:
     try:
-        if arguments.what == "verify":
-            print(json.dumps(inspection.verify(journal, snapshots)))
-        elif arguments.what == "state":
-            print(inspection.state_at(journal, snapshots, arguments.at).decode())
-        else:
-            for line in inspection.dump(journal, arguments.first, arguments.last):
-                print(line.decode())
+        for line in lines:
+            print(line)
     except BrokenPipeError:  # whoever reads has enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # or Python complains when it flushes at the end
 
@@ -183,8 +205,8 @@ def _workload(arguments: argparse.Namespace) -> None:
 
 
 _RUN = {
-    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys, "promote": _promote,
-    "import-stream": _import_stream, "journal": _journal, "workload": _workload,
+    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys, "promote": _promote, "backup": _backup,
+    "restore": _restore, "import-stream": _import_stream, "journal": _journal, "history": _history, "workload": _workload,
 }  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 `python -m scp`: 1 settings, 2 database and keys, 3 the ports, 4 gunicorn until SIGTERM. `python -m scp link [USERNAME]` makes a
 one-time link: for the first administrator, or a new password. `python -m scp migrate` brings the database's shape
-up to date. `python -m scp audit verify [FILE]` checks the audit log.
+up to date. `python -m scp audit verify [FILE]` checks the audit log. `python -m scp backup FILE` copies the database, also while
+it is used, `python -m scp restore FILE` puts a copy where there is none; `-` is a pipe.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 
 import structlog
 
-from scp.command_line import make_link, make_token, verify_audit
+from scp.command_line import make_backup, make_link, make_token, restore_backup, verify_audit
 from scp.control import Control, open_store
 from scp.server import Server
 from scp.settings import ScpSettings, refuse_public_address
@@ -42,6 +43,12 @@ def arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("serve", help="start the control plane (the default)")
     commands.add_parser("migrate", help="bring the database's shape up to date and end: before new control planes start")
+    commands.add_parser("backup", help="copy the database, also while it is used").add_argument(
+        "file", help="a new file; - is stdout"
+    )
+    commands.add_parser("restore", help="put a backup where there is no database").add_argument(
+        "file", help="a backup; - is stdin"
+    )
     link = commands.add_parser("link", help="make a one-time link, for the first administrator or for a new password")
     link.add_argument("username", nargs="?", default="")
     token = commands.add_parser("token", help="make an API token of somebody, for scripts")
@@ -66,6 +73,10 @@ def main() -> int:
         if asked.command == "migrate":
             open_store(settings)
             return 0
+        if asked.command == "backup":
+            return make_backup(settings, asked.file)
+        if asked.command == "restore":
+            return restore_backup(settings, asked.file)
         if asked.command == "token":
             return make_token(settings, asked.username, asked.scopes, asked.days)
         if asked.command == "audit":

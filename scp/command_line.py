@@ -1,15 +1,18 @@
-"""What an operator does at the database's side: one-time links, and checking the audit log."""
+"""What an operator does at the database's side: one-time links, tokens, backups, and checking the audit log."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+from scp import backup as scp_backup
 from scp.control import Control, internal, open_store
 from scp.security import api_tokens, audit, links, people
 from scp.security.roles import TOKEN_SCOPES, scopes_of
 from scp.settings import ScpSettings
+from service import backup
 from service.errors import OperatorError
 
 
@@ -56,6 +59,21 @@ def make_token(settings: ScpSettings, username: str, scopes: str, days: int) -> 
             raise OperatorError(f"{row.username} has too many tokens", "Revoke one first", 2) from None
         audit.note(db, asked, "command line", "token.make", made[0], name="command line", scopes=sorted(wanted), days=days)
     print(made[1])
+    return 0
+
+
+def make_backup(settings: ScpSettings, file: str) -> int:
+    """Write a backup of the database; say on stderr what is in it."""
+    about: dict[str, Any] = {}
+    backup.write(file, lambda out: about.update(scp_backup.take(settings, out)))
+    print(json.dumps(about), file=sys.stderr)
+    return 0
+
+
+def restore_backup(settings: ScpSettings, file: str) -> int:
+    """Put a backup where there is no database; say on stderr what is in it."""
+    with backup.reading(file) as source:
+        print(json.dumps(scp_backup.put_back(settings, source)), file=sys.stderr)
     return 0
 
 

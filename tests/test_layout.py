@@ -47,6 +47,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "recovery": STAGES,
         "risk": STAGES,
         "standby": {"access", "recovery", *STAGES},
+        "backup": {"recovery", "standby", *STAGES},
         "gateway": {"access", "stores", "risk", "standby", *STAGES},
         "orders": {"access", "stores", "risk", *STAGES},
         "streams": {"stores", "recovery", *STAGES},
@@ -147,6 +148,7 @@ SHELLS: dict[str, str] = {
     "wds/workers.py": "several processes on one port",
     "scp/apps/_default/__init__.py": "the py4web application",
     "scp/announce.py": "tells the cache every half second",
+    "scp/backup.py": "runs pg_dump and pg_restore",
     "scp/build.py": "runs npm",
     "scp/fleet/errands.py": "a loop in a thread",
     "scp/fleet/fleet.py": "asks components, the exchange and the cache",
@@ -190,6 +192,7 @@ SHELLS: dict[str, str] = {
     "engine/recovery/snapshotter.py": "a process of its own, and the one that keeps it alive",
     "engine/streams/restore.py": "reads a Redis stream",
     "engine/journal/retention.py": "copies files to another file system",
+    "engine/backup/backup.py": "links, copies and removes files",
     "engine/__main__.py": "the command line; measures a workload",
     "engine/streams/sink.py": "Redis, deadlines, a thread that reads the journal",
     "engine/access/key_file.py": "draws keys, locks and writes their file",
@@ -216,13 +219,11 @@ SHELLS: dict[str, str] = {
     "deploy/local.py": "supervises one run",
     "deploy/pipeline.py": "wires listener and processors",
     "deploy/probe.py": "asks admin ports",
-    "deploy/replay.py": "reads a tape and says how long it took",
+    "deploy/replay.py": "measures how long a tape took",
     "deploy/rundir.py": "locks a directory, holds ports",
 }
 # A Future or a Protocol of coroutines is a type, not I/O: these import only such names from asyncio.
-TYPES_ONLY: dict[str, str] = {
-    "mdq/broker.py": "the contract names asyncio.Future",
-}
+TYPES_ONLY: dict[str, str] = {"mdq/broker.py": "the contract names asyncio.Future"}
 TYPES = {"asyncio.Future", "asyncio.Task", "asyncio.AbstractEventLoop"}
 SEEDED = "random.Random"  # dice that come with their seed are an argument like any other
 

@@ -38,12 +38,21 @@ class JournalTooNew(OperatorError):
         super().__init__(what, "Start the version that wrote it", exit_code=3)
 
 
-def beginning(folder: Path) -> tuple[int, bytes]:
+class SegmentsMissing(JournalDamaged):
+    """Two segments are whole, and what was between them is not there."""
+
+    def __init__(self, path: Path, after_index: int) -> None:
+        super().__init__(path, 0, int(path.stem), "it does not follow the segment before it")
+        self.what = f"Segment {path.name} does not follow index {after_index}: one between is missing, or it is another journal's"
+        self.fix = "Put the archived segments back into its folder, or name their folder (--archive, ENGINE_ARCHIVE_DIR)"
+
+
+def beginning(folder: Path, archive: Path | None = None) -> tuple[int, bytes]:
     """Return the lowest index that the oldest segment may hold and the chain before it; (0, START) for an empty folder.
 
     Raises: JournalDamaged.
     """
-    for path in segments(folder)[:1]:
+    for path in segments(folder, archive)[:1]:
         if not is_torn_preface(first_bytes(path)):
             scan = Scan(path)
             scan.close()
@@ -51,12 +60,12 @@ def beginning(folder: Path) -> tuple[int, bytes]:
     return 0, START
 
 
-def read(folder: Path, after_index: int = -1) -> Iterator[Record]:
+def read(folder: Path, after_index: int = -1, archive: Path | None = None) -> Iterator[Record]:
     """Yield the committed records above `after_index`, oldest first; a torn end is passed over, not cut.
 
     Raises: JournalDamaged, when it gets there. Cost: skips whole segments below `after_index`.
     """
-    tail = Tail(folder, after_index)
+    tail = Tail(folder, after_index, archive)
     try:
         while records := tail.take():
             yield from records
@@ -64,9 +73,13 @@ def read(folder: Path, after_index: int = -1) -> Iterator[Record]:
         tail.close()
 
 
-def segments(folder: Path) -> list[Path]:
-    """Return the segments of a folder, oldest first."""
-    return sorted(folder.glob("*.journal"))
+def segments(folder: Path, archive: Path | None = None) -> list[Path]:
+    """Return the segments of a folder and of the archive that older ones go to, oldest first; one in both is the folder's."""
+    own = sorted(folder.glob("*.journal"))
+    if archive is None:
+        return own
+    names = {path.name: path for path in [*archive.glob("*.journal"), *own]}
+    return [names[name] for name in sorted(names)]
 
 
 class Tail:
@@ -75,8 +88,9 @@ class Tail:
     It may see a group before the writer knows that the disk has it: clamp by the writer's committed index, or compare chains.
     """
 
-    def __init__(self, folder: Path, after_index: int = -1) -> None:
+    def __init__(self, folder: Path, after_index: int = -1, archive: Path | None = None) -> None:
         self._folder = folder
+        self._archive = archive
         self._after_index = after_index
         self._scan: Scan | None = None
 
@@ -109,11 +123,11 @@ class Tail:
 
     def _later(self) -> list[Path]:
         """Return the segments to read after the one at hand; one that is only being made is not there yet."""
-        paths = segments(self._folder)
+        paths = segments(self._folder, self._archive)
         if paths and is_torn_preface(first_bytes(paths[-1])):
             paths.pop()
         if self._scan is not None:
-            return [path for path in paths if path > self._scan.path]
+            return [path for path in paths if path.name > self._scan.path.name]
         firsts = [int(path.stem) for path in paths[1:]]  # a segment ends below the first index of the next one
         return [path for path, first in zip_longest(paths, firsts) if first is None or first > self._after_index + 1]
 
@@ -123,13 +137,22 @@ class Tail:
         if not later:
             return False
         if done is not None:
+            whole = done.at_end()
             done.close()
-            if not done.at_end():
+            if not whole:
                 raise done.damaged("it ends within a record, and there is a later segment")
-        self._scan = Scan(later[0])
+        self._scan = self._opened(later[0])
         if done is not None and self._scan.chain != done.chain:
-            raise JournalDamaged(later[0], 0, int(later[0].stem), "it does not follow the segment before it")
+            raise SegmentsMissing(later[0], done.index - 1)
         return True
+
+    def _opened(self, path: Path) -> Scan:
+        try:
+            return Scan(path)
+        except FileNotFoundError:  # it was archived meanwhile
+            if self._archive is None:
+                raise
+            return Scan(self._archive / path.name)
 
 
 class Scan:
@@ -156,7 +179,8 @@ class Scan:
 
     def at_end(self) -> bool:
         """Return whether the last good group ends the file."""
-        return self.offset == self.path.stat().st_size
+        closed = self._file.closed  # an open one may have been archived meanwhile
+        return self.offset == (self.path.stat() if closed else os.fstat(self._file.fileno())).st_size
 
     def damaged(self, why: str) -> JournalDamaged:
         """Return what to raise at this place."""

@@ -1,6 +1,7 @@
 """Verifies a journal, prints its records, and rebuilds the state after any of them, also while the engine writes on.
 
-It only reads. What the engine is just writing may or may not be seen; everything before is complete.
+`archive` is the folder that older segments went to: they are read as part of the journal. It only reads. What the engine is just
+writing may or may not be seen; everything before is complete.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,21 +21,22 @@ from engine.journal.reader import beginning, read, segments
 from engine.recovery.replay import NotOneHistory, RecordUnknown, replay
 from engine.recovery.snapshot import Restored, snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore
-from engine.recovery.snapshot_format import SnapshotInvalid
+from engine.recovery.snapshot_format import Generation, SnapshotInvalid
 from service.errors import OperatorError
 
 NONE = -1  # before the first record
+PUT_BACK = "Put the archived segments back into its folder or name theirs with --archive, or ask for a later index"
 
 
-def verify(journal: Path, snapshots: Path) -> dict[str, Any]:
+def verify(journal: Path, snapshots: Path, archive: Path | None = None) -> dict[str, Any]:
     """Read every record, follow the chain, know every event, and compare the snapshots' chains with the journal's.
 
     Raises: JournalDamaged, RecordUnknown, NotOneHistory, each with the index. Cost: reads the whole journal, 3 µs a record.
     """
-    _ensure_there(journal)
+    ensure_there(journal, archive)
     marks = _chains(snapshots)
     first, last, records, messages, compared, version = None, None, 0, 0, 0, 1
-    for record in read(journal):
+    for record in read(journal, archive=archive):
         version = _version(record, version)
         if (chain := marks.get(record.command_index)) is not None:
             compared += 1
@@ -44,15 +46,15 @@ def verify(journal: Path, snapshots: Path) -> dict[str, Any]:
         first, last = first or record, record
         records, messages = records + 1, messages + bool(record.message)
     return {
-        "records": records, "messages": messages, "segments": len(segments(journal)), "first": _place(first),
+        "records": records, "messages": messages, "segments": len(segments(journal, archive)), "first": _place(first),
         "last": _place(last), "eventsVersion": version, "snapshotsCompared": compared,
     }  # fmt: skip
 
 
-def dump(journal: Path, first_index: int = 0, last_index: int | None = None) -> Iterator[bytes]:
+def dump(journal: Path, first_index: int = 0, last_index: int | None = None, archive: Path | None = None) -> Iterator[bytes]:
     """Yield one JSON object a record: index, time, chain, events, and the message as consumers got it.  Raises: as `verify`."""
-    _ensure_there(journal)
-    for record in read(journal, first_index - 1):
+    ensure_there(journal, archive)
+    for record in read(journal, first_index - 1, archive):
         if last_index is not None and record.command_index > last_index:
             return
         message = msgspec.Raw(record.message) if record.message else None
@@ -64,14 +66,31 @@ def dump(journal: Path, first_index: int = 0, last_index: int | None = None) -> 
         )  # fmt: skip
 
 
-def state_at(journal: Path, snapshots: Path, index: int) -> bytes:
-    """Return everything that was in the exchange after command `index`, as JSON in the shapes of a snapshot's files.
+class Moment(NamedTuple):
+    """The exchange after command `last_index`, in the shapes of a snapshot's files."""
+
+    last_index: int
+    digest: str
+    files: Generation
+
+
+def state_at(journal: Path, snapshots: Path, index: int, archive: Path | None = None) -> bytes:
+    """Return everything that was in the exchange after command `index`, as JSON.  Raises and cost: as `moment`."""
+    found = moment(journal, snapshots, index, archive)
+    files = found.files
+    return msgspec.json.encode(
+        {"index": found.last_index, "digest": found.digest, "exchange": files.exchange, "markets": files.markets}
+    )
+
+
+def moment(journal: Path, snapshots: Path, index: int, archive: Path | None = None) -> Moment:
+    """Return what was in the exchange after command `index`; `last_index` is the last one that was journaled by then.
 
     Begins at the newest snapshot that is not later and of the same history.  Raises: as `verify`; OperatorError when the journal
     does not have the index any more, or not yet. Cost: 5 µs a record after the snapshot.
     """
-    _ensure_there(journal)
-    start, records = _start(journal, snapshots, index)
+    ensure_there(journal, archive)
+    start, records = _start(journal, snapshots, index, archive)
     state, chain, time_ns, found = start.state, start.chain, start.time_ns, start.last_index
     accepted_ms, later = start.accepted_ms, False
     for record in records:
@@ -80,31 +99,40 @@ def state_at(journal: Path, snapshots: Path, index: int) -> bytes:
         replay(state, [record], accepted_ms)
         chain, time_ns, found = record.chain, record.time_ns, record.command_index
     if not later and found < index:
-        raise OperatorError(f"The journal ends at index {found}, and {index} is asked for", "Give --at an index up to that", 3)
-    files = snapshot(state, max(0, found), chain, time_ns, time_ns, accepted_ms)
-    return msgspec.json.encode({"index": found, "digest": state.digest(), "exchange": files.exchange, "markets": files.markets})
+        raise beyond(found, index)
+    return Moment(found, state.digest(), snapshot(state, max(0, found), chain, time_ns, time_ns, accepted_ms))
 
 
-def _start(journal: Path, snapshots: Path, index: int) -> tuple[Restored, Iterator[Record]]:
+def beyond(last_index: int, index: int) -> OperatorError:
+    """Return what to raise when a journal ends before the index that is asked for."""
+    return OperatorError(f"The journal ends at index {last_index}, and {index} is asked for", "Give --at an index up to that", 3)
+
+
+def _start(journal: Path, snapshots: Path, index: int, archive: Path | None) -> tuple[Restored, Iterator[Record]]:
     """Return the state to begin with, and the records after it."""
-    begins, before = beginning(journal)
+    begins, before = beginning(journal, archive)
     for restored in FileSnapshotStore(snapshots).restored():
         if restored.last_index > index:
             continue
-        records = read(journal, restored.last_index - 1)
+        records = read(journal, restored.last_index - 1, archive)
         own = next(records, None)
         if own is not None and (own.command_index, own.chain) == (restored.last_index, restored.chain):
             return restored, records
         if before == restored.chain and restored.last_index < begins:
-            return restored, read(journal)
+            return restored, read(journal, archive=archive)
     if before != START:
         what = f"The journal begins at index {begins}, and no snapshot of its history is of index {index} or earlier"
-        raise OperatorError(what, "Put the archived segments back into its folder, or ask for a later index", 3)
-    return Restored(State(), NONE, START, 0, {}), read(journal)
+        raise OperatorError(what, PUT_BACK, 3)
+    return Restored(State(), NONE, START, 0, {}), read(journal, archive=archive)
 
 
-def _ensure_there(journal: Path) -> None:
-    if not segments(journal):
+def ensure_there(journal: Path, archive: Path | None = None) -> None:
+    """Raises: OperatorError for a folder without a journal, or an archive that is no folder."""
+    if archive is not None and not archive.is_dir():
+        raise OperatorError(
+            f"There is no archive in {archive}", "Set ENGINE_ARCHIVE_DIR, or give --archive, as the engine has it", 3
+        )
+    if not segments(journal, archive):
         raise OperatorError(f"There is no journal in {journal}", "Set ENGINE_DIR, or give --folder, as the engine has it", 3)
 
 

@@ -15,7 +15,7 @@ from service.settings import variables
 from tests.helm.test_chart import SETTINGS
 
 DEPLOY = Path(__file__).resolve().parent.parent.parent / "deploy"
-OURS = ("mdl", "mdp", "wds", "scp", "engine", "bots", "oms")
+OURS = ("mdl", "mdp", "wds", "scp", "engine", "standby", "bots", "oms")
 
 
 class Loader(yaml.SafeLoader):
@@ -40,6 +40,24 @@ def test_every_variable_is_one_that_the_component_reads(service: str) -> None:
         assert not known.get(name), f"the secret {name} stands in the environment"
         if str(value).startswith("/run/secrets/"):
             assert value.rsplit("/", 1)[1] in secrets, f"{service} is not given {value}"
+    assert {f"settings/{service}.env", "settings/all.env"} <= {file["path"] for file in given["env_file"]}, (
+        "for all other settings"
+    )
+    assert not any(file["required"] for file in given["env_file"])
+
+
+def test_the_standby_is_the_exchange_with_a_volume_of_its_own() -> None:
+    """It follows the first one, and whoever leads is where ENGINE_LEADER sends all clients."""
+    engine, standby = services()["engine"], services()["standby"]
+    assert standby["environment"]["ENGINE_FOLLOW"] == f"http://{engine['hostname']}:8181"
+    same = engine.keys() - {"environment", "volumes", "profiles", "hostname", "env_file"}
+    assert all(engine[name] == standby[name] for name in same)
+    assert engine["environment"].keys() == standby["environment"].keys()
+    assert set(engine["volumes"]).isdisjoint(standby["volumes"])
+    urls = [
+        value for one in services().values() for value in dict(one.get("environment") or {}).values() if ":8181" in str(value)
+    ]
+    assert sorted(set(urls)) == ["http://${ENGINE_LEADER:-engine}:8181", "http://engine:8181"]
 
 
 @pytest.mark.parametrize("service", sorted(services()))

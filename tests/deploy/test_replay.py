@@ -86,7 +86,7 @@ def test_alerts_come_once_and_numbered_however_often_is_flushed(short: Path) -> 
     ],
 )
 def test_a_bad_word_is_one_clear_line(words: tuple[str, ...], said: str) -> None:
-    """What cannot be read or is not known is told without a traceback."""
+    """What was typed wrong is said without a traceback."""
     done = replay(*words)
     assert done.returncode != 0
     assert said in done.stderr

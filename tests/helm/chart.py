@@ -32,12 +32,20 @@ EXCHANGE: dict[str, Any] = {
     "mdl": {"feed": "simulator+engine"},
     "engine": {"enabled": True}, "bots": {"enabled": True}, "oms": {"enabled": True, "database": SECRET},
 }  # fmt: skip
+STANDBY = EXCHANGE | {
+    "engine": {
+        "enabled": True, "replication": "sync", "standby": {"enabled": True, "leader": "standby"},
+        "extraMounts": [{"path": "/etc/tapeline/tls", "secret": "engine-tls"}, {"path": "/etc/tapeline/x", "configMap": "x"}],
+    },
+    "scp": {"extraEnv": {"SCP_MAIL_FROM": "desk@example.com"}, "extraSecrets": {"SCP_SMTP_URL": {"name": "mail", "key": "url"}}},
+}  # fmt: skip
 METRICS = {"metrics": {name: {"enabled": True} for name in ("serviceMonitor", "rules", "dashboards")}}
 MATRIX: dict[str, dict[str, Any]] = {
     "minimal": {},
     "production": PRODUCTION,
     "exchange": EXCHANGE,
     "exchange without streams": EXCHANGE | {"engine": {"enabled": True, "streams": False}},
+    "exchange with standby": STANDBY,
     "production with exchange": PRODUCTION | EXCHANGE | {"mdl": {"replicas": 2, "feed": "massive+engine"}},
     "operators": {"rabbitmq": {"mode": "operator"}, "redis": {"mode": "operator"}},
     "keda": {"mdp": {"autoscaling": {"enabled": True, "keda": {"enabled": True, "managementUrlSecret": {"name": "queue"}}}}},
@@ -71,12 +79,17 @@ def rendered(case: str) -> str:
 
 @cache
 def _objects(case: str) -> list[dict[str, Any]]:
+    return parsed(rendered(case))
+
+
+def parsed(manifest: str) -> list[dict[str, Any]]:
+    """Return the objects of a manifest."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a tenth of the time where libyaml is there
-    return [document for document in yaml.load_all(rendered(case), loader) if document]
+    return [document for document in yaml.load_all(manifest, loader) if document]
 
 
 def objects(case: str) -> list[dict[str, Any]]:
-    """Return its objects."""
+    """Return the objects of a case."""
     return list(_objects(case))
 
 

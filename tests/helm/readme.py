@@ -24,9 +24,11 @@ Helm 3 or 4, Kubernetes 1.29 or newer. Every pod fits the `restricted` Pod Secur
 - **Secrets** are made at the first install and kept over upgrades and an uninstall, or are yours (`existingSecret`). Pods read them as files.
 - **Listener**: an upgrade starts the new pod as a standby; it connects to the vendor when the old one has given its lease back.
 - **Processors**: never more than `partitions`; the templates refuse it, also as a bound of the autoscaler.
-- **Exchange**: one pod with a volume. **Control plane**: one pod with a volume, or several with PostgreSQL; a Job brings its database up to
+- **Exchange**: one pod with a volume, or two (`engine.standby`), of which one copies the other's journal and takes over by
+  `python -m engine promote` (deploy/README.md). **Control plane**: one pod with a volume, or several with PostgreSQL; a Job brings its database up to
   date before an upgrade.
 - **Data services**: a pod that ends leaves the Service, then sends its clients off over `wds.drainSeconds`; they resume elsewhere.
+- **Settings** without a value of their own: `extraEnv`, `extraSecrets` and `extraMounts` of each component.
 - **Access** is the table of `deploy/README.md`, as NetworkPolicies. The cluster's network has to enforce them.
 - **An upgrade from another major version** of the chart is not tried: read CHANGELOG.md first.
 
@@ -59,6 +61,8 @@ def rows() -> Iterator[tuple[str, str, str]]:
     for name, value in values.items():
         if isinstance(value, dict) and value and any(f"{name}.{inner}" in about for inner in value):
             for inner, default in value.items():
+                if inner.startswith("extra") and f"{name}.{inner}" not in about:
+                    continue  # the same for each component, and said with the first one
                 yield f"{name}.{inner}", json.dumps(default), about.get(f"{name}.{inner}", "")
         else:
             yield name, json.dumps(value), about.get(name, "")

@@ -20,15 +20,17 @@ from mdl.settings import MdlSettings
 from mdp.settings import MdpSettings
 from scp.settings import ScpSettings
 from service.settings import ComponentSettings, variables
-from tests.helm.chart import CHART, FOREIGN, MATRIX, objects, of_kind, pods, rendered, run
+from tests.helm import crds
+from tests.helm.chart import CHART, FOREIGN, MATRIX, STANDBY, objects, of_kind, parsed, pods, rendered, run
 from tests.helm.readme import readme
 from wds.settings import WdsSettings
 
 SETTINGS: dict[str, type[ComponentSettings]] = {
     "mdl": MdlSettings, "mdp": MdpSettings, "wds": WdsSettings, "scp": ScpSettings, "migrate": ScpSettings,
-    "engine": EngineSettings, "bots": BotsSettings, "oms": OmsSettings,
+    "engine": EngineSettings, "standby": EngineSettings, "bots": BotsSettings, "oms": OmsSettings,
 }  # fmt: skip
-MAIN_PORTS = {"wds": {8400}, "scp": {8000}, "engine": {8181}}
+ADMIN_PORTS = PORTS | {"STANDBY": PORTS["ENGINE"]}
+MAIN_PORTS = {"wds": {8400}, "scp": {8000}, "engine": {8181}, "standby": {8181}}
 OLDEST = "1.29.0"
 CASES = pytest.mark.parametrize("case", MATRIX)
 
@@ -53,6 +55,30 @@ def test_every_object_is_valid(case: str, version: str) -> None:
     for one in objects(case):
         if one["kind"] not in FOREIGN:
             validate(json.dumps(one), version)
+
+
+@CASES
+def test_every_object_of_an_operator_is_one_that_its_crd_takes(case: str) -> None:
+    """Wrong types and fields that the server would drop in silence; what Kubernetes itself defines in them is checked as in a pod."""
+    for one in of_kind(case, *FOREIGN):
+        assert crds.faults(one) == []
+        if one["kind"] == "Redis":
+            spec = one["spec"]
+            container = {"name": "redis", "image": "redis", "securityContext": spec["securityContext"]}
+            container["resources"] = spec["kubernetesConfig"]["resources"]
+            pod = {"securityContext": spec["podSecurityContext"], "containers": [container]}
+            validate(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}), OLDEST)
+
+
+def test_every_operators_kind_is_rendered_somewhere_and_its_faults_are_found() -> None:
+    """Each schema has an object in the matrix, and refuses it with a field more, with one of another type, and in another version."""
+    found = {one["kind"]: one for case in MATRIX for one in of_kind(case, *FOREIGN)}
+    assert set(found) == FOREIGN == {path.stem for path in crds.FOLDER.glob("*.json")}
+    for kind, one in found.items():
+        assert crds.known(kind)["source"]
+        assert crds.faults(one | {"spec": one["spec"] | {"replica": 3}})
+        assert crds.faults(one | {"spec": [one["spec"]]})
+        assert crds.faults(one | {"apiVersion": "example.com/v1"})
 
 
 @CASES
@@ -92,7 +118,7 @@ def test_probes_and_ports_are_those_that_a_component_opens(case: str) -> None:
                 if way in container.get(probe, {}):
                     assert container[probe][way]["port"] in declared, component
         if component in SETTINGS and declared:
-            assert set(declared.values()) == {PORTS[component.upper()]} | MAIN_PORTS.get(component, set())
+            assert set(declared.values()) == {ADMIN_PORTS[component.upper()]} | MAIN_PORTS.get(component, set())
 
 
 @CASES
@@ -119,25 +145,75 @@ def test_services_and_policies_name_open_ports_and_existing_pods(case: str) -> N
         assert one["spec"]["scaleTargetRef"]["name"] in workloads
 
 
-def test_every_listed_rule_of_access_is_enforced() -> None:
-    """8181 from the listener, bots, OMS and control plane; admin ports from the control plane and Prometheus; the world: two ports."""
-    policies = {
-        one["spec"]["podSelector"]["matchLabels"].get("app.kubernetes.io/component"): one
-        for one in of_kind("exchange", "NetworkPolicy")
-    }
-    who: dict[int, set[str]] = {}
-    for one in policies.values():
+def who_may(case: str) -> dict[tuple[str, int], set[str]]:
+    """Return (component, port) → the components and namespaces that a policy lets in."""
+    found: dict[tuple[str, int], set[str]] = {}
+    for one in of_kind(case, "NetworkPolicy"):
+        component = one["spec"]["podSelector"]["matchLabels"].get("app.kubernetes.io/component")
         for rule in one["spec"].get("ingress", []):
             for source in rule["from"]:
                 chosen = source.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/component")
                 space = (source.get("namespaceSelector") or {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
-                who.setdefault(rule["ports"][0]["port"], set()).add(chosen or space)
+                found.setdefault((component, rule["ports"][0]["port"]), set()).add(chosen or space)
+    return found
+
+
+def test_every_listed_rule_of_access_is_enforced() -> None:
+    """8181 from the listener, bots, OMS and control plane; admin ports from the control plane and Prometheus; the world: two ports."""
+    who = {port: some for (_, port), some in who_may("exchange").items()}
     assert who[8181] == {"mdl", "bots", "oms", "scp"}
     assert {port for port, some in who.items() if "ingress-nginx" in some} == {8000, 8400}
     for port in (9101, 9102, 9103, 9104, 9107, 9108):
         assert who[port] == {"scp", "monitoring"}
     assert who[9105] == {"scp", "wds", "monitoring"}, "the data services read the public keys there"
-    assert set(pods("exchange")) - {"check", "migrate"} <= set(policies)
+    assert set(pods("exchange")) - {"check", "migrate"} <= {component for component, _ in who_may("exchange")}
+
+
+def test_leader_and_standby_reach_each_other_and_clients_the_leader() -> None:
+    """By Services that also name pods that are not ready: with `sync` a leader waits for its standby before it is."""
+    case, clients = "exchange with standby", {"mdl", "bots", "oms", "scp"}
+    who = who_may(case)
+    assert who["engine", 8181] == clients | {"standby"}
+    assert who["standby", 8181] == clients | {"engine"}
+    assert all("standby" in who[server] for server in (("redis", 6379), ("streams", 6379), ("rabbitmq", 5672)))
+    services = {one["metadata"]["name"].removeprefix("t-tapeline-"): one["spec"] for one in of_kind(case, "Service")}
+    chosen = {name: spec["selector"]["app.kubernetes.io/component"] for name, spec in services.items()}
+    assert (chosen["engine"], chosen["engine-peer"], chosen["standby-peer"]) == ("standby", "engine", "standby")
+    assert services["engine-peer"]["publishNotReadyAddresses"] is services["standby-peer"]["publishNotReadyAddresses"] is True
+    follows = {name: environment(pods(case)[name]).get("ENGINE_FOLLOW") for name in ("engine", "standby")}
+    assert follows == {"engine": "http://t-tapeline-standby-peer:8181", "standby": "http://t-tapeline-engine-peer:8181"}
+
+
+def test_who_was_promoted_is_not_restarted_by_the_upgrade_that_says_so() -> None:
+    """`engine.standby.leader` moves the Service and makes the other one a follower; the leader's own pod stays as it is."""
+    before = STANDBY | {"engine": STANDBY["engine"] | {"standby": {"enabled": True, "leader": "engine"}}}
+    manifest = run("template", "t", "--namespace", "n", values=before).stdout
+    (alone,) = (
+        one for one in parsed(manifest) if (one["kind"], one["metadata"]["name"]) == ("StatefulSet", "t-tapeline-standby")
+    )
+    (now,) = (one for one in of_kind("exchange with standby", "StatefulSet") if one["metadata"]["name"].endswith("-standby"))
+    assert now == alone
+
+
+def test_whatever_a_component_reads_can_be_set() -> None:
+    """By a value, by extraEnv, or, when it is secret, by extraSecrets alone: extraEnv refuses every setting that is typed as one."""
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    for component, settings in SETTINGS.items():
+        if component in ("migrate", "standby"):
+            continue  # they are given what `scp` and `engine` are
+        (refused,) = (p for p, of in schema[component]["properties"]["extraEnv"]["patternProperties"].items() if of is False)
+        for name, secret in variables(settings).items():
+            assert bool(re.search(refused, name)) >= secret, f"{component}.extraEnv would take the secret {name}"
+            (taken,) = schema[component]["properties"]["extraSecrets"]["patternProperties"]
+            assert re.search(taken, name)
+    container = pods("exchange with standby")["scp"]["spec"]["containers"][0]
+    assert environment(pods("exchange with standby")["scp"])["SCP_SMTP_URL_FILE"] == "/run/secrets/tapeline/SCP_SMTP_URL"
+    assert {"name": "SCP_MAIL_FROM", "value": "desk@example.com"} in container["env"]
+
+
+def environment(pod: dict[str, Any]) -> dict[str, str]:
+    """Return the variables of a pod's container."""
+    return {entry["name"]: entry.get("value", "") for entry in pod["spec"]["containers"][0]["env"]}
 
 
 @CASES
@@ -178,8 +254,7 @@ def test_no_secret_stands_in_plain_text(case: str) -> None:
 
 def test_one_vendor_connection_and_one_engine() -> None:
     """The listener needs the lease, so that a new pod waits while the old one speaks; the engine is one pod with a volume."""
-    env = {e["name"]: e.get("value") for e in pods("production")["mdl"]["spec"]["containers"][0]["env"]}
-    assert env["MDL_LEASE"] == "on"
+    assert environment(pods("production")["mdl"])["MDL_LEASE"] == "on"
     engine = next(one for one in of_kind("exchange", "StatefulSet") if one["metadata"]["name"].endswith("-engine"))
     assert engine["spec"]["replicas"] == 1
     assert engine["spec"]["volumeClaimTemplates"]
@@ -188,7 +263,7 @@ def test_one_vendor_connection_and_one_engine() -> None:
 def test_clients_have_time_to_leave_a_data_service() -> None:
     """Endpoints forget the pod (preStop), clients are sent off (WDS_DRAIN_S), and only then the grace period is over."""
     spec = pods("minimal")["wds"]["spec"]
-    env = {e["name"]: e.get("value") for e in spec["containers"][0]["env"]}
+    env = environment(pods("minimal")["wds"])
     pause = re.search(r"sleep\((\d+)\)", spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])
     assert pause
     assert int(pause[1]) + float(env["WDS_DRAIN_S"]) < spec["terminationGracePeriodSeconds"]
@@ -224,6 +299,9 @@ def test_scaling_stays_within_its_bounds(case: str) -> None:
         ({"redis": {"mode": "cluster"}}, "/redis/mode"),
         ({"oms": {"enabled": True, "database": {"name": "x"}}}, "needs engine.enabled"),
         ({"mdl": {"feed": "engine"}}, "set engine.enabled"),
+        ({"engine": {"enabled": True, "replication": "sync"}}, "takes no command"),
+        ({"engine": {"enabled": True, "standby": {"leader": "standby"}}}, "needs engine.standby.enabled"),
+        ({"mdp": {"extraMounts": [{"path": "/etc/x"}]}}, "one of secret and configMap"),
         ({"extraEnv": {"ADMIN_TOKEN": "hunter2"}}, "/extraEnv"),
         ({"partitions": "many"}, "/partitions"),
     ],

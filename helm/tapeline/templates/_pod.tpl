@@ -64,7 +64,7 @@ mdl-api-key: { name: {{ .Values.mdl.apiKeySecret.name }}, key: {{ .Values.mdl.ap
 
 {{/*
 The pod of one component. Arguments: root, component, values, command, admin (port), ports (name → number), env (variable → value),
-secrets (variable → file), storage (mount path, when it has a volume), grace (seconds), preStop (seconds).
+secrets (variable → file), storage (mount path, when it has a volume), grace (seconds), preStop (seconds), apart (components that share no node if it can be).
 */}}
 {{- define "tapeline.pod" -}}
 {{- $root := .root -}}
@@ -95,6 +95,17 @@ spec:
         matchLabels:
           {{- include "tapeline.chosen" $ | nindent 10 }}
     {{- end }}
+  {{- with .apart }}
+  affinity:
+    podAntiAffinity:
+      preferredDuringSchedulingIgnoredDuringExecution:
+        - weight: 100
+          podAffinityTerm:
+            topologyKey: kubernetes.io/hostname
+            labelSelector:
+              matchLabels: { app.kubernetes.io/name: tapeline, app.kubernetes.io/instance: {{ $root.Release.Name }} }
+              matchExpressions: [{ key: app.kubernetes.io/component, operator: In, values: {{ toJson . }} }]
+  {{- end }}
   {{- with .root.Values.nodeSelector }}
   nodeSelector: {{ toYaml . | nindent 4 }}
   {{- end }}
@@ -115,6 +126,9 @@ spec:
         {{- range $variable, $file := $secrets }}
         - { name: {{ $variable }}_FILE, value: /run/secrets/tapeline/{{ $file }} }
         {{- end }}
+        {{- range $variable, $_ := .values.extraSecrets }}
+        - { name: {{ $variable }}_FILE, value: /run/secrets/tapeline/{{ $variable }} }
+        {{- end }}
       ports:
         - { name: admin, containerPort: {{ .admin }} }
         {{- range $name, $number := .ports }}
@@ -132,6 +146,9 @@ spec:
         - { name: secrets, mountPath: /run/secrets/tapeline, readOnly: true }
         - { name: run, mountPath: /var/lib/tapeline }
         - { name: tmp, mountPath: /tmp }
+        {{- range $number, $mount := .values.extraMounts }}
+        - { name: extra-{{ $number }}, mountPath: {{ $mount.path }}, readOnly: true }
+        {{- end }}
   volumes:
     - name: secrets
       projected:
@@ -141,10 +158,22 @@ spec:
           {{- $from := get $sources $file }}
           - secret: { name: {{ $from.name }}, items: [{ key: {{ $from.key }}, path: {{ $file }} }] }
           {{- end }}
+          {{- range $variable, $from := .values.extraSecrets }}
+          - secret: { name: {{ $from.name }}, items: [{ key: {{ $from.key }}, path: {{ $variable }} }] }
+          {{- end }}
     {{- if not .storage }}
     - { name: run, emptyDir: { sizeLimit: 256Mi } }
     {{- end }}
     - { name: tmp, emptyDir: { sizeLimit: 64Mi } }
+    {{- range $number, $mount := .values.extraMounts }}
+    {{- if eq (empty $mount.secret) (empty $mount.configMap) }}{{ fail (printf "%s.extraMounts: %s: name one of secret and configMap" $.component $mount.path) }}{{ end }}
+    - name: extra-{{ $number }}
+      {{- if $mount.secret }}
+      secret: { secretName: {{ $mount.secret }}, defaultMode: 0440 }
+      {{- else }}
+      configMap: { name: {{ $mount.configMap }} }
+      {{- end }}
+    {{- end }}
 {{- end }}
 
 {{/* The claim of a StatefulSet: name, storage. */}}

@@ -8,7 +8,7 @@ import type { Listener, Stream, Subscription } from "./stream.ts";
 
 const PREFIX = "quote:";
 const HZ = 4;
-const KEPT_FREE = 27; // at least: boards, alerts, status; a symbol's chart, prints, halts and book, twice while one is swapped for another
+const KEPT_FREE = 24; // at least: boards, alerts, status; a symbol's chart, prints, halts and book, twice while one is swapped for another
 const LOOK_MS = 40;
 const MOVING_MS_MAX = 1000; // somebody who scrolls on and on sees quotes, too
 const NOT_FOLLOWED = "not in view";

@@ -1,0 +1,1 @@
+"""Backups of an exchange: taken while it runs, put back into an empty folder."""
