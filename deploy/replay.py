@@ -102,7 +102,7 @@ def _merged(flush: Flush, now_ms: int, rows: int) -> Iterator[tuple[str, int, by
 def chosen(names: list[str], settings: MdpSettings) -> tuple[list[Analyzer], set[str]]:
     """Return the analyzers, with those that they need, and the kinds of channels that only these write."""
     boards = (*BUILT_IN, *read_boards(settings.boards))
-    made = build(names, read_reference(settings.reference), settings.board_rows, settings.markets, boards)
+    made = build(names, read_reference(settings.reference), settings.board_rows, settings.markets, boards, settings.thresholds)
     needed = {one.outlet.kind for one in made if one.outlet is not None and one.name.partition(":")[0] not in names}
     return made, needed
 

@@ -58,7 +58,8 @@ BOARD_FIELDS = (
     "sym", "last", "change", "change_pct", "volume", "gap_pct", "open_change_pct", "dollar_volume", "rel_volume", "float",
     "trades", "news_ts",
 )  # fmt: skip
-ALERT_FIELDS = ("sym", "kind", "price", "prev", "ts")
+ALERT_FIELDS = ("sym", "kind", "price", "prev", "value", "session", "note", "high_band", "low_band", "quote", "ts")
+ALERTS = ("range", "halts", "volume", "gap")
 HALT_FIELDS = ("state", "high_band", "low_band", "indicators", "ts")
 BOOK_FIELDS = ("bids", "asks", "bid", "ask", "spread", "ts")
 NEWS_FIELDS = ("id", "title", "url", "source", "summary", "tickers", "more", "ts")
@@ -84,7 +85,10 @@ KINDS = {
             "board", "rows", "shared", KEPT_MS, "ranked symbols; operators add their own (`MDP_BOARDS`)", BOARD_FIELDS, 0, False,
             BOARDS, more=OWN_BOARD,
         ),
-        Kind("alerts", "event", "shared", KEPT_MS, "new session highs and lows", ALERT_FIELDS, 200, False, ("range",)),
+        Kind(
+            "alerts", "event", "shared", KEPT_MS, "new highs and lows, halts, unusual volume, gaps, each with its quote",
+            ALERT_FIELDS, 1_000, False, ALERTS,
+        ),
         Kind("stats", "merge", "stats", KEPT_MS, "what was traded in the last 1, 5 and 60 minutes", STATS_FIELDS),
         Kind("halts", "merge", "halts", KEPT_MS, "limit-up/limit-down bands and trading state of a symbol", HALT_FIELDS),
         Kind("book", "merge", "book", KEPT_MS, "the best ≤ 20 levels of both sides, `[[price,size],…]` best first", BOOK_FIELDS),

@@ -38,7 +38,9 @@ class Loader:
     async def load(self, number: int, fence: int, epoch: str) -> Partition:
         """Return the partition as its last owner left it.  Raises: CacheUnavailable, OperatorError for a newer version's."""
         settings = self._settings
-        analyzers = roster.build(settings.analyzer_names, self._reference, settings.board_rows, self._markets, self._boards)
+        analyzers = roster.build(
+            settings.analyzer_names, self._reference, settings.board_rows, self._markets, self._boards, settings.thresholds
+        )
         partition = Partition(number, fence, epoch, analyzers, settings.time_ahead_s * 1000, settings.mdq_partitions)
         try:
             cells = await self._redis.hgetall(keys.checkpoint(number))

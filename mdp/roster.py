@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mdp.analyzer import Analyzer
+from mdp.analyzers.alerts.alert import DEFAULT as USUAL
+from mdp.analyzers.alerts.alert import Thresholds
+from mdp.analyzers.alerts.gaps import GapAnalyzer
+from mdp.analyzers.alerts.ranges import RangeAnalyzer
+from mdp.analyzers.alerts.volume import VolumeAnalyzer
 from mdp.analyzers.bars import BarsAnalyzer
 from mdp.analyzers.boards import BoardsAnalyzer
 from mdp.analyzers.book import BookAnalyzer
 from mdp.analyzers.halts import HaltsAnalyzer
 from mdp.analyzers.news import HeadlinesAnalyzer, NewsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.analyzers.range import RangeAnalyzer
 from mdp.analyzers.ranks import BUILT_IN, Board
 from mdp.analyzers.stats import StatsAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
@@ -28,6 +32,8 @@ ANALYZERS = (
     "news",
     "boards",
     "range",
+    "gap",
+    "volume",
     "book",
 )  # `pipeline` is the worker's own: see status.py
 DEFAULT = ",".join(ANALYZERS)
@@ -46,11 +52,11 @@ def _bars(quotes: QuoteAnalyzer) -> list[Analyzer]:
 
 def build(
     names: Sequence[str], reference: Reference, board_rows: int, markets: Markets | None = None,
-    boards: Sequence[Board] = BUILT_IN,
+    boards: Sequence[Board] = BUILT_IN, thresholds: Thresholds = USUAL,
 ) -> list[Analyzer]:  # fmt: skip
     """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what others know)."""
     quotes = QuoteAnalyzer(reference, markets)
-    stats, halts, news = StatsAnalyzer(quotes), HaltsAnalyzer(), NewsAnalyzer()
+    stats, halts, news = StatsAnalyzer(quotes), HaltsAnalyzer(quotes), NewsAnalyzer()
     made: dict[str, list[Analyzer]] = {
         "quote": [quotes],
         "bars": _bars(quotes),
@@ -59,8 +65,15 @@ def build(
         "halts": [halts],
         "news": [news, HeadlinesAnalyzer()],
         "boards": [BoardsAnalyzer(quotes, stats, halts, board_rows, boards, reference, news)],
-        "range": [RangeAnalyzer(markets)],
+        "range": [RangeAnalyzer(quotes, markets, thresholds)],
         "book": [BookAnalyzer()],
     }
-    wanted = set(names) | ({"quote"} if {"boards", "stats"} & set(names) else set())
+    wanted = set(names)
+    if "gap" in wanted:
+        made["gap"] = [GapAnalyzer(quotes, thresholds)]
+    if "volume" in wanted:  # what it is told by stats it must also give away
+        made["volume"] = [VolumeAnalyzer(quotes, stats, reference, thresholds)]
+        wanted.add("stats")
+    if {"boards", "stats", "range", "gap"} & wanted:
+        wanted.add("quote")
     return [analyzer for name in ANALYZERS if name in wanted for analyzer in made[name]]

@@ -9,11 +9,13 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mdp.analyzers.alerts.alert import Thresholds
 from mdp.roster import ANALYZERS, DEFAULT
 from service.days.markets import KNOWN, Markets
 from service.settings import ComponentSettings
 
 MARKETS = ", ".join(KNOWN)
+INFINITY = float("inf")
 
 
 class MdpSettings(ComponentSettings):
@@ -44,6 +46,24 @@ class MdpSettings(ComponentSettings):
         validation_alias="MDP_BOARDS",
         description="TOML file of boards of your own, see mdp/README.md; the same for all workers",
     )
+    alert_pause_ms: int = Field(
+        1_000, ge=0, le=3_600_000, validation_alias="MDP_ALERT_PAUSE_MS",
+        description="between two range alerts of a symbol, session and side, by the feed's time",
+    )  # fmt: skip
+    alert_gap_pct: float = Field(
+        4.0, ge=0, le=1_000, validation_alias="MDP_ALERT_GAP_PCT", description="from so many per cent on a gap is an alert"
+    )
+    alert_volume_times: float = Field(
+        5.0, ge=0, le=1_000_000, validation_alias="MDP_ALERT_VOLUME_TIMES",
+        description="from so many times the hour's average minute on the last one's volume is an alert; 0 = never",
+    )  # fmt: skip
+    alert_volume_pause_s: int = Field(
+        300, ge=0, le=86_400, validation_alias="MDP_ALERT_VOLUME_PAUSE_S", description="between two of these, by the feed's time"
+    )
+    alert_rel_volume: str = Field(
+        "1,2,5,10", validation_alias="MDP_ALERT_REL_VOLUME",
+        description="multiples of the average day's volume whose crossing is an alert, ascending; none = none",
+    )  # fmt: skip
     worker: str = Field("", max_length=64, validation_alias="MDP_WORKER", description="name of the worker; empty = made up")
 
     @field_validator("analyzers")
@@ -80,6 +100,25 @@ class MdpSettings(ComponentSettings):
                 raise ValueError(f"it is a list of MARKET=YYYY-MM-DD, where MARKET is one of {MARKETS}")
         return value
 
+    @field_validator("alert_rel_volume")
+    @classmethod
+    def _ascending(cls, value: str) -> str:
+        try:
+            found = _multiples(value)
+        except ValueError:
+            found = (0.0,)
+        if any(not 0 < one < INFINITY for one in found) or list(found) != sorted(set(found)):
+            raise ValueError("it is a list of ascending numbers above 0, such as 1,2,5,10, or none")
+        return value
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Return from when on something is an alert."""
+        return Thresholds(
+            self.alert_pause_ms, self.alert_volume_times, self.alert_volume_pause_s * 1_000, _multiples(self.alert_rel_volume),
+            self.alert_gap_pct,
+        )  # fmt: skip
+
     @property
     def markets(self) -> Markets:
         """Return which market a symbol belongs to, and when it is open."""
@@ -91,6 +130,10 @@ class MdpSettings(ComponentSettings):
     @property
     def analyzer_names(self) -> list[str]:
         return [name.strip() for name in self.analyzers.split(",")]
+
+
+def _multiples(text: str) -> tuple[float, ...]:
+    return () if text.strip() == "none" else tuple(float(item) for item in text.split(","))
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

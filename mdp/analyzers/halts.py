@@ -1,4 +1,4 @@
-"""Keeps `halts:SYMBOL` from limit up/limit down events: price bands and whether the symbol trades."""
+"""Keeps `halts:SYMBOL` from limit up/limit down events: price bands and whether the symbol trades; alerts on `alerts:halts`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import msgspec
 
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
+from mdp.analyzers.alerts.alert import Alerts, decimal
+from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.events import LimitBands
 
 # The vendor publishes the indicators as numbers of its conditions list; only these change whether a symbol trades.
@@ -38,8 +40,11 @@ class HaltsAnalyzer(Analyzer):
 
     name = "halts"
 
-    def __init__(self) -> None:
+    def __init__(self, quotes: QuoteAnalyzer | None = None) -> None:
+        """`quotes` knows the prices that alerts tell, None = they tell none."""
         super().__init__()
+        self._alerts = Alerts("alerts:halts", quotes)
+        self._quotes = {} if quotes is None else quotes.quotes
         self.unranked: set[str] = set()  # halted or traded again; who ranks them takes them out
         self._halts: dict[str, HaltData] = {}
         self._since: dict[str, int] = {}  # symbol → when it was halted
@@ -60,14 +65,16 @@ class HaltsAnalyzer(Analyzer):
             data.state = "halted"
         elif indicators & RESUMED:
             data.state = "trading"
-        if data.state != before:
-            self._turned.add(bands.symbol)
-            self._turn(bands.symbol, bands.ts if data.state == "halted" else 0)
         data.high_band, data.low_band = bands.high or None, bands.low or None
         data.indicators, data.ts = sorted(indicators), bands.ts
+        if data.state != before:
+            self._turned.add(bands.symbol)
+            self._alert(bands.symbol, data, self._since.get(bands.symbol, 0))
+            self._turn(bands.symbol, bands.ts if data.state == "halted" else 0)
         self._changed.add(bands.symbol)
 
     def collect(self, flush: Flush) -> None:
+        self._alerts.collect(flush)
         if not (self._changed or self._out.announce):
             return
         write = self._out.begin(flush)
@@ -90,6 +97,7 @@ class HaltsAnalyzer(Analyzer):
         self._out.restore(symbol, seq)
 
     def rewrite(self) -> None:
+        self._alerts.rewrite()
         self._changed.update(self._halts)
         self._out.announce = True
 
@@ -101,7 +109,7 @@ class HaltsAnalyzer(Analyzer):
 
     @property
     def urgent(self) -> Set[str]:
-        return self._turned
+        return self._turned | self._alerts.symbols
 
     def restart(self, symbol: str) -> None:
         if symbol in self._halts:
@@ -112,6 +120,18 @@ class HaltsAnalyzer(Analyzer):
     def halted_ms(self, symbol: str) -> int:
         """Return since when a symbol is halted, 0 when it is not."""
         return self._since.get(symbol, 0)
+
+    def _alert(self, symbol: str, data: HaltData, since_ms: int) -> None:
+        quote = self._quotes.get(symbol)
+        price = None if quote is None else quote.last
+        kind, note = ("halted", "trading is halted") if data.state == "halted" else ("resumed", "trading resumes")
+        if data.state != "halted" and since_ms:
+            minutes, seconds = divmod((data.ts - since_ms) // 1000, 60)
+            note += f" after {minutes} min {seconds} s"
+        if data.low_band is not None and data.high_band is not None:
+            note += f", bands {decimal(data.low_band)} to {decimal(data.high_band)}"
+        alert = self._alerts.make(symbol, kind, price, None, data.ts, note, "", None, data.high_band, data.low_band)
+        self._alerts.add(alert)
 
     def _turn(self, symbol: str, since_ms: int) -> None:
         if since_ms:

@@ -5,7 +5,9 @@ Invariant: volume, vwap and trades are exact over all trades of the trading day 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from enum import IntEnum
 
 import msgspec
 
@@ -56,6 +58,7 @@ class Totals(msgspec.Struct, array_like=True, gc=False):
     regular: bool = False  # high and low are the regular session's; until then they are those of the extended hours
     close: float | None = None  # the regular session's last price: tomorrow's previous close
     close_ts: int = 0
+    opened: bool = False  # the regular session's first trade was seen
 
 
 class Cell(msgspec.Struct, array_like=True, gc=False):
@@ -65,6 +68,17 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
     data: QuoteData
     totals: Totals
     venues: Venues | None = None
+
+
+class Opening(IntEnum):
+    """What `on_open` is told of: a trade before the regular session's, the first one of that, the open as the vendor says it."""
+
+    BEFORE = 0
+    TRADE = 1
+    OFFICIAL = 2
+
+
+OnOpen = Callable[[str, float, int, Calendar, Opening], None]  # (symbol, price, ts, calendar, what it is)
 
 
 class QuoteAnalyzer(Analyzer):
@@ -77,6 +91,7 @@ class QuoteAnalyzer(Analyzer):
         self.quotes: dict[str, QuoteData] = {}
         self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
         self.unranked: set[str] = set()  # symbols whose trades or totals changed; who ranks them takes them out
+        self.on_open: OnOpen | None = None
         self._totals: dict[str, Totals] = {}
         self._venues: dict[str, Venues] = {}
         self._reference = reference
@@ -129,6 +144,12 @@ class QuoteAnalyzer(Analyzer):
                     totals.close, totals.close_ts = price, ts
                 if data.open is None or ts < totals.open_ts:
                     data.open, totals.open_ts = price, ts
+                if not totals.opened:
+                    totals.opened = True
+                    if self.on_open is not None:
+                        self.on_open(symbol, price, ts, calendar, Opening.TRADE)
+            elif not totals.opened and self.on_open is not None:
+                self.on_open(symbol, price, ts, calendar, Opening.BEFORE)
         self._traded.add(symbol)
 
     def on_quote(self, quote: AnyQuote) -> None:
@@ -164,6 +185,7 @@ class QuoteAnalyzer(Analyzer):
         elif bar.start < calendar.day_start_ms:
             return
         totals, data = self._totals[bar.symbol], self.quotes[bar.symbol]
+        official = data.open is not None and not totals.open_ts
         if bar.day_volume is not None and units(bar.day_volume) > totals.official_volume:
             totals.official_volume, totals.official_vwap = units(bar.day_volume), bar.day_vwap
         if bar.day_open:
@@ -174,6 +196,8 @@ class QuoteAnalyzer(Analyzer):
                 totals.official_volume += units(bar.volume)
             self._from_bar(data, totals, bar, not calendar.extended(bar.start))
         self._traded.add(bar.symbol)
+        if not official and data.open is not None and not totals.open_ts and self.on_open is not None:
+            self.on_open(bar.symbol, data.open, bar.start, calendar, Opening.OFFICIAL)
 
     def on_value(self, value: IndexValue) -> None:
         symbol, ts = value.symbol, value.ts
@@ -185,9 +209,12 @@ class QuoteAnalyzer(Analyzer):
             totals.last_ts = totals.close_ts = data.ts = ts
             self._range(data, totals, value.value, value.value, regular=True)
             data.last = totals.close = value.value
-            if data.open is None:
+            first = data.open is None
+            if first:
                 data.open = value.value
             self._traded.add(symbol)
+            if first and self.on_open is not None:
+                self.on_open(symbol, value.value, ts, calendar, Opening.OFFICIAL)
 
     def on_days(self, days: Mapping[str, int]) -> None:
         for calendar, ts in self._calendars.behind(days):
@@ -263,6 +290,20 @@ class QuoteAnalyzer(Analyzer):
         """Return the start (ms) of the trading day that holds `ts`, None for a symbol that is not known."""
         calendar = self._calendar_of(symbol)
         return None if calendar is None else calendar.day_start_of(ts)
+
+    def snapshot(self, symbol: str) -> QuoteData | None:
+        """Return a copy of a symbol's quote as it is now, None for a symbol that is not known."""
+        data = self.quotes.get(symbol)
+        if data is None:
+            return None
+        self._derive(data, self._totals[symbol], symbol)
+        data.session = self._calendars.of[symbol].session
+        return copy(data)
+
+    def volumes(self, symbol: str) -> tuple[int, int]:
+        """Return a known symbol's volume of the day in units: of the trades that were seen, and the vendor's own."""
+        totals = self._totals[symbol]
+        return totals.volume, totals.official_volume
 
     def _new(self, symbol: str, continuous: bool) -> Calendar:
         calendar = self._calendars.join(symbol, continuous)

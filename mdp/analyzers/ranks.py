@@ -130,7 +130,7 @@ def _unusual(facts: Facts) -> float | None:
     activity = facts.activity
     if activity is None or len(activity.minutes) < UNUSUAL_MINUTES:
         return None
-    usual = sum(part.volume for part in activity.minutes) / len(activity.minutes)
+    usual = activity.volume_minutes / len(activity.minutes)
     times = activity.volume(1) / usual if usual else 0.0
     return round(times, 4) if times >= UNUSUAL_TIMES else None
 

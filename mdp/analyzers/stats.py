@@ -2,13 +2,14 @@
 
 Invariant: a window is whole slices: the one in the making and as many closed ones as it holds (10 s for 1 and 5 minutes, a
 minute for 60). A trade counts in the slice that is in the making when it comes, however late it is, so that the sums are those
-of the order of the feed. Time is the symbol's newest trade's, or the feed's when that is further.
+of the order of the feed. Time is the symbol's newest trade's, or the feed's less 3 s when that is further: a trade that comes a
+little late counts in the same slice at any speed of a replay.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -21,6 +22,8 @@ from mdp.exact import UNITS, number
 
 SLICE_MS, MINUTE_MS = 10_000, 60_000
 SLICES_1M, SLICES_5M, MINUTES_60M = 6, 30, 60
+LATE_MS = 3_000
+NEVER = 2**200  # more than any volume
 CLOSED, HOUR = "|closed", "|hour"  # no symbol contains a bar
 BUYER, SELLER = 2, 1  # conditions of crypto: who took
 
@@ -55,6 +58,8 @@ class Activity(msgspec.Struct, gc=False):
     minutes: deque[Slice]
     trades_closed: int = 0
     trades_minutes: int = 0
+    volume_minutes: int = 0  # of `minutes`
+    look_at: int = 0  # the volume of the slice in the making, in units, at which `on_volume` is asked; 0 = at the first trade
 
     def trades(self, minutes: int) -> int:
         """Return how many trades the window of 1, 5 or 60 minutes holds."""
@@ -87,17 +92,20 @@ class Activity(msgspec.Struct, gc=False):
         if start <= self.current.start:
             return False
         self._close()
-        self.current = Slice(start)
+        self.current, self.look_at = Slice(start), 0
         minute = start - start % MINUTE_MS
         if minute > self.of_minute.start:
             if self.of_minute.trades:
                 self.minutes.append(self.of_minute)
                 self.trades_minutes += self.of_minute.trades
+                self.volume_minutes += self.of_minute.volume
             self.of_minute = Slice(minute)
         while self.closed and self.closed[0].start <= start - SLICES_5M * SLICE_MS:
             self.trades_closed -= self.closed.popleft().trades
         while self.minutes and self.minutes[0].start <= minute - MINUTES_60M * MINUTE_MS:
-            self.trades_minutes -= self.minutes.popleft().trades
+            gone = self.minutes.popleft()
+            self.trades_minutes -= gone.trades
+            self.volume_minutes -= gone.volume
         return True
 
     def _close(self) -> None:
@@ -146,6 +154,10 @@ class Head(msgspec.Struct, array_like=True, gc=False):
     current: Slice
 
 
+# Returns the volume of the slice in the making, in units, at which to be asked again; in a new slice it is asked anyway.
+OnVolume = Callable[[AnyTrade, Activity], int]
+
+
 class StatsAnalyzer(Analyzer):
     """Keeps the windows of every symbol. `quotes` knows the best bid and offer: above the middle somebody bought."""
 
@@ -156,6 +168,7 @@ class StatsAnalyzer(Analyzer):
         super().__init__()
         self.active: dict[str, Activity] = {}
         self.unranked: set[str] = set()  # windows that changed; who ranks them takes them out
+        self.on_volume: OnVolume | None = None
         self._quotes = quotes.quotes
         self._source = ""
         self._swept: dict[str, int] = {}  # source → the slice to which all of its symbols were moved
@@ -184,6 +197,8 @@ class StatsAnalyzer(Analyzer):
         current.notional += notional
         if volume > current.largest:
             current.largest = volume
+        if current.volume >= activity.look_at:
+            activity.look_at = NEVER if self.on_volume is None else self.on_volume(trade, activity)
         side = self._side(trade)
         if side > 0:
             current.bought += volume
@@ -192,7 +207,7 @@ class StatsAnalyzer(Analyzer):
         self._changed.add(symbol)
 
     def on_feed_time(self, source: str, feed_ms: int) -> None:
-        start = feed_ms - feed_ms % SLICE_MS
+        start = feed_ms - LATE_MS - (feed_ms - LATE_MS) % SLICE_MS
         if start == self._swept.get(source):
             return
         self._swept[source] = start
@@ -233,9 +248,11 @@ class StatsAnalyzer(Analyzer):
             for part in closed:
                 if part.start >= minute.start:
                     minute.add(part)
+            looked = -1 if head.current.trades else 0  # not at the first trade of the slice: that was before
             self.active[symbol] = Activity(
                 head.source, head.current, minute, deque(closed), deque(minutes),
-                sum(part.trades for part in closed), sum(part.trades for part in minutes),
+                sum(part.trades for part in closed), sum(part.trades for part in minutes), sum(part.volume for part in minutes),
+                looked,
             )  # fmt: skip
             self._out.restore(symbol, head.seq)
             self.unranked.add(symbol)

@@ -26,6 +26,16 @@ class Calendar:
         self._asked = Day(0, 0, [])
         self.official = (0, 0)  # from when to when the day's official values are made
 
+    @property
+    def extended_hours(self) -> bool:
+        """Whether official values are made in the regular session alone."""
+        return self._market.extended_hours
+
+    @property
+    def session_start_ms(self) -> int:
+        """Return when the session began whose official values are made now, or the day where they are made all day."""
+        return self.official[0] if self._market.extended_hours else self.day_start_ms
+
     def move(self, ts: int) -> bool:
         """Go to the session of `ts` (ms, at or after `change_ms`); return whether a trading day ended."""
         before = self.day_start_ms

@@ -23,6 +23,7 @@ from mdq.topology import progress_queue
 from service.clock import SystemClock
 from service.partition import partition_of
 from service.run import Shutdown
+from tests.mdp.analyzers.alerts.plain_ranges import PlainRanges
 from tests.mdp.feed import Dice, Event
 from tests.waiting import until
 
@@ -71,6 +72,7 @@ class Farm:
     dice: Dice
     workers: list[Running] = field(default_factory=list)
     fed: defaultdict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
+    tape: list[Event] = field(default_factory=list)  # the same in the order in which it was fed
 
     async def start(self, name: str) -> Running:
         """Start a worker."""
@@ -89,6 +91,7 @@ class Farm:
                 event = self.dice.trade(late_ms=0)
                 event["c"], event["s"] = None, 1
                 self.fed[event["sym"]].append(event)
+                self.tape.append(event)
                 self.publish(event)
             await self.publisher.room()
             await asyncio.sleep(0.004)
@@ -155,6 +158,20 @@ class Farm:
             prints = [decode_doc(body) for body in await self.cache.lrange(f"ch:trades:{sym}", 0, -1)]
             assert [json.loads(bytes(p.data))["price"] for p in prints] == [e["p"] for e in events][-len(prints) :], sym
             assert prints[-1].seq == len(events), sym
+
+    async def alerts_exact(self) -> None:
+        """Assert that range alerts are those of the tape, each once and in its partition's order, whoever owned it when."""
+        told = [json.loads(bytes(decode_doc(body).data)) for body in await self.cache.lrange("ch:alerts:range", 0, -1)]
+        found = [(a["sym"], a["kind"], a["price"], a["prev"], a["note"], a["ts"]) for a in told]
+        for number in range(PARTITIONS):
+            model = PlainRanges()
+            for event in self.tape:
+                if partition_of(event["sym"], PARTITIONS) == number:
+                    model.take(event)
+            own, least = [alert for alert in found if partition_of(alert[0], PARTITIONS) == number], len(model.told)
+            model.end()
+            assert own == model.told[: len(own)], f"partition {number}"
+            assert len(own) >= least > 0, f"partition {number}"
 
 
 @asynccontextmanager

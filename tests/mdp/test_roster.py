@@ -27,6 +27,8 @@ def test_all_are_built_in_their_order() -> None:
         "headlines",
         "boards",
         "range",
+        "gap",
+        "volume",
         "book",
     ]
 
@@ -37,6 +39,18 @@ def test_boards_bring_their_quotes(names: tuple[str, ...]) -> None:
     made = roster.build(names, {}, 500)
     assert [type(a) for a in made] == [QuoteAnalyzer, BoardsAnalyzer]
     assert made[1]._quotes is made[0]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "brings"), [("range", ["quote", "range"]), ("gap", ["quote", "gap"]), ("volume", ["quote", "stats", "volume"])]
+)
+def test_alerts_bring_what_they_look_at(name: str, brings: list[str]) -> None:
+    """Their quotes, and the windows; what nobody asked for is told nothing."""
+    made = roster.build((name,), {}, 5)
+    assert [a.name for a in made] == brings
+    quotes = made[0]
+    assert isinstance(quotes, QuoteAnalyzer)
+    assert (quotes.on_open is None) is (name != "gap")
 
 
 def test_partitions_share_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mdp.analyzers.alerts.alert import Thresholds
 from mdp.settings import MdpSettings
 from service.errors import OperatorError
 from service.settings import load
@@ -12,8 +13,21 @@ from service.settings import load
 def test_defaults_run_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing set: all analyzers, a flush every 50 ms."""
     settings = load(MdpSettings)
-    assert settings.analyzer_names == ["quote", "bars", "trades", "stats", "halts", "news", "boards", "range", "book"]
+    assert settings.analyzer_names == [
+        "quote",
+        "bars",
+        "trades",
+        "stats",
+        "halts",
+        "news",
+        "boards",
+        "range",
+        "gap",
+        "volume",
+        "book",
+    ]
     assert (settings.flush_ms, settings.admin_port) == (50, 9102)
+    assert settings.thresholds == Thresholds()
     assert settings.flush_ms_max >= 5 * settings.flush_ms
 
 
@@ -27,6 +41,13 @@ def test_defaults_run_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MDP_PREFETCH", "many", "MDP_PREFETCH"),
         ("MDP_BOARD_ROWS", "501", "MDP_BOARD_ROWS"),
         ("MDQ_PARTITIONS", "0", "MDQ_PARTITIONS"),
+        ("MDP_ALERT_PAUSE_MS", "-1", "MDP_ALERT_PAUSE_MS"),
+        ("MDP_ALERT_GAP_PCT", "nan", "MDP_ALERT_GAP_PCT"),
+        ("MDP_ALERT_VOLUME_TIMES", "-1", "MDP_ALERT_VOLUME_TIMES"),
+        ("MDP_ALERT_VOLUME_PAUSE_S", "1.5", "MDP_ALERT_VOLUME_PAUSE_S"),
+        ("MDP_ALERT_REL_VOLUME", "5,2", "ascending numbers above 0"),
+        ("MDP_ALERT_REL_VOLUME", "1,nan", "ascending numbers above 0"),
+        ("MDP_ALERT_REL_VOLUME", "much", "ascending numbers above 0"),
     ],
 )
 def test_a_wrong_value_is_told_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
@@ -34,6 +55,21 @@ def test_a_wrong_value_is_told_by_name(monkeypatch: pytest.MonkeyPatch, name: st
     monkeypatch.setenv(name, value)
     with pytest.raises(OperatorError, match=says):
         load(MdpSettings)
+
+
+def test_thresholds_of_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by its variable; `none` means no multiples."""
+    for name, value in (
+        ("PAUSE_MS", "0"),
+        ("GAP_PCT", "2.5"),
+        ("VOLUME_TIMES", "3"),
+        ("VOLUME_PAUSE_S", "60"),
+        ("REL_VOLUME", "1, 3.5"),
+    ):
+        monkeypatch.setenv(f"MDP_ALERT_{name}", value)
+    assert load(MdpSettings).thresholds == Thresholds(0, 3, 60_000, (1, 3.5), 2.5)
+    monkeypatch.setenv("MDP_ALERT_REL_VOLUME", "none")
+    assert load(MdpSettings).thresholds.rel_volumes == ()
 
 
 def test_spaces_between_analyzers_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,7 @@ async def test_workers_share_and_hand_over_without_loss(stack: Stack) -> None:
     await made.balanced(4, seconds=4)
     await feeding
     await made.exact()
+    await made.alerts_exact()
     assert await made.cache.zcard("mdp:workers") == 1
 
 
@@ -75,6 +76,7 @@ async def test_a_crashed_worker_is_replaced_within_five_seconds(stack: Stack) ->
     await made.balanced(4, seconds=5)
     await feeding
     await made.exact()
+    await made.alerts_exact()
 
 
 async def test_a_crash_between_whole_flushes_loses_and_doubles_nothing(stack: Stack) -> None:
@@ -96,6 +98,7 @@ async def test_a_crash_between_whole_flushes_loses_and_doubles_nothing(stack: St
     await made.feed(500)
     await made.balanced(4, seconds=5)
     await made.exact()
+    await made.alerts_exact()
 
 
 DAY_MS = 86_400_000

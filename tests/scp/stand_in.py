@@ -26,6 +26,9 @@ ODD = {"SKL-USD": (0.00001302, 1e-8), "USD/EUR": (1.08345, 1e-5), "BTC-PERP": (6
 WITH_BOOKS = ("BTC-PERP", "ETH-PERP")
 LEVELS = 20
 HALTED = "TSLA"
+ALERTS = {
+    "range": ("new_high", "new_low"), "gap": ("gap_up", "gap_down"), "volume": ("surge", "rel_volume"), "halts": ("halted", "resumed"),
+}  # fmt: skip
 EPOCH = "k1"
 
 
@@ -338,7 +341,7 @@ class Session:
             elif kind == "trades" and tick % 5 == 0:
                 frames.append(self.next_frame("event", channel, self.print(name)))
             elif kind == "alerts" and tick % 5 == 0:
-                frames.append(self.next_frame("event", channel, self.alert()))
+                frames.append(self.next_frame("event", channel, self.alert(name)))
             elif kind == "news" and tick % 40 == 0:
                 frames.append(self.next_frame("event", channel, self.article(3 * tick, name)))
             elif kind == "bars" and tick % 5 == 0:
@@ -353,10 +356,11 @@ class Session:
         size = round(self.market.dice.lognormvariate(-2, 1.2) + 0.001, 3) if name in WITH_BOOKS else 100
         return {"price": price, "size": size, "ts": int(time.time() * 1000), "exchange": 4, "conditions": conditions, "id": "1"}
 
-    def alert(self) -> dict[str, Any]:
+    def alert(self, channel: str) -> dict[str, Any]:
         name = self.market.dice.choice(self.market.names)
-        quote, kind = self.market.quotes[name], self.market.dice.choice(("new_high", "new_low"))
-        return {"sym": name, "kind": kind, "price": quote["last"], "prev": quote["open"], "ts": int(time.time() * 1000)}
+        quote, kind = self.market.quotes[name], self.market.dice.choice(ALERTS[channel])
+        said = {"session": "regular", "note": f"{kind.replace('_', ' ')} of {quote['last']}", "ts": int(time.time() * 1000)}
+        return {"sym": name, "kind": kind, "price": quote["last"], "prev": quote["open"], "value": 5, **said}
 
     def grow(self, channel: str) -> dict[str, Any]:
         bar, (_, length, name) = self.bars[channel], channel.split(":", 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mdc.channels import ALERTS
 from service.run import GC_THRESHOLD
 from tests.waiting import until
 from tests.wds.publisher import Publisher
@@ -71,6 +73,24 @@ async def test_ten_thousand_quotes_are_joined_without_a_stall(serve: Any, publis
         assert max(turns) < 0.02 * SLOWER
         raw.close()
         await until(lambda: not wds.hub.members)
+
+
+async def test_a_thousand_alerts_of_every_channel_come_to_a_slow_reader(wds: Server, publisher: Publisher, token: Token) -> None:
+    """Two megabytes with their quotes: a client that takes its time, as one with the page's fields, has them all and lives."""
+    pattern, alert = [f"alerts:{name}" for name in ALERTS], {"sym": "A", "note": "x" * 60, "quote": {"pad": "x" * 330}, "ts": 1}
+    for channel in pattern:
+        await publisher.publish(channel, *[alert] * 1_000)
+    for more, least_bytes in (({}, 400_000), ({"fields": ["sym", "note"]}, 80_000)):
+        raw = await Raw.to(wds.port, 65_536)
+        await raw.sign_in(token())
+        await raw.send(id=1, op="sub", ch=["alerts:*"], hz=10, **more)
+        await until(lambda raw=raw: len([s for s in raw.read(16_384) if s.get("t") == "snap"]) == 4, 30, every_s=0.002)
+        snaps = {snap["ch"]: snap["data"] for snap in raw.all(t="snap")}
+        assert sorted(snaps) == sorted(pattern)
+        assert all(len(data) == 1_000 and len(json.dumps(data)) > least_bytes for data in snaps.values())
+        await publisher.publish("alerts:range", alert)
+        await until(lambda raw=raw: raw.read() and raw.all(t="event"), 10)
+        raw.close()
 
 
 async def test_a_returned_cache_is_read_again_without_a_stall(serve: Any, publisher: Publisher, token: Token) -> None:

@@ -31,7 +31,7 @@ const METERS_MS = 250;
 const FIRST_BOARD_MS_MAX = 2500;
 const LONG_WAIT_MS = 1500; // a wait that is worth a button to end it
 const PALETTE_SYMBOLS = 6;
-const SHARED_CHANNELS = 8; // boards, alerts, status
+const SHARED_CHANNELS = 11; // boards, alerts, status
 const CHANNELS_A_SYMBOL = 8; // bars, prints, halts, book, and their successors while one is swapped for another
 const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalogue has it
 
@@ -227,7 +227,7 @@ Object.defineProperty(window, "tapeline", {
     get frames() { return frames.rendered; },
     get fps() { return frames.fps(5000); },
     get reconnects() { return stream.reconnects; },
-    get alerts() { return shared.alerts; },
+    get alerts() { return shared.alerts.count; },
     get bars() { return firstOf(desk.widgets(Candles))?.bars ?? 0; },
     get prints() { return firstOf(desk.widgets(Prints))?.count ?? 0; },
     get verdict() { return judge.verdict(performance.now()); },

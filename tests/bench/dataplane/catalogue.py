@@ -16,12 +16,12 @@ from statistics import median
 from mdl.simulation.market import Simulator
 from mdp import roster
 from mdp.analyzer import Analyzer
+from mdp.analyzers.alerts.ranges import RangeAnalyzer
 from mdp.analyzers.bars import BarsAnalyzer
 from mdp.analyzers.boards import BoardsAnalyzer
 from mdp.analyzers.book import BookAnalyzer
 from mdp.analyzers.halts import HaltsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.analyzers.range import RangeAnalyzer
 from mdp.analyzers.ranks import BUILT_IN, QUICK
 from mdp.analyzers.stats import StatsAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
@@ -40,7 +40,7 @@ def first_seven() -> list[Analyzer]:
     stats, halts = StatsAnalyzer(quotes), HaltsAnalyzer()
     boards = BoardsAnalyzer(quotes, stats, halts, ROWS, [board for board in BUILT_IN if board.name in QUICK])
     bars: list[Analyzer] = [BarsAnalyzer("bars:1s", 1_000, 10), BarsAnalyzer("bars:1m", 60_000, 5)]
-    return [quotes, *bars, TradesAnalyzer(), halts, boards, RangeAnalyzer(), BookAnalyzer()]
+    return [quotes, *bars, TradesAnalyzer(), halts, boards, RangeAnalyzer(quotes), BookAnalyzer()]
 
 
 def one(name: str) -> Callable[[], list[Analyzer]]:
@@ -105,7 +105,8 @@ def main() -> None:
         for variant in (*variants.values(), *alone.values(), nothing):
             variant.take(made[first : first + step])
     quotes, bare = alone["quote"].cost_us, nothing.cost_us
-    own = {name: variant.cost_us - (quotes if name in ("stats", "boards") else bare) for name, variant in alone.items()}
+    under = dict.fromkeys(("stats", "boards", "range", "gap"), quotes) | {"volume": alone["stats"].cost_us}
+    own = {name: variant.cost_us - under.get(name, bare) for name, variant in alone.items()}
     cost = {name: variant.cost_us for name, variant in variants.items()}
     workload = {
         "symbols": given.symbols, "events_per_s": given.rate, "rounds": given.rounds, "seconds": given.seconds, "seed": given.seed,

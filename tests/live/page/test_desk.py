@@ -148,9 +148,21 @@ def test_other_boards_and_recent_activity_are_a_widget_away(desk: Desk) -> None:
 
 
 def test_alerts_come(desk: Desk) -> None:
-    """New highs and lows appear in the list."""
-    desk.until(lambda: desk.texts(".alerts .roll-row"), 60, "an alert")
-    assert desk.texts(".alerts .roll-row .cell:nth-child(2)")[0] in ("▲ High", "▼ Low")
+    """All kinds appear in the list with what they say; a chip leaves one out, the last one brings all back; all of it is kept."""
+    shown = "[...document.querySelectorAll('.alerts .roll-row .cell:nth-child(2)')].map(e => e.textContent)"
+    desk.until(lambda: {"▲ High", "▼ Low"} <= set(desk.value(shown)), 60, "highs and lows")
+    assert any("high of" in text for text in desk.texts(".alerts .roll-row .cell:nth-child(5)"))
+    chips = desk.page.locator(".alerts .kinds button")
+    chips.nth(0).click()
+    assert "▲ High" not in desk.value(shown)
+    desk.until(lambda: "▼ Low" in desk.value(shown), 5, "the lows again")
+    pressed = "[...document.querySelectorAll('.alerts .kinds button')].map(e => e.ariaPressed)"
+    for at in (1, 2, 3):
+        chips.nth(at).click()
+    assert desk.value(pressed) == ["false", "false", "false", "false", "true"]
+    chips.nth(4).click()
+    assert desk.value(pressed) == ["true"] * 5
+    desk.until(lambda: "▲ High" in desk.value(shown), 5, "the highs again")
 
 
 def test_a_click_on_a_board_chooses_the_symbol(desk: Desk) -> None:

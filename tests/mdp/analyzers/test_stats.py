@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mdc.channels import STATS_FIELDS
-from mdp.analyzers.stats import StatsData
+from mdp.analyzers.stats import LATE_MS, StatsData
 from mdp.conditions import VOLUME, rule_of
 from tests.mdp.feed import START_MS, Desk, Dice, Event, quote, trade
 
@@ -95,7 +95,7 @@ def test_what_is_not_watched_is_written_once_a_slice() -> None:
 
 
 def test_windows_empty_when_time_goes_on_without_trades() -> None:
-    """The feed's time lets old slices go; an hour later nothing is left, and the channel says so."""
+    """The feed's time lets old slices go, a little late; an hour later nothing is left, and the channel says so."""
     desk = Desk()
     desk.feed(trade("A", 10, 5, START_MS), trade("B", 10, 5, START_MS))
     desk.feed(quote("B", t=START_MS))
@@ -103,8 +103,8 @@ def test_windows_empty_when_time_goes_on_without_trades() -> None:
     for minutes in (1, 2, 6, 30, 61):
         for _ in range(3):
             desk.now_ms += 1_000
-            desk.feed(quote("B", t=START_MS + minutes * MINUTE_MS))
-            desk.feed(trade("B", 10, 1, START_MS + minutes * MINUTE_MS))
+            desk.feed(quote("B", t=START_MS + minutes * MINUTE_MS + LATE_MS))
+            desk.feed(trade("B", 10, 1, START_MS + minutes * MINUTE_MS + LATE_MS))
         data = desk.flush().data("stats:A")
         expected = [int(minutes < 1), int(minutes < 5), int(minutes < 60)]
         assert [data["trades_1m"], data["trades_5m"], data["trades_60m"]] == expected, minutes

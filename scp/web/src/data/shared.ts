@@ -1,6 +1,7 @@
-// Follows the channels that many widgets show, once for all of them: boards, range alerts, news, the pipeline's report.
+// Follows the channels that many widgets show, once for all of them: boards, alerts, news, the pipeline's report.
 // Invariant: whoever listens later is told at once what is known by then.
 
+import { AlertChannels } from "./alerts.ts";
 import { Articles } from "./articles.ts";
 import type { BoardRow } from "./boards.ts";
 import type { PipelineDocument } from "./pipeline.ts";
@@ -11,25 +12,9 @@ export interface BoardDocument {
   rows: Readonly<Record<string, BoardRow>>;
 }
 
-export interface Alert {
-  sym: string;
-  kind: "new_high" | "new_low";
-  price: number;
-  prev: number | null;
-  ts: number;
-}
-
 export interface ChannelState {
   state: string;
   reason: string;
-}
-
-export interface AlertListener {
-  /** `fresh`: it has just happened; else it is one of those that were known. */
-  alert(alert: Alert, fresh: boolean): void;
-  clear(): void;
-  lost(n: number): void;
-  status(state: ChannelState): void;
 }
 
 export interface NewsListener {
@@ -44,11 +29,10 @@ export interface BoardListener {
   status(state: ChannelState): void;
 }
 
-const ALERTS_KEPT = 200;
 const LIVE: ChannelState = { state: "live", reason: "" };
 
 export class SharedChannels {
-  alerts = 0;
+  readonly alerts: AlertChannels;
   pipeline: PipelineDocument | null = null;
   readonly news = new Articles();
   private readonly newsListeners = new Set<NewsListener>();
@@ -58,9 +42,6 @@ export class SharedChannels {
   private readonly boardStates = new Map<string, ChannelState>();
   private readonly boardListeners = new Map<string, Set<BoardListener>>();
   private readonly followed = new Map<string, Subscription>(); // a board is followed while somebody shows it
-  private readonly alertListeners = new Set<AlertListener>();
-  private kept: Alert[] = []; // oldest first
-  private alertState = LIVE;
 
   constructor(
     private readonly stream: Stream,
@@ -70,7 +51,9 @@ export class SharedChannels {
       board(channel: string, document: BoardDocument, at: number): void;
       seen(at: number): void;
     },
-  ) {}
+  ) {
+    this.alerts = new AlertChannels(stream, told.seen);
+  }
 
   start(): void {
     this.stream.subscribe(["status:pipeline"], { hz: "raw" }, {
@@ -79,19 +62,7 @@ export class SharedChannels {
       status: (_, state, reason) => this.told.pipelineState(state, reason),
     });
     this.follow("volume"); // its first symbol is shown where none is chosen
-    this.stream.subscribe(["alerts:range"], { hz: 10 }, {
-      snapshot: (_, data, at) => {
-        this.kept = [];
-        for (const listener of this.alertListeners) listener.clear();
-        for (const alert of data as Alert[]) this.alerted(alert, at, false);
-      },
-      event: (_, data, at) => this.alerted(data as Alert, at, true),
-      lost: (_, n) => this.alertListeners.forEach((listener) => listener.lost(n)),
-      status: (_, state, reason) => {
-        this.alertState = { state, reason };
-        for (const listener of this.alertListeners) listener.status(this.alertState);
-      },
-    });
+    this.alerts.start();
   }
 
   /** Listen to a board; returns the function that ends it. */
@@ -120,13 +91,6 @@ export class SharedChannels {
   private leave(name: string): void {
     this.followed.get(name)?.close();
     for (const known of [this.followed, this.boards, this.boardStates]) known.delete(name);
-  }
-
-  onAlerts(listener: AlertListener): () => void {
-    this.alertListeners.add(listener);
-    for (const alert of this.kept) listener.alert(alert, false);
-    listener.status(this.alertState);
-    return () => this.alertListeners.delete(listener);
   }
 
   /** Listen to the news of all symbols; returns the function that ends it. */
@@ -179,13 +143,5 @@ export class SharedChannels {
     const name = channel.slice("board:".length);
     this.boardStates.set(name, state);
     for (const listener of this.boardListeners.get(name) ?? []) listener.status(state);
-  }
-
-  private alerted(alert: Alert, at: number, fresh: boolean): void {
-    this.told.seen(at);
-    this.alerts++;
-    this.kept.push(alert);
-    if (this.kept.length > ALERTS_KEPT) this.kept.shift();
-    for (const listener of this.alertListeners) listener.alert(alert, fresh);
   }
 }

@@ -6,10 +6,12 @@ import { join, roving } from "../roving.ts";
 export interface RollLine {
   texts: readonly string[];
   tone: string;
+  /** The whole of what a narrow widget may cut off, shown to a pointer that rests on it. */
+  title?: string;
 }
 
 export class Roll<Item> {
-  private readonly pending: Item[] = []; // oldest first, bounded by `keep`: what would scroll out at once is never shown
+  private readonly pending: Item[] = []; // by time, the oldest first; bounded by `keep`: what would scroll out at once is never shown
   private readonly list = el("div", "roll-list");
   private readonly empty = el("p", "empty");
   private readonly elements: { element: HTMLElement; texts: Text[]; item: Item }[] = [];
@@ -47,7 +49,9 @@ export class Roll<Item> {
   }
 
   add(item: Item): void {
-    this.pending.push(item);
+    let at = this.pending.length;
+    while (at > 0 && this.time(this.pending[at - 1]!) > this.time(item)) at--;
+    this.pending.splice(at, 0, item);
     if (this.pending.length > this.keep) this.pending.shift();
   }
 
@@ -73,10 +77,11 @@ export class Roll<Item> {
     if (full && at === 0) return; // older than everything that is shown
     const entry = full ? this.elements.shift()! : this.make(item);
     if (full) at--;
-    const { texts, tone } = this.line(item);
+    const { texts, tone, title } = this.line(item);
     entry.item = item;
     texts.forEach((text, at) => entry.texts[at]!.set(text));
     if (entry.element.dataset["tone"] !== tone) entry.element.dataset["tone"] = tone;
+    if (title !== undefined) entry.element.title = title;
     const newer = this.elements[at]?.element;
     this.elements.splice(at, 0, entry);
     if (newer) newer.after(entry.element);

@@ -1,0 +1,1 @@
+"""Alerts: what they say, and the analyzers that make them."""
