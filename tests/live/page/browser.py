@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from tests.local_run import LocalRun
 from tests.tapes import absent
-from tests.waiting import until_sync
+from tests.waiting import PATIENCE, until_sync
+
+expect.set_options(timeout=PATIENCE * 5_000)  # of its own it waits 5 s, which is what a quiet machine needs
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
