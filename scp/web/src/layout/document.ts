@@ -48,12 +48,12 @@ export const BUILT_IN: Layout = {
     place("chart", "candles", 21, 0, 18, 11),
     place("depth", "depth", 39, 0, 9, 16),
     place("prints", "prints", 21, 11, 18, 5),
-    place("volume", "board", 0, 16, 9, 8, { board: "volume" }),
-    place("gainers", "board", 9, 16, 9, 8, { board: "gainers" }),
-    place("losers", "board", 18, 16, 9, 8, { board: "losers" }),
-    place("gappers", "board", 27, 16, 9, 8, { board: "gappers", columns: ["last", "gap_pct", "news_ts"] }),
-    place("alerts", "alerts", 36, 16, 12, 4),
-    place("news", "news", 36, 20, 12, 4),
+    place("volume", "board", 0, 16, 8, 8, { board: "volume" }),
+    place("gainers", "board", 8, 16, 8, 8, { board: "gainers" }),
+    place("losers", "board", 16, 16, 8, 8, { board: "losers" }),
+    place("gappers", "board", 24, 16, 8, 8, { board: "gappers", columns: ["last", "gap_pct", "news_ts"] }),
+    place("alerts", "alerts", 32, 16, 9, 8),
+    place("news", "news", 41, 16, 7, 8),
   ],
 };
 
