@@ -24,6 +24,7 @@ from mdl.news.desk import NewsDesk
 from mdl.news.feed import NewsFeed
 
 OVERLAP_MS = 10 * 60_000
+AHEAD_MS = 60_000  # a server's clock may be so far ahead of ours
 PAGE = 1_000  # articles: the most that the vendor gives at once
 CONNECT_S_MAX, READ_S_MAX, ANSWER_S_MAX = 5.0, 10.0, 30.0
 LIMITED_S = 30.0  # at least so long after "too many requests"
@@ -73,7 +74,7 @@ class RestNews(NewsFeed):
                 await self.lost(str(error), LIMITED_S if isinstance(error, Limited) else 0.0)
                 continue
             self.went_live()
-            for frame in self.desk.take(page.results):
+            for frame in self.desk.take(page.results, time.time_ns() // 1_000_000 + AHEAD_MS):
                 yield Frame(frame, time.time_ns())
                 await asyncio.sleep(0)  # a page is a thousand articles: the sockets have their turn in between
             cursor = _cursor(page)

@@ -212,3 +212,16 @@ async def test_questions_without_an_answer_do_not_pile_up(monkeypatch: pytest.Mo
         await reading.stop()
     assert asked == 3
     assert time.monotonic() - began < 2
+
+
+async def test_an_article_of_the_future_ends_no_questions() -> None:
+    """Dated in 2100 by mistake, it would have every later question begin there: nothing would come, and all look live."""
+    late = {"id": "late", "title": "late", "published_utc": "2100-01-01T00:00:00Z"}
+    async with Server(lambda _: http(200, {"results": [late]})) as server:
+        reading = Reading(feed_of(server.port))
+        try:
+            await until(lambda: len(server.requests) > 2, 10)
+        finally:
+            await reading.stop()
+    assert reading.ids == ["late"]
+    assert not [head for head in server.requests if "gte=2100" in head or "gte=2099" in head]
