@@ -1,4 +1,4 @@
-"""Tells the processors which symbols somebody watches, so that these reach the cache sooner than the others.
+"""Tells the processors which channels of symbols somebody watches, so that these reach the cache sooner than the others.
 
 Invariant: an entry ends by itself. Who watches says so again every `RENEW_S`; nobody takes an entry back, so that one data
 service that stops, or dies, never slows the clients of another. Times are Redis's own.
@@ -14,7 +14,7 @@ from mdc.connect import AWAY, unavailable
 
 RENEW_S = 5.0
 KEPT_MS = 15_000  # two renewals may be lost
-WATCHED_MAX = 10_000  # of a partition; what is more is written at the slower pace
+WATCHED_MAX = 10_000  # channels of a partition; what is more is written at the slower pace
 TELL = """
 local time, fresh = redis.call('TIME'), 0
 local ends = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[1])
@@ -30,6 +30,9 @@ return redis.call('ZREVRANGE', KEYS[1], 0, ARGV[1] - 1)
 """
 
 
+Watched = tuple[str, str]  # kind, symbol
+
+
 class Interest:
     """Both ends of it: data services `tell`, processors `read`."""
 
@@ -38,13 +41,14 @@ class Interest:
         self._tell = redis.register_script(TELL)
         self._read = redis.register_script(READ)
 
-    async def tell(self, watched: Mapping[int, Sequence[str]]) -> None:
-        """Say that symbols, by partition, are watched from now on for `KEPT_MS`.  Raises: CacheUnavailable."""
+    async def tell(self, watched: Mapping[int, Sequence[Watched]]) -> None:
+        """Say that these, by partition, are watched from now on for `KEPT_MS`.  Raises: CacheUnavailable."""
         try:
-            for partition, symbols in watched.items():
-                for first in range(0, len(symbols), 1000):
+            for partition, channels in watched.items():
+                names = [f"{kind} {symbol}" for kind, symbol in channels]
+                for first in range(0, len(names), 1000):
                     await self._tell(
-                        keys=[keys.watched(partition), keys.WATCHED_NEWS], args=[KEPT_MS, *symbols[first : first + 1000]]
+                        keys=[keys.watched(partition), keys.WATCHED_NEWS], args=[KEPT_MS, *names[first : first + 1000]]
                     )
         except AWAY as error:
             raise unavailable(error) from None
@@ -56,13 +60,18 @@ class Interest:
         except AWAY as error:
             raise unavailable(error) from None
 
-    async def read(self, partitions: Iterable[int]) -> dict[int, frozenset[str]]:
-        """Return the watched symbols of each of these partitions.  Raises: CacheUnavailable."""
-        found: dict[int, frozenset[str]] = {}
+    async def read(self, partitions: Iterable[int]) -> dict[int, frozenset[Watched]]:
+        """Return what is watched of each of these partitions.  Raises: CacheUnavailable."""
+        found: dict[int, frozenset[Watched]] = {}
         try:
             for number in partitions:  # one by one: thousands of names must not hold anybody up for long
                 names = await self._read(keys=[keys.watched(number)], args=[WATCHED_MAX])
-                found[number] = frozenset(name.decode() for name in names)
+                found[number] = frozenset(_watched(name) for name in names)
         except AWAY as error:
             raise unavailable(error) from None
         return found
+
+
+def _watched(name: bytes) -> Watched:
+    kind, _, symbol = name.decode().partition(" ")
+    return kind, symbol

@@ -35,7 +35,7 @@ def checkpoint(partition: int) -> str:
 
 
 def watched(partition: int) -> str:
-    """Sorted set: symbols of a partition that somebody watches → when that ends (ms)."""
+    """Sorted set: `kind symbol` of a partition's channels that somebody watches → when that ends (ms)."""
     return f"watched:{partition}"
 
 

@@ -20,7 +20,7 @@ from mdc import keys
 from mdc.channels import KINDS, group_of, kind_of, split
 from mdc.connect import AWAY, CacheUnavailable, open_cache, unavailable
 from mdc.documents import Doc, Snapshot, decode_message, event_snapshot, state_snapshot
-from mdc.interest import RENEW_S, Interest
+from mdc.interest import RENEW_S, Interest, Watched
 from service.partition import partition_of
 from service.run import backoff_s
 from service.tasks import OnFault, Tasks
@@ -180,13 +180,13 @@ class Reader:
                 self.renewals += whole
             await asyncio.sleep(TELL_PAUSE_S)
 
-    def _by_partition(self, channels: Iterable[str]) -> dict[int, list[str]]:
-        found: dict[int, set[str]] = {}
+    def _by_partition(self, channels: Iterable[str]) -> dict[int, list[Watched]]:
+        found: dict[int, list[Watched]] = {}
         for channel in channels:
             kind, name = split(channel)
             if not kind.is_shared(name):
-                found.setdefault(partition_of(name, self.partitions), set()).add(name)
-        return {partition: list(names) for partition, names in found.items()}
+                found.setdefault(partition_of(name, self.partitions), []).append((kind.name, name))
+        return found
 
     async def _run(self) -> None:
         attempt = 0

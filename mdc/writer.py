@@ -48,6 +48,7 @@ class Flush:
         self.epoch = epoch
         self.sources: Mapping[str, str] = {}  # symbol → the source that its documents are made from
         self.only: Set[str] | None = None  # the symbols that this flush is about; None = all
+        self.watched: Mapping[str, Set[str]] = {}  # kind → symbols; only these documents of such a flush cannot wait
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}

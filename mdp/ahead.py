@@ -49,7 +49,7 @@ class Ahead:
     def __init__(self, body: bytes, now_ms: int) -> None:
         known = _cell.decode(body)
         self.body = body
-        self._symbols = frozenset(known.symbols)
+        self.symbols = frozenset(known.symbols)
         self._places = {(source, stream): (epoch, seq) for source, stream, epoch, seq in known.places}
         self._until_ms = now_ms + FORGET_MS
 
@@ -65,7 +65,7 @@ class Ahead:
         had: list[AnyEvent] = []
         fresh: list[AnyEvent] = []
         for n, event in enumerate(events):
-            (had if n < known and getattr(event, "symbol", None) in self._symbols else fresh).append(event)
+            (had if n < known and getattr(event, "symbol", None) in self.symbols else fresh).append(event)
         return had, fresh
 
     def over(self, positions: Iterable[tuple[str, str, Position]], now_ms: int) -> bool:

@@ -6,7 +6,7 @@ nothing had happened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from mdc import keys
@@ -84,6 +84,7 @@ class Analyzer:
         """Put what changed since the last call into `flush`: documents, history, checkpoint cells.
 
         When `flush.only` names symbols it is about these alone: everything of theirs, nothing that concerns others too.
+        Of `flush.watched` the documents leave then; others may wait for the next flush of all (`Outlet.due`).
         """
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
@@ -116,6 +117,7 @@ class Outlet:
         self.floor = 0  # new channels count from here: no forgotten one had more
         self.sources: Mapping[str, str] | None = None  # whose the channels are; None = of whoever speaks of the symbol
         self.announce = False  # a new cache has forgotten which channels there are: the next flush says it again
+        self.late: set[str] = set()  # symbols whose document is older than their checkpoint: the next whole flush writes it
         self._heads: dict[str, list[Any]] = {}  # symbol → [key, b'{"ch":…,"src":…,"epoch":…,"seq":', seq]
         self._epoch = ""
         self._sources: Mapping[str, str] = {}
@@ -145,6 +147,23 @@ class Outlet:
                 flush.add_channel(self.kind, symbol)
         return self.write
 
+    def due(self, flush: Flush, changed: Sequence[str]) -> tuple[Collection[str], Set[str]]:
+        """Return the symbols to write, which are those that changed and those that are late, and whose document waits.
+
+        Between two whole flushes only the documents that somebody looks at leave; of the others the checkpoint is enough.
+        """
+        late = self.late
+        if flush.only is None:
+            found: Collection[str] = {*changed, *late} if late else changed
+            late.clear()
+            return found, NONE
+        watched = flush.watched.get(self.kind, NONE)
+        asked = watched & late
+        waits = set(changed) - watched
+        late -= asked
+        late |= waits
+        return ({*changed, *asked} if asked else changed), waits
+
     def write(self, symbol: str, ts: int, data: bytes) -> None:
         head = self._heads.get(symbol)
         if head is None:
@@ -168,6 +187,7 @@ class Outlet:
 
     def forget(self, symbol: str, flush: Flush) -> int:
         """Take a channel out of the cache; return its last sequence number, 0 when there was none."""
+        self.late.discard(symbol)
         flush.remove(self.stored(symbol))
         head = self._heads.pop(symbol, None)
         if head is None:

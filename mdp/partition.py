@@ -8,7 +8,7 @@ cells (`collect_watched`); the positions stay, and the checkpoint says which sym
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -121,7 +121,8 @@ class Partition:
         self.listeners: dict[str, dict[str, Any]] = {}  # the newest status event of each source
         self.listing = Listing(number, partitions)
         self._analyzers = analyzers
-        self.watched: frozenset[str] = frozenset()  # symbols that somebody looks at
+        self.watched: Mapping[str, set[str]] = {}  # kind → symbols that somebody looks at
+        self._watched: frozenset[str] = frozenset()  # all of these symbols
         self._hurried: set[str] = set()  # symbols that were flushed alone since the last whole flush
         self._ahead: Ahead | None = None  # what our predecessor's checkpoint holds beyond its positions
         self._settled = True  # nothing happened since the last whole flush that only a whole one can tell
@@ -243,7 +244,16 @@ class Partition:
     @property
     def pressing(self) -> bool:
         """Whether there are symbols that should not wait for a whole flush."""
-        return bool(self.watched) or any(analyzer.urgent for analyzer in self._analyzers)
+        return bool(self._watched) or any(analyzer.urgent for analyzer in self._analyzers)
+
+    def watch(self, channels: Iterable[tuple[str, str]]) -> None:
+        """From now on somebody looks at these (kind, symbol), and at no others."""
+        known = self.listing.marks  # names that nobody trades would cost with every flush, and anybody may ask for thousands
+        found: dict[str, set[str]] = {}
+        for kind, symbol in channels:
+            if symbol in known:
+                found.setdefault(kind, set()).add(symbol)
+        self.watched, self._watched = found, frozenset().union(*found.values())
 
     def collect_watched(self, now_ms: int) -> Flush | None:
         """Return what changed of the pressing symbols, None when nothing did; as `collect`, but only when `hurries`.
@@ -254,6 +264,7 @@ class Partition:
         flush = self._begin(now_ms)
         # Who was flushed alone stays in until the next whole flush: all who are ahead stand at the same positions.
         hurried = flush.only = self._chosen()
+        flush.watched = self.watched
         for analyzer in self._analyzers:
             analyzer.collect(flush)
         if flush.empty:
@@ -264,7 +275,7 @@ class Partition:
         return flush
 
     def _chosen(self) -> set[str]:
-        return self._hurried.union(self.watched, *(analyzer.urgent for analyzer in self._analyzers))
+        return self._hurried.union(self._watched, *(analyzer.urgent for analyzer in self._analyzers))
 
     def _begin(self, now_ms: int) -> Flush:
         flush = Flush(self.number, self.epoch)
@@ -316,12 +327,15 @@ class Partition:
                 if key == "floor":
                     self._set_floor(now_ms)  # no channel can have counted as high
         self.listing.sort()
+        late = self._ahead.symbols if self._ahead is not None else frozenset()  # their documents may be older than their cells
         for (analyzer, symbol), own in by_symbol.items():
             if not any(value for _, value in own):  # set aside by an earlier owner, and nothing came since
                 bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"", ""))
             elif fault := _fault_of(analyzer.restore, [(name, value) for name, value in own if value]):
                 bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"\n".join(value for _, value in own), fault))
                 self._set_aside += [f"{analyzer.name}:{name}" for name, _ in own]
+            elif symbol in late and analyzer.outlet is not None:
+                analyzer.outlet.late.add(symbol)
         for one in bad:
             if one.fault:
                 self._set_down(one)

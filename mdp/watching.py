@@ -1,4 +1,4 @@
-"""Keeps the partitions of a worker told which of their symbols somebody watches."""
+"""Keeps the partitions of a worker told which of their channels somebody watches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,5 @@ class Watching:
         if not mine or (known == self._known and now_s < self._due_s):
             return
         for number, watched in (await self._interest.read(mine)).items():
-            partition = mine[number].partition
-            # Names that nobody trades would be written with every flush, and anybody may ask for thousands of them.
-            partition.watched = watched & partition.listing.marks.keys()
+            mine[number].partition.watch(watched)
         self._known, self._due_s = known, now_s + READ_S

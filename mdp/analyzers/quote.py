@@ -221,7 +221,7 @@ class QuoteAnalyzer(Analyzer):
             self._move(calendar, ts)
 
     def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._traded or self._out.announce):
+        if not (self._changed or self._traded or self._out.announce or self._out.late):
             return
         write, encode, out = self._out.begin(flush), self._encode, self._out
         quotes, totals, checkpoint, of = self.quotes, self._totals, flush.checkpoint, self._calendars.of
@@ -232,11 +232,13 @@ class QuoteAnalyzer(Analyzer):
         self.unranked.update(traded)
         for symbol in traded:
             self._derive(quotes[symbol], totals[symbol], symbol)
-        for symbol in changed:
+        due, waits = out.due(flush, changed)
+        for symbol in due:
             data = quotes[symbol]
             data.session = of[symbol].session
             body = encode(data)
-            write(symbol, data.ts, body)
+            if symbol not in waits:
+                write(symbol, data.ts, body)
             venues = b",%b" % encode(self._venues[symbol]) if symbol in self._venues else b""
             checkpoint += (f"quote:{symbol}", b"[%d,%b,%b%b]" % (out.seq(symbol), body, encode(totals[symbol]), venues))
         for name, cell_body in self._calendars.cells():

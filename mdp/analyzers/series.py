@@ -86,7 +86,7 @@ class SeriesAnalyzer(Analyzer):
     def __init__(self, kind: str, retained: int) -> None:
         super().__init__()
         self.name = self._kind = kind
-        self.followed = False  # whether wider bars are made of these, which ask for the next two
+        self.followers: list[SeriesAnalyzer] = []  # wider bars that are made of these; they ask for the next two
         self.moved_symbols: set[str] = set()  # symbols whose bars changed; who follows takes them out
         self.gone: dict[str, list[Bar]] = {}  # closed bars that are not kept any more; who follows takes them out
         self.retained = retained
@@ -100,25 +100,31 @@ class SeriesAnalyzer(Analyzer):
         self._closed = msgspec.json.Decoder(list[Bar])
 
     def collect(self, flush: Flush) -> None:
-        if not (self._changed or self._blank or self._out.announce):
+        if not (self._changed or self._blank or self._out.announce or self._out.late):
             return
         write = self._out.begin(flush)
         encode, checkpoint, kind = self._encode, flush.checkpoint, self._kind
         for symbol in flush.take(self._blank):
             checkpoint += (f"{kind}:{symbol}{CLOSED}", b"[]", f"{kind}:{symbol}", encode(self._to_cell(symbol)))
         changed = flush.take(self._changed)
-        if self.followed:
+        if self.followers:
             self.moved_symbols.update(changed)
-        for symbol in changed:
+        due, waits = self._out.due(flush, changed)
+        for symbol in due:
             series = self._series[symbol]
-            if series.corrected or series.stored < len(series.closed):
+            if not series.current.start:
+                continue  # it began anew, and nothing came since
+            stores = series.corrected or series.stored < len(series.closed)
+            if stores:
                 self._store(flush, symbol, series)
-            bar = series.current
-            data = BarData(
-                bar.start, bar.open, bar.high, bar.low, bar.close, number(bar.volume), ratio(bar.notional, bar.volume),
-                bar.trades, series.number, self._prev.get(symbol), series.revision,
-            )  # fmt: skip
-            write(symbol, max(bar.close_ts, bar.start), encode(data))
+                self._out.late.discard(symbol)
+            if stores or symbol not in waits:  # history and document belong together
+                bar = series.current
+                data = BarData(
+                    bar.start, bar.open, bar.high, bar.low, bar.close, number(bar.volume), ratio(bar.notional, bar.volume),
+                    bar.trades, series.number, self._prev.get(symbol), series.revision,
+                )  # fmt: skip
+                write(symbol, max(bar.close_ts, bar.start), encode(data))
             checkpoint += (f"{kind}:{symbol}", encode(self._to_cell(symbol)))
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
@@ -160,6 +166,7 @@ class SeriesAnalyzer(Analyzer):
             self.gone.pop(symbol, None)
             self.moved_symbols.discard(symbol)
             self._changed.discard(symbol)
+            self._out.late.discard(symbol)
             self._blank.add(symbol)
 
     def series_of(self, symbol: str) -> Series | None:
@@ -237,7 +244,7 @@ class SeriesAnalyzer(Analyzer):
         self._remember_prev(symbol, series.closed)
 
     def _let_go(self, symbol: str, series: Series, many: int) -> None:
-        if self.followed and many:
+        if self.followers and many:
             self.gone.setdefault(symbol, []).extend(series.closed[:many])
         del series.closed[:many]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer, Outlet
+from mdp.analyzer import NONE, Analyzer, Outlet
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.conditions import VOLUME
 from mdp.events import AnyTrade
@@ -221,11 +221,11 @@ class StatsAnalyzer(Analyzer):
             return
         write = self._out.begin(flush)
         encode, checkpoint = self._encode, flush.checkpoint
-        closed = set(flush.take(self._closed))
+        closed, watched = set(flush.take(self._closed)), flush.watched.get(self.name, NONE)
         for symbol in flush.take(self._changed):
             activity = self.active[symbol]
             self.unranked.add(symbol)
-            if symbol in closed or flush.only is not None or not self._out.seq(symbol):
+            if symbol in closed or symbol in watched or not self._out.seq(symbol):
                 write(symbol, activity.current.start, encode(_data(activity)))
             checkpoint += (
                 f"stats:{symbol}", encode(Head(self._out.seq(symbol), activity.source, activity.current)),

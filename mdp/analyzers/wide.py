@@ -6,7 +6,7 @@ analyzer does not keep any more is summed up here (`base`); what it still may co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from itertools import islice
 
 import msgspec
@@ -30,7 +30,7 @@ class WideBars(SeriesAnalyzer):
 
     def __init__(self, kind: str, narrow: SeriesAnalyzer, bucket: Bucket) -> None:
         super().__init__(kind, narrow.retained + 1)
-        narrow.followed = True
+        narrow.followers.append(self)
         self._narrow = narrow
         self._bucket = bucket
         self._base: dict[str, list[Bar]] = {}
@@ -44,11 +44,9 @@ class WideBars(SeriesAnalyzer):
 
     def collect(self, flush: Flush) -> None:
         behind, moved = self._behind, sorted(flush.take(self._narrow.moved_symbols))  # in an order that no hash decides
-        if flush.only is not None:
-            due = sorted({*moved, *flush.chosen(behind.keys())})
-        else:
-            behind.update(dict.fromkeys(moved))
-            due = list(islice(behind, self._share()))
+        behind.update(dict.fromkeys(moved))
+        watched = None if flush.only is None else self._watched(flush)
+        due = list(islice(behind, self._share())) if watched is None else sorted(behind.keys() & watched)
         for symbol in due:
             behind.pop(symbol, None)
         for symbol in moved:
@@ -60,6 +58,14 @@ class WideBars(SeriesAnalyzer):
         for symbol in due:
             self._add_up(symbol)
         super().collect(flush)
+
+    def _watched(self, flush: Flush) -> Set[str]:
+        """Return the symbols of which somebody looks at these bars, or at wider ones that are made of them."""
+        names, more = [self.name], list(self.followers)
+        for one in more:
+            names.append(one.name)
+            more += one.followers
+        return frozenset().union(*(flush.watched.get(name, ()) for name in names))
 
     def _share(self) -> int:
         """Return how many of those behind are due, the longest first, so that each is after `BEHIND_MS` at the latest."""

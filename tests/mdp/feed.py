@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from mdc.channels import KINDS
 from mdp import roster
 from mdp.analyzer import Analyzer
 from mdp.analyzers.stats import StatsAnalyzer
@@ -22,6 +23,7 @@ STREAMS = {
     "T": "trades", "XT": "trades", "Q": "quotes", "XQ": "quotes", "C": "quotes", "LULD": "halts", "L2": "books", "status": "status",
     "news": "news",
 }  # fmt: skip
+WATCHABLE = tuple(kind.name for kind in KINDS.values() if kind.per_symbol)
 Event = dict[str, Any]
 
 
@@ -52,6 +54,10 @@ class Desk:
     def deliver(self, made: Batch, redelivered: bool = False) -> None:
         """Deliver a batch at the wall clock's time."""
         self.partition.on_batch(made, redelivered, self.now_ms * 1_000_000)
+
+    def watch(self, *symbols: str, kinds: Sequence[str] = WATCHABLE) -> None:
+        """Look at these kinds of these symbols' channels, and at nothing else."""
+        self.partition.watch([(kind, symbol) for kind in kinds for symbol in symbols])
 
     def flush(self, after_ms: int = 50) -> Mirror:
         """Let time pass, flush, return the cache."""

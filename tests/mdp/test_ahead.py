@@ -10,7 +10,7 @@ import pytest
 from mdp import roster
 from mdp.partition import Partition
 from mdq.batch import Batch
-from tests.mdp.feed import START_MS, Desk, Dice, batch, quote, trade, write_all
+from tests.mdp.feed import START_MS, WATCHABLE, Desk, Dice, batch, quote, trade, write_all
 from tests.mdp.mirror import Mirror
 
 DAY_MS = 86_400_000
@@ -27,11 +27,10 @@ def hurry(desk: Desk) -> Mirror:
     return desk.cache
 
 
-def crash(desk: Desk, watched: frozenset[str] = frozenset()) -> None:
+def crash(desk: Desk) -> None:
     """Go on with a new owner that knows the checkpoint as it is."""
     desk.partition = Partition(3, 2, desk.partition.epoch, roster.build(roster.ANALYZERS, {}, 500))
     desk.partition.restore(dict(desk.cache.cells), desk.now_ms)
-    desk.partition.watched = watched
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -55,7 +54,8 @@ def test_crashes_between_whole_flushes_change_no_number(seed: int) -> None:
             crash(desk)
             for again in made[: n + 1]:
                 desk.deliver(again, redelivered=True)
-        desk.partition.watched = frozenset(dice.random.sample(dice.symbols, dice.random.randint(0, 4)))
+        kinds = dice.random.sample(WATCHABLE, dice.random.randint(1, len(WATCHABLE)))
+        desk.watch(*dice.random.sample(dice.symbols, dice.random.randint(0, 4)), kinds=kinds)
     expected, found = plain.flush(2_000), desk.flush(2_000)
     assert found.documents.keys() == expected.documents.keys()
     for channel, doc in expected.documents.items():
@@ -74,13 +74,49 @@ def test_only_what_is_watched_leaves_in_between() -> None:
     desk.feed(trade("A"), trade("B"))
     desk.flush()
     position = desk.cache.cells[b"position:s/trades"]
-    desk.partition.watched = frozenset({"A"})
+    desk.watch("A")
     desk.feed(trade("A"), trade("B"))
     cache = hurry(desk)
     assert (cache.data("quote:A")["trades"], cache.data("quote:B")["trades"]) == (2, 1)
     assert cache.cells[b"position:s/trades"] == position
     assert desk.flush().data("quote:B")["trades"] == 2
     assert cache.cells[b"ahead"] == b""
+
+
+def test_documents_that_nobody_looks_at_wait() -> None:
+    """They wait for the whole flush, or for somebody who looks; their cells do not, so that nothing is lost."""
+    desk = Desk()
+    desk.feed(trade("A"), trade("B"))
+    desk.flush()
+    desk.watch("A", kinds=["quote"])
+    desk.feed(trade("A"))
+    cache = hurry(desk)
+    assert (cache.data("quote:A")["trades"], cache.data("bars:1s:A")["trades"], cache.data("bars:1d:A")["trades"]) == (2, 1, 1)
+    desk.watch("A", kinds=["bars:1s", "bars:1d"])
+    assert (hurry(desk).data("bars:1s:A")["trades"], cache.data("bars:1m:A")["trades"], cache.data("bars:1d:A")["trades"]) == (
+        2,
+        1,
+        2,
+    )
+    desk.watch()
+    assert (desk.flush().data("bars:1m:A")["trades"], cache.data("bars:5m:A")["trades"]) == (2, 2)
+
+
+def test_a_document_that_waited_is_written_after_a_crash() -> None:
+    """Also when nothing happens to its symbol any more: the new owner has the cell, and the events do not count again."""
+    desk = Desk()
+    desk.feed(trade("A"), trade("B"))
+    desk.flush()
+    desk.watch("A", kinds=["trades"])
+    made = batch([trade("A")], "trades", 2)
+    desk.deliver(made)
+    cache = hurry(desk)
+    assert (cache.data("quote:A")["trades"], len(cache.events("trades:A"))) == (1, 2)
+    crash(desk)
+    desk.deliver(made, redelivered=True)
+    cache = desk.flush(11_000)  # so long may the wide bars of what nobody looks at take
+    for channel in ("quote:A", "bars:1s:A", "bars:1m:A", "bars:5m:A", "bars:1d:A"):
+        assert cache.data(channel)["trades"] == 2, channel
 
 
 def test_an_alert_does_not_wait_for_a_watcher() -> None:
@@ -93,8 +129,8 @@ def test_an_alert_does_not_wait_for_a_watcher() -> None:
     desk.deliver(made)
     assert desk.partition.pressing
     cache = hurry(desk)
-    assert (cache.data("quote:A")["trades"], cache.data("quote:B")["trades"]) == (1, 2)
-    assert [alert["sym"] for _, _, alert in cache.shared] == ["B"]
+    assert (cache.data("quote:A")["trades"], cache.data("quote:B")["trades"]) == (1, 1)  # nobody looks at them
+    assert [(alert["sym"], alert["quote"]["trades"]) for _, _, alert in cache.shared] == [("B", 2)]
     crash(desk)
     desk.deliver(made, redelivered=True)
     cache = desk.flush(2_000)
@@ -107,7 +143,7 @@ def test_nothing_watched_that_changed_makes_no_flush() -> None:
     desk = Desk()
     desk.feed(trade("A"), trade("B"))
     desk.flush()
-    desk.partition.watched = frozenset({"A"})
+    desk.watch("A")
     desk.feed(trade("B"))
     assert desk.partition.collect_watched(START_MS) is None
 
@@ -128,7 +164,7 @@ def test_what_concerns_all_symbols_needs_a_whole_flush() -> None:
     desk.flush()
     desk.feed(trade("A", t=START_MS))
     assert desk.partition.hurries  # nobody watches it
-    desk.partition.watched = frozenset({"A"})
+    desk.watch("A")
     assert not desk.partition.hurries
     desk.flush()
     desk.partition.rewrite(2, "e2")
@@ -140,7 +176,7 @@ def test_who_is_ahead_is_known_over_a_new_cache_too() -> None:
     desk = Desk()
     desk.feed(trade("A"))
     desk.flush()
-    desk.partition.watched = frozenset({"A"})
+    desk.watch("A")
     made = batch([trade("A", p=11), trade("B", p=12)], "trades", 1)
     desk.deliver(made)
     hurry(desk)
@@ -159,7 +195,7 @@ def test_a_predecessors_lead_is_forgotten_when_nothing_can_come_again() -> None:
     desk = Desk()
     desk.feed(trade("A"))
     desk.flush()
-    desk.partition.watched = frozenset({"A"})
+    desk.watch("A")
     desk.feed(trade("A"))
     hurry(desk)
     crash(desk)
@@ -176,7 +212,7 @@ def test_another_tenure_of_the_source_counts_anew() -> None:
     desk = Desk()
     desk.feed(trade("A"))
     desk.flush()
-    desk.partition.watched = frozenset({"A"})
+    desk.watch("A")
     old = batch([trade("A")], "trades", 1)
     new = replace(batch([trade("A")], "trades", 0), epoch="p2")
     desk.deliver(old)

@@ -14,6 +14,7 @@ from mdc.connect import forget_in_process, open_cache
 from mdc.writer import Writer
 from mdp import roster
 from mdp.flusher import Flusher
+from mdp.listing import Mark
 from mdp.owned import Owned
 from mdp.partition import Partition
 from mdp.settings import MdpSettings
@@ -64,7 +65,8 @@ async def ground() -> Any:
     epoch = await writer.open("e1", 8)
     await redis.set("fence:partition:3", 1)
     partition = Partition(3, 1, epoch, roster.build(roster.ANALYZERS, {}, 500))
-    partition.watched = frozenset({"A"})
+    partition.listing.note("A", Mark("s", 1))
+    partition.watch([("quote", "A")])
     owned = Owned(partition, subscription)
     flusher = Flusher(MdpSettings(), writer, clock, WorkerStats("w", 0), lambda: [owned], print, lambda: "e2")
 
@@ -123,7 +125,7 @@ async def test_a_hand_over_flushes_everything(ground: Any) -> None:
 async def test_without_watchers_nothing_is_flushed_before_its_turn(ground: Any) -> None:
     """And each partition's turn is another moment of the interval; whoever is pressed does not wait for it."""
     owned, flusher, _, subscription, feed, both = ground
-    owned.partition.watched = frozenset()
+    owned.partition.watch([])
     feed(0)
     await flusher.flush([owned])
     assert owned.due_ns % ALL_NS == ALL_NS * 3 // 8

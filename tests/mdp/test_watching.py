@@ -34,29 +34,29 @@ async def test_a_partition_learns_who_is_watched(cache: Any) -> None:
     """At the next look: news, and a partition that has just become ours; what ended, at the next reading."""
     interest, mine = Interest(cache), [owned(0, "A")]
     watching = Watching(interest, lambda: mine)
-    await interest.tell({0: ["A"], 1: ["B"]})
+    await interest.tell({0: [("quote", "A")], 1: [("quote", "B")]})
     await watching.look(0)
-    assert mine[0].partition.watched == {"A"}
+    assert mine[0].partition.watched == {"quote": {"A"}}
     mine.append(owned(1, "B", "C"))
     await watching.look(0.1)
-    assert mine[1].partition.watched == {"B"}
-    await interest.tell({1: ["C"]})
+    assert mine[1].partition.watched == {"quote": {"B"}}
+    await interest.tell({1: [("quote", "C"), ("bars:1m", "C")]})
     await watching.look(0.2)
-    assert mine[1].partition.watched == {"B", "C"}
+    assert mine[1].partition.watched == {"quote": {"B", "C"}, "bars:1m": {"C"}}
     await cache.delete("watched:0")
     await watching.look(0.3)
-    assert mine[0].partition.watched == {"A"}
+    assert mine[0].partition.watched == {"quote": {"A"}}
     await watching.look(0.2 + READ_S)
-    assert mine[0].partition.watched == frozenset()
+    assert mine[0].partition.watched == {}
 
 
 async def test_names_that_nobody_trades_cost_nothing(cache: Any) -> None:
     """However many are asked for; one that is traded later is known at the next reading."""
     interest, mine = Interest(cache), [owned(0, "A")]
     watching = Watching(interest, lambda: mine)
-    await interest.tell({0: ["A", *(f"NOBODY{n}" for n in range(9_000))]})
+    await interest.tell({0: [("quote", "A"), *(("quote", f"NOBODY{n}") for n in range(9_000))]})
     await watching.look(0)
-    assert mine[0].partition.watched == {"A"}
+    assert mine[0].partition.watched == {"quote": {"A"}}
     mine[0].partition.listing.note("NOBODY7", Mark("s", 2))
     await watching.look(READ_S)
-    assert mine[0].partition.watched == {"A", "NOBODY7"}
+    assert mine[0].partition.watched == {"quote": {"A", "NOBODY7"}}

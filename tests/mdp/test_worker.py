@@ -84,7 +84,7 @@ async def test_a_crash_between_whole_flushes_loses_and_doubles_nothing(stack: St
     made, _, _ = stack
     interest = Interest(made.cache)
     for sym in SYMBOLS[::2]:
-        await interest.tell({partition_of(sym, PARTITIONS): [sym]})
+        await interest.tell({partition_of(sym, PARTITIONS): [("quote", sym)]})
     await made.start("first")
     second = await made.start("second")
     await made.balanced(2, 2)

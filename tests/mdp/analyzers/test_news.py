@@ -192,8 +192,8 @@ def test_a_tape_that_begins_anew_has_its_news_again() -> None:
 def test_watched_symbols_have_their_news_at_once() -> None:
     """Without a whole flush; the list of all comes with the next whole one."""
     desk = Desk()
-    desk.partition.watched = frozenset({"A"})
     desk.feed(*copies("n1", ["A", "B"]))
+    desk.watch("A")
     assert desk.partition.hurries
     desk.cache.apply(desk.partition.collect_watched(START_MS), desk.partition.flush_number)
     assert (of_symbol(desk, "A"), of_symbol(desk, "B"), headlines(desk)) == ([(START_MS, "n1")], [], [])

@@ -30,7 +30,7 @@ from service.errors import OperatorError
 from service.lease import RedisLease
 from service.partition import partition_of
 from service.run import Shutdown
-from tests.mdp.feed import STREAMS, Desk, Dice, Event, batch, write_all
+from tests.mdp.feed import STREAMS, WATCHABLE, Desk, Dice, Event, batch, write_all
 
 SYMBOLS = ("A", "B", "BRK.B", "X:BTC-USD", "EUR/USD", "ESZ6", "O:SPY", "N1", "N2", "N3", "N4")
 
@@ -78,7 +78,7 @@ class Plant:
         writer = Writer(self.cache)
         await writer.open("e1", len(self.partitions))
         for partition in self.partitions:
-            partition.watched = watched
+            partition.watch([(kind, symbol) for kind in WATCHABLE for symbol in watched])
             write_all(partition)
             hurried = bool(watched) and partition.hurries
             flush = (partition.collect_watched if hurried else partition.collect)(self.dice.now)

@@ -92,7 +92,7 @@ def test_crashes_at_any_moment_neither_repeat_nor_lose_nor_reorder(seed: int) ->
             desk.partition.restore(dict(desk.cache.cells), desk.now_ms)
             for again in made[: n + 1]:
                 desk.deliver(again, redelivered=True)
-        desk.partition.watched = frozenset(dice.sample(SYMBOLS, dice.randint(0, 4)))
+        desk.watch(*dice.sample(SYMBOLS, dice.randint(0, 4)))
     told: Any = [(name, plain(desk.flush(), name)) for name in NAMES]
     assert told == [(name, plain(calm.flush(), name)) for name in NAMES], f"seed {seed}"
     assert len(told[0][1]) > 20
