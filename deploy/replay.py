@@ -21,7 +21,7 @@ from mdc.writer import Flush
 from mdl.feeds.replay import ReplayFeed
 from mdl.router import Router
 from mdp.analyzer import Analyzer
-from mdp.analyzers.boards import merge_shares
+from mdp.analyzers.boards import merge_shares, read_share
 from mdp.analyzers.ranks import BUILT_IN, read_boards
 from mdp.partition import Partition
 from mdp.reference import read_reference
@@ -96,7 +96,7 @@ def _merged(flush: Flush, now_ms: int, rows: int) -> Iterator[tuple[str, int, by
     yield from flush.shared()
     for name, share in flush.shares():
         if name.startswith("part:board:"):
-            yield name.removeprefix("part:"), now_ms, merge_shares([share], rows)
+            yield name.removeprefix("part:"), now_ms, merge_shares([read_share(share)], rows)
 
 
 def chosen(names: list[str], settings: MdpSettings) -> tuple[list[Analyzer], set[str]]:

@@ -16,7 +16,7 @@ KEYS = (
     (keys.index("{kind}"), "set", "", "names of the channels of a kind that were ever written (wildcards)"),
     ("seq:{channel}", "string", "", "last sequence number of a channel that several partitions write (group `shared`)"),
     ("cp:{partition}", "hash", "checkpoint", "`version life flush counts runs floor ahead`, `position:{source}/…`, cells"),
-    (keys.parts("{what}"), "hash", "", "partition → its share of a board (`board:{name}`) or of the counts (`counts`)"),
+    (keys.parts("{what}"), "hash", "", "partition → its share of a board (`board:{name}`, `board_versions`) or the `counts`"),
     (keys.DEAD_LETTERS, "list", "", "the newest 1000 bad events, newest first"),
     (keys.EPOCH, "string", "", "id of this life of the cache: another one means that it was emptied or rolled back"),
     (keys.SERVER, "string", "", "`run_id` of the server process of this life: a restart or fail-over begins a new one"),

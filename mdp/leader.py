@@ -6,8 +6,8 @@ partition whose worker does not know a board does not count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -16,7 +16,7 @@ from mdc.channels import BOARDS
 from mdc.connect import AWAY, unavailable
 from mdc.documents import decode_doc
 from mdc.writer import Flush, Outcome, Writer
-from mdp.analyzers.boards import merge_shares
+from mdp.analyzers.boards import VERSIONS, Share, merge_shares, read_share, read_versions, version_of
 from mdp.partition import Partition
 from mdp.status import PipelineStatus
 
@@ -24,6 +24,16 @@ BOARDS_EVERY_S = 0.25
 STATUS_EVERY_S = 1.0
 STATS = "mdp:stats"
 log = structlog.get_logger()
+
+
+class Told(NamedTuple):
+    """A partition's share of a board, as it was read."""
+
+    version: str
+    rows: Share
+
+
+Shares = dict[int, Told]  # by partition
 
 
 class Leader:
@@ -36,7 +46,7 @@ class Leader:
         self._rows_max = board_rows
         self._boards = boards
         self._status = PipelineStatus()
-        self._shares: dict[str, list[bytes]] = {}
+        self._shares: dict[str, Shares] = {}
         self._epoch = ""
         self._differ: list[str] = []  # the workers that rank other boards than this one
 
@@ -67,22 +77,44 @@ class Leader:
         if body is not None:
             self._status.go_on_from(bytes(decode_doc(body).data), mono_ms)
 
-    async def _add_boards(self, flush: Flush, now_ms: int) -> dict[str, list[bytes]]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for board in self._boards:
-                pipe.hgetall(keys.parts(f"board:{board}"))
-            found = await pipe.execute()
-        changed: dict[str, list[bytes]] = {}
-        for board, shares in zip(self._boards, found, strict=True):
-            unranked = self._unranked(board)
-            ranked = {int(number): body for number, body in shares.items() if int(number) not in unranked}
-            values = [body for number, body in sorted(ranked.items()) if number < self._partitions]
-            if values != self._shares.get(board, []):
-                if board not in self._shares:
-                    flush.add_channel("board", board)
-                changed[board] = values
-                flush.add_shared("board", f"board:{board}", now_ms, merge_shares(values, self._rows_max))
+    async def _add_boards(self, flush: Flush, now_ms: int) -> dict[str, Shares]:
+        """Merge the boards of which a share changed; return their shares."""
+        changed = await self._read_changed()
+        for board, shares in changed.items():
+            if board not in self._shares:
+                flush.add_channel("board", board)
+            rows = [share.rows for _, share in sorted(shares.items())]
+            flush.add_shared("board", f"board:{board}", now_ms, merge_shares(rows, self._rows_max, self._partitions))
         return changed
+
+    async def _read_changed(self) -> dict[str, Shares]:
+        """Return the shares of the boards of which one changed. Those that stand still are not read again."""
+        found = await self._redis.hgetall(keys.parts(VERSIONS))
+        told = {int(number): read_versions(body) for number, body in found.items()}
+        changed: dict[str, Shares] = {}
+        wanted: list[tuple[str, int, str]] = []
+        for board in self._boards:
+            known, now = self._shares.get(board, {}), self._versions(board, told)
+            kept = {number: share for number, share in known.items() if now.get(number) == share.version}
+            news = [(board, number, version) for number, version in now.items() if number not in kept]
+            if news or len(kept) < len(known):
+                changed[board] = kept
+                wanted += news
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for board, number, _ in wanted:
+                pipe.hget(keys.parts(f"board:{board}"), number)
+            bodies = await pipe.execute()
+        for (board, number, version), body in zip(wanted, bodies, strict=True):
+            if body is not None:
+                changed[board][number] = Told(version or version_of(body), read_share(body))
+        return {board: shares for board, shares in changed.items() if shares != self._shares.get(board, {})}
+
+    def _versions(self, board: str, told: Mapping[int, Mapping[str, str]]) -> dict[int, str]:
+        """Return the version of each partition's share; "" = its worker is older than versions are, and it must be read."""
+        unranked = self._unranked(board)
+        ranked = (number for number in range(self._partitions) if number not in unranked)
+        said = {number: told[number].get(board) if number in told else "" for number in ranked}
+        return {number: version for number, version in said.items() if version is not None}
 
     def _unranked(self, board: str) -> set[int]:
         """Return the partitions whose workers do not know the board: their shares are of before."""
@@ -97,7 +129,7 @@ class Leader:
             log.warning("board_not_ranked_any_more", board=board, why="MDP_BOARDS of this worker does not define it")
             flush.remove([keys.parts(f"board:{board}")])
             flush.remove_channel("board", board)
-            flush.add_shared("board", f"board:{board}", now_ms, merge_shares((), self._rows_max))
+            flush.add_shared("board", f"board:{board}", now_ms, merge_shares((), self._rows_max, self._partitions))
 
     def _compare_boards(self) -> None:
         own = sorted(set(self._boards).difference(BOARDS))

@@ -12,6 +12,7 @@ from mdc import keys
 from mdc.connect import AWAY, unavailable
 from mdc.documents import decode_doc
 from mdp import roster
+from mdp.analyzers.boards import share_rows
 from mdp.analyzers.ranks import BUILT_IN, Board
 from mdp.partition import NewerCheckpoint, Partition, Unreadable
 from mdp.reference import Reference
@@ -39,8 +40,9 @@ class Loader:
         """Return the partition as its last owner left it.  Raises: CacheUnavailable, OperatorError for a newer version's."""
         settings = self._settings
         analyzers = roster.build(
-            settings.analyzer_names, self._reference, settings.board_rows, self._markets, self._boards, settings.thresholds
-        )
+            settings.analyzer_names, self._reference, share_rows(settings.board_rows, settings.mdq_partitions), self._markets,
+            self._boards, settings.thresholds,
+        )  # fmt: skip
         partition = Partition(number, fence, epoch, analyzers, settings.time_ahead_s * 1000, settings.mdq_partitions)
         try:
             cells = await self._redis.hgetall(keys.checkpoint(number))

@@ -92,6 +92,7 @@ class SeriesAnalyzer(Analyzer):
         self.retained = retained
         self._series: dict[str, Series] = {}
         self._prev: dict[str, msgspec.Raw] = {}  # the newest closed bar of a symbol as it is published
+        self._encoded: dict[str, list[bytes]] = {}  # its stored closed bars as they are in the checkpoint
         self._changed: set[str] = set()
         self._blank: set[str] = set()  # began anew: to be written into the checkpoint
         self.outlet = self._out = Outlet(kind)
@@ -153,6 +154,7 @@ class SeriesAnalyzer(Analyzer):
     def forget(self, symbol: str) -> None:
         if self._series.pop(symbol, None) is not None:
             self._prev.pop(symbol, None)
+            self._encoded.pop(symbol, None)
             self.gone.pop(symbol, None)
             self.moved_symbols.discard(symbol)
             self._changed.discard(symbol)
@@ -163,6 +165,7 @@ class SeriesAnalyzer(Analyzer):
         if series is not None:  # the revision tells who follows to ask for the new history
             self._series[symbol] = Series(Bar(0), [], number=series.number + 1, revision=series.revision + 1)
             self._prev.pop(symbol, None)
+            self._encoded.pop(symbol, None)
             self.gone.pop(symbol, None)
             self.moved_symbols.discard(symbol)
             self._changed.discard(symbol)
@@ -235,13 +238,20 @@ class SeriesAnalyzer(Analyzer):
         drop = series.stored if series.corrected else 0
         if series.stored == NOT_KNOWN:
             drop = -(series.closed[0] if series.closed else series.current).start
-        rows = [self._encode(bar.row()) for bar in series.closed[first:]]
+        first = max(0, first)
+        encode, fresh = self._encode, series.closed[first:]
+        rows = [encode(bar.row()) for bar in fresh]
         flush.add_history(self._kind, f"{self._kind}:{symbol}", rows, drop)
+        # What was stored and not corrected since is not encoded again.
+        same = self._encoded.get(symbol, ())
+        bars = [*same[len(same) - first :], *map(encode, fresh)] if len(same) >= first else [*map(encode, series.closed)]
         self._let_go(symbol, series, max(0, len(series.closed) - self.retained))
         series.stored = len(series.closed)
         series.corrected = False
-        flush.checkpoint += (f"{self._kind}:{symbol}{CLOSED}", self._encode(series.closed))
-        self._remember_prev(symbol, series.closed)
+        self._encoded[symbol] = bars = bars[len(bars) - series.stored :]
+        flush.checkpoint += (f"{self._kind}:{symbol}{CLOSED}", b"[%b]" % b",".join(bars))
+        if rows:
+            self._prev[symbol] = msgspec.Raw(rows[-1])
 
     def _let_go(self, symbol: str, series: Series, many: int) -> None:
         if self.followers and many:

@@ -17,6 +17,7 @@ from typing import Any
 from mdc import keys
 from mdc.connect import AWAY, CacheUnavailable, check_cache, open_cache
 from mdc.writer import CHECKPOINT_MS, Outcome, Writer
+from mdp.analyzers.boards import VERSIONS
 from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
 from mdp.layout import deal
 from mdp.layout.deal import Own, UnreadableCell
@@ -85,7 +86,7 @@ class Move:
         self._writer = Writer(redis)
         self._clock = SystemClock()
         boards = (*BUILT_IN, *read_boards(settings.boards))
-        self._shares = ("counts", *(f"board:{name}" for name in names_of(boards)))
+        self._shares = ("counts", VERSIONS, *(f"board:{name}" for name in names_of(boards)))
         self._loader = Loader(settings, redis, self._clock, read_reference(settings.reference), boards)
         self._fences: dict[int, int] = {}
         self._commit = redis.register_script(files("mdp").joinpath("scripts/relayout.lua").read_text())
@@ -299,6 +300,8 @@ class Move:
             key = keys.parts(share)
             known = await self._redis.hgetall(key)
             bodies = [body for number, body in known.items() if int(number) < self._from]
+            if share == VERSIONS:
+                continue  # of shares that are dealt anew; their owners say them again
             dealt = {0: deal.encoded_counts(owns)} if share == "counts" else deal.deal_shares(bodies, self._to)
             if dealt:
                 await self._redis.hset(self._copies + key, mapping={str(number): body for number, body in dealt.items()})

@@ -46,6 +46,26 @@ async def test_boards_are_merged_when_a_share_changed(cache: Any) -> None:
     assert json.loads(bytes(decode_doc(await cache.get("ch:board:volume")).data))["order"] == ["C", "A"]
 
 
+async def test_a_share_is_read_again_when_its_version_says_so(cache: Any) -> None:
+    """A partition that tells versions has no other boards; the share of a worker older than versions is read each time."""
+    leader, zero = await ground(cache)
+
+    async def order(version: str) -> list[str]:
+        await cache.hset("part:board_versions", "0", json.dumps({"volume": version}))
+        await leader.publish(zero, NOW, NOW, False)
+        return list(json.loads(bytes(decode_doc(await cache.get("ch:board:volume")).data))["order"])
+
+    await cache.hset("part:board:volume", mapping={"0": share((5, "A")), "3": share((3, "C"))})
+    await cache.hset("part:board:gainers", "0", share((5, "A")))
+    assert await order("1") == ["A", "C"]
+    await cache.hset("part:board:volume", mapping={"0": share((4, "B"))})
+    assert await order("1") == ["A", "C"]
+    assert await order("2") == ["B", "C"]
+    await cache.hset("part:board:volume", mapping={"3": share((6, "D"))})
+    assert await order("2") == ["D", "B"]
+    assert await cache.exists("ch:board:gainers") == 0
+
+
 async def test_the_status_is_published_whether_or_not_there_is_data(cache: Any) -> None:
     """Silence means that the processors are gone, so they never are silent; workers long gone are forgotten."""
     leader, zero = await ground(cache)

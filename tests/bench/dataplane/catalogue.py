@@ -18,7 +18,7 @@ from mdp import roster
 from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.ranges import RangeAnalyzer
 from mdp.analyzers.bars import BarsAnalyzer
-from mdp.analyzers.boards import BoardsAnalyzer
+from mdp.analyzers.boards import BoardsAnalyzer, share_rows
 from mdp.analyzers.book import BookAnalyzer
 from mdp.analyzers.halts import HaltsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
@@ -31,7 +31,7 @@ from mdq.batch import Batch
 START_MS = 1_700_060_400_000  # a Wednesday, 10:00 in New York
 BATCH = 25  # events, as at 20,000 events/s in eight partitions
 FLUSH_EVERY_MS = 500
-ROWS = 500
+ROWS = share_rows(500, 8)
 
 
 def first_seven() -> list[Analyzer]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mdc.channels import BOARD_FIELDS, BOARDS
 from mdp import roster
-from mdp.analyzers.boards import merge_shares
+from mdp.analyzers.boards import Share, merge_shares, read_share, share_rows
 from mdp.analyzers.ranks import BUILT_IN, Row, read_boards
 from mdp.reference import Known
 from service.errors import OperatorError
+from service.partition import partition_of
 from tests.mdp.feed import START_MS, Desk, Dice, trade
 
 MINUTE_MS = 60_000
@@ -83,7 +86,7 @@ def test_merged_shares_are_the_top_of_everything(seed: int, symbols: int, rows_m
             (-value, sym) for sym in rows if (value := rank(board, quotes[sym], rows[sym], stats.get(sym), halts.get(sym)))
         )
         order = [sym for _, sym in ranked[:rows_max]]
-        shares = [desk.cache.shares[f"board:{board}"] for desk in desks]
+        shares = [read_share(desk.cache.shares[f"board:{board}"]) for desk in desks]
         expected = {"order": order, "rows": {sym: rows[sym] for sym in order}}
         assert json.loads(merge_shares(shares, rows_max)) == expected, f"seed {seed} {board}"
 
@@ -96,7 +99,7 @@ def board_of(desk: Desk, name: str) -> list[str]:
     desk.cache.shares.clear()
     desk.flush(2_000)
     share = desk.cache.shares.get(f"board:{name}")
-    return [] if share is None else json.loads(merge_shares([share], 500))["order"]
+    return [] if share is None else json.loads(merge_shares([read_share(share)], 500))["order"]
 
 
 def test_unusual_is_a_minute_of_three_ordinary_ones() -> None:
@@ -217,4 +220,43 @@ def test_an_emptied_cache_gets_the_shares_again() -> None:
 
 def test_no_shares_no_rows() -> None:
     """Empty shares merge into an empty board."""
-    assert json.loads(merge_shares([b"[]", b"[]"], 5)) == {"order": [], "rows": {}}
+    assert json.loads(merge_shares([[], []], 5)) == {"order": [], "rows": {}}
+
+
+def rows(*ranked: tuple[float, str]) -> Share:
+    return [(rank, sym, msgspec.Raw(b"1")) for rank, sym in ranked]
+
+
+def test_a_partition_tells_what_the_market_can_need_of_it() -> None:
+    """With one partition everything; with more of them about its part, and always more than the mean."""
+    assert (share_rows(500, 0), share_rows(500, 1), share_rows(500, 8), share_rows(500, 1024), share_rows(3, 8)) == (
+        500,
+        500,
+        134,
+        15,
+        3,
+    )
+
+
+def test_a_board_ends_where_a_partition_was_cut() -> None:
+    """One partition has more of the best than it tells: what may follow its last row is not guessed."""
+    told = share_rows(100, 16)
+    full = rows(*((1_000.0 - n, f"A{n:03}") for n in range(told)))
+    other = rows((999.5, "B"), (1_000.5 - told, "C"))
+    names = [f"A{n:03}" for n in range(told)]
+    assert json.loads(merge_shares([full, other], 100, 16))["order"] == [names[0], "B", *names[1:]]
+    assert json.loads(merge_shares([full[:-1], other], 100, 16))["order"] == [names[0], "B", *names[1:-1], "C"]
+
+
+def test_shares_of_a_hashed_market_are_never_cut_too_short() -> None:
+    """However many partitions and rows: the merged top is that of the whole market, by any order of the symbols."""
+    dice = random.Random(5)
+    for partitions, rows_max in ((2, 500), (8, 500), (64, 100), (256, 500)):
+        market = [(round(dice.expovariate(1), 2), f"S{n}") for n in range(6_000)]
+        best = sorted(market, key=lambda item: (-item[0], item[1]))
+        parts: list[Share] = [[] for _ in range(partitions)]
+        for rank, sym in best:
+            part = parts[partition_of(sym, partitions)]
+            if len(part) < share_rows(rows_max, partitions):
+                part += rows((rank, sym))
+        assert json.loads(merge_shares(parts, rows_max, partitions))["order"] == [sym for _, sym in best[:rows_max]]
