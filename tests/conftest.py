@@ -53,6 +53,14 @@ def pytest_runtest_setup() -> None:
     starvation.begin()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why a test was run again: what passes in the end is looked into as well."""
+    for report in terminalreporter.getreports("rerun"):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        message = crash.message.splitlines()[0] if crash is not None else str(report.longrepr)[:200]
+        terminalreporter.write_line(f"run again: {report.nodeid}: {message[:300]}")
+
+
 @pytest.fixture(scope="session")
 def rabbitmq_server() -> Iterator[RabbitMQ]:
     """A private RabbitMQ node that a test may stop, kill, freeze and restart; it must be running again at the test's end."""
