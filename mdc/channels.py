@@ -59,7 +59,7 @@ BOARD_FIELDS = (
     "trades", "news_ts",
 )  # fmt: skip
 ALERT_FIELDS = ("sym", "kind", "price", "prev", "value", "session", "note", "high_band", "low_band", "quote", "ts")
-ALERTS = ("range", "halts", "volume", "gap")
+ALERTS = ("range", "halts", "volume", "gap", "news")
 HALT_FIELDS = ("state", "high_band", "low_band", "indicators", "ts")
 BOOK_FIELDS = ("bids", "asks", "bid", "ask", "spread", "ts")
 NEWS_FIELDS = ("id", "title", "url", "source", "summary", "tickers", "more", "ts")
@@ -86,7 +86,7 @@ KINDS = {
             BOARDS, more=OWN_BOARD,
         ),
         Kind(
-            "alerts", "event", "shared", KEPT_MS, "new highs and lows, halts, unusual volume, gaps, each with its quote",
+            "alerts", "event", "shared", KEPT_MS, "new highs and lows, halts, unusual volume, gaps, news, each with its quote",
             ALERT_FIELDS, 1_000, False, ALERTS,
         ),
         Kind("stats", "merge", "stats", KEPT_MS, "what was traded in the last 1, 5 and 60 minutes", STATS_FIELDS),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT as USUAL
 from mdp.analyzers.alerts.alert import Thresholds
+from mdp.analyzers.alerts.articles import ArticleAlertAnalyzer
 from mdp.analyzers.alerts.gaps import GapAnalyzer
 from mdp.analyzers.alerts.ranges import RangeAnalyzer
 from mdp.analyzers.alerts.volume import VolumeAnalyzer
@@ -34,6 +35,7 @@ ANALYZERS = (
     "range",
     "gap",
     "volume",
+    "news_alerts",
     "book",
 )  # `pipeline` is the worker's own: see status.py
 DEFAULT = ",".join(ANALYZERS)
@@ -57,6 +59,7 @@ def build(
     """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what others know)."""
     quotes = QuoteAnalyzer(reference, markets)
     stats, halts, news = StatsAnalyzer(quotes), HaltsAnalyzer(quotes), NewsAnalyzer()
+    ranges = RangeAnalyzer(quotes, markets, thresholds)
     made: dict[str, list[Analyzer]] = {
         "quote": [quotes],
         "bars": _bars(quotes),
@@ -65,7 +68,7 @@ def build(
         "halts": [halts],
         "news": [news, HeadlinesAnalyzer()],
         "boards": [BoardsAnalyzer(quotes, stats, halts, board_rows, boards, reference, news)],
-        "range": [RangeAnalyzer(quotes, markets, thresholds)],
+        "range": [ranges],
         "book": [BookAnalyzer()],
     }
     wanted = set(names)
@@ -74,6 +77,9 @@ def build(
     if "volume" in wanted:  # what it is told by stats it must also give away
         made["volume"] = [VolumeAnalyzer(quotes, stats, reference, thresholds)]
         wanted.add("stats")
+    if "news_alerts" in wanted:
+        made["news_alerts"] = [ArticleAlertAnalyzer(quotes, ranges, thresholds)]
+        wanted.add("range")
     if {"boards", "stats", "range", "gap"} & wanted:
         wanted.add("quote")
     return [analyzer for name in ANALYZERS if name in wanted for analyzer in made[name]]

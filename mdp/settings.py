@@ -64,6 +64,10 @@ class MdpSettings(ComponentSettings):
         "1,2,5,10", validation_alias="MDP_ALERT_REL_VOLUME",
         description="multiples of the average day's volume whose crossing is an alert, ascending; none = none",
     )  # fmt: skip
+    alert_news_min: int = Field(
+        30, ge=0, le=1_440, validation_alias="MDP_ALERT_NEWS_MIN",
+        description="minutes between an article and a new high or low that are an alert together; 0 = never",
+    )  # fmt: skip
     worker: str = Field("", max_length=64, validation_alias="MDP_WORKER", description="name of the worker; empty = made up")
 
     @field_validator("analyzers")
@@ -116,7 +120,7 @@ class MdpSettings(ComponentSettings):
         """Return from when on something is an alert."""
         return Thresholds(
             self.alert_pause_ms, self.alert_volume_times, self.alert_volume_pause_s * 1_000, _multiples(self.alert_rel_volume),
-            self.alert_gap_pct,
+            self.alert_gap_pct, self.alert_news_min * 60_000,
         )  # fmt: skip
 
     @property

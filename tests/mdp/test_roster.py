@@ -29,6 +29,7 @@ def test_all_are_built_in_their_order() -> None:
         "range",
         "gap",
         "volume",
+        "news_alerts",
         "book",
     ]
 
@@ -42,7 +43,13 @@ def test_boards_bring_their_quotes(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "brings"), [("range", ["quote", "range"]), ("gap", ["quote", "gap"]), ("volume", ["quote", "stats", "volume"])]
+    ("name", "brings"),
+    [
+        ("range", ["quote", "range"]),
+        ("gap", ["quote", "gap"]),
+        ("volume", ["quote", "stats", "volume"]),
+        ("news_alerts", ["quote", "range", "news_alerts"]),
+    ],
 )
 def test_alerts_bring_what_they_look_at(name: str, brings: list[str]) -> None:
     """Their quotes, and the windows; what nobody asked for is told nothing."""

@@ -24,6 +24,7 @@ def test_defaults_run_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         "range",
         "gap",
         "volume",
+        "news_alerts",
         "book",
     ]
     assert (settings.flush_ms, settings.admin_port) == (50, 9102)
@@ -43,6 +44,7 @@ def test_defaults_run_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MDQ_PARTITIONS", "0", "MDQ_PARTITIONS"),
         ("MDP_ALERT_PAUSE_MS", "-1", "MDP_ALERT_PAUSE_MS"),
         ("MDP_ALERT_GAP_PCT", "nan", "MDP_ALERT_GAP_PCT"),
+        ("MDP_ALERT_NEWS_MIN", "2000", "MDP_ALERT_NEWS_MIN"),
         ("MDP_ALERT_VOLUME_TIMES", "-1", "MDP_ALERT_VOLUME_TIMES"),
         ("MDP_ALERT_VOLUME_PAUSE_S", "1.5", "MDP_ALERT_VOLUME_PAUSE_S"),
         ("MDP_ALERT_REL_VOLUME", "5,2", "ascending numbers above 0"),

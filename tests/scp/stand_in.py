@@ -27,7 +27,7 @@ WITH_BOOKS = ("BTC-PERP", "ETH-PERP")
 LEVELS = 20
 HALTED = "TSLA"
 ALERTS = {
-    "range": ("new_high", "new_low"), "gap": ("gap_up", "gap_down"), "volume": ("surge", "rel_volume"), "halts": ("halted", "resumed"),
+    "range": ("new_high", "new_low"), "gap": ("gap_up", "gap_down"), "volume": ("surge", "rel_volume"), "news": ("news_high", "news"), "halts": ("halted", "resumed"),
 }  # fmt: skip
 EPOCH = "k1"
 

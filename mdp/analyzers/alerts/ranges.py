@@ -10,7 +10,7 @@ Invariant: the alerts of a session and side are a chain, each `prev` the `price`
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from heapq import heappop, heappush
 
 import msgspec
@@ -100,6 +100,7 @@ class RangeAnalyzer(Analyzer):
         self, quotes: QuoteAnalyzer, markets: Markets | None = None, thresholds: Thresholds = DEFAULT
     ) -> None:  # fmt: skip
         super().__init__()
+        self.on_alert: Callable[[Alert], None] | None = None  # told of each alert in the moment in which it is told
         self._alerts = Alerts("alerts:range", quotes)
         self._pause_ms = thresholds.pause_ms
         self._extremes: dict[str, Extremes] = {}
@@ -252,7 +253,7 @@ class RangeAnalyzer(Analyzer):
             side.waits = alert
         else:
             side.told_ms = ts
-            self._alerts.add(alert)
+            self._tell(alert)
 
     def _alert(
         self, symbol: str, extremes: Extremes, session: int, high: bool, price: float, prev: float, ts: int
@@ -269,8 +270,13 @@ class RangeAnalyzer(Analyzer):
 
     def _tell_waiting(self, side: Side) -> None:
         if side.waits is not None:
-            self._alerts.add(side.waits)
+            self._tell(side.waits)
             side.waits, side.told_ms = None, side.told_ms + self._pause_ms
+
+    def _tell(self, alert: Alert) -> None:
+        self._alerts.add(alert)
+        if self.on_alert is not None:
+            self.on_alert(alert)
 
     def _tell_due(self, waits: Waits, now_ms: int) -> None:
         for symbol, session, high in waits.take(now_ms):

@@ -6,11 +6,11 @@ import type { ChannelState } from "./shared.ts";
 
 /** What a widget can be asked to show, and to sound for. */
 export const GROUPS = [
-  ["high", "Highs"], ["low", "Lows"], ["gap", "Gaps"], ["volume", "Surges"], ["halt", "Halts"],
+  ["high", "Highs"], ["low", "Lows"], ["gap", "Gaps"], ["volume", "Surges"], ["news", "News"], ["halt", "Halts"],
 ] as const; // prettier-ignore
 export type Group = (typeof GROUPS)[number][0];
 
-const CHANNELS = ["alerts:range", "alerts:gap", "alerts:volume", "alerts:halts"];
+const CHANNELS = ["alerts:range", "alerts:gap", "alerts:volume", "alerts:news", "alerts:halts"];
 const FIELDS = ["sym", "kind", "price", "prev", "value", "session", "note", "ts"]; // not the quote: the page has them all
 const KEPT = 1000; // of a channel, as many as the cache has
 const LIVE: ChannelState = { state: "live", reason: "" };
@@ -29,6 +29,9 @@ export const KINDS: Readonly<Record<string, Known>> = {
   gap_down: { group: "gap", label: "▼ Gap", tone: "down" },
   surge: { group: "volume", label: "● Surge", tone: "calm" },
   rel_volume: { group: "volume", label: "● Day vol.", tone: "calm" },
+  news_high: { group: "news", label: "▲ News", tone: "up" },
+  news_low: { group: "news", label: "▼ News", tone: "down" },
+  news: { group: "news", label: "● News", tone: "calm" },
   halted: { group: "halt", label: "■ Halted", tone: "warn" },
   resumed: { group: "halt", label: "▶ Resumed", tone: "warn" },
 };

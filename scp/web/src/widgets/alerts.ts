@@ -1,4 +1,4 @@
-// Alerts as they happen: new highs and lows, gaps, unusual volume, halts; which of them are shown, and which sound.
+// Alerts as they happen: new highs and lows, gaps, unusual volume, news, halts; which of them are shown, and which sound.
 
 import { GROUPS, KINDS, type Alert, type Group } from "../data/alerts.ts";
 import { attributes, button, el, showState, Text } from "../dom.ts";
@@ -10,8 +10,8 @@ import { flag, number, oneOf, words, type Kind, type Place, type Settings, type 
 
 const SHOWN_MAX = 60;
 const ALL: readonly Group[] = GROUPS.map(([group]) => group);
-const RINGING: readonly Group[] = ["high", "low", "gap", "halt"];
-const TONES: Readonly<Record<Group, Tone>> = { high: [880], low: [440], gap: [660, 990], volume: [587, 587], halt: [349, 262, 349] };
+const RINGING: readonly Group[] = ["high", "low", "gap", "news", "halt"];
+const TONES: Readonly<Record<Group, Tone>> = { high: [880], low: [440], gap: [660, 990], volume: [587, 587], news: [523, 784], halt: [349, 262, 349] };
 
 class Alerts implements Widget {
   readonly element: HTMLElement;
@@ -130,7 +130,7 @@ function chosen(settings: Settings): readonly Group[] {
 export const alerts: Kind = {
   name: "alerts",
   title: "Alerts",
-  about: "New highs and lows, gaps, unusual volume and halts, with sounds if you like",
+  about: "New highs and lows, gaps, unusual volume, news and halts, with sounds if you like",
   tab: "alerts",
   turn: 2,
   size: [12, 7],
