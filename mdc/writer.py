@@ -14,7 +14,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from mdc import keys
-from mdc.channels import KEPT_MS, KINDS
+from mdc.channels import KEPT_MS, KINDS, Kind, kind_named
 from mdc.connect import AWAY, CacheUnavailable, unavailable
 from service.errors import OperatorError
 
@@ -48,6 +48,7 @@ class Flush:
         self.epoch = epoch
         self.sources: Mapping[str, str] = {}  # symbol → the source that its documents are made from
         self.only: Set[str] | None = None  # the symbols that this flush is about; None = all
+        self.events = 0  # how many events the partition has counted so far, lost ones not
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}
@@ -147,7 +148,7 @@ class Flush:
         _add(args, (self._removed, 1), (self._removed_channels, 2), (self._removed_cells, 1), (self._kept, 1))
         args.append(len(groups))
         for name, pairs in groups.items():
-            kind = KINDS[name]
+            kind = _kind(name)
             channel = f"up:{kind.group}:{self.partition}"
             args += (channel, kind.keep if kind.mode == "event" else 0, kind.ttl_ms, len(pairs) // 2)
             args += pairs
@@ -161,6 +162,12 @@ class Flush:
             (self._shared, 5),
         )
         return args
+
+
+def _kind(name: str) -> Kind:
+    kind = kind_named(name)
+    assert kind is not None, f"{name} is no kind of the catalogue"
+    return kind
 
 
 def _add(args: list[Any], *sections: tuple[list[Any], int]) -> None:

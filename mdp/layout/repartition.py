@@ -101,6 +101,7 @@ class Move:
             try:
                 epoch = await self._writer.open(secrets.token_hex(6), self._from)
                 await self._align(epoch)
+                await self._find_boards()
                 cells, symbols = await self._copy()
                 await self._put_in_place()
             finally:
@@ -217,7 +218,7 @@ class Move:
         key = keys.checkpoint(number)
         values = await self._redis.hmget(key, deal.OWN_CELLS)
         cells = {name: value for name, value in zip(deal.OWN_CELLS, values, strict=True) if value is not None}
-        for pattern in (f"{deal.POSITION}*", "*:@*"):
+        for pattern in (f"{deal.POSITION}*", f"{deal.PLUGIN}*", "*:@*"):
             async for name, value in self._redis.hscan_iter(key, match=pattern, count=CELLS_A_ROUND):
                 if deal.is_own(name.decode(errors="replace")):
                     cells[name.decode()] = value
@@ -293,6 +294,11 @@ class Move:
                     pipe.pexpire(key, COPY_MS)
                 await pipe.execute()
         return len(first) + (self._to - 1) * len(others)
+
+    async def _find_boards(self) -> None:
+        """Add the boards of plug-ins, which this command has not, to the shares that are moved."""
+        known = {f"board:{name.decode()}" for name in await self._redis.smembers(keys.index("board"))}
+        self._shares += tuple(sorted(known.difference(self._shares)))
 
     async def _put_shares(self, owns: list[Own]) -> None:
         for share in self._shares:
