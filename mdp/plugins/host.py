@@ -106,6 +106,7 @@ class Host(Analyzer):
         self._states: dict[str, Any] = {}
         self._cells: dict[str, bytes] = {}  # symbol → its state as of the last flush: the checkpoint, and where a restart goes on
         self._since: dict[str, int] = {}  # symbol → its events since then; 0 = it is to be written all the same
+        self._ts: dict[str, int] = {}  # symbol → time of its newest event (ms), of those since the last flush
         self._symbol = ""  # whose event is being handled
         self._window_ns = self._spent_ns = self._busy_ns = 0
         self._in_a_row = 0
@@ -187,7 +188,7 @@ class Host(Analyzer):
         self._ranking.rewrite()
 
     def forget(self, symbol: str) -> None:
-        for known in (self._states, self._cells, self._since):
+        for known in (self._states, self._cells, self._since, self._ts):
             known.pop(symbol, None)
         self._ranking.touch(symbol)
 
@@ -234,6 +235,7 @@ class Host(Analyzer):
             return
         symbol, since = event.symbol, self._since
         since[symbol] = since.get(symbol, 0) + 1
+        self._ts[symbol] = event.ts
         self._enter()
         try:
             state = self._states.get(symbol)
@@ -265,9 +267,10 @@ class Host(Analyzer):
                 return
             self._cells[symbol] = cell
             if document is not None:
-                write(symbol, self._now_ms, document)
+                write(symbol, self._ts.get(symbol, self._now_ms), document)
             self._ranking.touch(symbol)
         del self._since[symbol]
+        self._ts.pop(symbol, None)
         body = msgspec.msgpack.encode((self._out.seq(symbol), self._cells[symbol]))
         flush.checkpoint += (f"{self.name}:{symbol}", body)
 
@@ -293,6 +296,7 @@ class Host(Analyzer):
 
     def _start(self) -> None:
         """Make a new instance; the states of the last flush are read when they are needed."""
+        self._spent_ns = 0
         self._enter()
         try:
             instance = self.plugin.make()
@@ -352,6 +356,7 @@ class Host(Analyzer):
         self.tally.gaps += self._instance is not None
         self._since = {symbol: 0 for symbol, n in self._since.items() if not n and symbol in self._cells}
         self._states.clear()
+        self._ts.clear()
         self._reports.drop()
         self._instance = None
         self._bound = {}
