@@ -24,7 +24,7 @@ from mdl.feeds.replay import ReplayFeed
 from mdl.router import Router
 from mdp.analyzer import Analyzer
 from mdp.analyzers.boards import merge_shares
-from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
+from mdp.analyzers.ranks import BUILT_IN, CALM_MS, names_of, read_boards
 from mdp.partition import Partition
 from mdp.plugins.host import Limits
 from mdp.plugins.installed import NONE, find, names_installed
@@ -79,6 +79,12 @@ class Replay:
         yield from (
             (channel, self._number(channel, ts, data)) for channel, ts, data in _merged(flush, self._now_ms, self._board_rows)
         )
+
+    def finish(self) -> Iterator[tuple[str, bytes]]:
+        """Yield what is left at the end of the tape, also of what is only written once a second."""
+        yield from self.flush()
+        self._now_ms += CALM_MS
+        yield from self.flush()
 
     def events(self) -> int:
         return self._router.events
@@ -168,7 +174,7 @@ async def replay(given: argparse.Namespace, shutdown: Shutdown) -> None:
             break
         printed += tell(run.frame(frame.data, frame.feed_ns or frame.received_ns))
         _stop_at_failures(analyzers)
-    printed += tell(run.flush())
+    printed += tell(run.finish())
     _stop_at_failures(analyzers)
     for channel in sorted(last):
         print(last[channel].decode())
