@@ -252,11 +252,10 @@ def _plugins(alive: list[WorkerStats]) -> dict[str, dict[str, Any]]:
     told: dict[str, dict[str, Any]] = {}
     for name in sorted({plugin.name for stats in alive for plugin in stats.plugins}):
         having = {stats.worker: plugin for stats in alive for plugin in stats.plugins if plugin.name == name}
-        many = list(having.values())
+        many = sorted(having.values(), key=_badness)
         missing = {number for stats in alive if stats.worker not in having for number in stats.flowing}
-        states = {plugin.state for plugin in many}
         told[name] = {
-            "state": next((state for state in PLUGIN_STATES if state in states), "unknown"),
+            "state": many[0].state,
             "off": sorted(missing.union(*(plugin.off for plugin in many))),
             "error": next((plugin.error for plugin in many if plugin.error), ""),
             "versions": sorted({plugin.version for plugin in many}),
@@ -266,6 +265,10 @@ def _plugins(alive: list[WorkerStats]) -> dict[str, dict[str, Any]]:
             "missed_events": sum(plugin.missed_events for plugin in many),
         }
     return told
+
+
+def _badness(plugin: PluginStats) -> int:
+    return PLUGIN_STATES.index(plugin.state) if plugin.state in PLUGIN_STATES else len(PLUGIN_STATES)
 
 
 def _of(counts: Mapping[str, int], source: str) -> int:
