@@ -363,12 +363,13 @@ class Host(Analyzer):
 
 
 def _object(data: Any, what: str) -> bytes:
-    """Return a document as JSON.  Raises: Unusable, TypeError."""
+    """Return a document as JSON.  Raises: Unusable, what the encoder raises."""
     body = msgspec.json.encode(data)
     if body[:1] != b"{":
         raise Unusable(f"{what} must be a mapping or a struct, not {type(data).__name__}")
     if len(body) > DOCUMENT_BYTES_MAX:
         raise Unusable(f"{what} of {len(body)} bytes; at most {DOCUMENT_BYTES_MAX}")
+    msgspec.json.decode(body, type=msgspec.Raw)  # a plug-in may have put something raw into it, and readers trust every byte
     return body
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any, NamedTuple
 
 import msgspec
@@ -108,7 +109,24 @@ def _fault_of(made: Any, boards: Collection[str]) -> str:
         return f"it is written for version {made.api} of mdp.plugin, this one is {API}"
     if not any(getattr(made, name) is not getattr(Plugin, name) for name in HANDLERS):
         return f"it handles no events; there are {', '.join(HANDLERS)}"
-    return _state_fault(getattr(made, "State", None)) or _boards_fault(made.boards, boards)
+    return _calls_fault(made) or _state_fault(getattr(made, "State", None)) or _boards_fault(made.boards, boards)
+
+
+def _calls_fault(made: type[Plugin]) -> str:
+    """Return which method cannot be called as it will be; else it would fail at the first event."""
+    for name in (*HANDLERS, "document", "rank", "columns"):
+        own, wanted = getattr(made, name), signature(getattr(Plugin, name))
+        if iscoroutinefunction(own) or isgeneratorfunction(own) or isasyncgenfunction(own):
+            return f"{name} is a coroutine or a generator: it would never run"
+        try:
+            signature(own).bind(*wanted.parameters)
+        except TypeError as error:
+            return f"{name} must take {wanted}: {error}"
+    try:
+        signature(made).bind()
+    except TypeError as error:
+        return f"its __init__ must take no arguments: {error}"
+    return ""
 
 
 def _state_fault(state: Any) -> str:

@@ -71,7 +71,8 @@ class Ranking:
             body = msgspec.json.encode({**plugin.columns(board, symbol, state), **row})
             if len(body) > ROW_BYTES_MAX:
                 raise Unusable(f"a row of {len(body)} bytes on {board}; at most {ROW_BYTES_MAX}")
-            self._ranked[board][symbol] = (-rank, symbol)
+            msgspec.json.decode(body, type=msgspec.Raw)  # a plug-in may have put something raw into it
+            self._ranked[board][symbol] = (-float(rank), symbol)
             self._rows[board][symbol] = msgspec.Raw(body)
             self._changed.add(board)
 

@@ -8,6 +8,7 @@ from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
 
 REPORTS_MAX = 10_000  # of a partition, between two flushes
+TS_MAX = 2**53  # what a browser reads exactly
 
 
 class Unusable(Exception):
@@ -25,7 +26,9 @@ class Reports(Analyzer):
         self._count = 0
 
     def add(self, symbol: str, ts: int, body: bytes) -> None:
-        """Take a report.  Raises: Unusable when there are too many."""
+        """Take a report.  Raises: Unusable when there are too many, or its time is none."""
+        if not 0 <= ts < TS_MAX:
+            raise Unusable(f"a report at {ts} ms")
         if self._count >= REPORTS_MAX:
             raise Unusable(f"more than {REPORTS_MAX} reports between two flushes")
         self._waiting.setdefault(symbol, []).append((ts, body))

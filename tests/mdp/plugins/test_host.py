@@ -122,6 +122,63 @@ def test_it_is_taken_out_for_what_it_gives_and_for_the_time_that_it_takes(price:
     assert desk.own("own:sums:A")["trades"] == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (msgspec.Raw(b'{"a":'), "DecodeError"),
+        ({"a": msgspec.Raw(b"tea")}, "DecodeError"),
+        ({"a": 10**40}, "OverflowError"),
+        ({"a": "\ud800"}, "UnicodeEncodeError"),
+        ({1.5: object()}, "TypeError"),
+        ([], "a document must be"),
+        (3, "a document must be"),
+    ],
+)
+def test_nothing_that_readers_could_not_read_reaches_the_cache(given: Any, fault: str) -> None:
+    """One document that is no JSON would spoil the update of all others that share its message."""
+
+    class Odd(Sums):
+        boards = ("odd",)
+
+        def document(self, symbol: str, state: Sum) -> Any:
+            return given
+
+    desk = PluginDesk(Odd)
+    desk.trade("A", 1)
+    desk.flush()
+    assert desk.host.fault.startswith(fault)
+    assert desk.own("quote:A")["trades"] == 1
+    assert "own:sums:A" not in desk.cache.documents
+
+
+@pytest.mark.parametrize(
+    ("ts", "rank", "fault"), [(10**30, 1, "a report at 1000"), (-1, 1, "a report at -1"), (5, 10**400, "OverflowError")]
+)
+def test_numbers_out_of_bounds_are_unusable(ts: int, rank: int, fault: str) -> None:
+    """A time that no reader can hold, a rank beyond all floats; a large whole number is a rank like any other."""
+
+    class Odd(Sums):
+        def on_trade(self, state: Sum, trade: AnyTrade, effect: int) -> None:
+            self.report(ts, {})
+
+        def rank(self, board: str, symbol: str, state: Sum) -> float | None:
+            return rank
+
+    desk = PluginDesk(Odd)
+    desk.trade("A", 1)
+    desk.flush(999)
+    assert desk.host.fault.startswith(fault)
+
+    class Large(Sums):
+        def rank(self, board: str, symbol: str, state: Sum) -> float | None:
+            return 10**30
+
+    desk = PluginDesk(Large)
+    desk.trade("A", 1)
+    desk.flush()
+    assert [rank for rank, _, _ in json.loads(desk.cache.shares["board:sums"])] == [1e30]
+
+
 def test_too_large_is_unusable() -> None:
     """Documents, states and reports have bounds: nobody fills the cache."""
 

@@ -57,6 +57,19 @@ class Taken(Good):
 class Unnamed(Good):
     boards = ("Bad Name",)
 
+class Waiting(Good):
+    async def on_trade(self, state, trade, effect): ...
+
+class Yielding(Good):
+    def on_trade(self, state, trade, effect):
+        yield
+
+class Short(Good):
+    def on_trade(self, state, trade): ...
+
+class Made(Good):
+    def __init__(self, size): ...
+
 class Own(Good):
     boards = ("runners",)
 
@@ -88,6 +101,10 @@ def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("unnamed", "box:Unnamed", "its boards are not a tuple"),
         ("taken", "box:Taken", "the name of its board gainers is taken"),
         ("own", "box:Own", "the name of its board runners is taken"),
+        ("waiting", "box:Waiting", "on_trade is a coroutine or a generator"),
+        ("yielding", "box:Yielding", "on_trade is a coroutine or a generator"),
+        ("short", "box:Short", "on_trade must take (self, state: 'Any', trade: 'AnyTrade', effect: 'int') -> 'None': too many"),
+        ("made", "box:Made", "its __init__ must take no arguments: missing a required argument: 'size'"),
         ("value", "box:value", "it is not a subclass of mdp.plugin.Plugin"),
         ("nothing", "box:Nothing", "box:Nothing cannot be imported: AttributeError"),
         ("nowhere", "no_such_module:X", "no_such_module:X cannot be imported: ModuleNotFoundError: No module named"),
