@@ -127,7 +127,6 @@ def test_it_is_taken_out_for_what_it_gives_and_for_the_time_that_it_takes(price:
     [
         (msgspec.Raw(b'{"a":'), "DecodeError"),
         ({"a": msgspec.Raw(b"tea")}, "DecodeError"),
-        ({"a": 10**40}, "OverflowError"),
         ({"a": "\ud800"}, "UnicodeEncodeError"),
         ({1.5: object()}, "TypeError"),
         ([], "a document must be"),
