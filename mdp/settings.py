@@ -70,7 +70,7 @@ class MdpSettings(ComponentSettings):
         description="names of installed plug-ins to run, comma-separated; * = all, none = none: mdp/plugins/README.md",
     )  # fmt: skip
     plugin_budget_ms: int = Field(
-        100, ge=0, le=500, validation_alias="MDP_PLUGIN_BUDGET_MS",
+        200, ge=0, le=500, validation_alias="MDP_PLUGIN_BUDGET_MS",
         description="of each 500 ms that a plug-in may take in one partition before it is taken out; 0 = no limit",
     )  # fmt: skip
     plugin_failures: int = Field(
@@ -78,8 +78,8 @@ class MdpSettings(ComponentSettings):
         description="of a plug-in in a row, after which it stays off in that partition; 0 = it is tried again and again",
     )  # fmt: skip
     plugin_stall_ms: int = Field(
-        1_000, ge=0, le=60_000, validation_alias="MDP_PLUGIN_STALL_MS",
-        description="a call of a plug-in that takes so long puts it off everywhere and ends this worker; 0 = never",
+        1_000, ge=0, le=1_500, validation_alias="MDP_PLUGIN_STALL_MS",
+        description="a call of a plug-in that takes so long (a lease is 2000) puts it off and ends this worker; 0 = never",
     )  # fmt: skip
     worker: str = Field("", max_length=64, validation_alias="MDP_WORKER", description="name of the worker; empty = made up")
 

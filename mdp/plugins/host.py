@@ -28,6 +28,7 @@ FAULT_CHARS_MAX = 300
 PAUSE_MS, PAUSE_MS_MAX = 1_000, 60_000  # before a plug-in that failed is started again; twice as long each time in a row
 SOUND_MS = 60_000  # who has run for so long has not failed in a row
 WINDOW_NS = 500_000_000  # in which a plug-in's time is added up
+BARE_MAX = 1_000  # documents of a new cache in one flush: writing all of them is no fault of the plug-in, and would look like one
 RUNNING, PAUSED, OFF = "running", "paused", "off"
 
 
@@ -105,7 +106,8 @@ class Host(Analyzer):
         self._bound: dict[str, Callable[..., None]] = {}
         self._states: dict[str, Any] = {}
         self._cells: dict[str, bytes] = {}  # symbol → its state as of the last flush: the checkpoint, and where a restart goes on
-        self._since: dict[str, int] = {}  # symbol → its events since then; 0 = it is to be written all the same
+        self._since: dict[str, int] = {}  # symbol → its events since then; 0 = its cell is to be written all the same
+        self._bare: dict[str, None] = {}  # symbols whose document is due although they had no event: some in each flush
         self._ts: dict[str, int] = {}  # symbol → time of its newest event (ms), of those since the last flush
         self._symbol = ""  # whose event is being handled
         self._window_ns = self._spent_ns = self._busy_ns = 0
@@ -152,11 +154,17 @@ class Host(Analyzer):
             self._in_a_row = 0
 
     def collect(self, flush: Flush) -> None:
-        if self._since or self._out.announce:
+        if self._since or self._bare or self._out.announce:
             write = self._out.begin(flush)
             for symbol in flush.chosen(self._since.keys()):
-                if symbol in self._since:  # a failure on the way has emptied it
-                    self._write(flush, symbol, write)
+                if symbol not in self._since:
+                    continue  # a failure on the way has emptied it
+                if not self._since[symbol] or self._write(flush, symbol, write):
+                    self._write_cell(flush, symbol)
+            if flush.only is None and self._instance is not None:
+                for symbol in list(self._bare)[:BARE_MAX]:
+                    if self._instance is not None and self._write(flush, symbol, write):
+                        self._write_cell(flush, symbol)
         if flush.only is None:
             self._rank(flush)
             if flush.events != self.tally.events:
@@ -183,12 +191,13 @@ class Host(Analyzer):
 
     def rewrite(self) -> None:
         self._since = dict.fromkeys(self._cells, 0) | self._since
+        self._bare = dict.fromkeys(self._cells)
         self._out.announce = True
         self.tally.events = -1
         self._ranking.rewrite()
 
     def forget(self, symbol: str) -> None:
-        for known in (self._states, self._cells, self._since, self._ts):
+        for known in (self._states, self._cells, self._since, self._bare, self._ts):
             known.pop(symbol, None)
         self._ranking.touch(symbol)
 
@@ -197,6 +206,7 @@ class Host(Analyzer):
             state = self._states[symbol] = self.plugin.make.State()
             self._cells[symbol] = self._encode(state)
             self._since[symbol] = 0
+            self._bare[symbol] = None
 
     # ---- what the worker asks and says
 
@@ -247,30 +257,33 @@ class Host(Analyzer):
         except BaseException as error:
             self._fail(error, f"{handler} of {symbol} at {event.ts}")
 
-    def _write(self, flush: Flush, symbol: str, write: Callable[[str, int, bytes], None]) -> None:
-        """Write one symbol's document and cell, or, while the plug-in does not run, its cell alone."""
+    def _write(self, flush: Flush, symbol: str, write: Callable[[str, int, bytes], None]) -> bool:
+        """Write what the plug-in says of a symbol; return whether it did."""
         instance = self._instance
-        if instance is not None:
-            self._enter()
-            try:
-                state = self._states.get(symbol)
-                if state is None:
-                    state = self._state_of(symbol)
-                found = instance.document(symbol, state)
-                document = None if found is None else _object(found, "a document")
-                cell = self._encode(state)
-                if len(cell) > STATE_BYTES_MAX:
-                    raise Unusable(f"a state of {len(cell)} bytes; at most {STATE_BYTES_MAX}")
-                self._leave()
-            except BaseException as error:
-                self._fail(error, f"document of {symbol}")
-                return
-            self._cells[symbol] = cell
-            if document is not None:
-                write(symbol, self._ts.get(symbol, self._now_ms), document)
-            self._ranking.touch(symbol)
-        del self._since[symbol]
-        self._ts.pop(symbol, None)
+        assert instance is not None, "whoever does not run has heard nothing"
+        self._enter()
+        try:
+            state = self._states.get(symbol)
+            if state is None:
+                state = self._state_of(symbol)
+            found = instance.document(symbol, state)
+            document = None if found is None else _object(found, "a document")
+            cell = self._encode(state)
+            if len(cell) > STATE_BYTES_MAX:
+                raise Unusable(f"a state of {len(cell)} bytes; at most {STATE_BYTES_MAX}")
+            self._leave()
+        except BaseException as error:
+            self._fail(error, f"document of {symbol}")
+            return False
+        self._cells[symbol] = cell
+        self._bare.pop(symbol, None)
+        self._ranking.touch(symbol)
+        if document is not None:
+            write(symbol, self._ts.pop(symbol, self._now_ms), document)
+        return True
+
+    def _write_cell(self, flush: Flush, symbol: str) -> None:
+        self._since.pop(symbol, None)
         body = msgspec.msgpack.encode((self._out.seq(symbol), self._cells[symbol]))
         flush.checkpoint += (f"{self.name}:{symbol}", body)
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from mdp.plugin import AnyTrade, Plugin
-from mdp.plugins.host import OFF, PAUSE_MS, PAUSED, RUNNING, SOUND_MS, Host, Tally
+from mdp.plugins.host import BARE_MAX, OFF, PAUSE_MS, PAUSED, RUNNING, SOUND_MS, Host, Tally
 from tests.mdp.plugins.desk import PluginDesk, Sum, Sums
 
 
@@ -301,6 +301,38 @@ def test_a_new_cache_and_a_new_run_of_a_tape() -> None:
     desk.feed({"ev": "T", "sym": "A", "p": 5, "s": 1, "t": desk.now_ms, "c": [], "x": 4, "i": "n"}, run=1)
     desk.flush()
     assert desk.own("own:sums:A") == {"trades": 1, "sum": 5}
+
+
+def test_a_new_cache_has_all_states_at_once_and_the_documents_some_at_a_time() -> None:
+    """The checkpoint must be whole; to ask for thousands of documents in one flush would look like a plug-in that is slow."""
+
+    class Asked(Sums):
+        boards = ()
+        symbols: list[str] = []  # noqa: RUF012
+
+        def document(self, symbol: str, state: Sum) -> dict[str, Any]:
+            self.symbols.append(symbol)
+            return {"trades": state.trades}
+
+    desk = PluginDesk(Asked)
+    for n in range(BARE_MAX + 5):
+        desk.trade(f"S{n}", 1)
+    desk.flush()
+    desk.partition.rewrite(2, "e2")
+    Asked.symbols.clear()
+    desk.trade("S3", 2)
+    desk.flush()
+    assert sum(cell.startswith(b"own:sums:") for cell in desk.cache.cells) == BARE_MAX + 5
+    assert len(Asked.symbols) == BARE_MAX + 1
+    assert desk.own("own:sums:S3") == {"trades": 2}
+    desk.flush()
+    assert len(Asked.symbols) == len(set(Asked.symbols)) == BARE_MAX + 5
+    assert all(desk.cache.documents[f"own:sums:S{n}"]["epoch"] == "e2" for n in range(BARE_MAX + 5))
+    desk.next_owner()
+    desk.trade("S4", 2)
+    desk.flush()
+    assert desk.own("own:sums:S4") == {"trades": 2}
+    assert len(Asked.symbols) == BARE_MAX + 6
 
 
 def test_a_forgotten_symbol_takes_everything_with_it() -> None:
