@@ -3,6 +3,7 @@
 python -m deploy.replay TAPE --analyzer range                 every alert, a JSON document a line, as clients would get it
 python -m deploy.replay TAPE --analyzer quote --last          the last document of each channel
 python -m deploy.replay TAPE --analyzer boards --channel 'board:gain*' --every 60
+python -m deploy.replay TAPE --analyzer big_prints            a plug-in that is installed here: what it would have said
 
 The tape goes through the listener's router and a processor's partition, by the tape's own clock and as fast as it can be read.
 The processors' settings hold (`MDP_CALENDARS`, `MDP_REFERENCE`, `MDP_BOARDS` and the others).
@@ -17,18 +18,23 @@ from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
+from mdc.channels import FAMILIES
 from mdc.writer import Flush
 from mdl.feeds.replay import ReplayFeed
 from mdl.router import Router
 from mdp.analyzer import Analyzer
 from mdp.analyzers.boards import merge_shares, read_share
-from mdp.analyzers.ranks import BUILT_IN, read_boards
+from mdp.analyzers.ranks import BUILT_IN, CALM_MS, names_of, read_boards
 from mdp.partition import Partition
+from mdp.plugins.host import Limits
+from mdp.plugins.installed import NONE, find, names_installed
+from mdp.plugins.rack import Rack, hosts_of, take_failures
 from mdp.reference import read_reference
 from mdp.roster import ANALYZERS, build
 from mdp.settings import MdpSettings
 from mdq.batch import Batch
 from service import logs
+from service.errors import OperatorError
 from service.run import Shutdown, main
 from service.settings import load
 
@@ -74,6 +80,12 @@ class Replay:
             (channel, self._number(channel, ts, data)) for channel, ts, data in _merged(flush, self._now_ms, self._board_rows)
         )
 
+    def finish(self) -> Iterator[tuple[str, bytes]]:
+        """Yield what is left at the end of the tape, also of what is only written once a second."""
+        yield from self.flush()
+        self._now_ms += CALM_MS
+        yield from self.flush()
+
     def events(self) -> int:
         return self._router.events
 
@@ -100,11 +112,37 @@ def _merged(flush: Flush, now_ms: int, rows: int) -> Iterator[tuple[str, int, by
 
 
 def chosen(names: list[str], settings: MdpSettings) -> tuple[list[Analyzer], set[str]]:
-    """Return the analyzers, with those that they need, and the kinds of channels that only these write."""
-    boards = (*BUILT_IN, *read_boards(settings.boards))
-    made = build(names, read_reference(settings.reference), settings.board_rows, settings.markets, boards, settings.thresholds)
-    needed = {one.outlet.kind for one in made if one.outlet is not None and one.name.partition(":")[0] not in names}
+    """Return the analyzers, with those that they need, and the kinds of channels that only these write.
+
+    Raises: OperatorError for a plug-in that cannot be run.
+    """
+    own = read_boards(settings.boards)
+    reference, plugins = read_reference(settings.reference), [name for name in names if name not in ANALYZERS]
+    found = find(plugins or [NONE], names_of(own))
+    for one in found.refused:
+        raise OperatorError(f"the plug-in {one.name}: {one.why}", "mdp/plugins/README.md says what a plug-in must be")
+    rack = Rack(found, Limits(rows=settings.board_rows))
+    made = build(
+        names, reference, settings.board_rows, settings.markets, (*BUILT_IN, *own), settings.thresholds,
+        lambda quotes: rack.analyzers(quotes, reference),
+    )  # fmt: skip
+    needed = {one.outlet.kind for one in made if one.outlet is not None and not _asked_for(one.name, names)}
     return made, needed
+
+
+def _asked_for(analyzer: str, names: list[str]) -> bool:
+    family, _, plugin = analyzer.partition(":")
+    return (plugin if family in FAMILIES else family) in names
+
+
+def _stop_at_failures(analyzers: list[Analyzer]) -> None:
+    """A processor would start a plug-in that failed again; whoever tries one out wants to see where it did.
+
+    Raises: OperatorError.
+    """
+    for name, failure in take_failures(hosts_of(analyzers)):
+        print(failure.trace, end="", file=sys.stderr)
+        raise OperatorError(f"the plug-in {name} failed in {failure.where}: {failure.fault}", "Mend it and run it again", 1)
 
 
 async def replay(given: argparse.Namespace, shutdown: Shutdown) -> None:
@@ -135,7 +173,9 @@ async def replay(given: argparse.Namespace, shutdown: Shutdown) -> None:
         if shutdown.asked:
             break
         printed += tell(run.frame(frame.data, frame.feed_ns or frame.received_ns))
-    printed += tell(run.flush())
+        _stop_at_failures(analyzers)
+    printed += tell(run.finish())
+    _stop_at_failures(analyzers)
     for channel in sorted(last):
         print(last[channel].decode())
     refused = run.refused() + Counter({"lines that are no frames": feed.malformed})
@@ -149,7 +189,8 @@ def _arguments() -> argparse.Namespace:
         "python -m deploy.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("tape", help="a recording (.ndjson, .gz, .zst), a folder of them or a pattern")
-    parser.add_argument("--analyzer", action="append", required=True, choices=ANALYZERS, help="may be given more than once")
+    there = [*ANALYZERS, *(name for name in names_installed() if name not in ANALYZERS)]
+    parser.add_argument("--analyzer", action="append", required=True, choices=there, help="may be given more than once")
     parser.add_argument("--channel", action="append", default=[], metavar="PATTERN", help="only these channels, as 'quote:A*'")
     parser.add_argument("--every", type=float, default=EVERY_S, metavar="SECONDS", help=f"of the tape between flushes; {EVERY_S}")
     parser.add_argument("--last", action="store_true", help="only the last document of each channel, at the end")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from service.partition import partition_of
@@ -34,6 +35,7 @@ class Kind:
     operators_only: bool = False
     more: re.Pattern[str] | None = None  # what other names may look like
     common: tuple[str, ...] = ()  # names of a kind that is per symbol, of lists that all partitions write together
+    plugin: str = ""  # whose kind it is: its fields are not in the catalogue
 
     def is_shared(self, name: str) -> bool:
         """Return whether several partitions write the channel of that name."""
@@ -100,6 +102,18 @@ KINDS = {
     )
 }  # fmt: skip
 
+# Kinds of plug-ins: `own:NAME:SYMBOL`. A name alone says how its channels behave, so that whoever reads them needs neither
+# the plug-in nor a list of those there are; their fields are what the plug-in writes.
+FAMILIES = {
+    kind.name: kind
+    for kind in (
+        Kind("own", "merge", "own", KEPT_MS, "what a plug-in of the processors keeps of a symbol"),
+        Kind("ownlog", "event", "own", KEPT_MS, "what a plug-in of the processors reports of a symbol, newest last", (), 200),
+    )
+}
+OWN_KIND = OWN_BOARD  # what a plug-in may be called
+KINDS_REMEMBERED = 1_000  # of plug-ins: clients may make names up
+
 
 class UnknownChannel(ValueError):
     """A channel name that the catalogue does not know."""
@@ -115,12 +129,24 @@ def split(channel: str) -> tuple[Kind, str]:
     return _parse(channel)
 
 
+def kind_named(name: str) -> Kind | None:
+    """Return the kind of that name (`quote`, `bars:1m`, `own:spread`), None when there is none."""
+    return KINDS.get(name) or _own_kind(name)
+
+
+@lru_cache(KINDS_REMEMBERED)
+def _own_kind(name: str) -> Kind | None:
+    first, _, plugin = name.partition(":")
+    family = FAMILIES.get(first)
+    return replace(family, name=name, plugin=plugin) if family is not None and OWN_KIND.fullmatch(plugin) else None
+
+
 def _parse(channel: str) -> tuple[Kind, str]:
     first, _, rest = channel.partition(":")
     kind = KINDS.get(first)
     if kind is None and rest:
         second, _, rest = rest.partition(":")
-        kind = KINDS.get(f"{first}:{second}")
+        kind = kind_named(f"{first}:{second}")
     if kind is None or not NAME.fullmatch(rest) or not _known(kind, rest):
         raise UnknownChannel(channel[:80])
     return kind, rest

@@ -9,9 +9,13 @@ EPOCH = "mdc:epoch"  # id of this life of the cache; gone when Redis was emptied
 SERVER = "mdc:server"  # the server process (run_id) of this life
 PARTITIONS = LAYOUT  # how many partitions the writers use
 DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
+PLUGINS = "mdp:plugins"  # which plug-ins of the processors are off, and why
 WATCHED_NEWS = "mdc:watched_news"  # grows when somebody begins to watch something
 COMPONENTS = heartbeat.KEY  # what every component says of itself, once a second
 REVOKED = "scp:revoked"  # sessions that ended → until when their tokens could still be good
+
+
+BOARD_VERSIONS = "part:board_versions"  # `partition board` → version of that partition's share of the board
 
 
 def document(channel: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from mdc import keys
-from mdc.channels import KINDS, group_of, kind_of, split
+from mdc.channels import group_of, kind_named, kind_of, split
 from mdc.connect import AWAY, CacheUnavailable, open_cache, unavailable
 from mdc.documents import Doc, Snapshot, decode_message, event_snapshot, state_snapshot
 from mdc.interest import RENEW_S, Interest, Watched
@@ -154,7 +154,9 @@ class Reader:
 
     async def list_channels(self, kind: str) -> list[str]:
         """Return the channels of `kind` that hold or held something, sorted.  Raises: KeyError, CacheUnavailable."""
-        known = KINDS[kind]
+        known = kind_named(kind)
+        if known is None:
+            raise KeyError(kind)
         if known.names and known.more is None:
             return [f"{kind}:{name}" for name in known.names]
         try:

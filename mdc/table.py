@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mdc import keys
-from mdc.channels import KINDS, SHARED, Kind
+from mdc.channels import FAMILIES, KINDS, SHARED, Kind
 from mdc.writer import CHECKPOINT_MS
 
 HOUR_MS = 3_600_000
@@ -15,9 +15,10 @@ KEYS = (
     (keys.history("{channel}"), "list", "kind", "closed bars `[t,open,high,low,close,volume,vwap,trades]`, oldest first"),
     (keys.index("{kind}"), "set", "", "names of the channels of a kind that were ever written (wildcards)"),
     ("seq:{channel}", "string", "", "last sequence number of a channel that several partitions write (group `shared`)"),
-    ("cp:{partition}", "hash", "checkpoint", "`version life flush counts runs floor ahead`, `position:{source}/…`, cells"),
+    ("cp:{partition}", "hash", "checkpoint", "`version life flush counts runs floor ahead`, `position:…`, `plugin:…`, cells"),
     (keys.parts("{what}"), "hash", "", "partition → its share of a board (`board:{name}`, `board_versions`) or the `counts`"),
     (keys.DEAD_LETTERS, "list", "", "the newest 1000 bad events, newest first"),
+    (keys.PLUGINS, "hash", "", "plug-in of the processors → `state why by at_ms`: that it is off, and who said so"),
     (keys.EPOCH, "string", "", "id of this life of the cache: another one means that it was emptied or rolled back"),
     (keys.SERVER, "string", "", "`run_id` of the server process of this life: a restart or fail-over begins a new one"),
     (keys.PARTITIONS, "string", "", "how many partitions the writers use"),
@@ -42,7 +43,7 @@ def tables() -> str:
 
 
 def _channels() -> str:
-    rows = ((f"`{_name(k)}`", k.mode, _lifetime(k.ttl_ms), str(k.keep or ""), _updates(k), k.about) for k in KINDS.values())
+    rows = ((f"`{_name(k)}`", k.mode, _lifetime(k.ttl_ms), str(k.keep or ""), _updates(k), k.about) for k in _all())
     return _table(("channel", "mode", "TTL", "keeps", "updates", "what it holds"), rows)
 
 
@@ -64,7 +65,13 @@ def _keys() -> str:
     return _table(("key", "type", "TTL", "what it holds"), ((f"`{k}`", t, lifetimes[ttl], what) for k, t, ttl, what in KEYS))
 
 
+def _all() -> tuple[Kind, ...]:
+    return (*KINDS.values(), *FAMILIES.values())
+
+
 def _name(kind: Kind) -> str:
+    if kind.name in FAMILIES:
+        return f"{kind.name}:PLUGIN:SYMBOL"
     return f"{kind.name}:{'|'.join(('SYMBOL', *kind.common) if kind.per_symbol else kind.names)}"
 
 

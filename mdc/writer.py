@@ -6,6 +6,7 @@ its partition (fence) or whose cache was emptied (epoch) writes nothing.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from enum import IntEnum
 from importlib.resources import files
@@ -14,7 +15,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from mdc import keys
-from mdc.channels import KEPT_MS, KINDS
+from mdc.channels import KEPT_MS, KINDS, Kind, kind_named
 from mdc.connect import AWAY, CacheUnavailable, unavailable
 from service.errors import OperatorError
 
@@ -49,6 +50,7 @@ class Flush:
         self.sources: Mapping[str, str] = {}  # symbol → the source that its documents are made from
         self.only: Set[str] | None = None  # the symbols that this flush is about; None = all
         self.watched: Mapping[str, Set[str]] = {}  # kind → symbols; only these documents of such a flush cannot wait
+        self.events = 0  # how many events the partition has counted so far, lost ones not
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}
@@ -94,6 +96,11 @@ class Flush:
     def add_share(self, what: str, value: bytes) -> None:
         """Write this partition's share of something merged over partitions."""
         self._shares += (keys.parts(what), self.partition, value)
+
+    def add_board(self, board: str, share: bytes) -> None:
+        """Write this partition's share of a board, and its version: who merges reads it only when that is another."""
+        self._shares += (keys.parts(f"board:{board}"), self.partition, share)
+        self._shares += (keys.BOARD_VERSIONS, f"{self.partition} {board}", f"{zlib.crc32(share):x}-{len(share)}")
 
     def add_channel(self, kind: str, name: str) -> None:
         """Say that a channel now exists, so that wildcards find it."""
@@ -148,7 +155,7 @@ class Flush:
         _add(args, (self._removed, 1), (self._removed_channels, 2), (self._removed_cells, 1), (self._kept, 1))
         args.append(len(groups))
         for name, pairs in groups.items():
-            kind = KINDS[name]
+            kind = _kind(name)
             channel = f"up:{kind.group}:{self.partition}"
             args += (channel, kind.keep if kind.mode == "event" else 0, kind.ttl_ms, len(pairs) // 2)
             args += pairs
@@ -162,6 +169,12 @@ class Flush:
             (self._shared, 5),
         )
         return args
+
+
+def _kind(name: str) -> Kind:
+    kind = kind_named(name)
+    assert kind is not None, f"{name} is no kind of the catalogue"
+    return kind
 
 
 def _add(args: list[Any], *sections: tuple[list[Any], int]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, S
 from typing import Any
 
 from mdc import keys
-from mdc.channels import KINDS
+from mdc.channels import kind_named
 from mdc.writer import Flush
 from mdp.events import AnyBar, AnyQuote, AnyTrade, Article, Book, IndexValue, LimitBands
 
@@ -25,6 +25,7 @@ class Analyzer:
 
     name = ""
     outlet: Outlet | None = None  # of those that write a channel for each symbol
+    own_cell = ""  # a checkpoint cell that belongs to no symbol
     cells: tuple[str, ...] = ("",)  # a symbol's checkpoint cells: what follows `{name}:{symbol}`
     passed: set[str]  # symbols of which a trade was passed over, until the partition has counted it
     late_bars = 0  # trades that came after their bar was past correcting, since this analyzer was made
@@ -33,6 +34,10 @@ class Analyzer:
 
     def __init__(self) -> None:
         self.passed = set()
+
+    def hears(self, handler: str) -> bool:
+        """Whether the partition has to call this handler."""
+        return getattr(type(self), handler) is not getattr(Analyzer, handler)
 
     def on_source(self, source: str) -> None:
         """The events that come now are of this source."""
@@ -92,6 +97,9 @@ class Analyzer:
 
         Raises: anything, for a cell that cannot be read; then nothing of the symbol has been taken.
         """
+
+    def restore_own(self, body: bytes, events: int) -> None:
+        """Take back `own_cell`, of a partition that has counted so many events."""
 
     def resume(self, symbol: str, seq: int) -> None:
         """Begin a symbol anew whose checkpoint could not be read: its channel goes on after `seq`."""
@@ -206,8 +214,8 @@ class Outlet:
         return self._heads[symbol]
 
     def _history(self, symbol: str) -> list[str]:
-        kind = KINDS[self.kind]
-        return [keys.history(f"{self.kind}:{symbol}")] if kind.keep and kind.mode != "event" else []
+        kind = kind_named(self.kind)
+        return [keys.history(f"{self.kind}:{symbol}")] if kind is not None and kind.keep and kind.mode != "event" else []
 
     def _head(self, symbol: str) -> bytes:
         source = self._sources.get(symbol)

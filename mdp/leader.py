@@ -6,6 +6,7 @@ partition whose worker does not know a board does not count.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,9 +17,9 @@ from mdc.channels import BOARDS
 from mdc.connect import AWAY, unavailable
 from mdc.documents import decode_doc
 from mdc.writer import Flush, Outcome, Writer
-from mdp.analyzers.boards import VERSIONS, Share, merge_shares, read_share, read_versions, version_of
+from mdp.analyzers.boards import Share, merge_shares, read_share
 from mdp.partition import Partition
-from mdp.status import PipelineStatus
+from mdp.status import PipelineStatus, WorkerStats
 
 BOARDS_EVERY_S = 0.25
 STATUS_EVERY_S = 1.0
@@ -29,7 +30,7 @@ log = structlog.get_logger()
 class Told(NamedTuple):
     """A partition's share of a board, as it was read."""
 
-    version: str
+    version: bytes
     rows: Share
 
 
@@ -39,16 +40,21 @@ Shares = dict[int, Told]  # by partition
 class Leader:
     """Publishes what is merged over partitions. Fenced like a flush of partition 0, so two leaders never both write."""
 
-    def __init__(self, redis: Any, writer: Writer, partitions: int, board_rows: int, boards: Sequence[str]) -> None:
+    def __init__(
+        self, redis: Any, writer: Writer, partitions: int, board_rows: int, boards: Sequence[str], own: WorkerStats | None = None
+    ) -> None:
+        """`boards` are all that this worker ranks, `own` is what it says of itself."""
         self._redis = redis
         self._writer = writer
         self._partitions = partitions
         self._rows_max = board_rows
         self._boards = boards
+        self._own = own
         self._status = PipelineStatus()
         self._shares: dict[str, Shares] = {}
         self._epoch = ""
         self._differ: list[str] = []  # the workers that rank other boards than this one
+        self._others: list[str] = []  # the workers that have other plug-ins
 
     async def publish(self, zero: Partition, now_ms: int, mono_ms: int, with_status: bool) -> None:
         """Publish the boards whose shares changed, and the status when it is due.  Raises: CacheUnavailable."""
@@ -60,7 +66,7 @@ class Leader:
                 await self._empty_boards_of_before(flush, now_ms)
             if with_status:
                 await self._add_status(flush, zero, now_ms, mono_ms)
-                self._compare_boards()
+                self._compare_workers()
             shares = await self._add_boards(flush, now_ms)
         except AWAY as error:
             raise unavailable(error) from None
@@ -89,54 +95,65 @@ class Leader:
 
     async def _read_changed(self) -> dict[str, Shares]:
         """Return the shares of the boards of which one changed. Those that stand still are not read again."""
-        found = await self._redis.hgetall(keys.parts(VERSIONS))
-        told = {int(number): read_versions(body) for number, body in found.items()}
+        told: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
+        for field, version in (await self._redis.hgetall(keys.BOARD_VERSIONS)).items():
+            number, _, board = field.decode().partition(" ")
+            told[int(number)][board] = version
         changed: dict[str, Shares] = {}
-        wanted: list[tuple[str, int, str]] = []
+        wanted: list[tuple[str, int, bytes]] = []
         for board in self._boards:
             known, now = self._shares.get(board, {}), self._versions(board, told)
             kept = {number: share for number, share in known.items() if now.get(number) == share.version}
-            news = [(board, number, version) for number, version in now.items() if number not in kept]
+            news = [(board, at, version) for at, version in now.items() if at not in kept]
             if news or len(kept) < len(known):
                 changed[board] = kept
                 wanted += news
         async with self._redis.pipeline(transaction=False) as pipe:
-            for board, number, _ in wanted:
-                pipe.hget(keys.parts(f"board:{board}"), number)
+            for board, at, _ in wanted:
+                pipe.hget(keys.parts(f"board:{board}"), at)
             bodies = await pipe.execute()
-        for (board, number, version), body in zip(wanted, bodies, strict=True):
+        for (board, at, version), body in zip(wanted, bodies, strict=True):
             if body is not None:
-                changed[board][number] = Told(version or version_of(body), read_share(body))
+                changed[board][at] = Told(version or body, read_share(body))
         return {board: shares for board, shares in changed.items() if shares != self._shares.get(board, {})}
 
-    def _versions(self, board: str, told: Mapping[int, Mapping[str, str]]) -> dict[int, str]:
-        """Return the version of each partition's share; "" = its worker is older than versions are, and it must be read."""
+    def _versions(self, board: str, told: Mapping[int, Mapping[str, bytes]]) -> dict[int, bytes]:
+        """Return the version of each partition's share; b"" = its worker is older than versions are, and it must be read."""
         unranked = self._unranked(board)
         ranked = (number for number in range(self._partitions) if number not in unranked)
-        said = {number: told[number].get(board) if number in told else "" for number in ranked}
+        said = {number: told[number].get(board) if number in told else b"" for number in ranked}
         return {number: version for number, version in said.items() if version is not None}
 
     def _unranked(self, board: str) -> set[int]:
         """Return the partitions whose workers do not know the board: their shares are of before."""
         if board in BOARDS:
             return set()
-        return {number for stats in self._status.alive if board not in stats.boards for number in stats.flowing}
+        return {number for stats in self._status.alive if board not in _ranked(stats) for number in stats.flowing}
 
     async def _empty_boards_of_before(self, flush: Flush, now_ms: int) -> None:
         """Take the rows of boards that are not defined any more from the screens, and the boards from the lists."""
         known = {name.decode() for name in await self._redis.smembers(keys.index("board"))}
         for board in sorted(known.difference(self._boards)):
-            log.warning("board_not_ranked_any_more", board=board, why="MDP_BOARDS of this worker does not define it")
+            log.warning("board_not_ranked_any_more", board=board, why="neither MDP_BOARDS nor a plug-in of this worker has it")
             flush.remove([keys.parts(f"board:{board}")])
             flush.remove_channel("board", board)
             flush.add_shared("board", f"board:{board}", now_ms, merge_shares((), self._rows_max, self._partitions))
 
-    def _compare_boards(self) -> None:
-        own = sorted(set(self._boards).difference(BOARDS))
+    def _compare_workers(self) -> None:
+        """Say which workers have other boards or plug-ins than this one: what is in their partitions is another thing."""
+        plugin_boards = {board for plugin in self._own.plugins for board in plugin.boards} if self._own is not None else set()
+        own = sorted(set(self._boards).difference(BOARDS, plugin_boards))
         differ = sorted(stats.worker for stats in self._status.alive if sorted(stats.boards) != own)
         if differ and differ != self._differ:
             log.warning("boards_differ", workers=differ, fix="give every worker the same MDP_BOARDS", own_boards=own)
         self._differ = differ
+        if self._own is None:
+            return
+        plugins = _installed(self._own)
+        others = sorted(stats.worker for stats in self._status.alive if _installed(stats) != plugins)
+        if others and others != self._others:
+            log.warning("plugins_differ", workers=others, fix="install the same plug-ins for every worker", own_plugins=plugins)
+        self._others = others
 
     async def _add_status(self, flush: Flush, zero: Partition, now_ms: int, mono_ms: int) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -147,3 +164,12 @@ class Leader:
         if gone := self._status.gone(mono_ms):
             await self._redis.hdel(STATS, *gone)
         flush.add_shared("status", "status:pipeline", now_ms, data)
+
+
+def _ranked(stats: WorkerStats) -> set[str]:
+    """Return the boards that a worker ranks beside the built-in ones."""
+    return {*stats.boards, *(board for plugin in stats.plugins for board in plugin.boards)}
+
+
+def _installed(stats: WorkerStats) -> list[str]:
+    return sorted(f"{plugin.name} {plugin.version}{' (refused)' * (plugin.state == 'refused')}" for plugin in stats.plugins)

@@ -15,6 +15,8 @@ from mdp import roster
 from mdp.analyzers.boards import share_rows
 from mdp.analyzers.ranks import BUILT_IN, Board
 from mdp.partition import NewerCheckpoint, Partition, Unreadable
+from mdp.plugins.installed import Found
+from mdp.plugins.rack import Rack
 from mdp.reference import Reference
 from mdp.settings import MdpSettings
 from service.clock import Clock
@@ -27,21 +29,26 @@ class Loader:
     """Makes partitions of `partitions` (0 = any symbol is taken in any of them) from what the cache holds of them."""
 
     def __init__(
-        self, settings: MdpSettings, redis: Any, clock: Clock, reference: Reference, boards: Sequence[Board] = BUILT_IN
-    ) -> None:
+        self, settings: MdpSettings, redis: Any, clock: Clock, reference: Reference, boards: Sequence[Board] = BUILT_IN,
+        rack: Rack | None = None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._redis = redis
         self._clock = clock
         self._reference = reference
         self._boards = boards
         self._markets = settings.markets
+        self._rack = rack or Rack(Found([], []))
 
     async def load(self, number: int, fence: int, epoch: str) -> Partition:
         """Return the partition as its last owner left it.  Raises: CacheUnavailable, OperatorError for a newer version's."""
         settings = self._settings
+        if self._rack.found.plugins:
+            await self._learn()
         analyzers = roster.build(
             settings.analyzer_names, self._reference, share_rows(settings.board_rows, settings.mdq_partitions), self._markets,
             self._boards, settings.thresholds,
+            lambda quotes: self._rack.analyzers(quotes, self._reference),
         )  # fmt: skip
         partition = Partition(number, fence, epoch, analyzers, settings.time_ahead_s * 1000, settings.mdq_partitions)
         try:
@@ -59,6 +66,13 @@ class Loader:
         if life != epoch.encode():  # of before the cache was rolled back: still the best there is
             partition.rewrite(fence, epoch)
         return partition
+
+    async def _learn(self) -> None:
+        """Look which plug-ins are off before the partition's first event: one may have ended its last owner."""
+        try:
+            self._rack.learn(await self._redis.hgetall(keys.PLUGINS))
+        except AWAY as error:
+            raise unavailable(error) from None
 
     async def _resume(self, partition: Partition, bad: list[Unreadable]) -> None:
         """Let symbols whose checkpoint cannot be read begin anew, each channel behind its last document."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from copy import copy
+
 from mdp.partition import Counts
+from mdp.plugins.host import RUNNING, Host
 from service import metrics
 
 BY = ["source", "stream"]
@@ -19,6 +23,10 @@ UNKNOWN = metrics.counter("mdp", "unknown_events", "Events of unknown types")
 UNREADABLE = metrics.counter("mdp", "unreadable_cells", "Checkpoint cells that could not be read and were set aside")
 OWNED = metrics.gauge("mdp", "partitions", "Partitions owned")
 FENCED = metrics.counter("mdp", "fenced_flushes", "Flushes refused because another worker owns the partition")
+PLUGIN_FAILURES = metrics.counter("mdp", "plugin_failures", "Failures of plug-ins: raised, too slow, unusable", ["plugin"])
+PLUGIN_MISSED = metrics.counter("mdp", "plugin_missed_events", "Events that a plug-in did not have", ["plugin"])
+PLUGIN_OFF = metrics.gauge("mdp", "plugin_off_partitions", "Partitions in which a plug-in does not run", ["plugin"])
+PLUGIN_BUSY = metrics.counter("mdp", "plugin_busy_seconds", "Time spent in a plug-in", ["plugin"])
 PLAIN = {"bad": BAD, "redelivered": REDELIVERED, "unknown": UNKNOWN, "unreadable": UNREADABLE, "forgotten": FORGOTTEN}
 
 
@@ -36,6 +44,20 @@ class Meters:
         if before is not None:
             for key, n in after.items():
                 _carry(*key, n - before.get(key, 0))
+
+    def take_plugins(self, hosts: Mapping[int, Sequence[Host]]) -> None:
+        """Add what plug-ins did in these partitions since the last call."""
+        off: dict[str, int] = {}
+        for many in hosts.values():
+            for host in many:
+                name, told = host.plugin.name, host.told
+                off[name] = off.get(name, 0) + (host.state != RUNNING)
+                PLUGIN_FAILURES.labels(name).inc(max(0, host.tally.failures - told.failures))
+                PLUGIN_MISSED.labels(name).inc(max(0, host.tally.missed - told.missed))
+                PLUGIN_BUSY.labels(name).inc(host.take_busy_ns() / 1e9)
+                host.told = copy(host.tally)
+        for name, partitions in off.items():
+            PLUGIN_OFF.labels(name).set(partitions)
 
     def forget(self, number: int) -> None:
         """The partition is not ours any more."""

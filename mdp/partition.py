@@ -96,10 +96,6 @@ def _misdated(ts: int, feed_ms: int) -> BadEvent:
     return BadEvent(f"its time {ts} is {-off_s / 86_400:.0f} days behind the feed's clock", "time_behind")
 
 
-def _overrides(analyzer: Analyzer, name: str) -> bool:
-    return getattr(type(analyzer), name) is not getattr(Analyzer, name)
-
-
 class Partition:
     """One partition's state, of `partitions` (0 = it takes any symbol). `epoch` is the cache's; `fence` proves that we own it."""
 
@@ -120,7 +116,7 @@ class Partition:
         self.oldest_ns: dict[str, int] = {}  # by source, when the oldest event of the flush in the making was received
         self.listeners: dict[str, dict[str, Any]] = {}  # the newest status event of each source
         self.listing = Listing(number, partitions)
-        self._analyzers = analyzers
+        self.analyzers = analyzers
         self.watched: Mapping[str, set[str]] = {}  # kind → symbols that somebody looks at
         self._watched: frozenset[str] = frozenset()  # all of these symbols
         self._hurried: set[str] = set()  # symbols that were flushed alone since the last whole flush
@@ -145,10 +141,10 @@ class Partition:
         self._start_over = False
         self._handlers = self._routes()
         self._deaf: dict[type, list[Handler] | None] = {kind: [] for kind in self._handlers}
-        self._trade_handlers = [a.on_trade for a in analyzers if _overrides(a, "on_trade")]
-        self._time_handlers = [a.on_feed_time for a in analyzers if _overrides(a, "on_feed_time")]
-        self._article_handlers = [a.on_article for a in analyzers if _overrides(a, "on_article")]
-        self._source_handlers = [a.on_source for a in analyzers if _overrides(a, "on_source")]
+        self._trade_handlers = [a.on_trade for a in analyzers if a.hears("on_trade")]
+        self._time_handlers = [a.on_feed_time for a in analyzers if a.hears("on_feed_time")]
+        self._article_handlers = [a.on_article for a in analyzers if a.hears("on_article")]
+        self._source_handlers = [a.on_source for a in analyzers if a.hears("on_source")]
 
     def on_batch(self, batch: Batch, redelivered: bool, now_ns: int) -> None:
         """Take one delivery: skip what is already in, count what is missing, feed the rest to the analyzers."""
@@ -214,9 +210,9 @@ class Partition:
         """Return everything that changed since the last call, None when nothing did. The caller must get it applied,
         unchanged, before the next call, or throw this partition away."""
         flush = self._begin(now_ms)
-        flush.start_over = self._start_over
+        flush.start_over, flush.events = self._start_over, sum(self.counts.events.values())
         self._forget_past(flush)
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             analyzer.collect(flush)
         self._count_passed_over()
         self._catch_up(flush, now_ms)
@@ -236,15 +232,15 @@ class Partition:
     @property
     def hurries(self) -> bool:
         """Whether the watched symbols may be flushed alone: not after anything that concerns more than one symbol."""
-        if not self._settled or self._ahead is not None or self._start_over or any(one.moved for one in self._analyzers):
+        if not self._settled or self._ahead is not None or self._start_over or any(one.moved for one in self.analyzers):
             return False
         chosen = self._chosen()  # what was passed over of theirs is counted in a whole flush only
-        return all(analyzer.passed.isdisjoint(chosen) for analyzer in self._analyzers)
+        return all(analyzer.passed.isdisjoint(chosen) for analyzer in self.analyzers)
 
     @property
     def pressing(self) -> bool:
         """Whether there are symbols that should not wait for a whole flush."""
-        return bool(self._watched) or any(analyzer.urgent for analyzer in self._analyzers)
+        return bool(self._watched) or any(analyzer.urgent for analyzer in self.analyzers)
 
     def watch(self, channels: Iterable[tuple[str, str]]) -> None:
         """From now on somebody looks at these (kind, symbol), and at no others."""
@@ -265,7 +261,7 @@ class Partition:
         # Who was flushed alone stays in until the next whole flush: all who are ahead stand at the same positions.
         hurried = flush.only = self._chosen()
         flush.watched = self.watched
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             analyzer.collect(flush)
         if flush.empty:
             return None
@@ -275,13 +271,13 @@ class Partition:
         return flush
 
     def _chosen(self) -> set[str]:
-        return self._hurried.union(self._watched, *(analyzer.urgent for analyzer in self._analyzers))
+        return self._hurried.union(self._watched, *(analyzer.urgent for analyzer in self.analyzers))
 
     def _begin(self, now_ms: int) -> Flush:
         flush = Flush(self.number, self.epoch)
         flush.sources = self.listing.sources
         if moved := self.listing.take_moved():
-            for analyzer in self._analyzers:
+            for analyzer in self.analyzers:
                 if analyzer.outlet is not None:
                     analyzer.outlet.note_moved(moved)
         self._tell_time(now_ms)
@@ -312,7 +308,7 @@ class Partition:
             raise NewerCheckpoint(f"the checkpoint of partition {self.number} has version {version}, this worker reads {VERSION}")
         self._now_ms = self._now_ms or now_ms
         by_symbol: dict[tuple[Analyzer, str], list[tuple[str, bytes]]] = {}
-        names = {analyzer.name: analyzer for analyzer in self._analyzers}
+        names = {analyzer.name: analyzer for analyzer in self.analyzers}
         ordered, bad = sorted(names, key=len, reverse=True), []
         for field, value in cells.items():
             key = field.decode(errors="replace")
@@ -327,6 +323,10 @@ class Partition:
                 if key == "floor":
                     self._set_floor(now_ms)  # no channel can have counted as high
         self.listing.sort()
+        for analyzer in self.analyzers:
+            own_cell = cells.get(analyzer.own_cell.encode())
+            if own_cell and (fault := _fault_of(analyzer.restore_own, own_cell, sum(self.counts.events.values()))):
+                bad.append(Unreadable("", "", analyzer.own_cell, own_cell, fault))
         late = self._ahead.symbols if self._ahead is not None else frozenset()  # their documents may be older than their cells
         for (analyzer, symbol), own in by_symbol.items():
             if not any(value for _, value in own):  # set aside by an earlier owner, and nothing came since
@@ -368,7 +368,7 @@ class Partition:
 
     def resume(self, analyzer: str, symbol: str, seq: int) -> None:
         """Begin a symbol anew, its channel going on after `seq`."""
-        for known in self._analyzers:
+        for known in self.analyzers:
             if known.name == analyzer and not symbol.startswith("@"):  # that is a calendar: it has no channel
                 known.resume(symbol, seq)
 
@@ -377,7 +377,7 @@ class Partition:
         self.fence, self.epoch = fence, epoch
         self._dirty = self._start_over = True
         self.listing.rewrite()
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             analyzer.rewrite()
 
     def align(self, runs: Mapping[str, tuple[str, int]], days: Mapping[str, int]) -> None:
@@ -388,13 +388,13 @@ class Partition:
         """
         for source in self._runs.catch_up(runs):
             self._restart(source)
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             analyzer.on_days(days)
         self._dirty, self._settled = True, False
 
     def _tell_time(self, now_ms: int) -> None:
         self._now_ms = now_ms
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             analyzer.on_time(now_ms)
 
     def _forget_past(self, flush: Flush) -> None:
@@ -404,7 +404,7 @@ class Partition:
             floor = max(floor, self._forget(symbol, flush))
         if floor > self._floor:
             self._set_floor(floor)
-        outlets = [analyzer.outlet for analyzer in self._analyzers if analyzer.outlet is not None]
+        outlets = [analyzer.outlet for analyzer in self.analyzers if analyzer.outlet is not None]
         for symbol in self._restarted:
             for outlet in outlets:
                 outlet.clear(symbol, flush)
@@ -423,7 +423,7 @@ class Partition:
         self._dirty = True
         floor = 0
         flush.remove_cells([f"heard:{symbol}"])
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             analyzer.forget(symbol)
             flush.remove_cells([f"{analyzer.name}:{symbol}{cell}" for cell in analyzer.cells])
             if analyzer.outlet is not None:
@@ -432,7 +432,7 @@ class Partition:
 
     def _set_floor(self, floor: int) -> None:
         self._floor = floor
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             if analyzer.outlet is not None:
                 analyzer.outlet.floor = floor
 
@@ -442,7 +442,7 @@ class Partition:
         symbols = self.listing.of_source(source)
         self.listing.restart(source)
         self._watermark.restart(source)
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             analyzer.restart_source(source)
             for symbol in symbols:
                 analyzer.restart(symbol)
@@ -450,10 +450,10 @@ class Partition:
 
     def _count_passed_over(self) -> None:
         for why, name in (("late_bar", "late_bars"), ("earlier_day", "earlier_day"), ("repeated", "repeated")):
-            found = sum(getattr(analyzer, name) for analyzer in self._analyzers)
+            found = sum(getattr(analyzer, name) for analyzer in self.analyzers)
             self._discard(why, found - self._passed_over[why])
             self._passed_over[why] = found
-        for analyzer in self._analyzers:
+        for analyzer in self.analyzers:
             analyzer.passed.clear()
 
     def _discard(self, why: str, events: int) -> None:
@@ -547,7 +547,7 @@ class Partition:
             ((IndexValue,), "on_value"), ((Book,), "on_book"),
         ):  # fmt: skip
             for kind in types:
-                routes[kind] = [getattr(a, name) for a in self._analyzers if _overrides(a, name)]
+                routes[kind] = [getattr(a, name) for a in self.analyzers if a.hears(name)]
         return routes
 
     def _count_unknown(self, body: bytes, skip: int) -> None:

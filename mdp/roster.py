@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT as USUAL
@@ -55,8 +55,12 @@ def _bars(quotes: QuoteAnalyzer) -> list[Analyzer]:
 def build(
     names: Sequence[str], reference: Reference, board_rows: int, markets: Markets | None = None,
     boards: Sequence[Board] = BUILT_IN, thresholds: Thresholds = USUAL,
+    more: Callable[[QuoteAnalyzer], Sequence[Analyzer]] | None = None,
 ) -> list[Analyzer]:  # fmt: skip
-    """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what others know)."""
+    """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what others know).
+
+    `more` makes those that come last, and may read the quotes: plug-ins.
+    """
     quotes = QuoteAnalyzer(reference, markets)
     stats, halts, news = StatsAnalyzer(quotes), HaltsAnalyzer(quotes), NewsAnalyzer()
     ranges = RangeAnalyzer(quotes, markets, thresholds)
@@ -80,6 +84,7 @@ def build(
     if "news_alerts" in wanted:
         made["news_alerts"] = [ArticleAlertAnalyzer(quotes, ranges, thresholds)]
         wanted.add("range")
-    if {"boards", "stats", "range", "gap"} & wanted:
+    last = more(quotes) if more is not None else ()
+    if last or {"boards", "stats", "range", "gap"} & wanted:
         wanted.add("quote")
-    return [analyzer for name in ANALYZERS if name in wanted for analyzer in made[name]]
+    return [*(analyzer for name in ANALYZERS if name in wanted for analyzer in made[name]), *last]

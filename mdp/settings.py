@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mdc.channels import OWN_KIND
 from mdp.analyzers.alerts.alert import Thresholds
 from mdp.roster import ANALYZERS, DEFAULT
 from service.days.markets import KNOWN, Markets
@@ -68,6 +69,22 @@ class MdpSettings(ComponentSettings):
         30, ge=0, le=1_440, validation_alias="MDP_ALERT_NEWS_MIN",
         description="minutes between an article and a new high or low that are an alert together; 0 = never",
     )  # fmt: skip
+    plugins: str = Field(
+        "*", validation_alias="MDP_PLUGINS",
+        description="names of installed plug-ins to run, comma-separated; * = all, none = none: mdp/plugins/README.md",
+    )  # fmt: skip
+    plugin_budget_ms: int = Field(
+        200, ge=0, le=500, validation_alias="MDP_PLUGIN_BUDGET_MS",
+        description="of each 500 ms that a plug-in may take in one partition before it is taken out; 0 = no limit",
+    )  # fmt: skip
+    plugin_failures: int = Field(
+        5, ge=0, le=1_000, validation_alias="MDP_PLUGIN_FAILURES",
+        description="of a plug-in in a row, after which it stays off in that partition; 0 = it is tried again and again",
+    )  # fmt: skip
+    plugin_stall_ms: int = Field(
+        1_000, ge=0, le=1_500, validation_alias="MDP_PLUGIN_STALL_MS",
+        description="a call of a plug-in that takes so long (a lease is 2000) puts it off and ends this worker; 0 = never",
+    )  # fmt: skip
     worker: str = Field("", max_length=64, validation_alias="MDP_WORKER", description="name of the worker; empty = made up")
 
     @field_validator("analyzers")
@@ -76,6 +93,14 @@ class MdpSettings(ComponentSettings):
         unknown = [name for name in value.split(",") if name.strip() not in ANALYZERS]
         if unknown:
             raise ValueError(f"unknown analyzers {', '.join(unknown)}; there are {', '.join(ANALYZERS)}")
+        return value
+
+    @field_validator("plugins")
+    @classmethod
+    def _plugin_names(cls, value: str) -> str:
+        bad = [name for name in value.split(",") if name.strip() not in ("*", "none") and not OWN_KIND.fullmatch(name.strip())]
+        if bad:
+            raise ValueError("it is a list of names such as bursts,spread, or * for all that are installed, or none")
         return value
 
     @model_validator(mode="after")
@@ -130,6 +155,10 @@ class MdpSettings(ComponentSettings):
         for market, day in _pairs(self.closed):
             closed.setdefault(market, []).append(date.fromisoformat(day))
         return Markets(list(_pairs(self.calendars)), closed)
+
+    @property
+    def plugin_names(self) -> list[str]:
+        return [name.strip() for name in self.plugins.split(",")]
 
     @property
     def analyzer_names(self) -> list[str]:

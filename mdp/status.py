@@ -17,7 +17,26 @@ SILENT_MS = 3_000  # of a worker
 UNHEARD_MS = 2_500  # of a source, whose marks and status come once a second; that nobody hears it is as old already
 FORGOTTEN_MS = 60_000  # a worker
 SOURCE_FORGOTTEN_MS = 24 * 3_600_000
+PLUGIN_STATES = ("refused", "off", "paused", "running")  # the worst first
 LAST_WORDS = ("ended", "stopped")  # after them silence is no fault
+
+
+class PluginStats(msgspec.Struct):
+    """One plug-in, in one worker or in all. `state`: running, paused (it is started again), off (somebody must), refused.
+
+    `off`: the partitions in which it does not run; `error`: why, or the last failure; `gaps`: how often its state stopped and
+    went on later; `missed_events`: what it did not have in them.
+    """
+
+    name: str
+    version: str
+    state: str
+    off: list[int] = []
+    error: str = ""
+    failures: int = 0
+    gaps: int = 0
+    missed_events: int = 0
+    boards: list[str] = []
 
 
 class WorkerStats(msgspec.Struct):
@@ -25,7 +44,8 @@ class WorkerStats(msgspec.Struct):
 
     `flowing`: the partitions it reads and whose flushes the cache takes; `heard`: source → the partitions in which it was
     heard lately; `lag_ms`: source → receive to cache of what is watched (of all, where
-    nobody watches), worst of the second; `flush_ms`: the last round; `boards`: the operators' own ones that it ranks.
+    nobody watches), worst of the second; `flush_ms`: the last round; `boards`: the operators' own ones that it ranks;
+    `plugins`: those that are installed there.
     """
 
     worker: str
@@ -36,6 +56,7 @@ class WorkerStats(msgspec.Struct):
     flush_ms: float = 0
     interval_ms: float = 0
     boards: list[str] = []
+    plugins: list[PluginStats] = []
 
 
 @dataclass(slots=True)
@@ -222,7 +243,32 @@ def _processors(total: Counts, alive: list[WorkerStats], stale: list[int], parti
         "forgotten_symbols": total.forgotten,
         "unknown_types": total.unknown,
         "by_stream": dict(sorted(streams.items())),
+        "plugins": _plugins(alive),
     }
+
+
+def _plugins(alive: list[WorkerStats]) -> dict[str, dict[str, Any]]:
+    """Return the plug-ins that any worker has, over all workers; who has one not leaves out its partitions."""
+    told: dict[str, dict[str, Any]] = {}
+    for name in sorted({plugin.name for stats in alive for plugin in stats.plugins}):
+        having = {stats.worker: plugin for stats in alive for plugin in stats.plugins if plugin.name == name}
+        many = sorted(having.values(), key=_badness)
+        missing = {number for stats in alive if stats.worker not in having for number in stats.flowing}
+        told[name] = {
+            "state": many[0].state,
+            "off": sorted(missing.union(*(plugin.off for plugin in many))),
+            "error": next((plugin.error for plugin in many if plugin.error), ""),
+            "versions": sorted({plugin.version for plugin in many}),
+            "workers": len(many),
+            "failures": sum(plugin.failures for plugin in many),
+            "gaps": sum(plugin.gaps for plugin in many),
+            "missed_events": sum(plugin.missed_events for plugin in many),
+        }
+    return told
+
+
+def _badness(plugin: PluginStats) -> int:
+    return PLUGIN_STATES.index(plugin.state) if plugin.state in PLUGIN_STATES else len(PLUGIN_STATES)
 
 
 def _of(counts: Mapping[str, int], source: str) -> int:

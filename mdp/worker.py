@@ -10,14 +10,17 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import msgspec
 import structlog
 
+from mdc import keys
 from mdc.connect import AWAY, CacheRefused, CacheUnavailable, check_cache, open_cache, unavailable
 from mdc.interest import Interest
 from mdc.writer import Writer
+from mdp.analyzers.boards import share_rows
 from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
 from mdp.flusher import Flusher
 from mdp.leader import BOARDS_EVERY_S, STATS, STATUS_EVERY_S, Leader
@@ -25,6 +28,10 @@ from mdp.loading import Loader
 from mdp.meters import OWNED, Meters
 from mdp.owned import Owned
 from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share
+from mdp.plugins.host import Limits, Watch
+from mdp.plugins.installed import NONE, Found, find, names_installed
+from mdp.plugins.rack import Rack, hosts_of, not_to_import, take_failures
+from mdp.plugins.watchdog import Watchdog
 from mdp.reference import read_reference
 from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
@@ -54,7 +61,9 @@ HEARTBEAT_S = 1  # RabbitMQ ends a consumer that is silent for as long as its le
 class Worker:
     """One processor. `run()` until `shutdown`; then it hands its partitions over."""
 
-    def __init__(self, settings: MdpSettings, broker: Broker, redis: Any, clock: Clock, shutdown: Shutdown) -> None:
+    def __init__(
+        self, settings: MdpSettings, broker: Broker, redis: Any, clock: Clock, shutdown: Shutdown, rack: Rack | None = None
+    ) -> None:
         self.name = settings.worker or f"mdp-{secrets.token_hex(4)}"
         self.owned: dict[int, Owned] = {}
         self._settings = settings
@@ -64,15 +73,17 @@ class Worker:
         self._shutdown = shutdown
         own_boards = read_boards(settings.boards)
         boards = (*BUILT_IN, *own_boards)
-        self._loader = Loader(settings, redis, clock, read_reference(settings.reference), boards)
+        self._rack = rack or Rack(Found([], []))
+        self._loader = Loader(settings, redis, clock, read_reference(settings.reference), boards, self._rack)
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
         self._tenure = Tenure()
-        self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows, names_of(boards))
         self._epoch = ""
         self._fault = "Redis does not answer"
-        self._stats = WorkerStats(self.name, 0, boards=sorted(names_of(own_boards)))
+        self._stats = WorkerStats(self.name, 0, boards=sorted(names_of(own_boards)), plugins=self._rack.view({}))
+        names = (*names_of(boards), *self._rack.boards)
+        self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows, names, self._stats)
         self._told_ns = -TOLD_NS
         self._broker_seen_ns = clock.mono_ns()
         self._meters = Meters()
@@ -291,6 +302,7 @@ class Worker:
         self._told_ns, stats.ts = now_ns, self._clock.wall_ns() // 1_000_000
         stats.flowing, stats.heard = sorted(flowing), heard
         try:
+            await self._look_after_plugins()
             await self._redis.hset(STATS, self.name, msgspec.json.encode(stats))
             await self._redis.pexpire(STATS, 60_000)
         except AWAY as error:
@@ -298,6 +310,23 @@ class Worker:
         stats.lag_ms = {}
         for number, owned in self.owned.items():
             self._meters.take(number, owned.partition.counts)
+
+    async def _look_after_plugins(self) -> None:
+        """Follow what operators say of plug-ins, and tell how they are."""
+        rack = self._rack
+        if not (rack.found.plugins or rack.found.refused):
+            return
+        hosts = {number: hosts_of(owned.partition.analyzers) for number, owned in self.owned.items()}
+        rack.learn(await self._redis.hgetall(keys.PLUGINS), chain.from_iterable(hosts.values()))
+        self._stats.plugins = rack.view(hosts)
+        for number, own in hosts.items():
+            for name, failure in take_failures(own):
+                again = f"{failure.pause_ms} ms" if failure.pause_ms else "when somebody says so"
+                log.error(
+                    "plugin_failed", plugin=name, partition=number, error=failure.fault, doing=failure.where,
+                    missed_events=failure.missed, again_in=again, trace=failure.trace,
+                )  # fmt: skip
+        self._meters.take_plugins(hosts)
 
     # ---- 3. what is merged over partitions
 
@@ -338,6 +367,28 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=0.5)
+
+
+async def _rack(settings: MdpSettings, redis: Any) -> Rack:
+    """Import the plug-ins that are installed and wanted, watched by a thread, and say of each what became of it."""
+    clock, watch = SystemClock(), Watch()
+    watchdog = Watchdog(watch, settings.plugin_stall_ms * 1_000_000, settings.mdc_url, settings.worker or "a processor")
+    orders: dict[bytes, bytes] = {}
+    with contextlib.suppress(*AWAY):  # what is off is learned again before the first partition is loaded
+        orders = await redis.hgetall(keys.PLUGINS)
+    if settings.plugin_stall_ms and (names_installed() and settings.plugin_names != [NONE]):
+        watchdog.start()
+    found = find(settings.plugin_names, names_of(read_boards(settings.boards)), not_to_import(orders), watchdog.on_import)
+    for one in found.refused:
+        log.error("plugin_refused", plugin=one.name, why=one.why, fix="mend it, or leave it out of MDP_PLUGINS")
+    for plugin in found.plugins:
+        log.info("plugin_installed", plugin=plugin.name, version=plugin.version, boards=list(plugin.make.boards))
+    limits = Limits(
+        settings.plugin_budget_ms * 1_000_000, settings.plugin_failures, share_rows(settings.board_rows, settings.mdq_partitions)
+    )
+    rack = Rack(found, limits, watch, clock.mono_ns)
+    rack.learn(orders)
+    return rack
 
 
 def _ignore(future: asyncio.Future[None]) -> None:
@@ -386,7 +437,10 @@ async def run(
         await wait_for("RabbitMQ", lambda: queue_broker.declare(queues), shutdown, "Start RabbitMQ or correct MDQ_URL")
         if shutdown.asked:
             return
-        worker = Worker(settings, queue_broker, redis, SystemClock(), shutdown)
+        rack = await _rack(settings, redis)
+        if shutdown.asked:
+            return
+        worker = Worker(settings, queue_broker, redis, SystemClock(), shutdown, rack)
         log.info("started", worker=worker.name, admin_port=admin.port)
         await worker.run()
     finally:

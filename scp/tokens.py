@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
-from mdc.channels import KINDS
+from mdc.channels import FAMILIES, KINDS
 from scp.security.stream_keys import StreamKey
 
 ISSUER = "tapeline"
 AUDIENCE = "wds"
-VIEWER_CHANNELS = tuple(f"{kind.name}:*" for kind in KINDS.values() if not kind.operators_only)
-OPERATOR_CHANNELS = tuple(f"{kind.name}:*" for kind in KINDS.values())
+_ALL = (*KINDS.values(), *FAMILIES.values())
+VIEWER_CHANNELS = tuple(f"{kind.name}:*" for kind in _ALL if not kind.operators_only)
+OPERATOR_CHANNELS = tuple(f"{kind.name}:*" for kind in _ALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,7 @@ SHELLS: dict[str, str] = {
     "mdp/flusher.py": "waits between flushes, writes them side by side",
     "mdp/layout/repartition.py": "connects, claims, waits; a move's steps",
     "mdp/ownership.py": "draws the token of a process",
+    "mdp/plugins/watchdog.py": "a thread that looks at what is at work, and ends the process",
     "mdp/watching.py": "looks every 100 ms",
     "mdp/worker.py": "wires the processors",
     "mdc/connect.py": "opens Redis clients",

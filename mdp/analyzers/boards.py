@@ -7,7 +7,6 @@ its own (`share_rows`); should it have more of them, the board ends where it is 
 from __future__ import annotations
 
 import math
-import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -23,9 +22,7 @@ from mdp.analyzers.stats import StatsAnalyzer
 from mdp.reference import Reference
 
 Share = list[tuple[float, str, msgspec.Raw]]  # (rank, symbol, row) best first
-VERSIONS = "board_versions"  # a partition's share of this: board → version of its share, so that none is read twice
 _share = msgspec.json.Decoder(Share)
-_versions = msgspec.json.Decoder(dict[str, str])
 
 
 def share_rows(rows_max: int, partitions: int) -> int:
@@ -61,7 +58,6 @@ class BoardsAnalyzer(Analyzer):
         self._facts: dict[str, Facts] = {}
         self._rows: dict[str, msgspec.Raw] = {}  # as they are published; those that no share has shown yet are not made
         self._written: dict[str, bytes] = {}
-        self._versions: dict[str, str] = {}
         self._encode = msgspec.json.Encoder().encode
 
     def on_time(self, now_ms: int) -> None:
@@ -90,17 +86,13 @@ class BoardsAnalyzer(Analyzer):
         return self._now_ms >= due_ms or self._now_ms < due_ms - pace
 
     def _write(self, flush: Flush, pace: int) -> None:
-        news = False
         for board in self._boards:
             if board.every_ms == pace and (board.name in self._touched or board.name not in self._written):
                 self._touched.discard(board.name)
                 share = self._share(board.name)
                 if share != self._written.get(board.name):
-                    self._written[board.name], news = share, True
-                    self._versions[board.name] = version_of(share)
-                    flush.add_share(f"board:{board.name}", share)
-        if news:
-            flush.add_share(VERSIONS, self._encode(self._versions))
+                    self._written[board.name] = share
+                    flush.add_board(board.name, share)
 
     def _note_changed(self) -> None:
         """Take the symbols of which something changed, and keep their rows: most stand still between two rankings."""
@@ -156,16 +148,6 @@ def _order(item: tuple[float, str, object]) -> tuple[float, str]:
 def read_share(body: bytes) -> Share:
     """Return a share as it was written, best first.  Raises: msgspec.DecodeError."""
     return _share.decode(body)
-
-
-def version_of(body: bytes) -> str:
-    """Return what tells a share from the one before it."""
-    return f"{zlib.crc32(body):x}-{len(body)}"
-
-
-def read_versions(body: bytes) -> dict[str, str]:
-    """Return board → version of a partition's shares.  Raises: msgspec.DecodeError."""
-    return _versions.decode(body)
 
 
 def merge_shares(shares: Sequence[Share], rows_max: int, partitions: int = 1) -> bytes:

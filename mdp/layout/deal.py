@@ -6,15 +6,18 @@ common (how far the sources were read, runs, days) is the same in all new ones; 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from mdc.channels import OWN_KIND
 from mdp import ahead, roster
 from mdp.days.calendar import Calendars
 from mdp.partition import VERSION, Counts
+from mdp.plugins.host import Tally
 from mdp.runs import Runs
 from mdp.status import add_up
 from mdq.gaps import Position
@@ -22,6 +25,8 @@ from mdq.topology import PARTITIONED
 from service.partition import partition_of
 
 SYMBOL_CELLS = (*(f"{analyzer.name}:" for analyzer in roster.build(roster.ANALYZERS, {}, 1)), "heard:")
+PLUGIN_CELL = re.compile(f"(?:own|ownlog):{OWN_KIND.pattern}:")  # of a symbol; which plug-ins there are nobody has to know here
+PLUGIN = "plugin:"  # what a partition remembers of a plug-in
 OWN_CELLS = ("version", "life", "flush", "floor", "counts", "runs", ahead.FIELD)
 POSITION = "position:"
 Run = tuple[str, int]
@@ -34,6 +39,8 @@ class UnreadableCell(ValueError):
 
 def symbol_of(cell: str) -> str:
     """Return whose cell of a checkpoint this is: a symbol, `@…` for a calendar, "" for the partition's own."""
+    if (plugin := PLUGIN_CELL.match(cell)) is not None:
+        return cell[plugin.end() :]
     for prefix in SYMBOL_CELLS:
         if cell.startswith(prefix):
             return cell[len(prefix) :].partition("|")[0]
@@ -52,6 +59,7 @@ class Own:
     runs: dict[str, Run] = field(default_factory=dict)
     days: dict[str, int] = field(default_factory=dict)
     positions: dict[tuple[str, str], Position] = field(default_factory=dict)
+    plugins: dict[str, Tally] = field(default_factory=dict)  # cell → what it remembers of a plug-in
     ahead: dict[tuple[str, str], Position] = field(default_factory=dict)  # how far symbols that are ahead have got
 
     @classmethod
@@ -73,6 +81,8 @@ class Own:
                 self.positions[source, stream] = msgspec.json.decode(value, type=Position)
         elif symbol_of(name).startswith("@"):
             self.days[name] = int(value)
+        elif name.startswith(PLUGIN):
+            self.plugins[name] = msgspec.json.decode(value, type=Tally)
         elif name == "counts":
             self.counts = msgspec.json.decode(value, type=Counts)
         elif name == "runs":
@@ -163,9 +173,18 @@ def common_cells(owns: list[Own]) -> tuple[dict[str, bytes], dict[str, bytes]]:
     }
     shared |= {cell: b"%d" % newest_ms for cell, newest_ms in newest_days(owns, runs.newest()).items()}
     first: dict[str, bytes] = {}
+    for cell in sorted({cell for own in owns for cell in own.plugins}):
+        shared[cell], first[cell] = _plugin_cells([own.plugins.get(cell) for own in owns])
     for (source, stream), at in _furthest(owns).items():
         (shared if stream in PARTITIONED else first)[f"{POSITION}{source}/{stream}"] = msgspec.json.encode(at)
     return shared, shared | first | {"counts": encoded_counts(owns)}
+
+
+def _plugin_cells(tallies: Iterable[Tally | None]) -> tuple[bytes, bytes]:
+    """Return what the new partitions remember of a plug-in: the first, which has the counts of events, all that was missed."""
+    known = [tally for tally in tallies if tally is not None]
+    first = Tally(*(sum(getattr(tally, name) for tally in known) for name in Tally.__struct_fields__))
+    return msgspec.json.encode(Tally()), msgspec.json.encode(first)
 
 
 def encoded_counts(owns: Iterable[Own]) -> bytes:

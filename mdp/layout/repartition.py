@@ -17,7 +17,6 @@ from typing import Any
 from mdc import keys
 from mdc.connect import AWAY, CacheUnavailable, check_cache, open_cache
 from mdc.writer import CHECKPOINT_MS, Outcome, Writer
-from mdp.analyzers.boards import VERSIONS
 from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
 from mdp.layout import deal
 from mdp.layout.deal import Own, UnreadableCell
@@ -86,7 +85,7 @@ class Move:
         self._writer = Writer(redis)
         self._clock = SystemClock()
         boards = (*BUILT_IN, *read_boards(settings.boards))
-        self._shares = ("counts", VERSIONS, *(f"board:{name}" for name in names_of(boards)))
+        self._shares = ("counts", *(f"board:{name}" for name in names_of(boards)))
         self._loader = Loader(settings, redis, self._clock, read_reference(settings.reference), boards)
         self._fences: dict[int, int] = {}
         self._commit = redis.register_script(files("mdp").joinpath("scripts/relayout.lua").read_text())
@@ -102,6 +101,7 @@ class Move:
             try:
                 epoch = await self._writer.open(secrets.token_hex(6), self._from)
                 await self._align(epoch)
+                await self._find_boards()
                 cells, symbols = await self._copy()
                 await self._put_in_place()
             finally:
@@ -218,7 +218,7 @@ class Move:
         key = keys.checkpoint(number)
         values = await self._redis.hmget(key, deal.OWN_CELLS)
         cells = {name: value for name, value in zip(deal.OWN_CELLS, values, strict=True) if value is not None}
-        for pattern in (f"{deal.POSITION}*", "*:@*"):
+        for pattern in (f"{deal.POSITION}*", f"{deal.PLUGIN}*", "*:@*"):
             async for name, value in self._redis.hscan_iter(key, match=pattern, count=CELLS_A_ROUND):
                 if deal.is_own(name.decode(errors="replace")):
                     cells[name.decode()] = value
@@ -295,13 +295,16 @@ class Move:
                 await pipe.execute()
         return len(first) + (self._to - 1) * len(others)
 
+    async def _find_boards(self) -> None:
+        """Add the boards of plug-ins, which this command has not, to the shares that are moved."""
+        known = {f"board:{name.decode()}" for name in await self._redis.smembers(keys.index("board"))}
+        self._shares += tuple(sorted(known.difference(self._shares)))
+
     async def _put_shares(self, owns: list[Own]) -> None:
         for share in self._shares:
             key = keys.parts(share)
             known = await self._redis.hgetall(key)
             bodies = [body for number, body in known.items() if int(number) < self._from]
-            if share == VERSIONS:
-                continue  # of shares that are dealt anew; their owners say them again
             dealt = {0: deal.encoded_counts(owns)} if share == "counts" else deal.deal_shares(bodies, self._to)
             if dealt:
                 await self._redis.hset(self._copies + key, mapping={str(number): body for number, body in dealt.items()})
@@ -321,7 +324,8 @@ class Move:
 
     async def _put_in_place(self) -> None:
         self._go_on()
-        shares = [keys.parts(share) for share in self._shares]
+        # The versions are of shares that were dealt anew: their owners say them again.
+        shares = [keys.BOARD_VERSIONS, *(keys.parts(share) for share in self._shares)]
         fences = [self._fences[number] for number in range(self._from)]
         args = [self._from, self._to, CHECKPOINT_MS, self._copies, len(shares), *shares, *fences]
         refused = (await self._commit(keys=[keys.PARTITIONS, keys.WATCHED_NEWS], args=args)).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import Any
 import pytest
 
 from tests.local_run import ROOT
+from tests.mdp.plugins.boxes import package
 from tests.oracle import expected
 from tests.tapes import tape
 
 AT_MS = 1_700_000_000_000
 
 
-def replay(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "deploy.replay", *words], cwd=ROOT, capture_output=True, text=True, timeout=120)
+def replay(*words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    env = os.environ | ({"PYTHONPATH": str(path)} if path is not None else {})
+    argv = [sys.executable, "-m", "deploy.replay", *words]
+    return subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 def documents(*words: str) -> list[dict[str, Any]]:
@@ -91,3 +95,55 @@ def test_a_bad_word_is_one_clear_line(words: tuple[str, ...], said: str) -> None
     assert done.returncode != 0
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+COUNTING = """
+import msgspec
+from mdp.plugin import Plugin
+
+class Count(msgspec.Struct):
+    n: int = 0
+
+class Counting(Plugin):
+    State = Count
+    boards = ("counted",)
+    def on_trade(self, state, trade, effect):
+        state.n += 1
+        self.report(trade.ts, {"n": state.n, "volume": self.quote(trade.symbol).volume})
+    def document(self, symbol, state):
+        return {"n": state.n}
+    def rank(self, board, symbol, state):
+        return state.n
+
+class Failing(Counting):
+    boards = ()
+    def on_trade(self, state, trade, effect):
+        if trade.price == 40:
+            raise ValueError("forty")
+"""
+
+
+def test_a_plugin_s_back_test_is_one_command(short: Path, tmp_path: Path) -> None:
+    """Only what it writes is printed, the last second's ranking too; where it fails the place is shown, and one line."""
+    points = {"counting": "counter:Counting", "failing": "counter:Failing", "range": "counter:Failing", "lost": "counter:Lost"}
+    package(tmp_path, "counter", points, COUNTING)
+    done = replay(str(short), "--analyzer", "counting", path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {one["ch"] for one in told} == {f"{kind}:counting:{s}" for kind in ("own", "ownlog") for s in "AB"} | {"board:counted"}
+    said = [one["data"] for one in told if one["ch"] == "ownlog:counting:B"]
+    assert said == [{"n": n, "volume": 7 * n} for n in range(1, 121)]
+    last = {one["ch"]: one["data"] for one in told}
+    assert (last["own:counting:A"], last["board:counted"]["order"]) == ({"n": 120}, ["A", "B"])
+    assert last["board:counted"]["rows"]["A"]["trades"] == 120
+    done = replay(str(short), "--analyzer", "failing", "--analyzer", "quote", path=tmp_path)
+    assert done.returncode == 1
+    assert "in on_trade\n    raise ValueError" in done.stderr
+    assert (
+        "the plug-in failing failed in on_trade of A at 1700000030000: ValueError: forty (counter.py:"
+        in done.stderr.splitlines()[-1]
+    )
+    done = replay(str(short), "--analyzer", "lost", path=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "the plug-in lost: counter:Lost cannot be imported" in done.stderr
+    assert replay(str(short), "--analyzer", "range", "--last", path=tmp_path).returncode == 0  # the built-in one keeps its name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mdc.channels import KINDS, UnknownChannel, group_of, kind_of, split
+from mdc.channels import KINDS, KINDS_REMEMBERED, UnknownChannel, _own_kind, group_of, kind_named, kind_of, split
 from service.partition import partition_of
 
 
@@ -31,9 +31,22 @@ def test_a_channel_is_a_kind_and_a_name(channel: str, kind: str, name: str) -> N
     assert kind_of(channel) is KINDS[kind]
 
 
+def test_a_plugin_s_channel_says_by_its_name_how_it_behaves() -> None:
+    """Nobody who reads it needs the plug-in, or a list of those there are; made-up names cost no memory that stays."""
+    kind, symbol = split("own:spread:X:BTC-USD")
+    assert (kind.name, kind.mode, kind.plugin, symbol) == ("own:spread", "merge", "spread", "X:BTC-USD")
+    log = kind_of("ownlog:spread:A")
+    assert (log.mode, log.keep > 0, log.plugin) == ("event", True, "spread")
+    assert group_of("own:spread:AAPL", 8) == f"up:own:{partition_of('AAPL', 8)}"
+    for n in range(2 * KINDS_REMEMBERED):
+        assert kind_named(f"own:p{n}") is not None
+    assert _own_kind.cache_info().currsize == KINDS_REMEMBERED
+
+
 @pytest.mark.parametrize(
     "channel",
-    ["", ":", "quote", "quote:", "Quote:A", "nonsense:A", "bars:A", "bars:2m:A", "board:", "board:Best", "quote:a b",
+    ["own:A", "own:", "own::A", "own:spread", "own:spread:", "own:Spread:A", "own:1st:A", "own:a b:A", "own:" + "x" * 33 + ":A",
+     "ownlog:A", "owned:spread:A", "", ":", "quote", "quote:", "Quote:A", "nonsense:A", "bars:A", "bars:2m:A", "board:", "board:Best", "quote:a b",
      "quote:A\n", "quote:\x00", "quote:-A", "quote:" + "A" * 65, "quote:ü", "alerts:other", "ch:quote:A"],
 )  # fmt: skip
 def test_other_names_are_unknown(channel: str) -> None:

@@ -76,7 +76,7 @@ class Desk:
 
 def write_all(partition: Partition) -> None:
     """Have the next flush write everything that changed, also what nobody watches and is written now and then."""
-    for analyzer in partition._analyzers:
+    for analyzer in partition.analyzers:
         if isinstance(analyzer, WideBars):
             analyzer._looked_ms = 0
         elif isinstance(analyzer, StatsAnalyzer):

@@ -15,7 +15,7 @@ from mdc.documents import decode_doc
 from mdc.writer import Writer
 from mdp.leader import STATS, Leader
 from mdp.partition import Partition
-from mdp.status import WorkerStats
+from mdp.status import PluginStats, WorkerStats
 from tests.mdc.ground import open_source
 
 NOW = 1_700_000_000_000
@@ -51,7 +51,7 @@ async def test_a_share_is_read_again_when_its_version_says_so(cache: Any) -> Non
     leader, zero = await ground(cache)
 
     async def order(version: str) -> list[str]:
-        await cache.hset("part:board_versions", "0", json.dumps({"volume": version}))
+        await cache.hset("part:board_versions", "0 volume", version)
         await leader.publish(zero, NOW, NOW, False)
         return list(json.loads(bytes(decode_doc(await cache.get("ch:board:volume")).data))["order"])
 
@@ -154,3 +154,25 @@ async def test_the_share_of_a_partition_whose_worker_does_not_know_the_board_doe
         await leader.publish(zero, NOW + 9, NOW + 9, True)
     assert json.loads(bytes(decode_doc(await cache.get("ch:board:runners")).data))["order"] == []
     assert [line["workers"] for line in logs if line["event"] == "boards_differ"] == [["b"], ["a", "b"]]
+
+
+async def test_workers_with_other_plugins_are_named_and_their_shares_do_not_count(cache: Any) -> None:
+    """Another version, or none at all; the board has the rows of those who have the plug-in, and is emptied when nobody has."""
+    source = await open_source(cache)
+    mine = WorkerStats("a", NOW, [0, 1], plugins=[PluginStats("spread", "1", "running", boards=["spreads"])])
+    leader, zero = Leader(cache, source.writer, 4, 9, (*BOARDS, "spreads"), mine), Partition(0, 1, source.epoch, [])
+    other = WorkerStats("b", NOW, [2, 3], plugins=[PluginStats("spread", "2", "running", boards=["spreads"])])
+    await cache.hset("part:board:spreads", mapping={"0": share((5, "A")), "3": share((3, "C"))})
+    with structlog.testing.capture_logs() as logs:
+        for n, plugins in enumerate((other.plugins, other.plugins, [], mine.plugins)):
+            mine.ts = other.ts = NOW + n
+            other.plugins = plugins
+            await cache.hset(STATS, mapping={one.worker: msgspec.json.encode(one) for one in (mine, other)})
+            await leader.publish(zero, NOW + n, NOW + n, True)
+            order = json.loads(bytes(decode_doc(await cache.get("ch:board:spreads")).data))["order"]
+            assert order == (["A", "C"] if plugins else ["A"])
+    differ = [(line["workers"], line["own_plugins"]) for line in logs if line["event"] == "plugins_differ"]
+    assert differ == [(["b"], ["spread 1"])]
+    assert not [line for line in logs if line["event"] == "boards_differ"]
+    await Leader(cache, source.writer, 4, 9, BOARDS, WorkerStats("a", NOW)).publish(zero, NOW + 9, NOW + 9, False)
+    assert json.loads(bytes(decode_doc(await cache.get("ch:board:spreads")).data))["order"] == []

@@ -78,3 +78,21 @@ def test_spaces_between_analyzers_are_passed_over(monkeypatch: pytest.MonkeyPatc
     """`quote, bars` is what people write."""
     monkeypatch.setenv("MDP_ANALYZERS", "quote, bars")
     assert load(MdpSettings).analyzer_names == ["quote", "bars"]
+
+
+@pytest.mark.parametrize(("value", "names"), [("*", ["*"]), ("none", ["none"]), (" bursts , spread_2 ", ["bursts", "spread_2"])])
+def test_plugins_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch, value: str, names: list[str]) -> None:
+    """All that are installed, none, or those that are named."""
+    monkeypatch.setenv("MDP_PLUGINS", value)
+    assert load(MdpSettings).plugin_names == names
+
+
+@pytest.mark.parametrize("value", ["", "a,,b", "Bursts", "a b", "../x"])
+def test_what_is_no_name_of_a_plugin_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """In a line that says what is meant."""
+    monkeypatch.setenv("MDP_PLUGINS", value)
+    if value:
+        with pytest.raises(OperatorError, match=r"MDP_PLUGINS.*list of names such as"):
+            load(MdpSettings)
+    else:
+        assert load(MdpSettings).plugin_names == ["*"]  # an empty variable is none

@@ -9,7 +9,7 @@ import msgspec
 
 from mdc.channels import STATUS_FIELDS
 from mdp.partition import Counts
-from mdp.status import FORGOTTEN_MS, SILENT_MS, PipelineStatus, WorkerStats
+from mdp.status import FORGOTTEN_MS, SILENT_MS, PipelineStatus, PluginStats, WorkerStats
 
 NOW = 1_700_000_000_000
 ALL = list(range(8))
@@ -186,3 +186,19 @@ def test_workers_gone_for_a_minute_are_forgotten() -> None:
     board.tell("a", [], {})
     board.build(1)
     assert board.status.gone(board.mono_ms) == [b"b"]
+
+
+def test_a_plugin_is_as_bad_as_in_the_worst_worker() -> None:
+    """Partitions of a worker without it count as off; failures and what was missed are summed; a silent worker says nothing."""
+    board = Board()
+    board.tell("a", [0, 1], {}, plugins=[PluginStats("spread", "1", "running", failures=1, missed_events=5, error="before")])
+    board.tell("b", [2, 3], {}, plugins=[PluginStats("spread", "2", "paused", [3], "ValueError: no", 2, 1, 7)])
+    board.tell("c", [4, 5], {})
+    board.tell("old", [6], {}, off_ms=-SILENT_MS, plugins=[PluginStats("gone", "1", "running")])
+    found = board.build()["processors"]["plugins"]
+    assert found == {
+        "spread": {
+            "state": "paused", "off": [3, 4, 5], "error": "ValueError: no", "versions": ["1", "2"], "workers": 2, "failures": 3, "gaps": 1,
+            "missed_events": 12,
+        }
+    }  # fmt: skip

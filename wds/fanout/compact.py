@@ -9,13 +9,13 @@ Invariant: what has no place in the catalogue is not packed: that one frame goes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
-from mdc.channels import KINDS, Kind
+from mdc.channels import KINDS, KINDS_REMEMBERED, Kind
 from wds.fanout.delta import parse_fields
 from wds.fanout.pieces import Wrap
 from wds.protocol import CompactKind, encode
@@ -72,6 +72,8 @@ class Packer:
         return encode([n, seq, seq - prev, ts - self._base_ms, packed, *more])
 
     def _values(self, data: Mapping[str, Raw], ts: bytes) -> bytes | None:
+        if not self._bits:
+            return None  # of a plug-in: no client knows its kind, not even to read a change of nothing
         mask, parts, own = 0, [], 0
         for name, bit in self._bits:
             if name in data:
@@ -86,7 +88,7 @@ class Packer:
         return b",".join([b"%d" % (mask | own), *parts])
 
 
-@cache
+@lru_cache(KINDS_REMEMBERED)
 def packer(kind: Kind, base_ms: int) -> Packer:
     """Return the packer of a kind."""
     return Packer(kind.fields, base_ms)

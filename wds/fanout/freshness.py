@@ -40,9 +40,16 @@ class _Source(Struct, frozen=True):
         return self.listener is not None and self.listener.feed == "news"
 
 
+class _Plugin(Struct, frozen=True):
+    off: frozenset[int] = frozenset()  # the partitions in which it does not run
+    state: str = ""
+    error: str = ""
+
+
 class _Processors(Struct, frozen=True):
     stale_partitions: frozenset[int] = frozenset()
     partitions_expected: int = 0
+    plugins: dict[str, _Plugin] = {}
 
 
 class Pipeline(Struct, frozen=True):
@@ -105,6 +112,8 @@ class Freshness:
         partition = partition_of(name, pipeline.processors.partitions_expected or 1)
         if partition in pipeline.processors.stale_partitions:
             return Verdict("stale", _unread({partition}))
+        if kind.plugin and (reason := _off(pipeline.processors.plugins.get(kind.plugin), partition, kind.plugin)):
+            return Verdict("stale", reason)
         return self._of_source(pipeline, source, partition) if source else self.verdict
 
     def _of_source(self, pipeline: Pipeline, source: str, partition: int) -> Verdict:
@@ -150,6 +159,15 @@ def _of_state(state: str, reason: str) -> Verdict:
     if state == "live":
         return LIVE
     return Verdict("closed", "replay ended") if state == "ended" else Verdict("stale", reason)
+
+
+def _off(plugin: _Plugin | None, partition: int, name: str) -> str:
+    """Return why nobody keeps the channels of a plug-in in a partition up to date, empty when somebody does."""
+    if plugin is None:
+        return f"no processor has the plug-in {name}"
+    if partition not in plugin.off:
+        return ""
+    return f"the plug-in {name} is {plugin.state}" + (f": {plugin.error}" if plugin.error else "")
 
 
 def _unread(partitions: frozenset[int] | set[int]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
-from mdc.channels import KINDS, kind_of
+from mdc.channels import kind_named, kind_of
 from mdc.connect import CacheUnavailable
 from mdc.documents import Doc, Snapshot
 from mdc.reader import Reader
@@ -31,6 +31,7 @@ BATCH = 256  # plain states in one round trip; what they cause in the hub takes 
 BATCHES_AT_ONCE = 4
 REST_S_MIN, REST_S_MAX = 0.002, 0.01  # rounds that rest are followed by a pause, and how long it is at most
 NAMES_FRESH_NS = 1_000_000_000
+KINDS_LISTED_MAX = 1_000
 FAILURES = (CacheUnavailable, TimeoutError, OSError)
 log = structlog.get_logger()
 
@@ -240,11 +241,15 @@ class Upstream:
     async def _names_of(self, kind: str) -> Sequence[str]:
         found_ns, names = self._names.get(kind, (0, ()))
         now_ns = self._clock.mono_ns()
-        if found_ns and ((KINDS[kind].names and KINDS[kind].more is None) or now_ns - found_ns < NAMES_FRESH_NS):
+        named = kind_named(kind)
+        fixed = named is not None and bool(named.names) and named.more is None
+        if found_ns and (fixed or now_ns - found_ns < NAMES_FRESH_NS):
             return names
         async with asyncio.timeout(self._timeout_s):
             fresh = tuple(await self._reader.list_channels(kind))
         names = names if fresh == names and found_ns else fresh
+        if kind not in self._names and len(self._names) >= KINDS_LISTED_MAX:
+            self._names.clear()  # kinds of plug-ins that clients have made up
         self._names[kind] = (now_ns, names)
         return names
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from mdc.channels import KINDS, Kind, UnknownChannel, kind_of
+from mdc.channels import Kind, UnknownChannel, kind_named, kind_of
 from wds.access.tokens import Claims
 from wds.fanout.channel import Names
 from wds.fanout.member import Want
@@ -139,7 +139,7 @@ class Subscriptions:
         if refused is not None:
             picked.outcomes[name] = SubOutcome(name, error=refused)
             return
-        pattern = self.patterns[name] = Pattern(KINDS[name[:-2]], ask)
+        pattern = self.patterns[name] = Pattern(_kind_of_pattern(name), ask)
         names = (known or {}).get(pattern.kind.name, ())
         gone = before.joined.difference(names) if before is not None else ()
         left_out = self._expand(pattern, names, claims)
@@ -236,7 +236,7 @@ def is_pattern(name: str) -> bool:
 
 def kinds_to_list(names: Sequence[str]) -> list[str]:
     """Return the kinds whose channels must be known to expand the patterns in `names`."""
-    return sorted({name[:-2] for name in names if is_pattern(name) and name[:-2] in KINDS})
+    return sorted({name[:-2] for name in names if is_pattern(name) and kind_named(name[:-2]) is not None})
 
 
 def refusal(name: str, claims: Claims) -> Error | None:
@@ -252,12 +252,18 @@ def refusal(name: str, claims: Claims) -> Error | None:
 
 def pattern_refusal(name: str, claims: Claims) -> Error | None:
     """Return why a pattern is refused: an unknown kind, or one of which the token covers nothing."""
-    kind = KINDS.get(name[:-2])
+    kind = kind_named(name[:-2])
     if kind is None:
         return error("unknown_channel", "patterns are kind:*; the catalogue has no such kind")
     prefix = f"{kind.name}:"
     may = [glob for glob in claims.globs if glob.startswith(prefix) or (_reaches(glob, prefix) and not kind.operators_only)]
     return None if may else error("forbidden", "the token covers no channel of this kind")
+
+
+def _kind_of_pattern(name: str) -> Kind:
+    kind = kind_named(name[:-2])
+    assert kind is not None, "a pattern of an unknown kind was refused"
+    return kind
 
 
 def _reaches(glob: str, prefix: str) -> bool:
@@ -268,7 +274,9 @@ def _reaches(glob: str, prefix: str) -> bool:
 def _bad_fields(name: str, fields: frozenset[str] | None) -> Error | None:
     if fields is None:
         return None
-    kind = KINDS[name[:-2]] if is_pattern(name) else kind_of(name)
+    kind = _kind_of_pattern(name) if is_pattern(name) else kind_of(name)
+    if kind.plugin:
+        return None  # its fields are the plug-in's business
     known = {*kind.fields, "history"} if kind.mode == "merge" and kind.keep else set(kind.fields)
     bad = sorted(fields - known)
     return error("bad_request", f"no such fields of {kind.name}: {', '.join(bad)[:200]}") if bad else None

@@ -26,6 +26,10 @@ from mdp.analyzers.ranks import BUILT_IN, QUICK
 from mdp.analyzers.stats import StatsAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
 from mdp.partition import Partition
+from mdp.plugins.example.tapeline_big_prints import BigPrints
+from mdp.plugins.host import Installed, Limits
+from mdp.plugins.installed import Found
+from mdp.plugins.rack import Rack
 from mdq.batch import Batch
 
 START_MS = 1_700_060_400_000  # a Wednesday, 10:00 in New York
@@ -46,6 +50,12 @@ def first_seven() -> list[Analyzer]:
 def one(name: str) -> Callable[[], list[Analyzer]]:
     """Return what makes one analyzer with those that it needs."""
     return lambda: roster.build((name,), {}, ROWS)
+
+
+def with_plugin() -> list[Analyzer]:
+    """Return all analyzers and the worked example of a plug-in, with a clock and limits as in a processor."""
+    rack = Rack(Found([Installed("big_prints", BigPrints, "1.0")], []), Limits(10**8), clock=time.monotonic_ns)
+    return roster.build(roster.ANALYZERS, {}, ROWS, more=lambda quotes: rack.analyzers(quotes, {}))
 
 
 def batches(symbols: int, events: int, rate: float, seed: int) -> list[Batch]:
@@ -98,6 +108,7 @@ def main() -> None:
     a_round = round(given.rate * given.seconds)
     made = batches(given.symbols, a_round * given.rounds, given.rate, given.seed)
     variants = {"all": Variant(roster.build(roster.ANALYZERS, {}, ROWS)), "first_seven": Variant(first_seven())}
+    variants["with_plugin"] = Variant(with_plugin())
     alone = {name: Variant(one(name)()) for name in roster.ANALYZERS}
     nothing = Variant([])
     step = a_round // BATCH
@@ -113,6 +124,7 @@ def main() -> None:
     }  # fmt: skip
     figures = {
         "cost_ratio": (cost["all"] / cost["first_seven"], "all ÷ first seven"),
+        "plugin_ratio": (cost["with_plugin"] / cost["all"], "all and the example of a plug-in ÷ all"),
         "decoding_us_per_event": (bare, "µs"),
         **{f"{name}_us_per_event": (us, "µs") for name, us in (*cost.items(), *own.items())},
     }

@@ -275,7 +275,7 @@ def test_memory_is_bounded_by_what_is_retained() -> None:
     for n in range(200):
         desk.feed(trade(p=10, t=MINUTE + 60_000 * n + dice.randint(0, 59_999)))
         desk.flush()
-    [analyzer] = [a for a in desk.partition._analyzers if isinstance(a, BarsAnalyzer) and a.name == "bars:1m"]
+    [analyzer] = [a for a in desk.partition.analyzers if isinstance(a, BarsAnalyzer) and a.name == "bars:1m"]
     assert len(analyzer._series["A"].closed) == 5
     assert len(desk.cache.history["bars:1m:A"]) == 199
     assert len(desk.cache.cells[b"bars:1m:A"]) < 1_500

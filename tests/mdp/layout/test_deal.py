@@ -8,6 +8,7 @@ import pytest
 from mdp import ahead
 from mdp.layout.deal import Own, UnreadableCell, common_cells, deal_shares, is_behind, newest_days, newest_runs, symbol_of
 from mdp.partition import Counts
+from mdp.plugins.host import Tally
 from mdq.gaps import Position
 from service.partition import partition_of
 
@@ -23,7 +24,8 @@ def own(**cells: bytes) -> Own:
     ("cell", "symbol"),
     [
         ("quote:AAPL", "AAPL"), ("bars:1m:X:BTC-USD", "X:BTC-USD"), ("bars:1s:ES|closed", "ES"), ("heard:O:SPY", "O:SPY"),
-        ("quote:@s|stocks", "@s"), ("position:s/trades", ""), ("counts", ""), ("flush", ""),
+        ("quote:@s|stocks", "@s"), ("position:s/trades", ""), ("counts", ""),
+        ("own:spread:X:BTC-USD", "X:BTC-USD"), ("ownlog:spread:AAPL", "AAPL"), ("plugin:spread", ""), ("flush", ""),
     ],
 )  # fmt: skip
 def test_a_cell_says_whose_it_is(cell: str, symbol: str) -> None:
@@ -54,6 +56,17 @@ def test_counts_add_up_and_what_nobody_gets_again_is_lost() -> None:
     assert (found.events, found.bad, found.expired) == ({"s/trades": 15, "s/quotes": 1}, 1, {"s/trades": 2})
     assert msgspec.json.decode(others["counts"], type=Counts) == Counts()
     assert msgspec.json.decode(zero["position:s/trades"])["seq"] == 12
+
+
+def test_what_plugins_have_missed_is_kept_and_nothing_is_called_missed_by_the_move() -> None:
+    """The first partition, which has the counts of events, has the plug-in's too; a plug-in that one partition lacks stops nothing."""
+    first = own(counts=encode(Counts(events={"s/trades": 10})), plugin_at_spread=encode(Tally(3, 1, 2, 10)))
+    second = own(counts=encode(Counts(events={"s/trades": 5})), plugin_at_spread=encode(Tally(1, 1, 0, 5)))
+    others, zero = common_cells([first, second, own()])
+    assert msgspec.json.decode(zero["plugin:spread"], type=Tally) == Tally(4, 2, 2, 15)
+    assert msgspec.json.decode(others["plugin:spread"], type=Tally) == Tally()
+    with pytest.raises(UnreadableCell, match="plugin:spread"):
+        own(plugin_at_spread=b"tea")
 
 
 def test_who_has_not_heard_of_a_new_day_or_run_is_behind() -> None:

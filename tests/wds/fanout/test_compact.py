@@ -10,12 +10,12 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from mdc.channels import KINDS
+from mdc.channels import KINDS, kind_of
 from tests.bench.stream.wire import play
 from tests.tapes import tape
 from wds import schema
 from wds.client.compact import Expander
-from wds.fanout.compact import FIELDS_MAX, Packer, told_kinds
+from wds.fanout.compact import FIELDS_MAX, Packer, packer, told_kinds
 from wds.fanout.delta import parse_fields
 
 BASE_MS = 1_700_000_000_000
@@ -77,6 +77,14 @@ def test_what_has_no_place_is_not_packed() -> None:
     assert PACKER.rows(7, 1, 2, BASE_MS, {"X": Raw(b'{"odd":3}')}, [], None) is None
     assert PACKER.event(7, 2, BASE_MS, Raw(b"[1]")) is None
     assert PACKER.event(7, 2, BASE_MS, Raw(b'{"bid":1}')) == b"[7,2,1,0,4,1]"
+
+
+def test_a_plugin_s_frames_are_objects() -> None:
+    """Its kind is not among those that clients were told, so they could not even read a change of nothing."""
+    plugin = packer(kind_of("own:spread:A"), BASE_MS)
+    assert plugin.change(7, 1, 2, BASE_MS, {}) is None
+    assert plugin.change(7, 1, 2, BASE_MS, raw({"ts": BASE_MS})) is None
+    assert plugin.event(7, 2, BASE_MS, Raw(b"{}")) is None
 
 
 def test_every_field_of_the_catalogue_has_a_place() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mdc.channels import KINDS
+from mdc.channels import KINDS, kind_of
 from service.partition import partition_of
 from wds.fanout.freshness import LIVE, RETURNED, Freshness, Verdict
 
@@ -129,6 +129,19 @@ def test_a_source_that_is_not_heard_in_one_partition_is_stale_there_only() -> No
     assert fresh.of(QUOTE, "AAPL", "crypto") == LIVE
     elsewhere = next(name for name in ("MSFT", "IBM", "F", "T") if partition_of(name, 8) != P)
     assert fresh.of(QUOTE, elsewhere, "stocks") == LIVE
+
+
+def test_a_plugin_s_channels_are_stale_where_it_does_not_run() -> None:
+    """With the reason, in those partitions only; a plug-in that no processor has leaves nothing live. Others are not touched."""
+    spread, lost = kind_of("own:spread:A"), kind_of("ownlog:lost:A")
+    data = json.loads(ALIVE)
+    data["processors"]["plugins"] = {"spread": {"off": [P], "state": "paused", "error": "ValueError: no", "missed_events": 4}}
+    fresh = Freshness(5, 0)
+    fresh.on_pipeline(json.dumps(data).encode(), 0)
+    other = next(symbol for symbol in ("A", "B", "C", "D") if partition_of(symbol, 8) != P)
+    assert fresh.of(spread, "AAPL", "s") == Verdict("stale", "the plug-in spread is paused: ValueError: no")
+    assert fresh.of(spread, other, "s") == fresh.of(QUOTE, "AAPL", "s") == LIVE
+    assert fresh.of(lost, "AAPL", "s") == Verdict("stale", "no processor has the plug-in lost")
 
 
 def test_the_same_news_change_nothing() -> None:

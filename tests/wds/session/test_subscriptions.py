@@ -18,7 +18,8 @@ def claims(*globs: str) -> Claims:
     [
         ("quote:*", ("*",), None), ("quote:*", ("quote:A",), None), ("quote:*", ("q*",), None), ("quote:*", ("board:*",), "forbidden"),
         ("nope:*", ("*",), "unknown_channel"), ("bars:1m:*", ("bars:*",), None), ("bars:*", ("*",), "unknown_channel"),
-        ("*:*", ("*",), "unknown_channel"), ("quote:*", ("quotes:*",), "forbidden"),
+        ("own:spread:*", ("own:*",), None), ("own:spread:*", ("own:spread:A",), None), ("own:*", ("*",), "unknown_channel"),
+        ("own:spread:*", ("ownlog:*",), "forbidden"), ("*:*", ("*",), "unknown_channel"), ("quote:*", ("quotes:*",), "forbidden"),
     ],
 )  # fmt: skip
 def test_patterns_are_refused_by_kind_and_token(pattern: str, globs: tuple[str, ...], code: str | None) -> None:
@@ -43,6 +44,15 @@ def test_history_can_be_asked_for_as_a_field() -> None:
     subs = Subscriptions(9)
     picked = subs.select(Sub(["bars:1m:A", "quote:A"], fields=["close", "history"]), 4, claims("*"), {})
     assert [want.channel for want in picked.wants] == ["bars:1m:A"]
+
+
+def test_any_field_of_a_plugin_may_be_asked_for() -> None:
+    """The catalogue does not know them; a pattern of a plug-in joins what there is of it."""
+    subs = Subscriptions(9)
+    picked = subs.select(Sub(["own:spread:A"], fields=["width"]), 4, claims("*"), {})
+    assert [want.channel for want in picked.wants] == ["own:spread:A"]
+    picked = subs.select(Sub(["own:spread:*"]), 4, claims("*"), {"own:spread": ("own:spread:A", "own:spread:B")})
+    assert picked.outcomes["own:spread:*"].matched == 2
 
 
 def test_a_get_is_capped() -> None:

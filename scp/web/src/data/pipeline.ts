@@ -14,7 +14,16 @@ export interface Source {
   listener?: Readonly<Record<string, unknown>> | null;
 }
 
+/** What the processors say of a plug-in of theirs; `off`: the partitions in which it does not run. */
+export interface PlugIn {
+  state?: string;
+  off?: readonly number[];
+  error?: string;
+  missed_events?: number;
+}
+
 export interface Processors {
+  plugins?: Readonly<Record<string, PlugIn>>;
   stale_partitions?: readonly number[];
   partitions_expected?: number;
   events_s?: number;

@@ -1,6 +1,6 @@
 // How the pipeline is: each source with its state, and what the processors say.
 
-import type { PipelineDocument } from "../data/pipeline.ts";
+import type { PipelineDocument, PlugIn } from "../data/pipeline.ts";
 import { attributes, el, Text } from "../dom.ts";
 import { age, count, quantity } from "../format.ts";
 import { Listing, type Row } from "../views/listing.ts";
@@ -30,7 +30,8 @@ class Pipeline implements Widget {
     if (all) parts.push(`${all - (stale?.length ?? 0)} of ${all} partitions read`);
     if (bad) parts.push(`${count(bad)} bad events`);
     this.note.set(parts.join(", "));
-    this.list.set(Object.entries(pipeline.sources ?? {}).map(row));
+    const plugins = Object.entries(pipeline.processors?.plugins ?? {}).map(pluginRow);
+    this.list.set([...Object.entries(pipeline.sources ?? {}).map(row), ...plugins]);
   }
 
   close(): void {}
@@ -41,6 +42,13 @@ function row([name, source]: [string, NonNullable<PipelineDocument["sources"]>[s
   const unheard = source.stale_partitions?.length ? `not heard in ${source.stale_partitions.length} partitions` : "";
   const state = source.state ?? "unknown";
   return { texts: [name, state, count(dropped), count(source.expired_events ?? NaN), source.reason || unheard], tone: state === "live" && !unheard ? "up" : "warn" };
+}
+
+/** A plug-in: what it missed stands where a source's losses do, for its channels it is the same. */
+function pluginRow([name, { state = "unknown", off = [], error = "", missed_events: missed = NaN }]: [string, PlugIn]): Row {
+  const where = off.length > 0 ? `not running in ${off.length} partitions` : "";
+  const why = state === "running" && !where ? "" : [where, error].filter(Boolean).join(": ");
+  return { texts: [`plug-in ${name}`, state, count(missed), "", why], tone: state === "running" && !where ? "up" : "warn" };
 }
 
 export const pipeline: Kind = {

@@ -1,0 +1,1 @@
+"""Plug-ins, and what keeps the processors safe from them."""
