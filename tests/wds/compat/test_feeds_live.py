@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mdc.connect import open_cache
-from mdc.revoked import Revoked
 from tests.waiting import until
 from tests.wds.compat.app import App
 from tests.wds.publisher import Publisher
-from tests.wds.raw import Raw
-from tests.wds.talk import Talk
 from wds.access.keys import local_key
 from wds.access.tokens import COMPAT_AUDIENCE, mint
 from wds.server import Server
