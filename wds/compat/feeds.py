@@ -86,17 +86,18 @@ class Feed(NamedTuple):
 
 
 class Wild(NamedTuple):
-    """What a wildcard may match in one family: names of the kind's channels that `glob` matches."""
+    """What a wildcard may match in one family: the symbols that `glob` matches."""
 
     family: Family
     glob: str
 
-    def feeds(self, names: Iterable[str]) -> list[str]:
-        """Return the feeds of the known `names` that match.  Cost: O(names)."""
-        family, common = self.family, self.family.kind.common
+    def feeds(self, channels: Iterable[str]) -> list[str]:
+        """Return the feeds of the kind's known `channels` that match.  Cost: O(channels)."""
+        family, common, start = self.family, self.family.kind.common, len(self.family.kind.name) + 1
+        symbols = [channel[start:] for channel in channels]
         if self.glob == "*":
-            return [family.name_of(name) for name in names if name not in common]
-        return [family.name_of(name) for name in names if name not in common and glob_matches(self.glob, name)]
+            return [family.name_of(symbol) for symbol in symbols if symbol not in common]
+        return [family.name_of(symbol) for symbol in symbols if symbol not in common and glob_matches(self.glob, symbol)]
 
 
 def find(name: str) -> Feed | None:

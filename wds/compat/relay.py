@@ -94,6 +94,13 @@ class Relay:
         """Return how many feeds a client follows."""
         return len(self._following.get(member, ()))
 
+    def held(self) -> dict[str, int]:
+        """Return how much is kept for clients: all of it goes with them."""
+        return {
+            "following": len(self._following), "owed": len(self._owed), "channels": len(self._member.groups),
+            "joining": len(self._joining), "ranges": len(self._ranges),
+        }  # fmt: skip
+
     # Clients
 
     def follow(self, member: Member, names: Sequence[str], now_ns: int) -> None:

@@ -18,6 +18,8 @@ class App:
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
         self.heard: list[Any] = []
+        self._reads = asyncio.Event()
+        self._reads.set()
         self._task = asyncio.create_task(self._listen())
 
     @classmethod
@@ -36,8 +38,17 @@ class App:
         try:
             async for text in self.socket:
                 self.heard.append(json.loads(text))
+                await self._reads.wait()
         except ConnectionClosed:
             pass
+
+    def pause(self) -> None:
+        """Read nothing more: what is sent fills the buffers on the way."""
+        self._reads.clear()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._reads.set()
 
     async def send(self, **frame: Any) -> None:
         await self.socket.send(json.dumps(frame))
@@ -56,7 +67,9 @@ class App:
 
     async def push(self, n: int = 1, seconds: float = 10) -> Any:
         """Wait until `n` pushes came; return the last of them."""
-        return (await until(lambda: self.pushes()[: n] if len(self.pushes()) >= n else None, seconds, f"heard {self.heard[-4:]}"))[-1]
+        return (await until(lambda: self.pushes()[:n] if len(self.pushes()) >= n else None, seconds, f"heard {self.heard[-4:]}"))[
+            -1
+        ]
 
     async def status(self, status: str, **more: Any) -> dict[str, Any]:
         return await self.find(status=status, **more)
