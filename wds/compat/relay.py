@@ -40,6 +40,7 @@ class Item(Struct):
 
 _items = msgspec.json.Decoder(list[Item])
 _item = msgspec.json.Decoder(Item)
+_events = msgspec.json.Decoder(list[Raw])
 
 
 class Followed:
@@ -59,8 +60,19 @@ class Followed:
         return list(self.kept)[-min(self.made - got, len(self.kept)) :] if self.made > got else []
 
 
-def _as_it_is(payload: bytes) -> bytes:
-    return payload
+def _line(payload: bytes) -> bytes:
+    """Return a payload as a line: several may come in one write. Its JSON may have line breaks, which would cut it in two."""
+    if b"\n" in payload or b"\r" in payload:
+        payload = payload.replace(b"\r", b" ").replace(b"\n", b" ")
+    return payload + b"\n"
+
+
+def _read_items(lines: bytes) -> Iterator[Item]:
+    for line in lines.splitlines():
+        if line[:1] == b"[":
+            yield from _items.decode(line)
+        else:
+            yield _item.decode(line)
 
 
 class Relay:
@@ -68,7 +80,7 @@ class Relay:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._member = Member(self._hear, Ladder(), _as_it_is)
+        self._member = Member(self._hear, Ladder(), _line)
         self._known = False  # to the hub
         self._feeds: dict[str, Followed] = {}
         self._told_by: dict[str, dict[str, Followed]] = {}  # channel → feeds that its changes make a push of
@@ -80,6 +92,7 @@ class Relay:
         self._waiting: deque[tuple[Followed, Raw | None]] = deque(maxlen=WAITING_MAX)
         self._pushing = False
         self._ranges: dict[str, Ranges] = {}
+        self._seen: dict[str, dict[int, None]] = {}  # events of a channel by their hashes, the newest last
         self._numbers: dict[str, tuple[int, int]] = {}  # bars: number and revision of the one in the making
 
     def __len__(self) -> int:
@@ -98,7 +111,7 @@ class Relay:
         """Return how much is kept for clients: all of it goes with them."""
         return {
             "following": len(self._following), "owed": len(self._owed), "channels": len(self._member.groups),
-            "joining": len(self._joining), "ranges": len(self._ranges),
+            "joining": len(self._joining), "ranges": len(self._ranges), "seen": len(self._seen),
         }  # fmt: skip
 
     # Clients
@@ -206,28 +219,46 @@ class Relay:
         self._began.discard(channel)
         self._ranges.pop(channel, None)
         self._numbers.pop(channel, None)
+        self._seen.pop(channel, None)
 
     # What the hub says
 
-    def _hear(self, payload: bytes) -> None:
-        for item in _items.decode(payload) if payload[:1] == b"[" else (_item.decode(payload),):
+    def _hear(self, lines: bytes) -> None:
+        for item in _read_items(lines):
             if item.t == "event":
-                for followed in self._told_by.get(item.ch, {}).values():
-                    self._wait(followed, item.data)
+                self._happened(item.ch, item.data)
             elif item.t in ("snap", "upd", "rows"):
                 self._changed(item)
         if self._waiting and not self._pushing:
             self._pushing = True
             self._hub.chores.append(self._push())
 
+    def _happened(self, channel: str, event: Raw, pushed: bool = True) -> None:
+        seen = self._seen.setdefault(channel, {})
+        seen[hash(bytes(event))] = None
+        if len(seen) > 2 * kind_of(channel).keep:
+            del seen[next(iter(seen))]
+        for followed in self._told_by.get(channel, {}).values() if pushed else ():
+            self._wait(followed, event)
+
+    def _look_back(self, channel: str, events: Raw) -> None:
+        # A list of events comes when the relay joins, which is nobody's news, and in a new life of the cache: then what happened
+        # meanwhile stands in it, among what was written again.
+        seen, began = self._seen.get(channel, {}), channel in self._began
+        for event in _events.decode(events):
+            self._happened(channel, event, began and hash(bytes(event)) not in seen)
+
     def _changed(self, item: Item) -> None:
-        channel = item.ch
-        if kind_of(channel).name == RANGES:
+        channel, kind = item.ch, kind_of(item.ch)
+        if kind.mode == "event":
+            self._look_back(channel, item.data)
+            return
+        if kind.name == RANGES:
             self._see_range(channel, item)
         if item.t == "snap" and channel not in self._began:
             return  # the original pushes changes alone: who wants to begin with the state gets it
         for followed in self._told_by.get(channel, {}).values():
-            if not followed.waits and not followed.feed.family.events:
+            if not followed.waits:
                 followed.waits = True
                 self._wait(followed, None)
 

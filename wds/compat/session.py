@@ -1,4 +1,4 @@
-"""Speaks the original service's protocol with one client: `{"action":…}` in, status answers, cached documents and pushes out.
+"""Speaks the original service's protocol with one client: reads its actions, answers with statuses and cached documents.
 
 Invariant: order, limits, queue, deadlines and the end of a token are the ones of protocol v1 (`wds/session/session.py`); only the
 language differs. Every frame of a client is answered, whatever is in it, and none of them ends anything but a client that does

@@ -329,4 +329,6 @@ async def test_a_goodbye_in_the_middle_leaves_nothing_behind(wds: Server, publis
     relay = wds.relay
     assert relay is not None
     await until(lambda: len(wds.roster) == 0 and len(relay) == 0 and not relay.channels and wds.hub.watched <= 1, 15)
-    assert json.dumps(relay.held()) == json.dumps({"following": 0, "owed": 0, "channels": 0, "joining": 0, "ranges": 0})
+    assert json.dumps(relay.held()) == json.dumps(
+        {"following": 0, "owed": 0, "channels": 0, "joining": 0, "ranges": 0, "seen": 0}
+    )
