@@ -144,21 +144,66 @@ class Stats(Struct):
     ts: int = 0
 
 
-class Ranges(Struct):
-    """The highs and lows of a symbol's five-minute bars, by when they began (ms)."""
+Edge = tuple[str, str]  # a session, and high or low of it
 
-    bars: dict[int, tuple[Number, Number]] = {}
+
+class Ranges:
+    """The highs and lows of a symbol's five-minute bars, and of the sessions of a day that they make."""
+
+    __slots__ = ("_bars", "_day_ms", "_edges", "_fresh")
+
+    def __init__(self) -> None:
+        self._bars: dict[int, tuple[Number, Number]] = {}  # by when they began, ms
+        self._day_ms = 0  # of the edges
+        self._edges: dict[Edge, Number] = {}
+        self._fresh: dict[int, None] = {}  # bars that are not in them yet
+
+    def __len__(self) -> int:
+        return len(self._bars)
 
     def see(self, bar: Bar) -> None:
         """Take the bar in the making, and the one before it, which late trades may have corrected."""
         if bar.t:
-            self.bars[bar.t] = (bar.high, bar.low)
+            self._take(bar.t, bar.high, bar.low)
         for row in (*bar.history, bar.prev or ()):
             if len(row) > 3 and isinstance(row[0], int):
-                self.bars[row[0]] = (row[2], row[3])
-        newest = max(self.bars, default=0)
-        if len(self.bars) > 2 * DAY_MS // FIVE_MINUTES_MS:
-            self.bars = {t: edges for t, edges in self.bars.items() if t > newest - DAY_MS}
+                self._take(row[0], row[2], row[3])
+        if len(self._bars) > 2 * DAY_MS // FIVE_MINUTES_MS:
+            newest = max(self._bars)
+            self._bars = {t: edges for t, edges in self._bars.items() if t > newest - DAY_MS}
+            self._fresh = {t: None for t in self._fresh if t in self._bars}
+
+    def _take(self, t: int, high: Number, low: Number) -> None:
+        before = self._bars.get(t)
+        if before == (high, low):
+            return
+        self._bars[t] = high, low
+        self._fresh[t] = None
+        if before is not None and (_fell(before[0], high, 1) or _fell(before[1], low, -1)):
+            self._day_ms = 0  # a bar that has become narrower may have made an edge: all of them anew
+
+    def sessions(self, day: Day) -> dict[Edge, Number]:
+        """Return high and low of each session of a day.  Cost: O(bars that changed since)."""
+        if self._day_ms != day.start_ms:
+            self._day_ms, self._edges, self._fresh = day.start_ms, {}, dict.fromkeys(self._bars)
+        for t in self._fresh:
+            if day.start_ms <= t < day.end_ms:
+                session = next(name for start, name in reversed(day.changes) if start <= t)
+                widen(self._edges, "regular" if session == "continuous" else session, *self._bars[t])
+        self._fresh = {}
+        return dict(self._edges)
+
+
+def _fell(before: Number, now: Number, sign: int) -> bool:
+    return before is not None and (now is None or sign * now < sign * before)
+
+
+def widen(edges: dict[Edge, Number], session: str, high: Number, low: Number) -> None:
+    """Let a session's range hold these prices, too."""
+    for side, value, better in (("high", high, max), ("low", low, min)):
+        if value is not None:
+            known = edges.get((session, side))
+            edges[session, side] = value if known is None else better(known, value)
 
 
 DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
@@ -271,27 +316,12 @@ def daily_range(symbol: str, read: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _by_session(symbol: str, one: Quote, ranges: Ranges | None) -> dict[tuple[str, str], Number]:
-    found: dict[tuple[str, str], Number] = {}
+def _by_session(symbol: str, one: Quote, ranges: Ranges | None) -> dict[Edge, Number]:
     day = _day(MARKETS.of(symbol, one.session == "continuous").name, one.ts // FIVE_MINUTES_MS)
-    for t, (high, low) in (ranges.bars if ranges is not None else {}).items():
-        if not day.start_ms <= t < day.end_ms:
-            continue
-        session = next(name for start, name in reversed(day.changes) if start <= t)
-        session = "regular" if session == "continuous" else session
-        _widen(found, (session, "high"), high, max)
-        _widen(found, (session, "low"), low, min)
+    found = ranges.sessions(day) if ranges is not None else {}
     if one.session in ("pre", "regular", "continuous"):  # the quote's own range is of that session, and newer than a bar
-        now = "regular" if one.session == "continuous" else one.session
-        _widen(found, (now, "high"), one.high, max)
-        _widen(found, (now, "low"), one.low, min)
+        widen(found, "regular" if one.session == "continuous" else one.session, one.high, one.low)
     return found
-
-
-def _widen(found: dict[tuple[str, str], Number], key: tuple[str, str], value: Number, better: Callable[..., Any]) -> None:
-    if value is not None:
-        known = found.get(key)
-        found[key] = value if known is None else better(known, value)
 
 
 @lru_cache(64)

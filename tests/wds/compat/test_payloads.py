@@ -184,8 +184,30 @@ def test_a_days_bars_are_all_that_is_kept() -> None:
     ranges = Ranges()
     for at in range(2000):
         ranges.see(payloads.Bar(t=at * 300_000, high=float(at), low=0.0, prev=[(at - 1) * 300_000, 0, -1.0, -1.0]))
-    assert len(ranges.bars) <= 2 * 288
-    assert ranges.bars[1998 * 300_000] == (-1.0, -1.0)
+    assert len(ranges) <= 2 * 288
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.none() | st.integers(1, 9), st.none() | st.integers(1, 9)), max_size=40),
+    st.integers(0, 3),
+)
+def test_ranges_that_grow_are_those_of_all_bars(seen: list[tuple[int, int | None, int | None]], every: int) -> None:
+    """However bars come, are corrected and days change, and whenever somebody looks."""
+    grown, last = Ranges(), {}
+    for at, (t, high, low) in enumerate(seen):
+        start = TS - 250 + (t - 200) * 300_000
+        last[start] = (high, low)
+        grown.see(payloads.Bar(t=start, high=high, low=low))
+        day = payloads.MARKETS.named("stocks").day_of(start)
+        if every and at % every == 0:
+            grown.sessions(day)
+        plain = Ranges()
+        for one, edges in last.items():
+            plain.see(payloads.Bar(t=one, high=edges[0], low=edges[1]))
+        assert grown.sessions(day) == plain.sessions(day)
+        inside = [edges for one, edges in last.items() if day.start_ms <= one < day.end_ms]
+        highs = [value for (_, side), value in grown.sessions(day).items() if side == "high"]
+        assert max(highs, default=None) == max((high for high, _ in inside if high is not None), default=None)
 
 
 ANYTHING = st.recursive(
