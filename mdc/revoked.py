@@ -12,7 +12,7 @@ from typing import Any
 from mdc import keys
 from mdc.connect import AWAY, unavailable
 
-KEPT_MS = 3_600_000  # longer than any token lives
+KEPT_MS = 3_600_000  # longer than any token lives but keys for the original service's app
 TELL = """
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -29,17 +29,17 @@ class Revoked:
         self._redis = redis
         self._tell = redis.register_script(TELL)
 
-    async def tell(self, sessions: Iterable[str]) -> None:
-        """Say that these sessions have ended.  Raises: CacheUnavailable."""
+    async def tell(self, sessions: Iterable[str], kept_ms: int = KEPT_MS) -> None:
+        """Say that these sessions have ended, for `kept_ms` if nobody says it again.  Raises: CacheUnavailable."""
         names = list(sessions)
         try:
             for first in range(0, len(names), 1000):
-                await self._tell(keys=[keys.REVOKED], args=[KEPT_MS, *names[first : first + 1000]])
+                await self._tell(keys=[keys.REVOKED], args=[kept_ms, *names[first : first + 1000]])
         except AWAY as error:
             raise unavailable(error) from None
 
     async def read(self) -> frozenset[str]:
-        """Return the sessions that ended within the last hour.  Raises: CacheUnavailable."""
+        """Return the sessions that have ended and of which a token may still be good.  Raises: CacheUnavailable."""
         try:
             return frozenset(name.decode() for name in await self._redis.zrange(keys.REVOKED, 0, -1))
         except AWAY as error:

@@ -12,7 +12,7 @@ import time
 import structlog
 
 from mdc.connect import CacheUnavailable, open_cache
-from mdc.revoked import Revoked
+from mdc.revoked import KEPT_MS, Revoked
 from scp.control import Control, sweep
 from scp.store.database import StoreUnavailable
 
@@ -62,7 +62,7 @@ class Announcer:
         try:
             ended = await asyncio.to_thread(self._ended)
             if ended:
-                await self._revoked.tell(ended)
+                await self._revoked.tell(ended, max(KEPT_MS, self._life_ms))
         except StoreUnavailable as error:
             return f"the database does not answer: {error}"
         except CacheUnavailable as error:
@@ -72,5 +72,7 @@ class Announcer:
     def _ended(self) -> list[str]:
         since_ms = int(time.time() * 1000) - self._life_ms
         with self._control.store.transaction() as db:
-            rows = db(db.revocation.at_ms > since_ms).select(db.revocation.session_id, limitby=(0, 20_000))
+            rows = db(db.revocation.at_ms > since_ms).select(
+                db.revocation.session_id, orderby=~db.revocation.at_ms, limitby=(0, 20_000)
+            )
         return [row.session_id for row in rows]

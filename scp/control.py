@@ -45,7 +45,7 @@ class Control:
         self.paper_deposit = settings.paper_deposit
         self.lives = Lives(settings.session_idle_s, settings.session_s)
         self.box = box = Box(_box_key(settings))
-        turns = Turns(settings.jwks_ttl_s, settings.token_s, round(settings.key_days * 86_400))
+        turns = Turns(settings.jwks_ttl_s, settings.longest_s, round(settings.key_days * 86_400))
         self.stream_keys = StreamKeys(store, box, turns, time.time)
         self.provider = _provider(settings)
         self.provider_name = settings.oidc_name
@@ -54,6 +54,7 @@ class Control:
         self.fleet = Fleet(settings)
         self.minter = Minter(self.stream_keys.signing, settings.token_s)
         self.wds_url = settings.wds_url
+        self.compat_url = settings.compat_url
         self.guard = Throttle(store, time.time)
         self.sign_in = SignIn(store, self.guard, self.lives, box, self.draw)
         self.account = Account(store, self.guard, self.lives, box, self.draw)
@@ -128,7 +129,11 @@ def _box_key(settings: ScpSettings) -> bytes:
 
 
 def sweep(control: Control, now_ms: int, keep_ms: int = 30 * 86_400_000) -> None:
-    """Forget sessions and links that ended long ago, and throttle windows that are over; replace a signing key that is old."""
+    """Forget sessions and links that ended long ago, and throttle windows that are over; replace a signing key that is old.
+
+    That a session has ended is remembered for as long as a key that was given to it may be good.
+    """
+    keep_ms = max(keep_ms, control.lives.whole_s * 1000)
     try:
         with control.store.transaction() as db:
             sessions.sweep(db, now_ms, keep_ms)

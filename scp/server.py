@@ -74,7 +74,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def _worker_ready(self, _: Any) -> None:
         sys.setswitchinterval(SWITCH_S)
-        announcer = Announcer(self._control, self._settings.mdc_url, self._settings.token_s)
+        announcer = Announcer(self._control, self._settings.mdc_url, self._settings.longest_s)
         self._control.announce = announcer.now
         self._health = Health(self._settings, self._control, announcer)
         self._health.start()

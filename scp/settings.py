@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
 
+STREAM_PATH = "/v1/stream"
 APPS = Path(__file__).parent / "apps"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -95,6 +96,11 @@ class ScpSettings(ComponentSettings):
         description="what a new paper account begins with, in the contracts' currency; 0 = nobody gets one",
     )  # fmt: skip
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="where the browser finds WDS here")
+    compat: bool = Field(
+        False,
+        validation_alias="WDS_COMPAT",
+        description="serve the original service's app at /api/get_config; as WDS",
+    )
     wds_public_url: str = Field("", validation_alias="WDS_PUBLIC_URL", description="empty = ws://127.0.0.1:WDS_PORT/v1/stream")
     wds_probe_url: str = Field(
         "",
@@ -193,6 +199,16 @@ class ScpSettings(ComponentSettings):
     def wds_url(self) -> str:
         """Return the WebSocket address that the browser opens."""
         return self.wds_public_url or f"ws://127.0.0.1:{self.wds_port}/v1/stream"
+
+    @property
+    def compat_url(self) -> str:
+        """Return the WebSocket address that the original service's app opens; empty = it is not served."""
+        return f"{self.wds_url.partition('?')[0].rstrip('/').removesuffix(STREAM_PATH)}/ws" if self.compat else ""
+
+    @property
+    def longest_s(self) -> int:
+        """Return how long the longest-lived of what we sign for the stream is good, in seconds."""
+        return max(self.token_s, self.session_s) if self.compat else self.token_s
 
     @property
     def wds_address(self) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Signs short-lived stream tokens, with the key whose turn it is. Operators' channels open for operators only."""
+"""Signs stream tokens, with the key whose turn it is. Operators' channels open for operators only."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from scp.security.stream_keys import StreamKey
 
 ISSUER = "tapeline"
 AUDIENCE = "wds"
+COMPAT_AUDIENCE = "wds-compat"  # of keys for the original service's app, which are good at its own path alone
 _ALL = (*KINDS.values(), *FAMILIES.values())
 VIEWER_CHANNELS = tuple(f"{kind.name}:*" for kind in _ALL if not kind.operators_only)
 OPERATOR_CHANNELS = tuple(f"{kind.name}:*" for kind in _ALL)
@@ -43,17 +44,24 @@ class Minter:
         `channels` are fewer than the role has; the caller has looked at them with `covered`.
         """
         life_s = min(life_s or self._life_s, self._life_s)
+        return self._sign(AUDIENCE, subject, session, channels or list(allowed(operator)), now_s, life_s)
+
+    def compat_key(self, subject: str, session: str, operator: bool, now_s: int, ends_s: int) -> StreamToken:
+        """Return a key for the original service's app, which never renews it: good until `ends_s`, or `session` ends before."""
+        return self._sign(COMPAT_AUDIENCE, subject, session, list(allowed(operator)), now_s, ends_s - now_s)
+
+    def _sign(self, audience: str, subject: str, session: str, channels: list[str], now_s: int, life_s: int) -> StreamToken:
         key = self._signing()
         assert key.private is not None
         claims = {
             "iss": ISSUER,
-            "aud": AUDIENCE,
+            "aud": audience,
             "sub": subject,
             "iat": now_s,
             "exp": now_s + life_s,
             "jti": secrets.token_urlsafe(12),
             "sid": session,
-            "ch": channels or list(allowed(operator)),
+            "ch": channels,
         }
         signed = f"{_part({'alg': 'EdDSA', 'kid': key.kid, 'typ': 'JWT'})}.{_part(claims)}"
         return StreamToken(f"{signed}.{_text(key.private.sign(signed.encode()))}", life_s)

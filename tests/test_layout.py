@@ -67,7 +67,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "fanout": set(),
         "access": set(),
         "session": {"fanout", "access"},
-        "transport": {"session", "fanout", "access"},
+        "compat": {"session", "fanout", "access"},
+        "transport": {"compat", "session", "fanout", "access"},
         "client": {"access"},
     },
 }

@@ -14,6 +14,7 @@ VERSION = 1
 PATH = "/v1/stream"
 EVENTS_PATH = "/v1/sse"
 TICKET_PATH = "/v1/ticket"
+COMPAT_PATH = "/ws"  # of the original service's browser app (`compat/`)
 SUBPROTOCOL = "wds.v1.json"
 CHANNEL_CHARS_MAX = 96
 CHANNELS_PER_COMMAND_MAX = 500

@@ -97,7 +97,8 @@ def asyncapi() -> dict[str, Any]:
             "version": "1.0.0",
             "description": "Live market-data channels over WebSocket. A frame is one JSON object or an array of objects; "
             "`id` present = reply, absent = push. Unknown fields are ignored. A client that asks for the compact form in `auth` "
-            "gets changes as arrays that begin with a number: CompactChange, CompactRows.",
+            "gets changes as arrays that begin with a number: CompactChange, CompactRows. With WDS_COMPAT=true "
+            "the path /ws speaks the original service's protocol instead: wds/compat/README.md has its frames and feeds.",
         },
         "servers": {"local": {"host": "127.0.0.1:8400", "protocol": "ws", "security": [JWT]}},
         "channels": {

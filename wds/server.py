@@ -31,6 +31,8 @@ from wds.access.keys import KeySource, local_key
 from wds.access.limits import Census, Lobby
 from wds.access.tickets import Tickets
 from wds.access.tokens import KeyRing
+from wds.compat.relay import Relay
+from wds.compat.session import CompatSession
 from wds.fanout.framing import text_frame
 from wds.fanout.freshness import PIPELINE, Freshness
 from wds.fanout.hub import Hub
@@ -68,6 +70,7 @@ class Server:
         )
         freshness = Freshness(settings.silence_s, self.now_ns())
         self.hub = Hub(text_frame, freshness, settings.linger_s, base_ms=self.clock.wall_ns() // 1_000_000)
+        self.relay = Relay(self.hub) if settings.compat else None
         self.tasks = Tasks("wds", self._fail)
         self.upstream = Upstream(self.hub, settings, self.clock, self._fail)
         self.keys = _keys(settings)
@@ -187,8 +190,10 @@ class Server:
             self._empty.set()
         self.settle()
 
-    def new_session(self, deaf: bool) -> Session:
+    def new_session(self, deaf: bool, compat: bool) -> Session:
         """Return a session for a connection that finished its handshake; `deaf` = its client can only listen."""
+        if compat:
+            return CompatSession(secrets.token_hex(6), self.limits, self.now_ns())
         return Session(secrets.token_hex(6), self.limits, self.now_ns(), self.hub.base_ms, deaf)
 
     def wall_s(self) -> float:

@@ -37,6 +37,10 @@ class WdsSettings(ComponentSettings):
         (), validation_alias="WDS_TRUSTED_PROXIES", description="addresses or networks whose X-Forwarded-For is believed"
     )
 
+    compat: bool = Field(
+        False, validation_alias="WDS_COMPAT", description="serve the original service's app at /ws, and its key at SCP"
+    )
+
     frame_bytes_max: int = Field(16_384, ge=1024, validation_alias="WDS_FRAME_BYTES_MAX", description="largest client frame")
     subs_max: int = Field(200, ge=1, validation_alias="WDS_SUBS_MAX", description="subscriptions a connection")
     commands_s: float = Field(20.0, gt=0, validation_alias="WDS_COMMANDS_S", description="commands a second, sustained")

@@ -75,6 +75,7 @@ class Timers:
             began_ns = self._clock.mono_ns()
             self._hub.tick(hz, phase, began_ns)
             self._upstream.account(began_ns)
+            self._upstream.carry_out()
 
     async def _look_after(self) -> None:
         for slot in itertools.cycle(range(SLOTS)):

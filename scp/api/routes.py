@@ -9,6 +9,7 @@ import structlog
 
 from scp.api import (
     clients,
+    compat,
     components,
     exchange,
     identity,
@@ -60,6 +61,7 @@ ROUTES: tuple[Route, ...] = (
     *letters.ROUTES,
     *paper.ROUTES,
     *streams.ROUTES,
+    *compat.ROUTES,
     Route("GET", "/openapi.json", PUBLIC, describe, gives=dict),
 )
 

@@ -29,7 +29,7 @@ class Lives:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session that is good now, and whose it is; `half_open` = the second factor is still missing."""
+    """A session that is good now until `ends_ms`, and whose it is; `half_open` = the second factor is still missing."""
 
     id: int
     public_id: str
@@ -37,10 +37,11 @@ class Session:
     half_open: bool
     username: str
     role: str
+    ends_ms: int
 
 
 FIND = (
-    "SELECT s.id, s.public_id, s.user_id, s.half_open, u.username, u.role, s.seen_ms FROM user_session s "
+    "SELECT s.id, s.public_id, s.user_id, s.half_open, u.username, u.role, s.ends_ms, s.seen_ms FROM user_session s "
     "JOIN auth_user u ON u.id = s.user_id WHERE s.secret_hash = ? AND s.revoked_ms = 0 AND s.ends_ms > ? AND s.seen_ms > ? "
     "AND u.disabled_ms = 0"
 )
@@ -64,10 +65,10 @@ def find(db: Any, secret: str, now_ms: int, lives: Lives) -> Session | None:
     rows = ask(db, FIND, kept(secret), now_ms, now_ms - lives.idle_s * 1000)
     if not rows:
         return None
-    number, public_id, user_id, half_open, username, role, seen_ms = rows[0]
+    number, public_id, user_id, half_open, username, role, ends_ms, seen_ms = rows[0]
     if now_ms >= seen_ms + SEEN_EVERY_S * 1000:
         db(db.user_session.id == number).update(seen_ms=now_ms)
-    return Session(number, public_id, user_id, bool(half_open), username, role)
+    return Session(number, public_id, user_id, bool(half_open), username, role, int(ends_ms))
 
 
 def end(db: Any, public_ids: list[str], now_ms: int) -> list[str]:

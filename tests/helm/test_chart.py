@@ -339,3 +339,20 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
 
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert "mdp.autoscaling.keda.messages" in paths(values, json.loads((CHART / "values.schema.json").read_text()))
+
+
+def test_the_originals_app_is_served_by_both_or_by_neither() -> None:
+    """One value switches stream and page, and its path goes to the data service; off, there is no such path."""
+    site = {"enabled": True, "host": "desk.example.com", "tlsSecret": "t"}
+    for on in (True, False):
+        found = parsed(run("template", "t", values={"ingress": site, "wds": {"compat": on}}).stdout)
+        given = [
+            {one["name"]: one.get("value") for one in made["spec"]["template"]["spec"]["containers"][0]["env"]}
+            for made in found
+            if made["kind"] in ("Deployment", "StatefulSet")
+            and made["metadata"]["labels"]["app.kubernetes.io/component"] in ("wds", "scp")
+        ]
+        assert [env["WDS_COMPAT"] for env in given] == [str(on).lower()] * 2
+        (ingress,) = [one for one in found if one["kind"] == "Ingress"]
+        paths = {path["path"]: path["backend"]["service"]["name"] for path in ingress["spec"]["rules"][0]["http"]["paths"]}
+        assert (paths.get("/ws"), paths["/v1/"]) == ("t-tapeline-wds" if on else None, "t-tapeline-wds")

@@ -14,7 +14,7 @@ from scp.security.roles import scopes_of
 from scp.security.sessions import Session
 from scp.settings import ScpSettings
 
-ANN = Caller(1, "ann", "viewer", scopes_of("viewer"), Session(1, "s1", 1, False, "ann", "viewer"), "word")
+ANN = Caller(1, "ann", "viewer", scopes_of("viewer"), Session(1, "s1", 1, False, "ann", "viewer", 0), "word")
 
 
 def desk_of(settings: ScpSettings) -> Desk:

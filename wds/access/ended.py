@@ -7,7 +7,7 @@ from mdc.revoked import Revoked
 
 
 class Ended:
-    """The sessions that ended within the last hour."""
+    """The sessions that have ended, as long as a token of them may be good."""
 
     def __init__(self, mdc_url: str) -> None:
         self._redis = open_cache(mdc_url, "tapeline-wds-ended", timeout_s=2.0)

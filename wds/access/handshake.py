@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from wds.access.events import STATUS, Ask, Refusal, ask_of, head, problem
-from wds.protocol import EVENTS_PATH, PATH, TICKET_PATH
+from wds.protocol import COMPAT_PATH, EVENTS_PATH, PATH, TICKET_PATH
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 SCRIPT_PATH = "/static/tapeline.js"
@@ -22,10 +22,14 @@ METHODS = {EVENTS_PATH: "GET", TICKET_PATH: "POST"}
 
 
 class Upgrade(NamedTuple):
-    """Go on as WebSocket; `token` came in the Authorization header; `deflate` = compress, without context."""
+    """Go on as WebSocket; `token` came in the Authorization header; `deflate` = compress, without context.
+
+    `compat` = in the language of the original service.
+    """
 
     token: str | None
     deflate: bool = False
+    compat: bool = False
 
 
 class Events(NamedTuple):
@@ -59,8 +63,10 @@ class Page(NamedTuple):
 Decision = Upgrade | Events | NewTicket | Problem | Page
 
 
-def decide(method: str, target: str, headers: Mapping[str, str], origins: Sequence[str], script: bytes) -> Decision:
-    """Return what to do with a request; `headers` have lower-case names."""
+def decide(
+    method: str, target: str, headers: Mapping[str, str], origins: Sequence[str], script: bytes, compat: bool = False
+) -> Decision:  # fmt: skip
+    """Return what to do with a request; `headers` have lower-case names. `compat` = the original's path is served, too."""
     path, _, query = target.partition("?")
     if path in METHODS:
         return _over_http(method, path, query, headers, origins)
@@ -70,9 +76,12 @@ def decide(method: str, target: str, headers: Mapping[str, str], origins: Sequen
         return _text(200, "ok")
     if path == SCRIPT_PATH:
         return Page(200, script, JS_TYPE, open_to_all=True)
-    if path != PATH:
+    if path == COMPAT_PATH and not compat:
+        return _text(404, f"{COMPAT_PATH} is served with WDS_COMPAT=true; the stream is at {PATH}")
+    if path not in (PATH, COMPAT_PATH):
         return _text(404, f"nothing here; the stream is at {PATH}")
-    return _stream(query, headers, origins)
+    decision = _stream(query, headers, origins)
+    return Upgrade(decision.token, compat=True) if path == COMPAT_PATH and isinstance(decision, Upgrade) else decision
 
 
 def _over_http(method: str, path: str, query: str, headers: Mapping[str, str], origins: Sequence[str]) -> Decision:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from service.errors import OperatorError
 from service.settings import secret_file
-from wds.access.tokens import Claims, KeyRing, TokenRefused, mint
+from wds.access.tokens import AUDIENCE, Claims, KeyRing, TokenRefused, mint
 
 KEY_FILE = "wds.key"
 FETCH_TIMEOUT_S = 3.0
@@ -68,9 +68,9 @@ class KeySource:
         self._failures = 0
         self.reachable = True
 
-    def verify(self, token: str) -> Claims:
+    def verify(self, token: str, audiences: Sequence[str] = (AUDIENCE,)) -> Claims:
         """Return the claims.  Raises: TokenRefused; with `unknown_kid` when `refresh` may help."""
-        return self._ring.verify(token, time.time())
+        return self._ring.verify(token, time.time(), audiences)
 
     @property
     def fetches(self) -> bool:
@@ -94,10 +94,10 @@ class KeySource:
             self._fetching.add_done_callback(lambda _: setattr(self, "_fetching", None))
         await asyncio.shield(self._fetching)
 
-    async def verify_anew(self, token: str) -> Claims:
+    async def verify_anew(self, token: str, audiences: Sequence[str] = (AUDIENCE,)) -> Claims:
         """Verify after a refresh.  Raises: TokenRefused, `unavailable` when the control plane did not answer."""
         try:
-            return self.verify(token)
+            return self.verify(token, audiences)
         except TokenRefused as refused:
             if refused.unknown_kid is None:
                 raise
@@ -111,7 +111,7 @@ class KeySource:
         elif self._fetching is not None:
             await self.refresh()
         try:
-            return self.verify(token)
+            return self.verify(token, audiences)
         except TokenRefused as refused:
             if refused.unknown_kid is not None and not self.reachable:
                 raise TokenRefused("unavailable", "the keys cannot be fetched now") from None

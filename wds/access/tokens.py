@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 AUDIENCE = "wds"
+COMPAT_AUDIENCE = "wds-compat"  # of keys for the original service's app: as long as a sign-in, and good at its own path alone
 ISSUER = "tapeline"
 GLOBS_MAX = 64
 KEYS_MAX = 32
@@ -85,12 +86,12 @@ class KeyRing:
         self._remote = dict(filter(None, found))
         return len(self._remote)
 
-    def verify(self, token: str, now_s: float) -> Claims:
+    def verify(self, token: str, now_s: float, audiences: Sequence[str] = (AUDIENCE,)) -> Claims:
         """Return the claims of a good token.  Raises: TokenRefused; `unknown_kid` says a key refresh may help."""
         key = self._key(token)
         options: Any = {"require": REQUIRED, "verify_exp": False, "verify_iat": False, "verify_nbf": False}
         try:
-            body = jwt.decode(token, key, algorithms=["EdDSA"], audience=AUDIENCE, issuer=self._issuers, options=options)
+            body = jwt.decode(token, key, algorithms=["EdDSA"], audience=list(audiences), issuer=self._issuers, options=options)
         except jwt.PyJWTError as bad:
             raise TokenRefused("unauthorized", f"bad token: {bad}") from None
         return _claims(body, now_s)
@@ -153,10 +154,13 @@ def jwks_of(*keys: Ed25519PublicKey) -> bytes:
     return json.dumps({"keys": items}).encode()
 
 
-def mint(key: Ed25519PrivateKey, sub: str, globs: Sequence[str], ttl_s: int, now_s: float, jti: str, issuer: str = ISSUER) -> str:
-    """Return a signed token; `globs` are the channels it opens, `jti` its own name."""
+def mint(
+    key: Ed25519PrivateKey, sub: str, globs: Sequence[str], ttl_s: int, now_s: float, jti: str, issuer: str = ISSUER,
+    audience: str = AUDIENCE, sid: str = "",
+) -> str:  # fmt: skip
+    """Return a signed token; `globs` are the channels it opens, `jti` its own name, `sid` the session it ends with."""
     body = {
-        "iss": issuer, "aud": AUDIENCE, "sub": sub, "iat": int(now_s), "exp": int(now_s) + ttl_s,
-        "jti": jti, "ch": list(globs),
+        "iss": issuer, "aud": audience, "sub": sub, "iat": int(now_s), "exp": int(now_s) + ttl_s,
+        "jti": jti, "ch": list(globs), **({"sid": sid} if sid else {}),
     }  # fmt: skip
     return jwt.encode(body, key, algorithm="EdDSA", headers={"kid": kid_of(key.public_key())})

@@ -87,6 +87,11 @@ class Hub:
     def watched(self) -> int:
         return len(self._topics)
 
+    @property
+    def now_ns(self) -> int:
+        """The time of the turn that goes on, or of the last one."""
+        return self._now_ns
+
     def pin(self, channel: str) -> None:
         """Watch `channel` for ever, with or without subscribers."""
         self._topic(channel).pinned = True

@@ -14,7 +14,7 @@ from zlib import crc32
 from msgspec import UNSET, UnsetType
 
 from wds.access.limits import TokenBucket
-from wds.access.tokens import Claims, TokenRefused
+from wds.access.tokens import AUDIENCE, Claims, TokenRefused
 from wds.fanout.channel import Names
 from wds.fanout.compact import told_kinds
 from wds.fanout.freshness import Verdict
@@ -133,7 +133,25 @@ class Tune(NamedTuple):
     id: Id | UnsetType = UNSET
 
 
-class _Widen(NamedTuple):
+class Follow(NamedTuple):
+    """Push these feeds of the original service (`wds/compat/`) from now on."""
+
+    feeds: list[str]
+
+
+class Unfollow(NamedTuple):
+    """Push these feeds no more."""
+
+    feeds: list[str]
+
+
+class Probe(NamedTuple):
+    """Send a ping of WebSocket's own, which every browser answers by itself."""
+
+
+class Widen(NamedTuple):
+    """New channels of a kind, for the patterns that match them."""
+
     kind: str
     names: Sequence[str]
 
@@ -146,12 +164,14 @@ class Shape(NamedTuple):
     """Write to this client in the compact form from now on."""
 
 
-Action = Shape | Again | Send | Close | Verify | ListKinds | Join | Leave | Fetch | Tune
+Action = Shape | Again | Send | Close | Verify | ListKinds | Join | Leave | Fetch | Tune | Follow | Unfollow | Probe
 
 
 class Session:
     """One client. Every method returns the actions to carry out, in order."""
 
+    audiences: tuple[str, ...] = (AUDIENCE,)  # of the tokens that open it
+    transport = "websocket"  # what operators see
     __slots__ = (
         "_base_ms", "_bucket", "_busy", "_compact", "_deaf", "_expires_ns", "_hz", "_limits", "_notice_ns", "_opened_ns",
         "_ping_ns", "_pinged", "_probe_ns", "_queue", "_violations", "claims", "closed", "conn", "held", "subscriptions",
@@ -169,7 +189,7 @@ class Session:
         self._limits = limits
         self._bucket = TokenBucket(limits.commands_s, limits.commands_burst, now_ns)
         self._violations = TokenBucket(VIOLATIONS_FORGIVEN_S, limits.violations_max, now_ns)
-        self._queue: list[Command | _Widen] = []  # an empty deque costs 600 bytes a connection
+        self._queue: list[Command | Widen] = []  # an empty deque costs 600 bytes a connection
         self._busy: Callable[..., list[Action]] | None = None  # what takes the answer that is waited for
         self._hz: Hz = HZ_DEFAULT
         self._opened_ns = now_ns
@@ -222,6 +242,9 @@ class Session:
             command = decode(item)
         except BadCommand as bad:
             return self._fault(bad.id, error("bad_request", str(bad)), now_ns)
+        return self._take(command, now_ns)
+
+    def _take(self, command: Command, now_ns: int) -> list[Action]:
         wait_ms = self._bucket.take(now_ns, _cost(command))
         if wait_ms or len(self._queue) >= QUEUE_MAX:
             return self._fault(command.id, error("rate_limited", "too many commands", max(wait_ms, 100)), now_ns)
@@ -274,12 +297,12 @@ class Session:
         self._ping_ns = max(self._ping_ns, now_ns + SECOND_NS)
         return self._pump()
 
-    def _start(self, command: Command | _Widen) -> list[Action]:
+    def _start(self, command: Command | Widen) -> list[Action]:
         if isinstance(command, Auth):
             self._busy = lambda outcome, left_s, now_ns: self._authenticated(command, outcome, left_s, now_ns)
             return [Verify(command.token)]
         if self.claims is None:
-            return [] if isinstance(command, _Widen) else self._refuse(command.id, error("unauthorized", "auth first"))
+            return [] if isinstance(command, Widen) else self._refuse(command.id, error("unauthorized", "auth first"))
         if isinstance(command, Sub):
             return self._start_sub(command)
         if isinstance(command, Get):
@@ -288,7 +311,7 @@ class Session:
             return self._unsub(command)
         if isinstance(command, Set):
             return self._set(command)
-        return self._widen(command) if isinstance(command, _Widen) else []
+        return self._widen(command) if isinstance(command, Widen) else []
 
     def _answer(self, *given: Any) -> list[Action]:
         # The outside answers exactly once what was asked; answers to a closed session are nobody's.
@@ -450,10 +473,10 @@ class Session:
         pattern = self.subscriptions.patterns.get(f"{kind}:*")
         if self.closed or pattern is None or pattern.seen is names or len(self._queue) >= QUEUE_MAX:
             return []
-        self._queue.append(_Widen(kind, names))
+        self._queue.append(Widen(kind, names))
         return self._pump()
 
-    def _widen(self, command: _Widen) -> list[Action]:
+    def _widen(self, command: Widen) -> list[Action]:
         assert self.claims is not None
         picked = self.subscriptions.widen(command.kind, command.names, self.claims)
         if picked.wants:
@@ -494,7 +517,11 @@ class Session:
             return self._close(NO_PONG)
         self._pinged = not self._deaf
         self._ping_ns = now_ns + int(self._limits.ping_s * SECOND_NS)
-        return [Send(encode(Ping(wall_ms)))]
+        return [self._question(wall_ms)]
+
+    def _question(self, wall_ms: int) -> Action:
+        """Ask whether anybody is there."""
+        return Send(encode(Ping(wall_ms)))
 
     def probe(self, now_ns: int) -> list[Action]:
         """Somebody waits for this connection's place: is anybody there? Who is has PROBE_S to say so."""
@@ -502,7 +529,7 @@ class Session:
             return []
         self._pinged = True
         self._probe_ns = now_ns + int(PROBE_S * SECOND_NS)
-        return [Send(encode(Ping(0)))]
+        return [self._question(0)]
 
     def spread_ms(self, code: int) -> int | UnsetType:
         """Return when to come back after this code: the connection's own random name spreads those who end together."""

@@ -46,7 +46,7 @@ class Answers:
     def verify(self, connection: Connection, token: str) -> None:
         """Judge a token now, or after fetching keys when it names one we do not know."""
         try:
-            outcome: Claims | TokenRefused = self._keys.verify(token)
+            outcome: Claims | TokenRefused = self._keys.verify(token, _audiences(connection))
         except TokenRefused as refused:
             if refused.unknown_kid is not None and self._keys.fetches:
                 self._later("verify", connection, self._verify_anew(connection, token))
@@ -56,7 +56,7 @@ class Answers:
 
     async def _verify_anew(self, connection: Connection, token: str) -> None:
         try:
-            outcome: Claims | TokenRefused = await self._keys.verify_anew(token)
+            outcome: Claims | TokenRefused = await self._keys.verify_anew(token, _audiences(connection))
         except TokenRefused as refused:
             outcome = refused
         self._judged(connection, outcome)
@@ -135,6 +135,11 @@ class Answers:
 
     def _later(self, what: str, connection: Connection, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.start(what, work, ends=True, on_fault=lambda _: connection.cut())
+
+
+def _audiences(connection: Connection) -> tuple[str, ...]:
+    assert connection.session is not None
+    return connection.session.audiences
 
 
 def _outcome_of(channel: str, snapshot: Snapshot | None) -> GetOutcome:

@@ -27,6 +27,7 @@ from wds.access.handshake import Events, NewTicket, Page, Problem, address_key, 
 from wds.access.limits import Census
 from wds.access.tickets import Tickets
 from wds.access.tokens import Claims, TokenRefused
+from wds.compat.relay import Relay
 from wds.fanout.framing import deflated_frame, text_frame
 from wds.fanout.hub import Hub
 from wds.fanout.member import Member
@@ -38,14 +39,17 @@ from wds.session.session import (
     Again,
     Close,
     Fetch,
+    Follow,
     Join,
     Leave,
     ListKinds,
+    Probe,
     Send,
     Session,
     SessionLimits,
     Shape,
     Tune,
+    Unfollow,
     Verify,
 )
 from wds.settings import WdsSettings
@@ -64,6 +68,7 @@ _quiet.setLevel(logging.CRITICAL)
 
 
 Change = Join | Leave | Tune
+Feeds = Follow | Unfollow
 
 
 class Asked(Protocol):
@@ -90,6 +95,7 @@ class Host(Protocol):
     ladder: Ladder
     census: Census
     hub: Hub
+    relay: Relay | None
     script: bytes
     draining: bool
     tickets: Tickets
@@ -110,7 +116,7 @@ class Host(Protocol):
 
     def forget(self, connection: Connection) -> None: ...
 
-    def new_session(self, deaf: bool) -> Session: ...
+    def new_session(self, deaf: bool, compat: bool) -> Session: ...
 
     def wall_s(self) -> float: ...
 
@@ -219,11 +225,12 @@ class Connection(asyncio.Protocol):
     def _handshake(self, request: Request) -> None:
         server = self._server
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        decision = decide(request.method, request.path, headers, server.settings.origins, server.script)
+        settings = server.settings
+        decision = decide(request.method, request.path, headers, settings.origins, server.script, settings.compat)
         if isinstance(decision, Page):
             self._answer(decision, head=request.method == "HEAD")
             return
-        address = client_address(self._address, headers.get("x-forwarded-for"), server.settings.trusted_proxies)
+        address = client_address(self._address, headers.get("x-forwarded-for"), settings.trusted_proxies)
         if isinstance(decision, Problem):
             self._transport.write(decision.response)
             self._transport.close()
@@ -242,7 +249,8 @@ class Connection(asyncio.Protocol):
         self._ws.send_response(response)
         self._flush_ws()
         if response.status_code == 101:
-            self._begin(address, decision.token, deflated_frame if self._ws.extensions else text_frame)
+            wrap = deflated_frame if self._ws.extensions else text_frame
+            self._begin(address, decision.token, wrap, compat=decision.compat)
 
     def _answer(self, page: Page, head: bool) -> None:
         headers = Headers([
@@ -255,11 +263,13 @@ class Connection(asyncio.Protocol):
             headers["Upgrade"] = "websocket"
         self._ws.send_response(Response(page.status, "", headers, b"" if head else page.body))
 
-    def _begin(self, address: str, token: str | None, wrap: Wrap, command: bytes | None = None) -> None:
+    def _begin(
+        self, address: str, token: str | None, wrap: Wrap, command: bytes | None = None, compat: bool = False
+    ) -> None:  # fmt: skip
         server = self._server
         self._arrive()
         self._address = address_key(address)
-        self.session = server.new_session(self._events is not None)
+        self.session = server.new_session(self._events is not None, compat)
         if server.draining:
             self._run(self.session.bye(OVERLOAD))
         elif server.census.full():
@@ -318,7 +328,7 @@ class Connection(asyncio.Protocol):
         self._run(actions)
         self._server.settle()
 
-    def _carry_out(self, action: Shape | Send | Close | Verify | ListKinds | Fetch | Change) -> None:
+    def _carry_out(self, action: Shape | Send | Close | Verify | ListKinds | Fetch | Feeds | Probe | Change) -> None:
         if isinstance(action, Send):
             self._say(action.payload)
         elif isinstance(action, Close):
@@ -332,8 +342,22 @@ class Connection(asyncio.Protocol):
                 self._server.hub.compact(self.member)
         elif isinstance(action, Fetch):
             self._server.answers.fetch(self, action.channels, action.limit)
+        elif isinstance(action, Probe):
+            self._ws.send_ping(b"")
+            self._flush_ws()
+        elif isinstance(action, Follow | Unfollow):
+            self._feed(action)
         elif self.member is not None:
             self._change(action, self.member, self._server.now_ns())
+
+    def _feed(self, action: Feeds) -> None:
+        relay = self._server.relay
+        if relay is None or self.member is None:
+            return
+        if isinstance(action, Follow):
+            relay.follow(self.member, action.feeds, self._server.now_ns())
+        else:
+            relay.unfollow(self.member, action.feeds)
 
     def _say(self, payload: bytes) -> None:
         if self._events is None:
@@ -435,6 +459,8 @@ class Connection(asyncio.Protocol):
         if self.member.outbox.step is not Step.OPEN:
             return  # its buffer filled again meanwhile
         self._transport.resume_reading()
+        if self._server.relay is not None:
+            self._server.relay.catch_up(self.member)
         self.run(self.session.go_on(self._server.now_ns()))
 
     def on_time(self, now_ns: int, wall_ms: int) -> None:
@@ -472,14 +498,20 @@ class Connection(asyncio.Protocol):
             "user": self.user,
             "session": claims.sid if claims is not None else "",
             "address": self._address,
-            "transport": "websocket" if self._events is None else "sse",
+            "transport": session.transport if self._events is None else "sse",
             "open_s": round((now_ns - self._opened_ns) / 1e9, 1),
-            "subscriptions": len(member.groups) if member is not None else 0,
+            "subscriptions": self._subscriptions(),
             "patterns": len(session.subscriptions.patterns),
             "buffered_bytes": self.buffered_bytes,
             "pace": member.outbox.step.name.lower() if member is not None else "open",
             "hidden": member.paused if member is not None else False,
         }
+
+    def _subscriptions(self) -> int:
+        if self.member is None:
+            return 0
+        relay = self._server.relay
+        return len(self.member.groups) + (relay.count(self.member) if relay is not None else 0)
 
     def bye(self, code: int, after_ms: int | UnsetType | None = None) -> None:
         """Send the client off for a reason of the server's; UNSET = it shall not come back."""
@@ -522,6 +554,8 @@ class Connection(asyncio.Protocol):
             self._server.census.leave(self._address, self.user)
         if self.member is not None:
             self._server.hub.drop(self.member, self._closing_ns)
+            if self._server.relay is not None:
+                self._server.relay.drop(self.member)
         self._server.roster.note_patterns(self)
 
     def _ended_with(self) -> str:
