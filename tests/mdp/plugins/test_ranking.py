@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mdc import keys
 from mdc.writer import Flush
 from mdp.analyzers.quote import QuoteAnalyzer, QuoteData
 from mdp.plugins.ranking import RANKED_MAX, Ranking
@@ -19,7 +20,7 @@ class Quotes(QuoteAnalyzer):
 
 
 def shares(flush: Flush) -> dict[str, list[Any]]:
-    return {name: json.loads(body) for name, body in flush.shares()}
+    return {name: json.loads(body) for name, body in flush.shares() if name != keys.BOARD_VERSIONS}
 
 
 def test_the_best_rows_whatever_the_order_in_which_they_came() -> None:
