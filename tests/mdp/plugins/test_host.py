@@ -353,7 +353,7 @@ def test_watched_symbols_leave_with_their_own_cells() -> None:
     desk.trade("A", 1)
     desk.trade("B", 1)
     desk.flush()
-    desk.watch("A")
+    desk.partition.watch([("own", "A")])
     desk.trade("A", 2)
     desk.trade("B", 2)
     flush = desk.partition.collect_watched(desk.now_ms)
