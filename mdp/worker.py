@@ -30,7 +30,7 @@ from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share
 from mdp.plugins.host import Limits, Watch
 from mdp.plugins.installed import NONE, Found, find, names_installed
 from mdp.plugins.rack import Rack, hosts_of, not_to_import, take_failures
-from mdp.plugins.watchdog import Watchdog
+from mdp.plugins.watchdog import Watchdog, starved_ns
 from mdp.reference import read_reference
 from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
@@ -383,7 +383,7 @@ async def _rack(settings: MdpSettings, redis: Any) -> Rack:
     for plugin in found.plugins:
         log.info("plugin_installed", plugin=plugin.name, version=plugin.version, boards=list(plugin.make.boards))
     limits = Limits(settings.plugin_budget_ms * 1_000_000, settings.plugin_failures, settings.board_rows)
-    rack = Rack(found, limits, watch, clock.mono_ns)
+    rack = Rack(found, limits, watch, clock.mono_ns, starved_ns)
     rack.learn(orders)
     return rack
 

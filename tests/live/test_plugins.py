@@ -43,7 +43,7 @@ class Fragile(Plugin):
         if trade.price == 666:
             raise ValueError("I do not like 666")
         if trade.price == 777:
-            time.sleep(0.3)
+            time.sleep(1.1)
         while trade.price == 888:
             pass
         state.trades += 1
@@ -172,7 +172,7 @@ def test_the_example_says_live_what_its_back_test_says(running: Stack, target: P
 
 def test_what_fails_dawdles_or_hangs_is_taken_out_and_nobody_else_notices(running: Stack, target: Path) -> None:
     """Three faults of one plug-in; the other and the built-in analyzers have every trade, and the operator has the last word."""
-    running.start("mdp0", "mdp", MDP_WORKER="w0", PYTHONPATH=target, MDP_FLUSH_MS=10)
+    running.start("mdp0", "mdp", MDP_WORKER="w0", PYTHONPATH=target, MDP_FLUSH_MS=10, MDP_PLUGIN_STALL_MS=1_500)
     running.wait("every partition owned", lambda: len(running.owners()) == 8)
     assert "not today" in (running.folder / "mdp0.log").read_text()
     script, feed = watch(running, "own:fragile:S1", "status:pipeline"), Feed(running)
@@ -188,7 +188,7 @@ def test_what_fails_dawdles_or_hangs_is_taken_out_and_nobody_else_notices(runnin
         running.wait("every trade", settled)
         running.wait("its checkpoint", lambda: data(running, "own:fragile:S1") == {"trades": 20})
         assert told(running, "broken")["state"] == "refused"
-        for n, (price, fault) in enumerate(((666.0, "ValueError: I do not like 666"), (777.0, "it took 3")), 1):
+        for n, (price, fault) in enumerate(((666.0, "ValueError: I do not like 666"), (777.0, "it took ")), 1):
             feed.send(("S1", price))
             running.wait(
                 f"the fault of {price}", lambda n=n: told(running, "fragile").get("failures") == n and told(running, "fragile")
@@ -205,7 +205,7 @@ def test_what_fails_dawdles_or_hangs_is_taken_out_and_nobody_else_notices(runnin
         said = (running.folder / "mdp0.log").read_text()
         assert "error: the plug-in fragile is off: it did not return for" in said
         assert "fragile.py" in said
-        running.start("mdp0", "mdp", MDP_WORKER="w0", PYTHONPATH=target, MDP_FLUSH_MS=10)
+        running.start("mdp0", "mdp", MDP_WORKER="w0", PYTHONPATH=target, MDP_FLUSH_MS=10, MDP_PLUGIN_STALL_MS=1_500)
         feed.rounds(5)
         running.wait("every trade, the one that hung it too", settled)
         running.wait("off", lambda: told(running, "fragile").get("state") == "off")

@@ -12,7 +12,7 @@ import redis
 
 from mdc import keys
 from mdp.plugins.rack import why_off
-from mdp.plugins.watchdog import EXIT_CODE
+from mdp.plugins.watchdog import EXIT_CODE, starved_ns
 from tests.servers import free_port
 from tests.stack import ROOT
 
@@ -75,3 +75,10 @@ def test_without_a_cache_it_ends_the_process_all_the_same() -> None:
     assert code == EXIT_CODE
     assert said.endswith("MDP_PLUGINS can leave it out.\n")
     assert run("memory://x")[0] == EXIT_CODE
+
+
+def test_waiting_for_a_processor_is_known_where_the_kernel_tells_it() -> None:
+    """It never shrinks; of a thread that there is not it is 0."""
+    first = starved_ns()
+    assert 0 <= first <= starved_ns()
+    assert starved_ns(2**30) == 0
