@@ -31,7 +31,7 @@ from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share
 from mdp.plugins.host import Limits, Watch
 from mdp.plugins.installed import NONE, Found, find, names_installed
 from mdp.plugins.rack import Rack, hosts_of, not_to_import, take_failures
-from mdp.plugins.watchdog import Watchdog
+from mdp.plugins.watchdog import Watchdog, starved_ns
 from mdp.reference import read_reference
 from mdp.settings import MdpSettings
 from mdp.status import WorkerStats
@@ -386,7 +386,7 @@ async def _rack(settings: MdpSettings, redis: Any) -> Rack:
     limits = Limits(
         settings.plugin_budget_ms * 1_000_000, settings.plugin_failures, share_rows(settings.board_rows, settings.mdq_partitions)
     )
-    rack = Rack(found, limits, watch, clock.mono_ns)
+    rack = Rack(found, limits, watch, clock.mono_ns, starved_ns)
     rack.learn(orders)
     return rack
 

@@ -35,12 +35,13 @@ class Rack:
     """The plug-ins of one worker."""
 
     def __init__(
-        self, found: Found, limits: Limits | None = None, watch: Watch | None = None, clock: Callable[[], int] = lambda: 0
-    ) -> None:
+        self, found: Found, limits: Limits | None = None, watch: Watch | None = None, clock: Callable[[], int] = lambda: 0,
+        starved: Callable[[], int] = lambda: 0,
+    ) -> None:  # fmt: skip
         self.found = found
         self.watch = watch or Watch()
         self._limits = limits or Limits()
-        self._clock = clock
+        self._clock, self._starved = clock, starved
         self._orders: dict[str, bytes] = {}
 
     @property
@@ -53,7 +54,8 @@ class Rack:
         made: list[Analyzer] = []
         for plugin in self.found.plugins:
             reports, order = Reports(plugin.name), self._orders.get(plugin.name)
-            host = Host(plugin, quotes, reference, reports, self._limits, self.watch, self._clock, order, why_off(order))
+            limits, watch, held = self._limits, self.watch, why_off(order)
+            host = Host(plugin, quotes, reference, reports, limits, watch, self._clock, order, held, self._starved)
             made += (host, reports)
         return made
 

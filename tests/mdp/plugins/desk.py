@@ -31,6 +31,7 @@ class Sums(Plugin):
     State = Sum
     boards = ("sums",)
     work_ns = 0  # of all instances, what a clock of a test adds
+    starved_ns = 0  # of that, without a processor
     orders: dict[float, Any] = {}  # noqa: RUF012  # price → what to raise
 
     def on_trade(self, state: Sum, trade: AnyTrade, effect: int) -> None:
@@ -38,6 +39,9 @@ class Sums(Plugin):
             raise self.orders[trade.price]
         if trade.price == 777:
             Sums.work_ns += 300_000_000
+        if trade.price == 778:  # the machine has no processor for it
+            Sums.work_ns += 900_000_000
+            Sums.starved_ns += 850_000_000
         if trade.price == 555:
             self.report(trade.ts, [1])  # not an object
         state.trades += 1
@@ -66,10 +70,12 @@ class PluginDesk(Desk):
     """A desk whose partition also has plug-ins; its clock stands still but for what `Sums` works."""
 
     def __init__(self, *plugins: type[Plugin], failures: int = 3, names: tuple[str, ...] = ("sums", "others")) -> None:
-        Sums.work_ns, Sums.orders = 0, {}
+        Sums.work_ns, Sums.starved_ns, Sums.orders = 0, 0, {}
         found = Found([Installed(name, made, "1") for name, made in zip(names, plugins or (Sums,), strict=False)], [])
         self.watch = Watch()
-        self.rack = Rack(found, Limits(100_000_000, failures, 10), self.watch, lambda: 10**12 + Sums.work_ns)
+        self.rack = Rack(
+            found, Limits(100_000_000, failures, 10), self.watch, lambda: 10**12 + Sums.work_ns, lambda: Sums.starved_ns
+        )
         super().__init__(self.make())
         self.seq = 0
 

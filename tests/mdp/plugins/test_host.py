@@ -122,6 +122,15 @@ def test_it_is_taken_out_for_what_it_gives_and_for_the_time_that_it_takes(price:
     assert desk.own("own:sums:A")["trades"] == 2
 
 
+def test_a_machine_that_has_no_processor_for_it_is_not_its_fault() -> None:
+    """Time in which the thread was ready to run and did not is not counted; what it works in the same half second is."""
+    desk = PluginDesk()
+    desk.trade("A", 778, 778)
+    assert (desk.host.state, desk.host.fault) == (RUNNING, "")
+    desk.trade("A", 777)
+    assert desk.host.fault == "it took 300 ms of 500 ms; at most 100"
+
+
 @pytest.mark.parametrize(
     ("given", "fault"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ import redis
 
 from mdc import keys
 from mdp.plugins.rack import why_off
-from mdp.plugins.watchdog import EXIT_CODE
+from mdp.plugins.watchdog import EXIT_CODE, starved_ns
 from tests.servers import free_port
 from tests.stack import ROOT
 
@@ -60,12 +61,12 @@ def test_it_names_the_place_puts_the_plugin_off_and_ends_the_process(mdc_url: st
     code, out, said, took_s = run(mdc_url, "import")
     assert (code, out) == (EXIT_CODE, "sound\n")
     assert "in stands_here" in said
-    assert said.splitlines()[-1].startswith("tapeline mdp: error: the plug-in slow is off: it did not return for 0.")
+    assert re.match(r"tapeline mdp: error: the plug-in slow is off: it did not return for \d+\.\d s\. ", said.splitlines()[-1])
     assert said.endswith("python -m mdp plugins --on slow, when it is mended.\n")
     assert took_s < 40
     with redis.Redis.from_url(mdc_url) as cache:
         order = cache.hget(keys.PLUGINS, "slow")
-    assert why_off(order).startswith("watchdog of w0: it did not return for 0.")
+    assert why_off(order).startswith("watchdog of w0: it did not return for ")
     assert json.loads(order)["importing"] is False
 
 
@@ -75,3 +76,10 @@ def test_without_a_cache_it_ends_the_process_all_the_same() -> None:
     assert code == EXIT_CODE
     assert said.endswith("MDP_PLUGINS can leave it out.\n")
     assert run("memory://x")[0] == EXIT_CODE
+
+
+def test_waiting_for_a_processor_is_known_where_the_kernel_tells_it() -> None:
+    """It never shrinks; of a thread that there is not it is 0."""
+    first = starved_ns()
+    assert 0 <= first <= starved_ns()
+    assert starved_ns(2**30) == 0
