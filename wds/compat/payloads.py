@@ -220,6 +220,10 @@ DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
 Shape = Callable[[str, Sequence[Any]], Any]  # (symbol, what was read of each source; None = nothing) → payload; None = none
 
 
+# What a document may be the cause of: not what its kind says, numbers that nobody can compute with, a time of no calendar.
+FAULTS = (msgspec.MsgspecError, ArithmeticError, ValueError, OSError)
+
+
 def read(kind: str, data: bytes) -> Any:
     """Return a document, or one event of an event channel, as the shapes below take it.  Raises: msgspec.DecodeError."""
     return DECODERS[kind].decode(data)

@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 
 from mdc.channels import kind_of
 from wds.compat.feeds import Feed, find, hz_of
-from wds.compat.payloads import RANGES, Ranges, read
+from wds.compat.payloads import FAULTS, RANGES, Ranges, read
 from wds.fanout.framing import text_frame
 from wds.fanout.hub import Hub
 from wds.fanout.member import Member, Want
@@ -35,12 +35,20 @@ class Item(Struct):
 
     t: str
     ch: str = ""
+    ts: int = 0
     data: Raw = Raw(b"")
+
+
+class Stamp(Struct):
+    """What is read of an event to know when it happened, ms."""
+
+    ts: int = 0
 
 
 _items = msgspec.json.Decoder(list[Item])
 _item = msgspec.json.Decoder(Item)
 _events = msgspec.json.Decoder(list[Raw])
+_stamp = msgspec.json.Decoder(Stamp)
 
 
 class Followed:
@@ -92,7 +100,7 @@ class Relay:
         self._waiting: deque[tuple[Followed, Raw | None]] = deque(maxlen=WAITING_MAX)
         self._pushing = False
         self._ranges: dict[str, Ranges] = {}
-        self._seen: dict[str, dict[int, None]] = {}  # events of a channel by their hashes, the newest last
+        self._seen_ms: dict[str, int] = {}  # of event channels: when the newest event that was heard of happened
         self._numbers: dict[str, tuple[int, int]] = {}  # bars: number and revision of the one in the making
 
     def __len__(self) -> int:
@@ -111,7 +119,7 @@ class Relay:
         """Return how much is kept for clients: all of it goes with them."""
         return {
             "following": len(self._following), "owed": len(self._owed), "channels": len(self._member.groups),
-            "joining": len(self._joining), "ranges": len(self._ranges), "seen": len(self._seen),
+            "joining": len(self._joining), "ranges": len(self._ranges), "seen": len(self._seen_ms),
         }  # fmt: skip
 
     # Clients
@@ -219,13 +227,14 @@ class Relay:
         self._began.discard(channel)
         self._ranges.pop(channel, None)
         self._numbers.pop(channel, None)
-        self._seen.pop(channel, None)
+        self._seen_ms.pop(channel, None)
 
     # What the hub says
 
     def _hear(self, lines: bytes) -> None:
         for item in _read_items(lines):
             if item.t == "event":
+                self._seen_ms[item.ch] = max(item.ts, self._seen_ms.get(item.ch, 0))
                 self._happened(item.ch, item.data)
             elif item.t in ("snap", "upd", "rows"):
                 self._changed(item)
@@ -233,20 +242,24 @@ class Relay:
             self._pushing = True
             self._hub.chores.append(self._push())
 
-    def _happened(self, channel: str, event: Raw, pushed: bool = True) -> None:
-        seen = self._seen.setdefault(channel, {})
-        seen[hash(bytes(event))] = None
-        if len(seen) > 2 * kind_of(channel).keep:
-            del seen[next(iter(seen))]
-        for followed in self._told_by.get(channel, {}).values() if pushed else ():
+    def _happened(self, channel: str, event: Raw) -> None:
+        for followed in self._told_by.get(channel, {}).values():
             self._wait(followed, event)
 
     def _look_back(self, channel: str, events: Raw) -> None:
         # A list of events comes when the relay joins, which is nobody's news, and in a new life of the cache: then what happened
-        # meanwhile stands in it, among what was written again.
-        seen, began = self._seen.get(channel, {}), channel in self._began
+        # meanwhile stands in it, after what was written again.
+        seen_ms = newest_ms = self._seen_ms.get(channel, 0)
         for event in _events.decode(events):
-            self._happened(channel, event, began and hash(bytes(event)) not in seen)
+            try:
+                ts = _stamp.decode(event).ts
+            except msgspec.DecodeError:
+                self._hub.tally.malformed += 1
+                continue
+            newest_ms = max(newest_ms, ts)
+            if ts > seen_ms and channel in self._began:
+                self._happened(channel, event)
+        self._seen_ms[channel] = newest_ms
 
     def _changed(self, item: Item) -> None:
         channel, kind = item.ch, kind_of(item.ch)
@@ -271,15 +284,18 @@ class Relay:
             return
         before = self._numbers.get(channel)
         self._numbers[channel] = bar.i, bar.rev
-        self._ranges.setdefault(channel, Ranges()).see(bar)
+        if item.t == "snap" or channel not in self._ranges:
+            self._ranges[channel] = Ranges()
+        self._ranges[channel].see(bar)
         missed = before is not None and (bar.i > before[0] + 1 or bar.rev != before[1])
         if missed and item.t == "upd":  # bars in between, or corrected ones: its history has them
-            self._ranges.pop(channel)
             self._hub.chores.append(self._again(channel))
 
     def _again(self, channel: str) -> Iterator[None]:
         if self._uses[channel] and channel not in self._joining:
+            known = self._ranges.get(channel, Ranges())  # good until the history is there
             self._part(channel)
+            self._ranges[channel] = known
             self._join({channel: None}, self._hub.now_ns)
         return
         yield
@@ -309,20 +325,26 @@ class Relay:
             return
         try:
             payload = self._payload(followed.feed, event)
-        except (msgspec.DecodeError, ArithmeticError, ValueError):
+            frame = b"" if payload is None else text_frame(encode(payload))
+        except FAULTS:
             self._hub.tally.malformed += 1  # one poisoned document must not end the feeds of all
             return
-        if payload is None:
-            return
-        frame = text_frame(encode(payload))
+        if frame:
+            self._hand_out(followed, frame)
+
+    def _hand_out(self, followed: Followed, frame: bytes) -> None:
         followed.made += 1
         followed.kept.append(frame)
+        owed = False
         for member in tuple(followed.followers):
-            if not member.ready:
-                self._owe(member, followed)
-            elif member not in self._owed or followed not in self._owed[member]:
+            if member.ready and followed not in self._owed.get(member, ()):
                 member.write(frame)
                 self._hub.tally.frames += 1
+            else:
+                owed = True
+                self._owe(member, followed)
+        if not owed and not followed.feed.family.events:
+            followed.kept.clear()  # thousands of states, which nobody waits for
 
     def _owe(self, member: Member, followed: Followed) -> None:
         if not member.gone:

@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from mdc.channels import kind_of
 from wds.access.tokens import AUDIENCE, COMPAT_AUDIENCE, Claims, TokenRefused
 from wds.compat.feeds import FAMILIES, NAME_CHARS_MAX, Feed, Wild, find, is_pattern, match
-from wds.compat.payloads import RANGES, Ranges, read
+from wds.compat.payloads import FAULTS, RANGES, Ranges, read
 from wds.fanout.channel import Names
 from wds.protocol import BAD_TOKEN, HZ_DEFAULT, OVERLOAD, Auth, Command, Error, Get, GetOutcome, Id, Sub, Unsub, encode, error
 from wds.session.session import (
@@ -372,7 +372,7 @@ def _answer(feed: Feed, limit: int, outcomes: Mapping[str, GetOutcome]) -> bytes
             return _events(feed, limit, outcomes[feed.channels[0]].data)
         inputs = [_state(channel, outcomes.get(channel)) for channel in feed.channels]
         return b"null" if inputs[0] is None else encode(feed.family.shape(feed.symbol, inputs))
-    except (msgspec.DecodeError, ArithmeticError, ValueError):
+    except FAULTS:
         return b"null"  # a poisoned document is as good as none
 
 

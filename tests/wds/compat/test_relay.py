@@ -115,6 +115,7 @@ class World:
             data["rows"] = {**BOARD["rows"], "NEW": {"sym": "NEW", "last": number}}
         else:
             data |= {
+                "ts": TS + self.serial,
                 "last": number,
                 "bid": number,
                 "price": number,
