@@ -62,6 +62,10 @@ up down: export PUBLIC_URL ?= https://127.0.0.1
 up down: export WDS_PUBLIC_URL ?= $(patsubst https://%,wss://%,$(PUBLIC_URL))/v1/stream
 endif
 
+# A container whose limit of open files is above the Docker engine's own does not start at all.
+files_open = NOFILE=$${NOFILE:-$$(docker run --rm --network none $(TAPELINE_IMAGE) sh -c \
+	'most=$$(ulimit -Hn); if [ "$$most" = unlimited ] || [ "$$most" -gt 65536 ]; then most=65536; fi; echo $$most')}
+
 image:
 	@docker build -f deploy/Dockerfile -t $(TAPELINE_IMAGE) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 
@@ -70,7 +74,7 @@ up: image
 	@mkdir -p "$(SECRETS)"
 	@docker run --rm --network none --user "$$(id -u):$$(id -g)" -v "$(SECRETS):/secrets" $(TAPELINE_IMAGE) \
 		python -m deploy.credentials /secrets $(if $(filter tls,$(profiles)),--tls --host $(patsubst https://%,%,$(PUBLIC_URL)))
-	@$(COMPOSE) up -d --wait --wait-timeout 180 $(foreach one,$(SCALE),--scale $(one))
+	@$(files_open) $(COMPOSE) up -d --wait --wait-timeout 180 $(foreach one,$(SCALE),--scale $(one))
 	@echo "open $${PUBLIC_URL:-http://127.0.0.1:$${SCP_PORT:-8000}}"
 	@$(COMPOSE) exec -T scp sh -c 'test ! -e $$RUN_DIR/welcome.url || { printf "this link makes the first administrator, once, within a day: "; cat $$RUN_DIR/welcome.url; }'
 
