@@ -54,13 +54,15 @@ comma := ,
 profiles := $(subst $(comma), ,$(PROFILES))
 COMPOSE = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) docker compose -f deploy/compose.yaml \
 	$(if $(filter tls,$(profiles)),-f deploy/compose.tls.yaml) $(if $(OWN),-f $(OWN)) $(foreach one,$(filter-out tls,$(profiles)),--profile $(one))
-ifneq ($(filter exchange,$(profiles)),)
-up: export FEED ?= simulator+engine
-endif
+up: export FEED ?= simulator$(if $(filter exchange,$(profiles)),+engine)+news
 ifneq ($(filter tls,$(profiles)),)
 up down: export PUBLIC_URL ?= https://127.0.0.1
 up down: export WDS_PUBLIC_URL ?= $(patsubst https://%,wss://%,$(PUBLIC_URL))/v1/stream
 endif
+
+# Previous closes of the simulated symbols, for boards and changes; MDP_REFERENCE names a table of your own in deploy/stack/reference.
+closes = $(if $(MDP_REFERENCE),,$(if $(findstring simulator,$(FEED)),simulator-$(or $(SYMBOLS),500)-$(or $(SEED),7).csv))
+closes_name = $(if $(closes),MDP_REFERENCE=/reference/$(closes))
 
 # A container whose limit of open files is above the Docker engine's own does not start at all.
 files_open = NOFILE=$${NOFILE:-$$(docker run --rm --network none $(TAPELINE_IMAGE) sh -c \
@@ -74,7 +76,9 @@ up: image
 	@mkdir -p "$(SECRETS)"
 	@docker run --rm --network none --user "$$(id -u):$$(id -g)" -v "$(SECRETS):/secrets" $(TAPELINE_IMAGE) \
 		python -m deploy.credentials /secrets $(if $(filter tls,$(profiles)),--tls --host $(patsubst https://%,%,$(PUBLIC_URL)))
-	@$(files_open) $(COMPOSE) up -d --wait --wait-timeout 180 $(foreach one,$(SCALE),--scale $(one))
+	@$(if $(closes),docker run --rm --network none $(TAPELINE_IMAGE) python -m mdl reference --symbols $(or $(SYMBOLS),500) \
+		--seed $(or $(SEED),7) > deploy/stack/reference/$(closes) && chmod 644 deploy/stack/reference/$(closes))
+	@$(files_open) $(closes_name) $(COMPOSE) up -d --wait --wait-timeout 180 $(foreach one,$(SCALE),--scale $(one))
 	@echo "open $${PUBLIC_URL:-http://127.0.0.1:$${SCP_PORT:-8000}}"
 	@$(COMPOSE) exec -T scp sh -c 'test ! -e $$RUN_DIR/welcome.url || { printf "this link makes the first administrator, once, within a day: "; cat $$RUN_DIR/welcome.url; }'
 
