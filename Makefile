@@ -23,6 +23,7 @@ help:
 	@echo "             MDP_WORKERS=1 WDS_WORKERS=1 SCP_PORT=8000 WDS_PORT=8400 RUN_DIR=.run LOG_LEVEL=info"
 	@echo "make up      the same in containers (deploy/compose.yaml): needs a Docker engine with compose; make down ends it"
 	@echo "             PROFILES=exchange,standby,metrics,tls   SCALE='mdp=2 wds=2'   PUBLIC_URL=https://desk.example.com (tls)"
+	@echo "             BUILD=no TAPELINE_IMAGE=tapeline:0.2   no build, that image; what is given each time: deploy/settings/stack.env"
 	@echo "             OWN=own.yaml   a compose file of yours on top; settings: deploy/settings/<service>.env (deploy/README.md)"
 	@echo "make image   build the container image, TAPELINE_IMAGE=tapeline"
 	@echo "make stack   build the image, replay a recorded day through the stack, compare every number; make faults-stack with faults"
@@ -49,6 +50,12 @@ run: $(VENV)/installed
 TAPELINE_IMAGE ?= tapeline
 SECRETS ?= $(CURDIR)/deploy/secrets
 SBOM ?= tapeline.cdx.json
+# What a stack is given at each `make up`, one NAME=value a line; the command line wins.
+STACK ?= deploy/settings/stack.env
+ifneq ($(filter up down image,$(MAKECMDGOALS)),)
+-include $(STACK)
+export $(shell test ! -f "$(STACK)" || sed -n 's/^\([A-Z][A-Z0-9_]*\)=.*/\1/p' "$(STACK)")
+endif
 PROFILES ?=
 comma := ,
 profiles := $(subst $(comma), ,$(PROFILES))
@@ -68,17 +75,23 @@ closes_name = $(if $(closes),MDP_REFERENCE=/reference/$(closes))
 files_open = NOFILE=$${NOFILE:-$$(docker run --rm --network none $(TAPELINE_IMAGE) sh -c \
 	'most=$$(ulimit -Hn); if [ "$$most" = unlimited ] || [ "$$most" -gt 65536 ]; then most=65536; fi; echo $$most')}
 
+# Compose ends its wait at the first container that is unhealthy, also when that one only misses what is being started: an exchange
+# with `sync` its standby. So such a container is given half a minute before the wait begins.
+start = $(files_open) $(closes_name) $(COMPOSE) up -d $(foreach one,$(SCALE),--scale $(one))
+
 image:
 	@docker build -f deploy/Dockerfile -t $(TAPELINE_IMAGE) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 
 # The secrets are made by the image itself, as this user: nothing but a Docker engine is needed.
-up: image
+up: $(if $(filter no,$(BUILD)),,image)
 	@mkdir -p "$(SECRETS)"
 	@docker run --rm --network none --user "$$(id -u):$$(id -g)" -v "$(SECRETS):/secrets" $(TAPELINE_IMAGE) \
 		python -m deploy.credentials /secrets $(if $(filter tls,$(profiles)),--tls --host $(patsubst https://%,%,$(PUBLIC_URL)))
 	@$(if $(closes),docker run --rm --network none $(TAPELINE_IMAGE) python -m mdl reference --symbols $(or $(SYMBOLS),500) \
 		--seed $(or $(SEED),7) > deploy/stack/reference/$(closes) && chmod 644 deploy/stack/reference/$(closes))
-	@$(files_open) $(closes_name) $(COMPOSE) up -d --wait --wait-timeout 180 $(foreach one,$(SCALE),--scale $(one))
+	@$(start)
+	@for _ in $$(seq 30); do $(COMPOSE) ps --format '{{.Health}}' | grep -q unhealthy || break; sleep 1; done
+	@$(start) --wait --wait-timeout 180
 	@echo "open $${PUBLIC_URL:-http://127.0.0.1:$${SCP_PORT:-8000}}"
 	@$(COMPOSE) exec -T scp sh -c 'test ! -e $$RUN_DIR/welcome.url || { printf "this link makes the first administrator, once, within a day: "; cat $$RUN_DIR/welcome.url; }'
 

@@ -39,6 +39,7 @@ class Stack:
         self._compose = ["docker", "compose", "-p", name, "-f", "deploy/compose.yaml", *tls]
         self._profiles = [f"--profile={profile}" for profile in profiles if profile != "tls"]
         self._tls = bool(tls)
+        self.lasting = folder / "stack.env"  # what every `make up` reads
         self.variables = {
             "TAPELINE_IMAGE": IMAGE, "SECRETS": str(self.secrets), "INSIDE_SUBNET": "172.31.249.0/24", "OUTSIDE_SUBNET": "172.31.248.0/24",
             "SCP_PORT": str(self.page_port), "WDS_PORT": str(self.stream_port), "HTTPS_PORT": str(self.page_port),
@@ -49,6 +50,20 @@ class Stack:
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Return what `docker compose …` prints."""
         return run(*self._compose, *self._profiles, *arguments, check=check, **self.variables)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which deploy/README.md's commands concern this stack."""
+        own = {"COMPOSE_PROJECT_NAME": self.name, "STACK": str(self.lasting), "BUILD": "no"}
+        return {**os.environ, **self.variables, **own}
+
+    def make_up(self, **lasting: str) -> float:
+        """Start everything by `make up`, with these variables for this time and all later ones; return the seconds that took."""
+        began_s = time.monotonic()
+        with self.lasting.open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in lasting.items())
+        run("make", "up", **self.environment)
+        return time.monotonic() - began_s
 
     def make_secrets(self) -> None:
         """Have the image make the secrets, as `make up` does."""
