@@ -114,7 +114,7 @@ def promotion(stack: Stack) -> str:
 
 def two_histories(stack: Stack) -> str:
     """`async`: the leader has orders that the standby never got. It is told so and stays out until it is emptied as the README says."""
-    stack.make_up(ENGINE_REPLICATION="async")
+    stack.make_up(ENGINE_REPLICATION="async", SCALE="oms=0")  # the OMS would rightly refuse to follow an exchange that forgot
     stack.compose("pause", "engine")  # the standby, since the promotion
     orders, before = Orders(stack), len(accepted(stack, "standby"))
     try:
@@ -152,11 +152,14 @@ def restores(stack: Stack) -> str:
     taken = paste(stack, block("Backup and restore"))
     told = json.loads(next(line for line in taken.splitlines() if line.startswith("{")))
     stack.down()
+    with stack.lasting.open("a") as file:
+        file.write("SCALE=\n")
     back = paste(
         stack, f'C="docker compose -f deploy/compose.yaml --profile exchange" DAY=$(date +%F)\n{block("Backup and restore", 1)}'
     )
     given = json.loads(next(line for line in back.splitlines() if line.startswith("{")))
     assert (given["index"], given["digest"]) == (told["index"], told["digest"]), (told, given)
     stack.compose("exec", "-T", "scp", "python", "-m", "scp", "audit", "verify")
+    stack.sign_out()
     found = asyncio.run(checks.prices(stack))
     return f"index {told['index']}, the same digest; {ADMIN} signs in again; prices {found}"
