@@ -42,6 +42,7 @@ class Stack:
         if own:  # a compose file on top
             (folder / "own.yaml").write_text(own)
             self._compose += ["-f", str(folder / "own.yaml")]
+        self._own = {"OWN": str(folder / "own.yaml")} if own else {}
         self._profiles = [f"--profile={profile}" for profile in profiles if profile != "tls"]
         self._tls = bool(tls)
         self._cookie = ""  # of the administrator's session
@@ -60,15 +61,15 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which deploy/README.md's commands concern this stack."""
-        own = {"COMPOSE_PROJECT_NAME": self.name, "STACK": str(self.lasting), "BUILD": "no"}
+        own = {"COMPOSE_PROJECT_NAME": self.name, "STACK": str(self.lasting), "BUILD": "no", **self._own}
         return {**os.environ, **self.variables, **own}
 
-    def make_up(self, **lasting: str) -> float:
-        """Start everything by `make up`, with these variables for this time and all later ones; return the seconds that took."""
+    def make_up(self, target: str = "up", **lasting: str) -> float:
+        """Run `make up`, with these variables for this time and all later ones; return the seconds that took."""
         began_s = time.monotonic()
         with self.lasting.open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in lasting.items())
-        run("make", "up", **self.environment)
+        run("make", target, **self.environment)
         return time.monotonic() - began_s
 
     def make_secrets(self) -> None:

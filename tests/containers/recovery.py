@@ -127,6 +127,7 @@ def two_histories(stack: Stack) -> str:
     stack.compose("exec", "-T", "engine", "python", "-m", "engine", "promote")
     code, said = shell(stack, "echo ENGINE_LEADER=engine >> deploy/settings/stack.env; make up")
     assert code, said
+    paste(stack, block("A standby of the exchange", 3))  # the streams have what is lost
     empty_what_differs(stack, "standby")
     one_history(stack)
     return "refused with what to do, and a copy again after it"
