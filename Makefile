@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
-.PHONY: help run image prepared up upgrade down stack faults-stack chart audit sbom test hands faults sim check bench compare fmt web venv lock clean
+.PHONY: help run image up upgrade down stack faults-stack chart audit sbom test hands faults sim check bench compare fmt web venv lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -77,7 +77,7 @@ files_open = NOFILE=$${NOFILE:-$$(docker run --rm --network none $(TAPELINE_IMAG
 	'most=$$(ulimit -Hn); if [ "$$most" = unlimited ] || [ "$$most" -gt 65536 ]; then most=65536; fi; echo $$most')}
 
 # Compose ends its wait at the first container that is unhealthy, also when that one only misses what is being started: an exchange
-# with `sync` its standby. So such a container is given half a minute before the wait begins.
+# with `sync` its standby. So such a container is given a minute before the wait begins.
 start = $(files_open) $(closes_name) $(COMPOSE) up -d
 scales = $(foreach one,$(SCALE),--scale $(one))
 
@@ -94,7 +94,7 @@ prepared: $(if $(filter no,$(BUILD)),,image)
 
 up: prepared
 	@$(start) $(scales)
-	@for _ in $$(seq 30); do $(COMPOSE) ps --format '{{.Health}}' | grep -q unhealthy || break; sleep 1; done
+	@for _ in $$(seq 60); do $(COMPOSE) ps --format '{{.Health}}' | grep -q unhealthy || break; sleep 1; done
 	@$(start) $(scales) --wait --wait-timeout 180
 	@echo "open $${PUBLIC_URL:-http://127.0.0.1:$${SCP_PORT:-8000}}"
 	@$(COMPOSE) exec -T scp sh -c 'test ! -e $$RUN_DIR/welcome.url || { printf "this link makes the first administrator, once, within a day: "; cat $$RUN_DIR/welcome.url; }'
@@ -103,7 +103,7 @@ up: prepared
 upgrade: prepared
 	@for one in wds mdp; do \
 		old=$$($(COMPOSE) ps -q $$one); \
-		$(start) --wait --wait-timeout 180 --no-deps --no-recreate --scale $$one=$$((2 * $$(echo "$$old" | wc -l))) $$one \
+		$(start) --wait --wait-timeout 180 --no-recreate --scale $$one=$$((2 * $$(echo "$$old" | wc -l))) $$one \
 			&& docker stop $$old && docker rm $$old || exit 1; \
 	done
 	@$(MAKE) --no-print-directory up BUILD=no
