@@ -60,7 +60,8 @@ endif
 PROFILES ?=
 comma := ,
 profiles := $(subst $(comma), ,$(PROFILES))
-COMPOSE = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) docker compose -f deploy/compose.yaml \
+COMPOSE = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) $(DOCKER_COMPOSE)
+DOCKER_COMPOSE = docker compose -f deploy/compose.yaml \
 	$(if $(filter tls,$(profiles)),-f deploy/compose.tls.yaml) $(if $(OWN),-f $(OWN)) $(foreach one,$(filter-out tls,$(profiles)),--profile $(one))
 up upgrade: export FEED ?= simulator$(if $(filter exchange,$(profiles)),+engine)+news
 ifneq ($(filter tls,$(profiles)),)
@@ -76,9 +77,8 @@ closes_name = $(if $(closes),MDP_REFERENCE=/reference/$(closes))
 files_open = NOFILE=$${NOFILE:-$$(docker run --rm --network none $(TAPELINE_IMAGE) sh -c \
 	'most=$$(ulimit -Hn); if [ "$$most" = unlimited ] || [ "$$most" -gt 65536 ]; then most=65536; fi; echo $$most')}
 
-# Compose ends its wait at the first container that is unhealthy, also when that one only misses what is being started: an exchange
-# with `sync` its standby. So such a container is given a minute before the wait begins.
 start = $(files_open) $(closes_name) $(COMPOSE) up -d
+healthy = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) sh deploy/stack/healthy.sh $(DOCKER_COMPOSE)
 scales = $(foreach one,$(SCALE),--scale $(one))
 
 image:
@@ -94,8 +94,7 @@ prepared: $(if $(filter no,$(BUILD)),,image)
 
 up: prepared
 	@$(start) $(scales)
-	@for _ in $$(seq 60); do $(COMPOSE) ps --format '{{.Health}}' | grep -q unhealthy || break; sleep 1; done
-	@$(start) $(scales) --wait --wait-timeout 180
+	@$(healthy)
 	@echo "open $${PUBLIC_URL:-http://127.0.0.1:$${SCP_PORT:-8000}}"
 	@$(COMPOSE) exec -T scp sh -c 'test ! -e $$RUN_DIR/welcome.url || { printf "this link makes the first administrator, once, within a day: "; cat $$RUN_DIR/welcome.url; }'
 
@@ -103,7 +102,7 @@ up: prepared
 upgrade: prepared
 	@for one in wds mdp; do \
 		old=$$($(COMPOSE) ps -q $$one); \
-		$(start) --wait --wait-timeout 180 --no-recreate --scale $$one=$$((2 * $$(echo "$$old" | wc -l))) $$one \
+		$(start) --no-recreate --scale $$one=$$((2 * $$(echo "$$old" | wc -l))) $$one && $(healthy) \
 			&& docker stop $$old && docker rm $$old || exit 1; \
 	done
 	@$(MAKE) --no-print-directory up BUILD=no
