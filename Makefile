@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
-.PHONY: help run image up down stack faults-stack chart audit sbom test hands faults sim check bench compare fmt web venv lock clean
+.PHONY: help run image up upgrade down stack faults-stack chart audit sbom test hands faults sim check bench compare fmt web venv lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,8 @@ help:
 	@echo "             MDP_WORKERS=1 WDS_WORKERS=1 SCP_PORT=8000 WDS_PORT=8400 RUN_DIR=.run LOG_LEVEL=info"
 	@echo "make up      the same in containers (deploy/compose.yaml): needs a Docker engine with compose; make down ends it"
 	@echo "             PROFILES=exchange,standby,metrics,tls   SCALE='mdp=2 wds=2'   PUBLIC_URL=https://desk.example.com (tls)"
+	@echo "make upgrade TAPELINE_IMAGE=tapeline:0.2   the same to another version: no client and no number is lost (deploy/README.md)"
+	@echo "             BUILD=no TAPELINE_IMAGE=tapeline:0.2   no build, that image; what is given each time: deploy/settings/stack.env"
 	@echo "             OWN=own.yaml   a compose file of yours on top; settings: deploy/settings/<service>.env (deploy/README.md)"
 	@echo "make image   build the container image, TAPELINE_IMAGE=tapeline"
 	@echo "make stack   build the image, replay a recorded day through the stack, compare every number; make faults-stack with faults"
@@ -49,30 +51,61 @@ run: $(VENV)/installed
 TAPELINE_IMAGE ?= tapeline
 SECRETS ?= $(CURDIR)/deploy/secrets
 SBOM ?= tapeline.cdx.json
+# What a stack is given at each `make up`, one NAME=value a line; the command line wins.
+STACK ?= deploy/settings/stack.env
+ifneq ($(filter up upgrade down image,$(MAKECMDGOALS)),)
+-include $(STACK)
+export $(shell test ! -f "$(STACK)" || sed -n 's/^\([A-Z][A-Z0-9_]*\)=.*/\1/p' "$(STACK)")
+endif
 PROFILES ?=
 comma := ,
 profiles := $(subst $(comma), ,$(PROFILES))
-COMPOSE = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) docker compose -f deploy/compose.yaml \
+COMPOSE = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) $(DOCKER_COMPOSE)
+DOCKER_COMPOSE = docker compose -f deploy/compose.yaml \
 	$(if $(filter tls,$(profiles)),-f deploy/compose.tls.yaml) $(if $(OWN),-f $(OWN)) $(foreach one,$(filter-out tls,$(profiles)),--profile $(one))
-ifneq ($(filter exchange,$(profiles)),)
-up: export FEED ?= simulator+engine
-endif
+up upgrade: export FEED ?= simulator$(if $(filter exchange,$(profiles)),+engine)+news
 ifneq ($(filter tls,$(profiles)),)
-up down: export PUBLIC_URL ?= https://127.0.0.1
-up down: export WDS_PUBLIC_URL ?= $(patsubst https://%,wss://%,$(PUBLIC_URL))/v1/stream
+up upgrade down: export PUBLIC_URL ?= https://127.0.0.1
+up upgrade down: export WDS_PUBLIC_URL ?= $(patsubst https://%,wss://%,$(PUBLIC_URL))/v1/stream
 endif
+
+# Previous closes of the simulated symbols, for boards and changes; MDP_REFERENCE names a table of your own in deploy/stack/reference.
+closes = $(if $(MDP_REFERENCE),,$(if $(findstring simulator,$(FEED)),simulator-$(or $(SYMBOLS),500)-$(or $(SEED),7).csv))
+closes_name = $(if $(closes),MDP_REFERENCE=/reference/$(closes))
+
+# A container whose limit of open files is above the Docker engine's own does not start at all.
+files_open = NOFILE=$${NOFILE:-$$(docker run --rm --network none $(TAPELINE_IMAGE) sh -c \
+	'most=$$(ulimit -Hn); if [ "$$most" = unlimited ] || [ "$$most" -gt 65536 ]; then most=65536; fi; echo $$most')}
+
+start = $(files_open) $(closes_name) $(COMPOSE) up -d
+healthy = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) sh deploy/stack/healthy.sh $(DOCKER_COMPOSE)
+scales = $(foreach one,$(SCALE),--scale $(one))
 
 image:
 	@docker build -f deploy/Dockerfile -t $(TAPELINE_IMAGE) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
 
 # The secrets are made by the image itself, as this user: nothing but a Docker engine is needed.
-up: image
+prepared: $(if $(filter no,$(BUILD)),,image)
 	@mkdir -p "$(SECRETS)"
 	@docker run --rm --network none --user "$$(id -u):$$(id -g)" -v "$(SECRETS):/secrets" $(TAPELINE_IMAGE) \
 		python -m deploy.credentials /secrets $(if $(filter tls,$(profiles)),--tls --host $(patsubst https://%,%,$(PUBLIC_URL)))
-	@$(COMPOSE) up -d --wait --wait-timeout 180 $(foreach one,$(SCALE),--scale $(one))
+	@$(if $(closes),docker run --rm --network none $(TAPELINE_IMAGE) python -m mdl reference --symbols $(or $(SYMBOLS),500) \
+		--seed $(or $(SEED),7) > deploy/stack/reference/$(closes) && chmod 644 deploy/stack/reference/$(closes))
+
+up: prepared
+	@$(start) $(scales)
+	@$(healthy)
 	@echo "open $${PUBLIC_URL:-http://127.0.0.1:$${SCP_PORT:-8000}}"
 	@$(COMPOSE) exec -T scp sh -c 'test ! -e $$RUN_DIR/welcome.url || { printf "this link makes the first administrator, once, within a day: "; cat $$RUN_DIR/welcome.url; }'
+
+# Data services and processors beside their successors, so that nothing waits in a queue for longer than it lives; then all else.
+upgrade: prepared
+	@for one in wds mdp; do \
+		old=$$($(COMPOSE) ps -q $$one); \
+		$(start) --no-recreate --scale $$one=$$((2 * $$(echo "$$old" | wc -l))) $$one && $(healthy) \
+			&& docker stop $$old && docker rm $$old || exit 1; \
+	done
+	@$(MAKE) --no-print-directory up BUILD=no
 
 down:
 	@$(COMPOSE) --profile '*' down --remove-orphans $(if $(VOLUMES),--volumes)

@@ -76,8 +76,10 @@ def make(folder: Path, tls: bool = False, hosts: tuple[str, ...] = ()) -> list[s
         _kept(folder / "scp_secret_key", lambda: Fernet.generate_key().decode())
         _kept(folder / "mdl_api_key", lambda: "")
         _certificates(folder, hosts)
-        for name, text in texts(password, tls).items():
-            _write(folder / name, text)
+        ours = [texts(password, either) for either in (tls, not tls)]
+        for name, text in ours[0].items():
+            if not _own_server(folder / name, {made[name] for made in ours}):
+                _write(folder / name, text)
         return sorted({path.name for path in folder.iterdir()} - before)
     except OSError as error:
         what = f"cannot keep secrets in {folder}: {(error.strerror or str(error)).lower()}"
@@ -88,6 +90,11 @@ def _kept(path: Path, value: Callable[[], str]) -> str:
     if not path.exists():
         _write(path, value())
     return path.read_text()
+
+
+def _own_server(path: Path, made: set[str]) -> bool:
+    """Return whether somebody wrote the URL of a server of their own into a file."""
+    return path.name.endswith("_url") and path.exists() and path.read_text() not in made
 
 
 def _write(path: Path, text: str) -> None:

@@ -90,6 +90,7 @@ class Engine:
         self._snapshot_folder = settings.folder / "snapshots"
         self._clock = SystemClock()
         self.filling = False  # a standby that does not have all that its leader had at first
+        self.starting = True  # a standby's admin port answers before its journal has been copied and read
         self._follower: Follower | None = None
         self._following: Tasks | None = None
         self._sink: StreamSink | None = None
@@ -138,12 +139,12 @@ class Engine:
         )  # fmt: skip
         await self.gateway.start()
         self._stack.push_async_callback(self.gateway.stop)
+        self.filling = self.starting = False
         if self._leader_url:
             self._follow(journal)
         else:
             self._start_orders()
             await self._start_admin()
-        self.filling = False
         log.info("engine_started", port=self.gateway.port, index=self.sequencer.committed_index, follows=self._leader_url)
 
     async def _start_admin(self) -> None:
@@ -345,7 +346,7 @@ class Engine:
         return recall.routes(recall.DeadLetters(url, Requeued(token.encode()))) if url else []
 
     def _vitals(self) -> Vitals:
-        if self.filling:
+        if self.starting:
             return Vitals(more={"role": "standby"})
         if self.sequencer.doubtful:
             return Vitals({"commands": self.sequencer.committed_index})
@@ -360,8 +361,10 @@ class Engine:
         )  # fmt: skip
 
     def _not_ready(self) -> list[str]:
-        if self._follower is not None and (self.filling or self.sequencer.leader):
-            return self._not_following(self._follower)
+        if self.starting:
+            return self._not_started()
+        if self._follower is not None and self.sequencer.leader:
+            return [f"standby of {self._leader_url}: {self._follower.problem}"] if self._follower.problem else []
         found = [self.sequencer.refusal] if self.sequencer.refusal else []
         if self._orders is not None and not self._orders.ready:
             found.append(f"order queue: {self._orders.fault}")
@@ -373,11 +376,11 @@ class Engine:
             found.append(f"streams: {self._sink.problem or 'connecting'}")
         return found
 
-    def _not_following(self, follower: Follower) -> list[str]:
-        if self.filling:
-            why = follower.problem or f"{follower.missing} commands are still to be copied"
-            return [f"standby: {why}"]
-        return [f"standby of {self._leader_url}: {follower.problem}"] if follower.problem else []
+    def _not_started(self) -> list[str]:
+        follower = self._follower
+        if follower is None:
+            return ["standby: it reads its journal"]
+        return [f"standby: {follower.problem or f'{follower.missing} commands are still to be copied'}"]
 
     async def _tick(self) -> None:
         """Let time pass for the exchange: orders expire, timers run out, INSURANCE trades without other commands."""

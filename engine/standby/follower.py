@@ -12,7 +12,8 @@ import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from socket import getaddrinfo
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
@@ -93,6 +94,7 @@ class Follower:
         self._term = term
         self._files: list[bytes] = []
         self._part = bytearray()
+        self._found: asyncio.Future[Any] | None = None  # the leader's name, being looked up
         self._copied = metrics.counter("engine", "replication_copied_bytes", "Bytes of the leader's journal written here")
         metrics.gauge("engine", "replication_behind_commands", "Indices of the leader that this standby lacks").set_function(
             lambda: self.missing
@@ -114,7 +116,7 @@ class Follower:
         while True:
             try:
                 async with asyncio.timeout(CONNECT_S):
-                    socket = await self._connect()
+                    socket = await self._connected()
                 async with socket:
                     attempt = 0
                     await self._follow(socket)
@@ -133,16 +135,26 @@ class Follower:
         """Tell the leader of before, again and again until cancelled, that this engine leads: so it stops when it comes back."""
         while True:
             with contextlib.suppress(OSError, TimeoutError, WebSocketException, Unreadable):
-                async with asyncio.timeout(CONNECT_S), await self._connect() as socket:
+                async with asyncio.timeout(CONNECT_S), await self._connected() as socket:
                     await socket.send(frames.encode(self._hello()))
                     said = frames.from_leader(str(await socket.recv()))
                     if isinstance(said, Refusal) and said.code == frames.DEPOSED:
                         log.warning("earlier_leader_stopped", url=self._leader.url, term=said.term)
             await asyncio.sleep(HERALD_S * (0.5 + random.random() / 2) if self.heard_ns else HERALD_S)
 
-    def _connect(self) -> connect:
+    async def _connected(self) -> ClientConnection:
+        """Return a connection to the leader.
+
+        Its name is looked up first, by one thread at a time: a look-up that outlives the caller's patience, as it does while a
+        container of that name is gone, would end in a future that nobody reads, which the loop reports as an error each time.
+        """
+        if self._found is None or self._found.done():
+            at = urlsplit(self._leader.url)
+            self._found = asyncio.get_running_loop().run_in_executor(None, getaddrinfo, at.hostname, at.port)
+            self._found.add_done_callback(lambda found: found.cancelled() or found.exception())
+        await asyncio.shield(self._found)
         headers = {"Authorization": f"Bearer {self._leader.key}"}
-        return connect(
+        return await connect(
             self._leader.ws_url, additional_headers=headers, max_size=frames.MESSAGE_BYTES_MAX, compression=None,
             open_timeout=CONNECT_S, close_timeout=1, ping_interval=None, proxy=None,
         )  # fmt: skip

@@ -1,6 +1,8 @@
 """Builds the image, brings the stack up, replays a recorded day through it and reads the day's numbers through the door.
 
-`make stack` runs it, `make faults-stack` adds kills, partitions and rescaling. One line a check; the exit code is 1 when one fails.
+`make stack` runs it, `make faults-stack` adds kills, partitions and rescaling, `make stack ARGS=--recovery` does what deploy/README.md says
+when something is lost, `ARGS=--upgrade` brings a stack with 2,000 clients to another image. One line a check; the exit code is 1 when
+one fails.
 Without a Docker engine it says so: exit code 0, in CI 1.
 """
 
@@ -18,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.containers import checks, faults
+from tests.containers import checks, faults, recovery, upgrade
 from tests.containers.docker import IMAGE, ROOT, Stack, run
 from tests.oracle import events
 
@@ -40,17 +42,23 @@ def main() -> int:
         "--exchange", action="store_true", help="with the exchange and Prometheus; no tape: bots and the simulator"
     )
     parser.add_argument("--tls", action="store_true", help="the same with amqps, rediss and one https origin")
+    parser.add_argument(
+        "--recovery", action="store_true", help="promotion of the standby, backup and restore: five minutes, no tape"
+    )
+    parser.add_argument("--upgrade", action="store_true", help="2,000 clients over `make upgrade`: three minutes, no tape")
     given = parser.parse_args()
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
         say("stack: no Docker engine answers: nothing was tried (install one, or start dockerd)")
         return 1 if os.environ.get("CI") else 0
     data = Path(os.environ.get("TAPELINE_DATA") or ROOT.parent / "shared" / "data")
-    if not (data / TAPE).is_file():
+    if not (given.recovery or given.upgrade or (data / TAPE).is_file()):
         say(f"stack: the recorded tape {TAPE} is not in {data}: set TAPELINE_DATA")
         return 1
     run("sh", "tests/containers/stand-ins.sh")
     build(IMAGE)
     with tempfile.TemporaryDirectory(prefix="tapeline-stack-") as folder:
+        if given.recovery or given.upgrade:
+            return drill(given, Path(folder))
         return judge(given, Path(folder), data / TAPE)
 
 
@@ -61,19 +69,48 @@ def build(tag: str, *extra: str) -> None:
     say(f"built {tag} in {time.monotonic() - began_s:.0f} s")
 
 
-def judge(given: argparse.Namespace, folder: Path, tape: Path) -> int:
-    """Run every check on one stack; return 1 when one failed."""
-    failed = 0
+class Report:
+    """Runs checks, one line each, and counts those that failed."""
 
-    def check(name: str, body: Callable[[], str]) -> None:
-        nonlocal failed
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def __call__(self, name: str, body: Callable[[], str]) -> None:
+        """Run a check; the next one runs in any case."""
         began_s = time.monotonic()
         try:
             say(f"ok    {name}: {body()} ({time.monotonic() - began_s:.0f} s)")
-        except Exception:  # each check is reported, and the next one runs all the same
-            failed += 1
+        except Exception:
+            self.failed += 1
             say(f"FAIL  {name}\n{traceback.format_exc()}")
 
+
+def drill(given: argparse.Namespace, folder: Path) -> int:
+    """Run what needs no tape, on a stack that `make up` started; return 1 when something failed."""
+    check, feed = Report(), {"FEED": "simulator+engine+news", "RATE": "100", "SYMBOLS": "100"}
+    profiles = ("exchange", "standby") if given.recovery else ("exchange",)
+    stack = Stack(folder, profiles, own="" if given.recovery else upgrade.OWN, **feed)
+    lasting = {"PROFILES": ",".join(profiles)} | ({"ENGINE_REPLICATION": "sync"} if given.recovery else {"SCALE": "wds=2 mdp=2"})
+    try:
+        check("make up", lambda: f"everything healthy after {stack.make_up(**lasting):.1f} s")
+        if check.failed:
+            pass  # nothing more can be said of a stack that does not start
+        elif given.recovery:
+            check("the standby is promoted", lambda: recovery.promotion(stack))
+            check("a leader that had more", lambda: recovery.two_histories(stack))
+            check("backup and restore", lambda: recovery.restores(stack))
+        else:
+            check("make upgrade", lambda: upgrade.rolling(stack))
+    finally:
+        if check.failed:
+            say(stack.compose("ps", "-a", check=False) + stack.compose("logs", "--tail", "20", check=False))
+        stack.down()
+    return 1 if check.failed else 0
+
+
+def judge(given: argparse.Namespace, folder: Path, tape: Path) -> int:
+    """Run every check on one stack; return 1 when one failed."""
+    check = Report()
     check("image", checks.image)
     if given.twice:
         build(f"{IMAGE}:again", "--no-cache")
@@ -107,10 +144,10 @@ def judge(given: argparse.Namespace, folder: Path, tape: Path) -> int:
         check("a stranger meets the door only", lambda: checks.stranger(stack))
         check("stop", lambda: checks.stop(stack))
     finally:
-        if failed:
+        if check.failed:
             say(stack.compose("ps", "-a", check=False) + stack.compose("logs", "--tail", "20", check=False))
         stack.down()
-    return 1 if failed else 0
+    return 1 if check.failed else 0
 
 
 if __name__ == "__main__":

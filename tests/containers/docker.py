@@ -32,13 +32,21 @@ def run(*arguments: str | Path, check: bool = True, given: str = "", **environme
 class Stack:
     """One stack; `secrets` is the folder of its secrets, `variables` what compose.yaml reads."""
 
-    def __init__(self, folder: Path, profiles: tuple[str, ...] = (), name: str = "tapeline-test", **variables: str) -> None:
+    def __init__(
+        self, folder: Path, profiles: tuple[str, ...] = (), name: str = "tapeline-test", own: str = "", **variables: str
+    ) -> None:
         self.name, self.folder, self.secrets = name, folder, folder / "secrets"
         self.page_port, self.stream_port = free_port(), free_port()
         tls = ["-f", "deploy/compose.tls.yaml"] if "tls" in profiles else []
         self._compose = ["docker", "compose", "-p", name, "-f", "deploy/compose.yaml", *tls]
+        if own:  # a compose file on top
+            (folder / "own.yaml").write_text(own)
+            self._compose += ["-f", str(folder / "own.yaml")]
+        self._own = {"OWN": str(folder / "own.yaml")} if own else {}
         self._profiles = [f"--profile={profile}" for profile in profiles if profile != "tls"]
         self._tls = bool(tls)
+        self._cookie = ""  # of the administrator's session
+        self.lasting = folder / "stack.env"  # what every `make up` reads
         self.variables = {
             "TAPELINE_IMAGE": IMAGE, "SECRETS": str(self.secrets), "INSIDE_SUBNET": "172.31.249.0/24", "OUTSIDE_SUBNET": "172.31.248.0/24",
             "SCP_PORT": str(self.page_port), "WDS_PORT": str(self.stream_port), "HTTPS_PORT": str(self.page_port),
@@ -49,6 +57,20 @@ class Stack:
     def compose(self, *arguments: str, check: bool = True) -> str:
         """Return what `docker compose …` prints."""
         return run(*self._compose, *self._profiles, *arguments, check=check, **self.variables)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which deploy/README.md's commands concern this stack."""
+        own = {"COMPOSE_PROJECT_NAME": self.name, "STACK": str(self.lasting), "BUILD": "no", **self._own}
+        return {**os.environ, **self.variables, **own}
+
+    def make_up(self, target: str = "up", **lasting: str) -> float:
+        """Run `make up`, with these variables for this time and all later ones; return the seconds that took."""
+        began_s = time.monotonic()
+        with self.lasting.open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in lasting.items())
+        run("make", target, **self.environment)
+        return time.monotonic() - began_s
 
     def make_secrets(self) -> None:
         """Have the image make the secrets, as `make up` does."""
@@ -99,18 +121,24 @@ class Stack:
         return f"wss://127.0.0.1:{self.page_port}/v1/stream" if self._tls else f"ws://127.0.0.1:{self.stream_port}/v1/stream"
 
     def stream_token(self) -> str:
-        """Make the first administrator as a browser would, through the door, and return a token for the stream."""
+        """Return a token for the stream, as a browser gets it through the door: by the first link, later by name and password."""
         if self._tls:
             os.environ["SSL_CERT_FILE"] = str(self.secrets / "ca.pem")  # what this process's clients trust from now on
-        link = self.compose("exec", "-T", "scp", "cat", "/var/lib/tapeline/welcome.url").strip()
-        assert link.startswith(f"{self.page_url}/welcome#"), link
-        body = json.dumps({"link": link.partition("#")[2], "username": ADMIN, "password": PASSWORD}).encode()
-        headers = {"Content-Type": "application/json"}
-        cookie = self._ask(urllib.request.Request(f"{self.page_url}/api/v1/links/use", body, headers))[0]
-        answer = self._ask(urllib.request.Request(f"{self.page_url}/api/session", headers={"Cookie": cookie.partition(";")[0]}))[
-            1
-        ]
+        if not self._cookie:
+            link = self.compose("exec", "-T", "scp", "sh", "-c", "cat $RUN_DIR/welcome.url || true").strip()
+            who = {"username": ADMIN, "password": PASSWORD}
+            if link:
+                assert link.startswith(f"{self.page_url}/welcome#"), link
+                who["link"] = link.partition("#")[2]
+            path, headers = "links/use" if link else "sign-in", {"Content-Type": "application/json"}
+            request = urllib.request.Request(f"{self.page_url}/api/v1/{path}", json.dumps(who).encode(), headers)
+            self._cookie = self._ask(request)[0].partition(";")[0]
+        answer = self._ask(urllib.request.Request(f"{self.page_url}/api/session", headers={"Cookie": self._cookie}))[1]
         return str(json.loads(answer)["token"])
+
+    def sign_out(self) -> None:
+        """Forget the session."""
+        self._cookie = ""
 
     def _ask(self, request: urllib.request.Request) -> tuple[str, bytes]:
         with urllib.request.urlopen(request, timeout=20) as answer:

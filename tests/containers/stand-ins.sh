@@ -33,17 +33,16 @@ USER rabbitmq
 CMD ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
 D
 build postgres:17 postgresql <<'D'
-RUN ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/ 2>/dev/null; install -d -o postgres -g postgres -m 0700 /var/lib/postgresql/data && mkdir -p /docker-entrypoint-initdb.d \
+RUN ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/ 2>/dev/null; install -d -o postgres -g postgres -m 0700 /var/lib/postgresql/data && chmod 3777 /var/run/postgresql && mkdir -p /docker-entrypoint-initdb.d \
  && printf '%s\n' '#!/bin/sh' 'set -e' \
     'if [ ! -s "$PGDATA/PG_VERSION" ]; then' \
-    '  initdb -U "$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth=scram-sha-256 >/dev/null' \
+    '  initdb -U "$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth-local=trust --auth-host=scram-sha-256 >/dev/null' \
     '  echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"' \
-    '  export PGPASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")"' \
-    '  pg_ctl -w -o "-c listen_addresses= -c unix_socket_directories=/tmp" start >/dev/null' \
-    '  createdb -h /tmp -U "$POSTGRES_USER" "$POSTGRES_DB"' \
-    '  for file in /docker-entrypoint-initdb.d/*.sql; do psql -q -h /tmp -U "$POSTGRES_USER" -d "$POSTGRES_DB" -f "$file"; done' \
+    '  pg_ctl -w -o "-c listen_addresses= -c unix_socket_directories=/var/run/postgresql" start >/dev/null' \
+    '  createdb -U "$POSTGRES_USER" "$POSTGRES_DB"' \
+    '  for file in /docker-entrypoint-initdb.d/*.sql; do psql -q -U "$POSTGRES_USER" -d "$POSTGRES_DB" -f "$file"; done' \
     '  pg_ctl -w stop >/dev/null' 'fi' \
-    'exec postgres -c listen_addresses="*" -c unix_socket_directories=/tmp' > /usr/local/bin/start-postgres && chmod 755 /usr/local/bin/start-postgres
+    'exec postgres -c listen_addresses="*" -c unix_socket_directories=/var/run/postgresql' > /usr/local/bin/start-postgres && chmod 755 /usr/local/bin/start-postgres
 CMD ["start-postgres"]
 D
 build nginx:1.28 nginx-light </dev/null

@@ -48,6 +48,19 @@ def test_a_second_run_changes_nothing_and_tls_keeps_the_passwords(tmp_path: Path
     assert (tmp_path / "redis_password").read_bytes() == before["redis_password"]
 
 
+def test_the_url_of_a_server_of_ones_own_stays(tmp_path: Path) -> None:
+    """Written before the first `make up` or after it, with TLS inside or without: it is nothing that this command made."""
+    tmp_path.joinpath("mdc_url").write_text("rediss://:secret@cache.example.com:6380/0")
+    make(tmp_path)
+    tmp_path.joinpath("mdq_url").chmod(0o644)
+    tmp_path.joinpath("mdq_url").write_text("amqps://me:secret@queues.example.com/desk\n")
+    make(tmp_path, tls=True)
+    make(tmp_path)
+    assert tmp_path.joinpath("mdc_url").read_text() == "rediss://:secret@cache.example.com:6380/0"
+    assert tmp_path.joinpath("mdq_url").read_text() == "amqps://me:secret@queues.example.com/desk\n"
+    assert tmp_path.joinpath("streams_url").read_text().startswith("redis://")
+
+
 def test_the_certificate_is_signed_by_the_ca_for_every_server(tmp_path: Path) -> None:
     """A client that trusts `ca.pem` alone accepts the servers under their names in the stack."""
     make(tmp_path, tls=True, hosts=("desk.example.com", "192.0.2.7"))

@@ -8,6 +8,7 @@ import resource
 import signal
 import ssl
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,6 +24,9 @@ from engine.access.key_file import KeyFile
 from engine.core.events import OrderAccepted, decode
 from engine.journal.format import ENTRY, HEADER, PREFACE
 from engine.journal.reader import read, segments
+from engine.serve import Engine
+from engine.settings import EngineSettings
+from service.run import Shutdown
 from tests.engine_process import OPERATOR, EngineProcess
 from tests.servers import free_port
 from tests.waiting import until
@@ -40,6 +44,13 @@ async def market(http: httpx.AsyncClient) -> None:
     """List a contract, open a rich account."""
     assert (await http.put("/Instrument", json=BTC)).status_code in (200, 201)
     assert (await http.post("/Account/1/Deposit", json={"amount": 10**12})).status_code < 300
+
+
+async def test_a_standby_that_still_reads_its_journal_says_so(tmp_path: Path) -> None:
+    """Its admin port answers and its heartbeat goes out before there is a sequencer to ask."""
+    engine = Engine(EngineSettings(folder=tmp_path), AsyncExitStack(), Shutdown())
+    assert engine._not_ready() == ["standby: it reads its journal"]
+    assert engine._vitals().more == {"role": "standby"}
 
 
 async def test_a_disk_that_refuses_loses_nothing_and_service_resumes(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ PRODUCTION: dict[str, Any] = {
     "ingress": {"enabled": True, "className": "nginx", "host": "desk.example.com", "tlsSecret": "desk-tls"},
 }
 EXCHANGE: dict[str, Any] = {
-    "mdl": {"feed": "simulator+engine"},
+    "mdl": {"feed": "simulator+engine+news"},
     "engine": {"enabled": True}, "bots": {"enabled": True}, "oms": {"enabled": True, "database": SECRET},
 }  # fmt: skip
 STANDBY = EXCHANGE | {

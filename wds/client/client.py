@@ -201,6 +201,8 @@ class Client:
             return answer
         finally:
             self._replies.pop(number, None)
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # of a command that was lost before it could be sent: nobody else reads it
 
     async def _send(self, body: dict[str, Any]) -> None:
         """Send when the announced limits allow it."""

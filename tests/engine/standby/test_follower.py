@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
+import threading
 from pathlib import Path
+from socket import gaierror
+from typing import Any
 
 import pytest
 
@@ -154,6 +158,34 @@ async def test_a_wrong_key_is_said_and_a_right_one_helps(tmp_path: Path) -> None
             ground.keys.file.withdraw(replica.split("_")[1], ground.keys.clock.wall_ns())
             ground.keys.look()
             await until(lambda: "ENGINE_FOLLOW_KEY" in copy.follower.problem, 20)
+
+
+async def test_a_name_that_nobody_finds_is_looked_up_by_one_thread_and_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader's container is gone: its name takes longer to fail than a try lasts, and fails with nobody listening any more."""
+    now, most, failed = 0, 0, threading.Event()
+    reported: list[dict[str, Any]] = []
+
+    def slow(*_: object) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        failed.wait(5)
+        now -= 1
+        raise gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(follower_module, "getaddrinfo", slow)
+    monkeypatch.setattr(follower_module, "CONNECT_S", 0.05)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with exchange(tmp_path / "leader") as ground, following(ground, tmp_path / "copy") as copy:
+        await until(lambda: most, 10)
+        await until(lambda: "says nothing" in copy.follower.problem, 10)
+        failed.set()
+        await until(lambda: "name resolution" in copy.follower.problem, 10)
+    gc.collect()
+    assert most == 1
+    assert not reported
 
 
 async def test_a_leader_of_an_earlier_term_stops_when_it_hears_of_a_later_one(tmp_path: Path) -> None:
