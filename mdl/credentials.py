@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from mdl.address import Address, address_of
+from service.address import Address, address_of
 from mdl.settings import MdlSettings
 from service.errors import OperatorError
 from service.settings import hide_password

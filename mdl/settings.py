@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from mdl.address import exposed
+from service.address import exposed
 from mdq.batch import SOURCE
 from service.settings import ComponentSettings, check_url, hide_password
 

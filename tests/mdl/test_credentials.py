@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from massive.websocket.models import Feed as VendorFeed
 
-from mdl.address import address_of
+from service.address import address_of
 from mdl.control import Change, changed
 from mdl.credentials import VENDOR
 from mdl.feeds.catalogue import read_key

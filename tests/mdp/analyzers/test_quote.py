@@ -40,7 +40,7 @@ class PlainQuotes:
         self.quotes: dict[str, Event] = {}
         self.times: defaultdict[str, int] = defaultdict(int)
         self.closes: dict[str, float] = {}
-        self.lasts: dict[str, float] = {}
+        self.lasts: dict[str, Event] = {}
         self.kinds: dict[str, bool] = {}
 
     def take(self, event: Event) -> None:
@@ -69,7 +69,8 @@ class PlainQuotes:
         regular = self._regular(trades)
         size = sum((Decimal(repr(t["s"])) for t in volume), Decimal(0))
         worth = sum((Decimal(repr(t["s"])) * Decimal(repr(t["p"])) for t in volume), Decimal(0))
-        last = self._newest(lasts) if lasts else self.lasts.get(sym)
+        newest = self._newest(lasts) if lasts else self.lasts.get(sym)
+        last = None if newest is None else newest["p"]
         first = min(regular, key=lambda t: t["t"])["p"] if regular else None
         base = self.closes.get(sym, first)
         change = None if last is None or base is None else Decimal(repr(last)) - Decimal(repr(base))
@@ -91,23 +92,31 @@ class PlainQuotes:
             "change_pct": None if change is None else round(float(100 * Fraction(change) / Fraction(Decimal(repr(base)))), 4),
             "rel_volume": None,
             "ts": self.times[sym],
+            **dict.fromkeys(("prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "avg_volume", "float")),
+            "open_change": None if last is None or first is None else float(Decimal(repr(last)) - Decimal(repr(first))),
+            "spread": self._spread(latest),
+            "last_size": None if newest is None else newest["s"],
         }
+
+    def _spread(self, latest: Event) -> float | None:
+        bid, ask = latest.get("b", latest.get("bp")), latest.get("a", latest.get("ap"))
+        return float(Decimal(repr(ask)) - Decimal(repr(bid))) if bid and ask else None
 
     def _roll(self, continuous: bool, day: str) -> None:
         for sym in [s for s, kind in self.kinds.items() if kind is continuous]:
-            last, regular = self.of(sym)["last"], self._regular(self.trades[sym])
-            if last is not None:
-                self.lasts[sym] = last
+            lasts, regular = [t for t in self.trades[sym] if self._rule(t) & LAST], self._regular(self.trades[sym])
+            if lasts:
+                self.lasts[sym] = self._newest(lasts)
             if regular:
-                self.closes[sym] = self._newest(regular)
+                self.closes[sym] = self._newest(regular)["p"]
             self.trades[sym] = []
         self.days[continuous] = day
 
     def _regular(self, trades: list[Event]) -> list[Event]:
         return [t for t in trades if self._rule(t) & LAST and not self._rule(t) & EXTENDED]
 
-    def _newest(self, trades: list[Event]) -> float:
-        return float(max(enumerate(trades), key=lambda x: (x[1]["t"], x[0]))[1]["p"])
+    def _newest(self, trades: list[Event]) -> Event:
+        return max(enumerate(trades), key=lambda x: (x[1]["t"], x[0]))[1]
 
     def _rule(self, event: Event) -> int:
         return rule_of(event["c"]) if event["ev"] == "T" else rule_of(None)
@@ -138,7 +147,7 @@ def test_quotes_equal_the_naive_model(seed: int) -> None:
 
 def test_fields_are_those_of_the_catalogue() -> None:
     """The published state has the catalogue's fields in its order."""
-    assert QuoteData.__struct_fields__ == QUOTE_FIELDS
+    assert QuoteData.__struct_encode_fields__ == QUOTE_FIELDS
     desk = Desk()
     desk.feed(quote())
     assert tuple(desk.flush().data("quote:A")) == QUOTE_FIELDS
