@@ -14,6 +14,14 @@ COMPONENTS = heartbeat.KEY  # what every component says of itself, once a second
 REVOKED = "scp:revoked"  # sessions that ended → until when their tokens could still be good
 
 
+FACTS = "mdp:facts"  # what is known of symbols for a trading day: which sheets there are
+
+
+def facts(sheet: str, partition: int | str) -> str:
+    """Hash: a partition's symbols of one sheet of facts, some in each field."""
+    return f"facts:{sheet}:{partition}"
+
+
 def document(channel: str) -> str:
     """A document (string), or the list of recent documents of an event channel."""
     return f"ch:{channel}"

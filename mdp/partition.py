@@ -19,6 +19,7 @@ from mdp.ahead import Ahead
 from mdp.analyzer import Analyzer
 from mdp.conditions import ALL, CANCEL, VOLUME, Rules
 from mdp.days.watermark import Watermark
+from mdp.enrich.facts import Seen
 from mdp.events import (
     MINUTE_BARS,
     QUOTES,
@@ -32,7 +33,6 @@ from mdp.events import (
     IndexValue,
     LimitBands,
 )  # fmt: skip
-from mdp.enrich.facts import Seen
 from mdp.exact import units
 from mdp.listing import Listing
 from mdp.reference import Known

@@ -19,12 +19,12 @@ class Known(Struct, frozen=True, array_like=True, gc=False):
     """
 
     prev_close: float | None = None
-    avg_volume: float | None = None
-    shares: float | None = None
+    avg_volume: int | float | None = None
+    shares: int | float | None = None
     prev_open: float | None = None
     prev_high: float | None = None
     prev_low: float | None = None
-    prev_volume: float | None = None
+    prev_volume: int | float | None = None
     prev_vwap: float | None = None
 
 
@@ -53,8 +53,13 @@ def _known(row: Mapping[str, str]) -> Known:
     return Known(**needed, **{field: _number(row.get(column) or "") for column, field in MORE.items()})
 
 
-def _number(text: str) -> float | None:
+def _number(text: str) -> int | float | None:
     value = float(text) if text else 0.0
     if not 0 <= value < 1e15:  # also what is no number at all: nan, inf
         raise ValueError(f"{text!r} is not a price or size")
-    return value or None
+    return whole(value) or None
+
+
+def whole(value: float) -> int | float:
+    """Return a size as an integer when it is one."""
+    return int(value) if value == int(value) else value

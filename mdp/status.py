@@ -25,7 +25,8 @@ class WorkerStats(msgspec.Struct):
 
     `flowing`: the partitions it reads and whose flushes the cache takes; `heard`: source → the partitions in which it was
     heard lately; `lag_ms`: source → receive to cache of what is watched (of all, where
-    nobody watches), worst of the second; `flush_ms`: the last round; `boards`: the operators' own ones that it ranks.
+    nobody watches), worst of the second; `flush_ms`: the last round; `boards`: the operators' own ones that it ranks;
+    `days`: the trading days (starts, ms) of stocks that its symbols are in.
     """
 
     worker: str
@@ -36,6 +37,7 @@ class WorkerStats(msgspec.Struct):
     flush_ms: float = 0
     interval_ms: float = 0
     boards: list[str] = []
+    days: list[int] = []
 
 
 @dataclass(slots=True)

@@ -22,7 +22,6 @@ from mdp.exact import number, ratio, units
 from mdp.reference import Known, Reference
 from service.days.markets import Markets
 
-
 # Fields of a quote that are told, and what they are called in `Known`.
 INFORMED = (
     *((name, name) for name in ("prev_close", "prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "avg_volume")),
@@ -53,10 +52,10 @@ class QuoteData(msgspec.Struct, gc=False):
     prev_open: float | None = None
     prev_high: float | None = None
     prev_low: float | None = None
-    prev_volume: float | None = None
+    prev_volume: int | float | None = None
     prev_vwap: float | None = None
-    avg_volume: float | None = None
-    free_float: float | None = msgspec.field(name="float", default=None)
+    avg_volume: int | float | None = None
+    free_float: int | float | None = msgspec.field(name="float", default=None)
     open_change: float | None = None
     spread: float | None = None
     last_size: int | float | None = None
