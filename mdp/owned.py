@@ -35,6 +35,11 @@ class Owned:
     facts: dict[str, str] = field(default_factory=dict)  # day and sheet → which one of it was taken in
 
     @property
+    def trading_days(self) -> set[int]:
+        """The trading days of stocks (starts, ms) that its symbols are in."""
+        return {day for analyzer in self.partition.analyzers for day in analyzer.trading_days}
+
+    @property
     def reads(self) -> bool:
         """Whether we are subscribed to its queues."""
         return self.subscription is not None and self.subscription.live

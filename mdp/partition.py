@@ -19,7 +19,6 @@ from mdp.ahead import Ahead
 from mdp.analyzer import Analyzer
 from mdp.conditions import ALL, CANCEL, VOLUME, Rules
 from mdp.days.watermark import Watermark
-from mdp.enrich.facts import Seen
 from mdp.events import (
     MINUTE_BARS,
     QUOTES,
@@ -35,7 +34,6 @@ from mdp.events import (
 )  # fmt: skip
 from mdp.exact import units
 from mdp.listing import Listing
-from mdp.reference import Known
 from mdp.runs import Runs, Turn
 from mdq.batch import Batch
 from mdq.gaps import SOURCES_MAX, Arrival, GapCounter, Position, Verdict
@@ -380,20 +378,10 @@ class Partition:
             analyzer.on_days(days)
         self._dirty, self._settled = True, False
 
-    def on_facts(self, day_ms: int, known: Mapping[str, Known]) -> None:
-        """Take the vendor's reference data for a trading day."""
-        for analyzer in self._analyzers:
-            analyzer.on_facts(day_ms, known)
-
-    def on_seen(self, day_ms: int, seen: Mapping[str, Seen]) -> None:
-        """Take what the vendor has seen of a trading day."""
-        for analyzer in self._analyzers:
-            analyzer.on_seen(day_ms, seen)
-
     @property
-    def trading_days(self) -> set[int]:
-        """The trading days (starts, ms) for which facts are wanted."""
-        return {day for analyzer in self._analyzers for day in analyzer.trading_days}
+    def analyzers(self) -> Sequence[Analyzer]:
+        """Its analyzers, for who tells them what comes with no batch."""
+        return self._analyzers
 
     def _tell_time(self, now_ms: int) -> None:
         self._now_ms = now_ms

@@ -293,7 +293,7 @@ class Worker:
             return
         self._told_ns, stats.ts = now_ns, self._clock.wall_ns() // 1_000_000
         stats.flowing, stats.heard = sorted(flowing), heard
-        stats.days = sorted({day for owned in flowing.values() for day in owned.partition.trading_days})
+        stats.days = sorted({day for owned in flowing.values() for day in owned.trading_days})
         try:
             await self._redis.hset(STATS, self.name, msgspec.json.encode(stats))
             await self._redis.pexpire(STATS, 60_000)

@@ -12,13 +12,14 @@ import secrets
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
 from mdc.connect import CacheUnavailable
+from mdp.analyzer import Analyzer
 from mdp.enrich.facts import Seen
 from mdp.enrich.lines import LINE_BYTES_MAX, Call, Chunk, Done, Errand, encode, read_line
 from mdp.enrich.meters import BAD_ROWS, QUESTIONS, SYMBOLS, TAKEN
@@ -46,6 +47,19 @@ class Lead(NamedTuple):
 
     fence: int
     days: list[int]
+
+
+def _tell(analyzers: Iterable[Analyzer], day_ms: int, sheet: str, body: bytes) -> int:
+    """Tell analyzers a part of a sheet; return how many symbols it has.  Raises: msgspec.DecodeError."""
+    if sheet == "past":
+        known = _known.decode(body)
+        for analyzer in analyzers:
+            analyzer.on_facts(day_ms, known)
+        return len(known)
+    seen = _seen.decode(body)
+    for analyzer in analyzers:
+        analyzer.on_seen(day_ms, seen)
+    return len(seen)
 
 
 class Enrichment:
@@ -85,7 +99,7 @@ class Enrichment:
         await asyncio.gather(*(self._catch_up(owned, heads) for owned in list(self._owned().values())))
 
     async def _catch_up(self, owned: Owned, heads: Mapping[str, Head]) -> None:
-        for day_ms in sorted(owned.partition.trading_days):
+        for day_ms in sorted(owned.trading_days):
             for sheet in ("past", "today"):  # the opening of a day is judged by the close before it
                 of = entry(day_ms, sheet)
                 head = heads.get(of)
@@ -102,12 +116,7 @@ class Enrichment:
             if body is None or self._owned().get(partition.number) is not owned:
                 return False
             try:
-                if sheet == "past":
-                    known = _known.decode(body)
-                    partition.on_facts(day_ms, known)
-                    TAKEN.inc(len(known))
-                else:
-                    partition.on_seen(day_ms, _seen.decode(body))
+                TAKEN.inc(_tell(partition.analyzers, day_ms, sheet, body))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:  # of another version, or damaged
                 log.error("facts_unreadable", sheet=sheet, partition=partition.number, error=str(error)[:200])
             await asyncio.sleep(TURN_S)

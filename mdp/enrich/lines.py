@@ -1,4 +1,4 @@
-"""Defines the lines between a worker and the process that asks the vendor: one errand in, what was found and what went wrong out.
+"""Defines the lines between a worker and the process that asks the vendor: an errand, calls, facts and the end of a sheet.
 
 Facts travel as they are stored, so that the worker's event loop copies bytes and decodes nothing of them.
 """

@@ -2,27 +2,138 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
+import msgspec
+import pytest
+
+import mdp.enrich.enrichment
+from mdc import keys
+from mdl.feeds.simulator import SimulatorFeed
 from mdl.simulation.universe import universe
-from tests.mdp.enrich.vendor import Desk, vendor
+from mdp.enrich.enrichment import _tell
+from mdp.enrich.meters import QUESTIONS
+from mdp.reference import Known
+from service.days.markets import STOCKS
+from tests.mdp.enrich.vendor import Desk, Server, http, vendor
+from tests.mdp.feed import START_MS, trade
+from tests.mdp.feed import Desk as Partition
 from tests.waiting import until
 
 LISTED = universe(300, 7)
+FIELDS = ("prev_close", "prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "avg_volume", "float", "rel_volume")
 
 
-async def test_quotes_get_what_the_vendor_knows_while_prices_flow() -> None:
-    """The day before, the usual volume and the float, of symbols that traded before the facts came and of those after."""
+def asked() -> float:
+    """Return how many questions this process has had asked and answered."""
+    return float(QUESTIONS.labels("answered")._value.get())
+
+
+async def enriched(desk: Desk, symbol: str) -> bool:
+    desk.trade(symbol, 50.0)
+    quote = await desk.quote(symbol)
+    return all(quote.get(field) is not None for field in FIELDS)
+
+
+async def test_a_cold_start_at_noon_ends_with_the_days_numbers() -> None:
+    """What was before the day, and what was traded of it before we joined, also for who joins when it is all kept already."""
     async with vendor(300) as server, Desk(f"http://127.0.0.1:{server.port}") as desk:
-        first, later = LISTED.symbols[0], LISTED.symbols[1]
+        assert isinstance(server._feed, SimulatorFeed)
+        market = server._feed.simulated
+        for _ in range(20):  # the morning
+            market.frame(time.time_ns() // 1_000_000, 100)
+        market.frame(time.time_ns() // 1_000_000 + 1_500, 0)
+        numbers = sorted(range(300), key=lambda n: -market.day(n).get("v", 0))
+        number, later, before = numbers[0], numbers[1], asked()
+        symbol, morning = LISTED.symbols[number], market.day(number)
+        await until(lambda: enriched(desk, symbol), 30, "facts of a symbol that trades")
 
-        async def enriched(symbol: str) -> bool:
+        async def caught_up() -> bool:
             desk.trade(symbol, 50.0)
-            return (await desk.quote(symbol)).get("float") is not None
+            return (await desk.quote(symbol))["open"] == morning["o"]
 
-        await until(lambda: enriched(first), 30, "facts of a symbol that trades")
-        await until(lambda: enriched(later), 10, "facts of one that trades later")
-        quote = await desk.quote(first)
-    print(quote)
-    assert quote["prev_close"] == LISTED.closes_cents[0] / 100
-    assert quote["prev_low"] <= quote["prev_close"] <= quote["prev_high"]
-    assert quote["avg_volume"] > 0
-    assert quote["rel_volume"] == round(quote["volume"] / quote["avg_volume"], 4)
+        await until(caught_up, 30, "the day so far")
+        quote, calls = await desk.quote(symbol), asked() - before
+        assert calls <= 60
+        assert quote["prev_close"] == LISTED.closes_cents[number] / 100
+        assert quote["prev_low"] <= quote["prev_close"] <= quote["prev_high"]
+        assert abs(quote["avg_volume"] / LISTED.volumes[number] - 1) < 0.2
+        assert (quote["low"], quote["high"]) == (min(morning["l"], 50.0), max(morning["h"], 50.0))
+        assert quote["volume"] >= morning["v"]
+        assert quote["open_change"] == round(quote["last"] - morning["o"], 10)
+
+        name = LISTED.symbols[later]
+        await until(lambda: enriched(desk, name), 10, "facts of one that trades later")
+        assert (await desk.quote(name))["open"] == market.day(later)["o"]
+
+        await until(lambda: _kept(desk), 30, "all of it is kept")
+        before = asked()
+        await desk.stop()
+        await desk.cache.delete(*[key for key in await desk.cache.keys("*") if key.startswith((b"cp:", b"ch:"))])
+        await desk.start()
+        await until(lambda: enriched(desk, symbol), 30, "the next worker has what is kept")
+        assert asked() - before <= 1, "the snapshot alone: nobody asks again for what is kept"
+
+
+async def _kept(desk: Desk) -> bool:
+    sheets = await desk.cache.hgetall(keys.FACTS)
+    return any(name.endswith(b":past") and b'"last":true' in head for name, head in sheets.items())
+
+
+@pytest.mark.parametrize("what", ["refused", "slow", "half", "away", "key"])
+async def test_without_an_answer_fields_are_null_and_prices_flow(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the service does: nothing of the quote is invented, nothing waits for it, and the worker is ready."""
+    answers = {"refused": http(403, {}), "slow": None, "half": http(200, b'{"results":[', 99), "away": b"", "key": http(401, {})}
+    monkeypatch.setattr(mdp.enrich.enrichment, "AGAIN_LATER_S", 3_600.0)
+    async with Server(lambda _: answers[what]) as server, Desk(f"http://127.0.0.1:{server.port}") as desk:
+        price = 50.0
+
+        async def shown() -> bool:
+            nonlocal price
+            price += 0.01
+            sent = round(price, 2)
+            desk.trade("AAPL", sent)
+            began = time.monotonic()
+            await until(lambda: has(sent), 10, "a price")
+            assert time.monotonic() - began < 5
+            return len(server.targets) >= 1
+
+        async def has(sent: float) -> bool:
+            return (await desk.quote("AAPL")).get("last") == sent
+
+        await until(shown, 30, f"{what}: it is asked")
+        for _ in range(3):
+            await shown()
+        quote = await desk.quote("AAPL")
+        assert [quote[field] for field in FIELDS] == [None] * len(FIELDS)
+        assert desk.worker.not_ready() == []
+
+
+async def test_without_a_url_nobody_asks() -> None:
+    """No process, no look at the cache for facts."""
+    async with Desk("") as desk:
+        desk.trade("AAPL", 50.0)
+
+        async def shown() -> bool:
+            return bool(await desk.quote("AAPL"))
+
+        await until(shown, 10)
+        assert not [task for task in asyncio.all_tasks() if "Enrichment" in task.get_name()]
+        assert await desk.cache.exists(keys.FACTS) == 0
+
+
+def test_one_part_costs_the_event_loop_little() -> None:
+    """A hundred symbols are taken in within a third of what prices may wait for (5 ms)."""
+    partition = Partition()
+    partition.feed(*[trade(f"S{n}") for n in range(1_500)])
+    partition.flush()
+    day_ms = STOCKS.day_of(START_MS).start_ms
+    body = msgspec.json.encode({f"S{n}": Known(9.5, 100, 1_000, 9.0, 10.0, 8.0, 50, 9.2) for n in range(100)})
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        assert _tell(partition.partition.analyzers, day_ms, "past", body) == 100
+        took.append(time.process_time() - began)
+    assert min(took) < 0.0017
+    assert partition.flush().data("quote:S99")["prev_close"] == 9.5
