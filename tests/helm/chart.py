@@ -21,7 +21,7 @@ SECRET = {"name": "given", "key": "url"}
 PRODUCTION: dict[str, Any] = {
     "partitions": 64,
     "mdl": {"replicas": 2, "feed": "massive", "apiKeySecret": {"name": "vendor"}},
-    "mdp": {"autoscaling": {"enabled": True, "minReplicas": 4, "maxReplicas": 64}},
+    "mdp": {"autoscaling": {"enabled": True, "minReplicas": 4, "maxReplicas": 64}, "restUrl": "https://rest.example.com"},
     "wds": {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 20}},
     "scp": {"replicas": 2, "database": SECRET},
     "rabbitmq": {"mode": "external", "urlSecret": SECRET},

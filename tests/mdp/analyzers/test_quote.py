@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,7 +16,9 @@ import pytest
 from mdc.channels import QUOTE_FIELDS
 from mdp.analyzers.quote import QuoteData, difference
 from mdp.conditions import EXTENDED, HIGH_LOW, LAST, VOLUME, rule_of
+from mdp.enrich.facts import Seen
 from mdp.reference import Known
+from service.days.markets import STOCKS
 from tests.mdp.days.test_calendar import ms
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, quote, trade
 
@@ -437,3 +440,88 @@ def test_a_mark_before_anything_has_come_says_no_time() -> None:
         desk.now_ms += 1_000
         desk.deliver(replace(batch([], "trades", 2), feed_ns=0))
     assert desk.flush().data("quote:A")["volume"] == 100
+
+
+TODAY_MS = STOCKS.day_of(NINE_THIRTY).start_ms
+
+
+def test_facts_reach_quotes_that_are_there_and_those_that_come() -> None:
+    """Of their trading day alone; what was derived of the old ones is derived again, and a checkpoint holds them."""
+    desk, known = Desk(), Known(8.0, 1_000, 5_000, 7.0, 9.0, 6.0, 300, 7.5)
+    desk.feed(trade(p=10, t=NINE_THIRTY))
+    desk.flush()
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_facts(TODAY_MS, {"A": known, "B": known})
+        analyzer.on_facts(TODAY_MS - DAY_MS, {"C": known})
+    desk.feed(trade("B", t=NINE_THIRTY + 1), trade("C", t=NINE_THIRTY + 1))
+    desk.flush()
+    fields = ("prev_close", "change", "rel_volume", "prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "float")
+    assert shown(desk, *fields) == shown(desk, *fields, sym="B") == (8.0, 2.0, 0.1, 7.0, 9.0, 6.0, 300, 7.5, 5_000)
+    assert shown(desk, *fields[2:], sym="C") == (None,) * 7
+    desk.hand_over()
+    desk.feed(trade(p=11, t=NINE_THIRTY + 2))
+    desk.flush()
+    assert shown(desk, "change", "rel_volume", "prev_low", "avg_volume") == (3.0, 0.2, 6.0, 1_000)
+
+
+def test_the_next_day_knows_nothing_of_the_last_ones_facts() -> None:
+    """Its own close is the previous one until the vendor says more; a file's lasting columns stay."""
+    desk = Desk(reference={"B": Known(5.0, 700, 9_000, 4.0)})
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_facts(TODAY_MS, {"A": Known(8.0, 1_000, 5_000, 7.0)})
+    desk.feed(trade(p=10, t=NINE_THIRTY), trade("B", p=20, t=NINE_THIRTY))
+    desk.flush()
+    fields = ("prev_close", "avg_volume", "float", "prev_open")
+    assert (shown(desk, *fields), shown(desk, *fields, sym="B")) == ((8.0, 1_000, 5_000, 7.0), (5.0, 700, 9_000, 4.0))
+    tomorrow = NINE_THIRTY + DAY_MS
+    desk.feed(trade(p=11, t=tomorrow), trade("B", p=21, t=tomorrow))
+    desk.flush()
+    assert (shown(desk, *fields), shown(desk, *fields, sym="B")) == ((10, None, None, None), (20, 700, 9_000, None))
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_facts(STOCKS.day_of(tomorrow).start_ms, {"A": Known(9.9, 1_100), "B": Known(19.9, 800, 1)})
+    desk.flush()
+    assert (shown(desk, *fields), shown(desk, *fields, sym="B")) == ((9.9, 1_100, None, None), (19.9, 700, 9_000, None))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_joins_at_noon_ends_with_the_numbers_of_who_saw_the_morning(seed: int) -> None:
+    """Facts, one snapshot, and the feed's aggregates from then on: all but the count of trades is the same."""
+    dice, morning, noon = random.Random(seed), Desk(), Desk()
+    known = {"A": Known(9.0, 1_000, 5_000, 8.0, 10.0, 7.0, 900, 9.5)}
+    volume, worth, prices = 0, 0.0, list[float]()
+    for number in range(120):
+        ts = NINE_THIRTY + number * 120_000
+        made = trade(p=round(dice.uniform(8, 12), 2), s=dice.randrange(1, 500), t=ts)
+        volume, worth = volume + made["s"], worth + made["s"] * made["p"]
+        prices.append(made["p"])
+        seen = [morning] if number < 60 else [morning, noon]
+        if number == 60:  # noon joins with this trade, and learns the rest when some more have come
+            snapshot = Seen(ts - 1, volume - made["s"], 9.9, prices[0], max(prices[:-1]), min(prices[:-1]))
+        for desk in seen:
+            desk.feed(made)
+        if number == 70:
+            for analyzer in noon.partition.analyzers:
+                analyzer.on_facts(TODAY_MS, known)
+                analyzer.on_seen(TODAY_MS, {"A": snapshot})
+        if number == 0:
+            for analyzer in morning.partition.analyzers:
+                analyzer.on_facts(TODAY_MS, known)
+        made_bar = bar(
+            "AM", ts, made["p"], h=made["p"], l=made["p"], o=made["p"], av=volume, a=round(worth / volume, 4), op=prices[0]
+        )
+        for desk in seen:
+            desk.feed(made_bar)
+    first, late = (desk.flush().data("quote:A") for desk in (morning, noon))
+    assert late.pop("trades") < first.pop("trades")
+    assert late.pop("vwap") == pytest.approx(first.pop("vwap"), abs=1e-4)  # the vendor gives four decimals
+    assert late == first
+
+
+def test_a_snapshot_of_the_pre_market_has_no_official_values() -> None:
+    """Before 09:30 only the volume counts."""
+    desk, early = Desk(), NINE_THIRTY - 3_600_000
+    desk.feed(trade(p=10, t=early, c=[12]))
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_seen(TODAY_MS, {"A": Seen(early, 900, 9.5, 9.0, 12.0, 8.0)})
+    desk.flush()
+    assert shown(desk, "open", "high", "low", "volume", "vwap") == (None, 10, 10, 900, 9.5)

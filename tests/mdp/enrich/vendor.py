@@ -120,7 +120,7 @@ class Desk:
         """Publish a trade of now."""
         now_ms = time.time_ns() // 1_000_000 if ts is None else ts
         body = json.dumps({"ev": "T", "sym": symbol, "p": price, "s": size, "t": now_ms, "x": 4, "i": "1", "c": []}).encode()
-        self._publisher.add("trades", partition_of(symbol, PARTITIONS), [body], 1, now_ms * 1_000_000)
+        self._publisher.add("trades", partition_of(symbol, PARTITIONS), [body], time.time_ns(), now_ms * 1_000_000)
 
     async def quote(self, symbol: str) -> dict[str, Any]:
         """Return a symbol's quote as it is in the cache, empty when there is none."""
