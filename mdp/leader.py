@@ -45,6 +45,11 @@ class Leader:
         """The trading days of stocks (starts, ms) that some worker's symbols are in, the newest first."""
         return sorted({day for stats in self._status.alive for day in stats.days}, reverse=True)
 
+    @property
+    def lost(self) -> int:
+        """How many events are missing by sequence numbers."""
+        return self._status.lost
+
     async def publish(self, zero: Partition, now_ms: int, mono_ms: int, with_status: bool) -> None:
         """Publish the boards whose shares changed, and the status when it is due.  Raises: CacheUnavailable."""
         flush = Flush(0, zero.epoch)

@@ -72,6 +72,7 @@ class PipelineStatus:
     """Builds the status once a second; keeps the last totals to tell rates, and when who was heard."""
 
     def __init__(self) -> None:
+        self.lost = 0  # events that are missing by sequence numbers, as of the last status
         self.alive: list[WorkerStats] = []  # the workers that were heard, as of the last status
         self._last_ms = 0
         self._workers: dict[bytes, _Seen] = {}
@@ -92,6 +93,7 @@ class PipelineStatus:
         newest status event by source. `now_ms` is the wall clock, `mono_ms` a monotonic one.
         """
         total = add_up([msgspec.json.decode(body, type=Counts) for body in counts])
+        self.lost = sum(total.expired.values()) + sum(total.dropped.values())
         alive = self.alive = self._alive(workers, now_ms, mono_ms)
         seconds = (mono_ms - self._last_ms) / 1000 if self._last_ms else 0.0
         self._last_ms = mono_ms

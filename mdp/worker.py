@@ -328,7 +328,7 @@ class Worker:
         zero = self.owned.get(0)
         if zero is None or zero.refused or not self._tenure.certain(self._clock.mono_ns()):
             return None
-        return Lead(zero.partition.fence, self._leader.days)
+        return Lead(zero.partition.fence, self._leader.days, self._leader.lost)
 
     # ---- 4. what a lossless source paces itself by
 

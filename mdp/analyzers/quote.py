@@ -269,8 +269,9 @@ class QuoteAnalyzer(Analyzer):
             self._derive(quotes[symbol], totals[symbol])
         for symbol in changed:
             data = quotes[symbol]
+            bid, ask = data.bid, data.ask
             data.session = of[symbol].session
-            data.spread = None if data.bid is None or data.ask is None else difference(data.ask, data.bid)
+            data.spread = None if bid is None or ask is None else round(ask - bid, 10)
             body = encode(data)
             write(symbol, data.ts, body)
             venues = b",%b" % encode(self._venues[symbol]) if symbol in self._venues else b""
@@ -437,12 +438,13 @@ class QuoteAnalyzer(Analyzer):
             data.volume, data.vwap = number(totals.official_volume), totals.official_vwap
         else:
             data.volume, data.vwap = number(totals.volume), ratio(totals.notional, totals.volume)
-        base = data.prev_close if data.prev_close is not None else data.open
-        if data.last is not None and base:
-            data.change = difference(data.last, base)
-            data.change_pct = round(100 * (data.last - base) / base, 4)
-        if data.last is not None and data.open is not None:
-            data.open_change = difference(data.last, data.open)
+        last, first = data.last, data.open
+        base = data.prev_close if data.prev_close is not None else first
+        if last is not None and base:
+            data.change = round(last - base, 10)
+            data.change_pct = round(100 * (last - base) / base, 4)
+        if last is not None and first is not None:
+            data.open_change = round(last - first, 10)
         if data.avg_volume:
             data.rel_volume = round(data.volume / data.avg_volume, 4)
 

@@ -6,6 +6,7 @@ errand from stdin, writes lines to stdout (mdp/enrich/lines.py), and ends when i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -48,7 +49,7 @@ def run(errand: Errand, ask: Ask) -> int:
             gathering.pass_over()
             continue
         except (Unanswered, BadAnswer) as error:
-            why, outcome = str(error), _outcome(error)
+            why, outcome = " ".join(str(error).split())[:300], _outcome(error)
             pace.failed(time.monotonic(), isinstance(error, Limited))
         _tell(Call(str(question), outcome, why, gathering.bad_rows - rows))
         bad = bad + 1 if outcome == "bad_answer" else 0
@@ -92,7 +93,8 @@ def main() -> int:
     """Run the errand on stdin."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's, who ends us
     os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    with contextlib.suppress(OSError, ValueError):  # a system without this limit, or with a lower one already
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     errand = read_errand(sys.stdin.buffer.readline())
     try:
         return run(errand, official(errand.key, errand.url))

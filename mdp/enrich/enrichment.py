@@ -35,6 +35,7 @@ LOOK_S = 1.0
 TURN_S = 0.25  # in which each partition takes in one part: a hundred symbols
 AGAIN_S, AGAIN_LATER_S = 60.0, 900.0  # after the process died; after it was told something that stays so for a while
 CACHE_S = 5.0
+SNAPSHOT_S = 300.0  # between two snapshots, however much is lost
 DAYS_MAX = 3  # that are asked for: a live feed and two tapes
 STRANGE_LINES_MAX = 6  # kept of what a process says that is no line of ours
 log = structlog.get_logger()
@@ -43,10 +44,22 @@ _seen = msgspec.json.Decoder(dict[str, Seen])
 
 
 class Lead(NamedTuple):
-    """What it takes to lead: the fence of partition 0, and the trading days (starts, ms) that workers are in, newest first."""
+    """What it takes to lead: the fence of partition 0, the trading days (starts, ms) that workers are in, newest first.
+
+    `lost` counts the events that are missing: the snapshot knows what they would have said of the day.
+    """
 
     fence: int
     days: list[int]
+    lost: int = 0
+
+
+class Snapped(NamedTuple):
+    """When a snapshot was taken, by which leader, and how many events were missing then."""
+
+    fence: int
+    lost: int
+    at_s: float
 
 
 def _tell(analyzers: Iterable[Analyzer], day_ms: int, sheet: str, body: bytes) -> int:
@@ -80,7 +93,7 @@ class Enrichment:
         self._leads = leads
         self._market: Market = settings.markets.named("stocks")
         self._again_s: dict[int, float] = {}  # trading day → when it may be asked for again
-        self._snapped: set[tuple[int, int]] = set()  # fence and trading day of the snapshots that were asked
+        self._snapped: dict[int, Snapped] = {}  # trading day → the newest snapshot of it
         self._strange: deque[str] = deque(maxlen=STRANGE_LINES_MAX)
         self._why = ""  # what was told last, so that a fault is told once
 
@@ -141,18 +154,23 @@ class Enrichment:
     def _missing(self, lead: Lead, heads: Mapping[str, Head]) -> Order | None:
         """Return what is to be asked next."""
         now_s, now_ms, partitions = self._mono_s(), self._clock.wall_ns() // 1_000_000, self._settings.mdq_partitions
-        self._snapped = {(fence, day) for fence, day in self._snapped if fence == lead.fence}
         for day_ms in lead.days[:DAYS_MAX]:
             if now_s < self._again_s.get(day_ms, 0.0):
                 continue
             head = heads.get(entry(day_ms, "past"))
             there = head is not None and head.last and head.partitions == partitions
-            order = order_for(self._market, day_ms, now_ms, partitions, past=not there)
-            if (lead.fence, day_ms) in self._snapped:
-                order = msgspec.structs.replace(order, today=False)
-            if order.past or order.today:
-                return order
+            snapped = not day_ms <= now_ms < self._market.day_of(day_ms).end_ms or self._is_snapped(lead, day_ms, now_s)
+            if not there or not snapped:
+                order = order_for(self._market, day_ms, now_ms, partitions, past=not there)
+                return msgspec.structs.replace(order, today=not snapped)
         return None
+
+    def _is_snapped(self, lead: Lead, day_ms: int, now_s: float) -> bool:
+        """Whether no other snapshot of the day is wanted: one for each leader, and one after losses, now and then."""
+        newest = self._snapped.get(day_ms)
+        if newest is None or newest.fence != lead.fence:
+            return False
+        return lead.lost <= newest.lost or now_s < newest.at_s + SNAPSHOT_S
 
     async def _ask(self, lead: Lead, order: Order) -> None:
         """Run one process to its end, or until we lead no more or the day is over.  Raises: CacheUnavailable."""
@@ -228,7 +246,8 @@ class Enrichment:
             return False
         SYMBOLS.labels(done.sheet).set(done.symbols)
         if done.sheet == "today" and done.last:
-            self._snapped.add((lead.fence, order.day_ms))
+            self._snapped = {day: snapped for day, snapped in self._snapped.items() if day in lead.days}
+            self._snapped[order.day_ms] = Snapped(lead.fence, lead.lost, self._mono_s())
         log.info("facts_published", day=order.day, sheet=done.sheet, symbols=done.symbols, last=done.last)
         return True
 

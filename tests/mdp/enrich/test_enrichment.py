@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,9 +13,11 @@ import mdp.enrich.enrichment
 from mdc import keys
 from mdl.feeds.simulator import SimulatorFeed
 from mdl.simulation.universe import universe
-from mdp.enrich.enrichment import _tell
+from mdp.enrich.enrichment import SNAPSHOT_S, Enrichment, Lead, Snapped, _tell
 from mdp.enrich.meters import QUESTIONS
 from mdp.reference import Known
+from mdp.settings import MdpSettings
+from service.clock import SystemClock
 from service.days.markets import STOCKS
 from tests.mdp.enrich.vendor import Desk, Server, http, vendor
 from tests.mdp.feed import START_MS, trade
@@ -108,6 +111,18 @@ async def test_without_an_answer_fields_are_null_and_prices_flow(what: str, monk
         quote = await desk.quote("AAPL")
         assert [quote[field] for field in FIELDS] == [None] * len(FIELDS)
         assert desk.worker.not_ready() == []
+
+
+def test_lost_events_call_for_another_snapshot(cache: Any) -> None:
+    """One for each leader and day, then one when something was lost since, not sooner than five minutes after the last."""
+    made = Enrichment(MdpSettings(), cache, SystemClock(), dict, lambda: None)
+    made._snapped[5] = Snapped(1, lost=3, at_s=100.0)
+    later_s = 100.0 + SNAPSHOT_S
+    assert made._is_snapped(Lead(1, [5], 3), 5, later_s)
+    assert made._is_snapped(Lead(1, [5], 4), 5, later_s - 1)
+    assert not made._is_snapped(Lead(1, [5], 4), 5, later_s)
+    assert not made._is_snapped(Lead(2, [5], 3), 5, 101.0)
+    assert not made._is_snapped(Lead(1, [6], 3), 6, 101.0)
 
 
 async def test_without_a_url_nobody_asks() -> None:
