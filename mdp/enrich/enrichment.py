@@ -63,7 +63,7 @@ class Snapped(NamedTuple):
 
 
 def _tell(analyzers: Iterable[Analyzer], day_ms: int, sheet: str, body: bytes) -> int:
-    """Tell analyzers a part of a sheet; return how many symbols it has.  Raises: msgspec.DecodeError."""
+    """Tell analyzers a part of a sheet; return how many symbols it has.  Raises: anything, for a part that is damaged."""
     if sheet == "past":
         known = _known.decode(body)
         for analyzer in analyzers:
@@ -130,8 +130,8 @@ class Enrichment:
                 return False
             try:
                 TAKEN.inc(_tell(partition.analyzers, day_ms, sheet, body))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:  # of another version, or damaged
-                log.error("facts_unreadable", sheet=sheet, partition=partition.number, error=str(error)[:200])
+            except Exception as error:  # of another version, or damaged: prices go on without it
+                log.error("facts_unreadable", sheet=sheet, partition=partition.number, error=repr(error)[:200])
             await asyncio.sleep(TURN_S)
         return True
 
@@ -150,6 +150,8 @@ class Enrichment:
                     await self._ask(lead, order)
             except CacheUnavailable:
                 await asyncio.sleep(CACHE_S)
+            except OSError as error:  # no process can be started, or it was killed before it took its errand
+                self._tell_fault(f"no process can ask the vendor: {error}")
 
     def _missing(self, lead: Lead, heads: Mapping[str, Head]) -> Order | None:
         """Return what is to be asked next."""

@@ -46,7 +46,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "exchange": EXCHANGE,
     "exchange without streams": EXCHANGE | {"engine": {"enabled": True, "streams": False}},
     "exchange with standby": STANDBY,
-    "production with exchange": PRODUCTION | EXCHANGE | {"mdl": {"replicas": 2, "feed": "massive+engine"}},
+    "production with exchange": PRODUCTION | EXCHANGE | {"mdl": PRODUCTION["mdl"] | {"feed": "massive+engine"}},
     "operators": {"rabbitmq": {"mode": "operator"}, "redis": {"mode": "operator"}},
     "keda": {"mdp": {"autoscaling": {"enabled": True, "keda": {"enabled": True, "managementUrlSecret": {"name": "queue"}}}}},
     "metrics": METRICS,

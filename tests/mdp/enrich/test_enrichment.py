@@ -15,11 +15,12 @@ from mdl.feeds.simulator import SimulatorFeed
 from mdl.simulation.universe import universe
 from mdp.enrich.enrichment import SNAPSHOT_S, Enrichment, Lead, Snapped, _tell
 from mdp.enrich.meters import QUESTIONS
+from mdp.enrich.store import Head, entry
 from mdp.reference import Known
 from mdp.settings import MdpSettings
 from service.clock import SystemClock
 from service.days.markets import STOCKS
-from tests.mdp.enrich.vendor import Desk, Server, http, vendor
+from tests.mdp.enrich.vendor import PARTITIONS, Desk, Server, http, vendor
 from tests.mdp.feed import START_MS, trade
 from tests.mdp.feed import Desk as Partition
 from tests.waiting import until
@@ -152,3 +153,26 @@ def test_one_part_costs_the_event_loop_little() -> None:
         took.append(time.process_time() - began)
     assert min(took) < 0.0017
     assert partition.flush().data("quote:S99")["prev_close"] == 9.5
+
+
+async def test_damaged_facts_and_a_process_that_cannot_start_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the cache may be of another version, and a machine may be out of processes: prices flow all the same."""
+
+    async def no_process(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(mdp.enrich.enrichment.asyncio, "create_subprocess_exec", no_process)
+    async with Desk("http://127.0.0.1:9") as desk:
+        day_ms = STOCKS.day_of(time.time_ns() // 1_000_000).start_ms
+        for number in range(PARTITIONS):
+            await desk.cache.hset(keys.facts("bad", number), 0, b'{"AAPL":[')
+            await desk.cache.hset(keys.facts("bad", number), 1, b'{"AAPL":["x"]}')
+            await desk.cache.hset(keys.facts("bad", number), 2, b'{"AAPL":[7.5]}')
+        await desk.cache.hset(keys.FACTS, entry(day_ms, "past"), msgspec.json.encode(Head("bad", PARTITIONS, 1, False, 1)))
+
+        async def told() -> bool:
+            desk.trade("AAPL", 50.0)
+            return (await desk.quote("AAPL")).get("prev_close") == 7.5
+
+        await until(told, 20, "what can be read of it")
+        assert desk.worker.not_ready() == []
