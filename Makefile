@@ -18,6 +18,7 @@ help:
 	@echo "               BOTS_RATE=50 BOTS_SEED=7            engine: orders a second of the bots on the built-in exchange"
 	@echo "               TAPE=day.ndjson.gz SPEED=1 LOOP=0   replay: what, how fast (1, 10, … or max), again and again"
 	@echo "               API_KEY=… MARKET=stocks             massive: your key; stocks options crypto forex indices"
+	@echo "               REST_URL=https://api.massive.com    massive: also previous days, usual volumes, floats"
 	@echo "             MDQ_URL=amqp://guest:guest@127.0.0.1:5672/   RabbitMQ instead of the embedded queue"
 	@echo "             MDC_URL=redis://127.0.0.1:6379/0             Redis instead of the embedded cache"
 	@echo "             MDP_WORKERS=1 WDS_WORKERS=1 SCP_PORT=8000 WDS_PORT=8400 RUN_DIR=.run LOG_LEVEL=info"

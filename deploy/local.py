@@ -86,7 +86,7 @@ class Local:
         own = self._settings
         if "simulator" not in own.sources or os.environ.get("MDP_REFERENCE"):
             return None
-        path = self._dir / f"reference-{own.symbols}-{own.seed}.csv"
+        path = self._dir / f"universe-{own.symbols}-{own.seed}.csv"
         if not path.exists():
             new = path.with_suffix(".new")
             with new.open("wb") as out:

@@ -146,6 +146,10 @@ def _pipeline(
     mdp = {**shared, "MDP_ADMIN_PORT": str(ports["MDP_ADMIN_PORT"])}
     if reference is not None:
         mdp["MDP_REFERENCE"] = str(reference)
+    if settings.rest_url:
+        mdp["MDP_REST_URL"] = settings.rest_url
+        if (key := settings.rest_key or settings.api_key) is not None:
+            mdp["MDP_REST_KEY"] = key.get_secret_value()
     admin = (("mdl", ports["MDL_ADMIN_PORT"]), ("mdp", ports["MDP_ADMIN_PORT"]))
     if settings.embedded_queue:
         both = {**mdl, **mdp, "MDQ_URL": "memory://local"}

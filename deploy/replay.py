@@ -124,7 +124,7 @@ def chosen(names: list[str], settings: MdpSettings) -> tuple[list[Analyzer], set
     rack = Rack(found, Limits(rows=settings.board_rows))
     made = build(
         names, reference, settings.board_rows, settings.markets, (*BUILT_IN, *own), settings.thresholds,
-        lambda quotes: rack.analyzers(quotes, reference),
+        rack.analyzers,
     )  # fmt: skip
     needed = {one.outlet.kind for one in made if one.outlet is not None and not _asked_for(one.name, names)}
     return made, needed

@@ -29,6 +29,12 @@ class LocalSettings(ComponentSettings):
         validation_alias=AliasChoices("NEWS_URL", "MDL_NEWS_URL"),
         description="of the news: https://, wss:// or simulated; empty = the vendor, or simulated beside a simulator",
     )
+    rest_url: str = Field(
+        "",
+        validation_alias=AliasChoices("REST_URL", "MDP_REST_URL"),
+        description="the vendor's REST service, for previous days, usual volumes and floats; empty = nobody is asked",
+    )
+    rest_key: SecretStr | None = Field(None, validation_alias="MDP_REST_KEY", description="its key; unset = API_KEY")
     tape: str = Field("", validation_alias="TAPE", description="recorded file (.ndjson, .gz, .zst), folder or pattern")
     speed: str = Field("1", validation_alias="SPEED", description="replay: times the recorded speed, or max")
     loop: bool = Field(False, validation_alias="LOOP", description="replay: start again at the end")

@@ -16,6 +16,12 @@ REVOKED = "scp:revoked"  # sessions that ended → until when their tokens could
 
 
 BOARD_VERSIONS = "part:board_versions"  # `partition board` → version of that partition's share of the board
+FACTS = "mdp:facts"  # what is known of symbols for a trading day: which sheets there are
+
+
+def facts(sheet: str, partition: int | str) -> str:
+    """Hash: a partition's symbols of one sheet of facts, some in each field."""
+    return f"facts:{sheet}:{partition}"
 
 
 def document(channel: str) -> str:

@@ -33,6 +33,8 @@ KEYS = (
     ("mdp:held:{worker}", "set", "", "the partitions that a worker has claimed; their leases say whether it still owns them"),
     ("mdp:due", "sorted set", "", "partition → when to look again whether it is free (ms)"),
     ("mdp:since", "string", "", "when this cache was first seen by a worker (ms)"),
+    (keys.FACTS, "hash", "", "`{trading day, ms}:past` (reference data) or `:today` (snapshot) → which sheet of facts there is"),
+    (keys.facts("{sheet}", "{partition}"), "hash", "facts", "number → facts of up to 100 of the partition's symbols"),
     ("mdp:stats", "hash", "stats", "worker → what it said of its last second"),
 )  # fmt: skip
 
@@ -57,6 +59,7 @@ def _keys() -> str:
         "checkpoint": _lifetime(CHECKPOINT_MS),
         "lease": "2 s",
         "stats": "60 s",
+        "facts": _lifetime(CHECKPOINT_MS),
         "watched": "15 s",
         "revoked": "1 h",
         "components": "10 min",

@@ -3,7 +3,7 @@
 python -m mdl                                        the listener
 python -m mdl check [--seconds 10]                   what a vendor account gives: what comes, how late, what is refused
 python -m mdl vendor-server                          a Massive-compatible server around the simulator or a tape
-python -m mdl reference --symbols N --seed S         CSV symbol,prev_close,avg_volume of the simulated universe
+python -m mdl reference --symbols N --seed S         CSV for MDP_REFERENCE of the simulated universe
 python -m mdl tape --symbols N --seed S --events E --quotes 0.7 OUT.ndjson[.gz|.zst]
 """
 

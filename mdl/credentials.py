@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from mdl.address import Address, address_of
 from mdl.settings import MdlSettings
+from service.address import Address, address_of
 from service.errors import OperatorError
 from service.settings import hide_password
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from mdl.address import exposed
 from mdq.batch import SOURCE
+from service.address import exposed
 from service.settings import ComponentSettings, check_url, hide_password
 
 FEEDS = ("massive", "replay", "simulator", "engine", "news")

@@ -12,9 +12,12 @@ from typing import Any
 from mdc import keys
 from mdc.channels import kind_named
 from mdc.writer import Flush
+from mdp.enrich.facts import Seen
 from mdp.events import AnyBar, AnyQuote, AnyTrade, Article, Book, IndexValue, LimitBands
+from mdp.reference import Known
 
 NONE: Set[str] = frozenset()
+NO_DAYS: Set[int] = frozenset()
 
 
 class Analyzer:
@@ -84,6 +87,17 @@ class Analyzer:
 
     def on_days(self, days: Mapping[str, int]) -> None:
         """These calendars stand at least here (name → newest event, ms): other partitions have seen it."""
+
+    def on_facts(self, day_ms: int, known: Mapping[str, Known]) -> None:
+        """The vendor's reference data of symbols for the trading day that begins at `day_ms`."""
+
+    def on_seen(self, day_ms: int, seen: Mapping[str, Seen]) -> None:
+        """What the vendor has seen of symbols on that trading day: we may have joined later."""
+
+    @property
+    def trading_days(self) -> Set[int]:
+        """The trading days (starts, ms) of stocks that its symbols are in: facts are wanted for these."""
+        return NO_DAYS
 
     def collect(self, flush: Flush) -> None:
         """Put what changed since the last call into `flush`: documents, history, checkpoint cells.

@@ -56,6 +56,16 @@ class Leader:
         self._differ: list[str] = []  # the workers that rank other boards than this one
         self._others: list[str] = []  # the workers that have other plug-ins
 
+    @property
+    def days(self) -> list[int]:
+        """The trading days of stocks (starts, ms) that some worker's symbols are in, the newest first."""
+        return sorted({day for stats in self._status.alive for day in stats.days}, reverse=True)
+
+    @property
+    def lost(self) -> int:
+        """How many events are missing by sequence numbers."""
+        return self._status.lost
+
     async def publish(self, zero: Partition, now_ms: int, mono_ms: int, with_status: bool) -> None:
         """Publish the boards whose shares changed, and the status when it is due.  Raises: CacheUnavailable."""
         flush = Flush(0, zero.epoch)

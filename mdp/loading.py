@@ -48,7 +48,7 @@ class Loader:
         analyzers = roster.build(
             settings.analyzer_names, self._reference, share_rows(settings.board_rows, settings.mdq_partitions), self._markets,
             self._boards, settings.thresholds,
-            lambda quotes: self._rack.analyzers(quotes, self._reference),
+            self._rack.analyzers,
         )  # fmt: skip
         partition = Partition(number, fence, epoch, analyzers, settings.time_ahead_s * 1000, settings.mdq_partitions)
         try:

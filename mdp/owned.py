@@ -32,6 +32,12 @@ class Owned:
     safe: list[tuple[str, str, Position]] = field(default_factory=list)  # of the last flush that was applied
     taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last whole flush was collected
     waiting: int = 0  # events in them
+    facts: dict[str, str] = field(default_factory=dict)  # day and sheet → which one of it was taken in
+
+    @property
+    def trading_days(self) -> set[int]:
+        """The trading days of stocks (starts, ms) that its symbols are in."""
+        return {day for analyzer in self.partition.analyzers for day in analyzer.trading_days}
 
     @property
     def reads(self) -> bool:

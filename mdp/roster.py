@@ -71,7 +71,7 @@ def build(
         "stats": [stats],
         "halts": [halts],
         "news": [news, HeadlinesAnalyzer()],
-        "boards": [BoardsAnalyzer(quotes, stats, halts, board_rows, boards, reference, news)],
+        "boards": [BoardsAnalyzer(quotes, stats, halts, board_rows, boards, news)],
         "range": [ranges],
         "book": [BookAnalyzer()],
     }
@@ -79,7 +79,7 @@ def build(
     if "gap" in wanted:
         made["gap"] = [GapAnalyzer(quotes, thresholds)]
     if "volume" in wanted:  # what it is told by stats it must also give away
-        made["volume"] = [VolumeAnalyzer(quotes, stats, reference, thresholds)]
+        made["volume"] = [VolumeAnalyzer(quotes, stats, thresholds)]
         wanted.add("stats")
     if "news_alerts" in wanted:
         made["news_alerts"] = [ArticleAlertAnalyzer(quotes, ranges, thresholds)]

@@ -7,13 +7,14 @@ from datetime import date
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from mdc.channels import OWN_KIND
 from mdp.analyzers.alerts.alert import Thresholds
 from mdp.roster import ANALYZERS, DEFAULT
+from service.address import exposed
 from service.days.markets import KNOWN, Markets
-from service.settings import ComponentSettings
+from service.settings import ComponentSettings, check_url, hide_password
 
 MARKETS = ", ".join(KNOWN)
 INFINITY = float("inf")
@@ -35,6 +36,21 @@ class MdpSettings(ComponentSettings):
         60, ge=1, le=86_400, validation_alias="MDP_TIME_AHEAD_S", description="believed ahead of the feed's clock"
     )
     reference: Path | None = Field(None, validation_alias="MDP_REFERENCE", description="CSV symbol,prev_close,avg_volume[,float]")
+    rest_url: str = Field(
+        "", validation_alias="MDP_REST_URL",
+        description="the vendor's REST service, https://…, asked for what quotes are compared with; empty = nobody is asked",
+    )  # fmt: skip
+    rest_key: SecretStr = Field(
+        SecretStr(""), validation_alias="MDP_REST_KEY", description="its API key; empty = see the file; it goes nowhere else"
+    )
+    rest_key_file: Path | None = Field(None, validation_alias="MDP_REST_KEY_FILE", description="read anew for every day")
+    rest_rate: float = Field(
+        120,
+        gt=0,
+        le=6_000,
+        validation_alias="MDP_REST_RATE",
+        description="questions a minute to it, at most; a day has about 40",
+    )
     calendars: str = Field(
         "*-PERP=always", validation_alias="MDP_CALENDARS",
         description=f"PATTERN=MARKET,…: which market the symbols that fit belong to: {MARKETS}",
@@ -109,6 +125,20 @@ class MdpSettings(ComponentSettings):
             raise ValueError("MDP_FLUSH_MS must not be above MDP_FLUSH_MS_MAX")
         return self
 
+    @field_validator("rest_url")
+    @classmethod
+    def _rest_url(cls, value: str) -> str:
+        return check_url(value, ("https", "http"), "https://api.massive.com") if value else value
+
+    @model_validator(mode="after")
+    def _no_key_in_clear(self) -> Self:
+        if self.rest_url and exposed(self.rest_url):
+            raise ValueError(
+                f"MDP_REST_URL={hide_password(self.rest_url)} would send the vendor's key in clear: write https://, or use a "
+                "loopback address"
+            )
+        return self
+
     @field_validator("calendars")
     @classmethod
     def _known_markets(cls, value: str) -> str:
@@ -139,6 +169,15 @@ class MdpSettings(ComponentSettings):
         if any(not 0 < one < INFINITY for one in found) or list(found) != sorted(set(found)):
             raise ValueError("it is a list of ascending numbers above 0, such as 1,2,5,10, or none")
         return value
+
+    def rest_key_now(self) -> str:
+        """Return the API key for REST as it is now, empty when there is none."""
+        if given := self.rest_key.get_secret_value().strip():
+            return given
+        try:
+            return self.rest_key_file.read_text().strip() if self.rest_key_file is not None else ""
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     @property
     def thresholds(self) -> Thresholds:

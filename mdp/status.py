@@ -45,7 +45,7 @@ class WorkerStats(msgspec.Struct):
     `flowing`: the partitions it reads and whose flushes the cache takes; `heard`: source → the partitions in which it was
     heard lately; `lag_ms`: source → receive to cache of what is watched (of all, where
     nobody watches), worst of the second; `flush_ms`: the last round; `boards`: the operators' own ones that it ranks;
-    `plugins`: those that are installed there.
+    `plugins`: those that are installed there; `days`: the trading days (starts, ms) of stocks that its symbols are in.
     """
 
     worker: str
@@ -57,6 +57,7 @@ class WorkerStats(msgspec.Struct):
     interval_ms: float = 0
     boards: list[str] = []
     plugins: list[PluginStats] = []
+    days: list[int] = []
 
 
 @dataclass(slots=True)
@@ -91,6 +92,7 @@ class PipelineStatus:
     """Builds the status once a second; keeps the last totals to tell rates, and when who was heard."""
 
     def __init__(self) -> None:
+        self.lost = 0  # events that are missing by sequence numbers, as of the last status
         self.alive: list[WorkerStats] = []  # the workers that were heard, as of the last status
         self._last_ms = 0
         self._workers: dict[bytes, _Seen] = {}
@@ -111,6 +113,7 @@ class PipelineStatus:
         newest status event by source. `now_ms` is the wall clock, `mono_ms` a monotonic one.
         """
         total = add_up([msgspec.json.decode(body, type=Counts) for body in counts])
+        self.lost = sum(total.expired.values()) + sum(total.dropped.values())
         alive = self.alive = self._alive(workers, now_ms, mono_ms)
         seconds = (mono_ms - self._last_ms) / 1000 if self._last_ms else 0.0
         self._last_ms = mono_ms

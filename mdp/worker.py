@@ -22,6 +22,7 @@ from mdc.interest import Interest
 from mdc.writer import Writer
 from mdp.analyzers.boards import share_rows
 from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
+from mdp.enrich.enrichment import Enrichment, Lead
 from mdp.flusher import Flusher
 from mdp.leader import BOARDS_EVERY_S, STATS, STATUS_EVERY_S, Leader
 from mdp.loading import Loader
@@ -79,6 +80,7 @@ class Worker:
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
         self._tenure = Tenure()
+        self._enrichment = Enrichment(settings, redis, clock, lambda: self.owned, self._lead)
         self._epoch = ""
         self._fault = "Redis does not answer"
         self._stats = WorkerStats(self.name, 0, boards=sorted(names_of(own_boards)), plugins=self._rack.view({}))
@@ -94,7 +96,8 @@ class Worker:
     async def run(self) -> None:
         """Own, process, flush; on shutdown flush a last time and release everything."""
         flusher = (self._flusher.run_watched, self._flusher.run_whole, self._watching.run)
-        bodies = (self._beats, self._guard, *flusher, self._leads, self._reports)
+        enriching = (self._enrichment.run_reading, self._enrichment.run_asking) if self._settings.rest_url else ()
+        bodies = (self._beats, self._guard, *flusher, self._leads, self._reports, *enriching)
         loops = [asyncio.create_task(loop(), name=f"mdp {loop.__qualname__}") for loop in bodies]
         stop = asyncio.create_task(self._shutdown.wait())
         try:
@@ -301,6 +304,7 @@ class Worker:
             return
         self._told_ns, stats.ts = now_ns, self._clock.wall_ns() // 1_000_000
         stats.flowing, stats.heard = sorted(flowing), heard
+        stats.days = sorted({day for owned in flowing.values() for day in owned.trading_days})
         try:
             await self._look_after_plugins()
             await self._redis.hset(STATS, self.name, msgspec.json.encode(stats))
@@ -335,9 +339,10 @@ class Worker:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(max(BOARDS_EVERY_S, self._stats.interval_ms / 1000))
-            zero, mono_ns = self.owned.get(0), self._clock.mono_ns()
-            if zero is None or zero.refused or not self._tenure.certain(mono_ns):
+            mono_ns = self._clock.mono_ns()
+            if self._lead() is None:
                 continue
+            zero = self.owned[0]
             due = loop.time() >= status_at
             try:
                 await self._leader.publish(zero.partition, self._clock.wall_ns() // 1_000_000, mono_ns // 1_000_000, due)
@@ -346,6 +351,13 @@ class Worker:
                 continue
             if due:
                 status_at = loop.time() + STATUS_EVERY_S
+
+    def _lead(self) -> Lead | None:
+        """Return what it takes to lead, None while it is not certain that we do."""
+        zero = self.owned.get(0)
+        if zero is None or zero.refused or not self._tenure.certain(self._clock.mono_ns()):
+            return None
+        return Lead(zero.partition.fence, self._leader.days, self._leader.lost)
 
     # ---- 4. what a lossless source paces itself by
 

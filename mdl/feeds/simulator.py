@@ -39,6 +39,11 @@ class SimulatorFeed:
         self._events_s = events_s
         self._closed = asyncio.Event()
 
+    @property
+    def simulated(self) -> Simulator:
+        """The market that is sent."""
+        return self._simulator
+
     async def __aiter__(self) -> AsyncIterator[Frame]:
         self.state = "live"
         due, then_s = 0.0, time.monotonic()

@@ -75,6 +75,14 @@ class Simulator:
         """Return how much of the usual rate belongs to this time of day (session `clock`; else always all of it)."""
         return self._share
 
+    def day(self, number: int) -> dict[str, float]:
+        """Return the day so far of the stock at `number`, as the vendor's snapshot names it; empty before its first trade."""
+        bar = self._days.get(number)
+        if bar is None or not bar.volume:
+            return {}
+        prices = {"o": bar.open / 100, "h": bar.high / 100, "l": bar.low / 100, "c": bar.close / 100}
+        return prices | {"v": bar.volume, "vw": round(bar.value / bar.volume / 100, 4)}
+
     def _begin_prices(self) -> None:
         dice, closes = self._dice, self.listed.closes_cents
         self._ticks = [max(1, cents // 4000) for cents in closes]

@@ -45,10 +45,50 @@ def universe(count: int, seed: int) -> Universe:
     return Universe(symbols, closes, volumes, tapes, [1 / (rank + 1) / total for rank in range(count)])
 
 
+@dataclass(frozen=True, slots=True)
+class DayBefore:
+    """What a stock did on some day before the simulated one; it closed at its previous close."""
+
+    open_cents: int
+    high_cents: int
+    low_cents: int
+    volume: int
+    vwap: float
+
+
+def day_before(listed: Universe, number: int, salt: int = 0) -> DayBefore:
+    """Return the day of the stock at `number`; another `salt` gives another day. Volumes average out near the usual one."""
+    bits, close = _mixed(number, salt), listed.closes_cents[number]
+    first = close * (985 + bits % 31) // 1000
+    high = max(first, close) * (1000 + (bits >> 5) % 21) // 1000
+    low = min(first, close) * (1000 - (bits >> 10) % 21) // 1000
+    volume = listed.volumes[number] * (60 + (bits >> 15) % 81) // 100
+    return DayBefore(first, high, low, volume, round((first + high + low + close) / 400, 4))
+
+
+def free_float(listed: Universe, number: int) -> int:
+    """Return how many shares of a stock are traded freely: some ten to some hundred times a usual day's volume."""
+    return listed.volumes[number] * (10 + _mixed(number, 1) % 190)
+
+
 def reference_csv(listed: Universe) -> str:
-    """Return `symbol,prev_close,avg_volume` lines with a header, as the processors read them."""
-    rows = zip(listed.symbols, listed.closes_cents, listed.volumes, strict=True)
-    return "symbol,prev_close,avg_volume\n" + "".join(f"{s},{c / 100:.2f},{v}\n" for s, c, v in rows)
+    """Return lines with a header, as the processors read them (`MDP_REFERENCE`)."""
+    names = "symbol,prev_close,avg_volume,float,prev_open,prev_high,prev_low,prev_volume,prev_vwap\n"
+    return names + "".join(_reference_line(listed, number) for number in range(len(listed.symbols)))
+
+
+def _reference_line(listed: Universe, number: int) -> str:
+    day = day_before(listed, number)
+    prices = f"{day.open_cents / 100:.2f},{day.high_cents / 100:.2f},{day.low_cents / 100:.2f}"
+    known = f"{listed.closes_cents[number] / 100:.2f},{listed.volumes[number]},{free_float(listed, number)}"
+    return f"{listed.symbols[number]},{known},{prices},{day.volume},{day.vwap}\n"
+
+
+def _mixed(number: int, salt: int) -> int:
+    """Return 32 bits that look like dice, quicker than dice: a stock has another day for each of thirty dates."""
+    bits = (number * 2_654_435_761 ^ salt * 2_246_822_519) & 0xFFFFFFFF
+    bits = (bits ^ bits >> 15) * 2_246_822_519 & 0xFFFFFFFF
+    return bits ^ bits >> 13
 
 
 def _close_cents(dice: Random) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import deque
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 import structlog
@@ -19,10 +20,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from mdl.feeds.feed import Feed
+from mdl.feeds.simulator import SimulatorFeed
 from mdl.news.opening import newsroom
 from mdl.settings import VendorSettings
 from mdl.vendor import news
 from mdl.vendor.protocol import CLOSE_POLICY, EVENTS, MESSAGE_BYTES_MAX, SplitFrame, VendorSession, status
+from mdl.vendor.reference import ReferenceDesk
 from service import metrics
 from service.admin import bind
 from service.tasks import Tasks
@@ -97,6 +100,7 @@ class VendorServer:
         self._settings = settings
         self._feed = feed
         self._newsroom = newsroom(settings)
+        self._reference = ReferenceDesk(feed.simulated) if isinstance(feed, SimulatorFeed) else None
         self._holders: dict[tuple[str, str], Client] = {}
         self._wanted = asyncio.Event()
         self._tasks = Tasks("vendor")
@@ -163,20 +167,21 @@ class VendorServer:
     def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
         if self.refusing:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "refusing connections\n")
-        if request.path.partition("?")[0] == news.PATH and self._settings.feed == "simulator":
-            return self._tell_news(socket, request)
+        if self._settings.feed == "simulator" and (answer := self._rest(request)) is not None:
+            return _as_json(socket, *answer)
         if _market_of(request.path).split("/")[0] not in EVENTS:
             return socket.respond(HTTPStatus.NOT_FOUND, f"no such market; there are: {', '.join(EVENTS)}\n")
         return None
 
-    def _tell_news(self, socket: ServerConnection, request: Request) -> Response:
-        plans, now_ms = self._settings.plans, time.time_ns() // 1_000_000
-        base = f"http://{request.headers.get('Host', '')}"
-        status, body = news.answer(self._newsroom, request.path, request.headers.get("Authorization", ""), plans, now_ms, base)
-        made = socket.respond(HTTPStatus(status), msgspec.json.encode(body).decode())
-        del made.headers["Content-Type"]
-        made.headers["Content-Type"] = "application/json"
-        return made
+    def _rest(self, request: Request) -> tuple[int, dict[str, Any]] | None:
+        """Return status and body for a request of the vendor's REST service, None for any other."""
+        plans, now_ms, base = self._settings.plans, time.time_ns() // 1_000_000, f"http://{request.headers.get('Host', '')}"
+        authorization = request.headers.get("Authorization", "")
+        if request.path.partition("?")[0] == news.PATH:
+            return news.answer(self._newsroom, request.path, authorization, plans, now_ms, base)
+        if self._reference is not None and self._reference.knows(request.path):
+            return self._reference.answer(request.path, authorization, plans, now_ms, base)
+        return None
 
     async def _handle(self, socket: ServerConnection) -> None:
         assert socket.request is not None
@@ -245,6 +250,13 @@ class VendorServer:
         cut_total.labels(reason).inc()
         log.warning("vendor_client_cut", reason=reason, waiting_bytes=client.bytes, waiting_s=round(client.age_s(), 2))
         self._tasks.start("last word", client.end(status(reason)), ends=True)
+
+
+def _as_json(socket: ServerConnection, status: int, body: dict[str, Any]) -> Response:
+    made = socket.respond(HTTPStatus(status), msgspec.json.encode(body).decode())
+    del made.headers["Content-Type"]
+    made.headers["Content-Type"] = "application/json"
+    return made
 
 
 def _market_of(path: str) -> str:

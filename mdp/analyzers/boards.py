@@ -19,7 +19,6 @@ from mdp.analyzers.news import NewsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.ranks import BUILT_IN, QUICK_MS, Board, Facts, row_of
 from mdp.analyzers.stats import StatsAnalyzer
-from mdp.reference import Reference
 
 Share = list[tuple[float, str, msgspec.Raw]]  # (rank, symbol, row) best first
 _share = msgspec.json.Decoder(Share)
@@ -42,13 +41,12 @@ class BoardsAnalyzer(Analyzer):
 
     def __init__(
         self, quotes: QuoteAnalyzer, stats: StatsAnalyzer, halts: HaltsAnalyzer, rows_max: int,
-        boards: Sequence[Board] = BUILT_IN, reference: Reference | None = None, news: NewsAnalyzer | None = None,
+        boards: Sequence[Board] = BUILT_IN, news: NewsAnalyzer | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self._quotes, self._stats, self._halts, self._news = quotes, stats, halts, news or NewsAnalyzer()
         self._rows_max = rows_max
         self._boards = boards
-        self._reference = reference or {}
         self._next_ms = dict.fromkeys((board.every_ms for board in boards), 0)  # pace → when it ranks next
         self._now_ms = 0
         self._rounds = 0  # of the quotes that are ranked already
@@ -101,15 +99,14 @@ class BoardsAnalyzer(Analyzer):
             unranked.clear()
         for pending in self._pending.values():
             pending |= changed
-        quotes, known, news_ms = self._quotes.quotes, self._reference.get, self._news.newest_ms.get
+        quotes, news_ms = self._quotes.quotes, self._news.newest_ms.get
         for symbol in changed:
             quote = quotes.get(symbol)
             self._rows.pop(symbol, None)
             if quote is None or quote.last is None:
                 self._facts.pop(symbol, None)
                 continue
-            reference = known(symbol)
-            row = row_of(symbol, quote, reference.shares if reference is not None else None, news_ms(symbol))
+            row = row_of(symbol, quote, news_ms(symbol))
             self._facts[symbol] = Facts(quote, row, self._stats.active.get(symbol), self._halts.halted_ms(symbol))
 
     def _rank(self, pace: int) -> None:

@@ -5,7 +5,7 @@ Invariant: volume, vwap and trades are exact over all trades of the trading day 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from copy import copy
 from enum import IntEnum
 
@@ -16,10 +16,17 @@ from mdp.analyzer import Analyzer, Outlet
 from mdp.bbo import Venues, best
 from mdp.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
 from mdp.days.calendar import Calendar, Calendars
+from mdp.enrich.facts import Facts, Seen
 from mdp.events import AnyBar, AnyQuote, AnyTrade, IndexValue
 from mdp.exact import number, ratio, units
-from mdp.reference import Reference
+from mdp.reference import Known, Reference
 from service.days.markets import Markets
+
+# Fields of a quote that are told, and what they are called in `Known`.
+INFORMED = (
+    *((name, name) for name in ("prev_close", "prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "avg_volume")),
+    ("free_float", "shares"),
+)
 
 
 class QuoteData(msgspec.Struct, gc=False):
@@ -42,6 +49,16 @@ class QuoteData(msgspec.Struct, gc=False):
     rel_volume: float | None = None
     session: str = "closed"
     ts: int = 0
+    prev_open: float | None = None
+    prev_high: float | None = None
+    prev_low: float | None = None
+    prev_volume: int | float | None = None
+    prev_vwap: float | None = None
+    avg_volume: int | float | None = None
+    free_float: int | float | None = msgspec.field(name="float", default=None)
+    open_change: float | None = None
+    spread: float | None = None
+    last_size: int | float | None = None
 
 
 class Totals(msgspec.Struct, array_like=True, gc=False):
@@ -59,6 +76,7 @@ class Totals(msgspec.Struct, array_like=True, gc=False):
     close: float | None = None  # the regular session's last price: tomorrow's previous close
     close_ts: int = 0
     opened: bool = False  # the regular session's first trade was seen
+    given: bool = False  # the operator's file says what was before this day
 
 
 class Cell(msgspec.Struct, array_like=True, gc=False):
@@ -82,7 +100,7 @@ OnOpen = Callable[[str, float, int, Calendar, Opening], None]  # (symbol, price,
 
 
 class QuoteAnalyzer(Analyzer):
-    """Keeps the quote of every symbol of a partition. `reference` knows previous closes and average volumes."""
+    """Keeps the quote of every symbol of a partition. `reference` knows what the feed does not say of symbols."""
 
     name = "quote"
 
@@ -94,7 +112,7 @@ class QuoteAnalyzer(Analyzer):
         self.on_open: OnOpen | None = None
         self._totals: dict[str, Totals] = {}
         self._venues: dict[str, Venues] = {}
-        self._reference = reference
+        self._facts = Facts(reference)
         self._calendars = Calendars(markets)
         self._calendar_of = self._calendars.of.get
         self._changed: set[str] = set()
@@ -139,6 +157,7 @@ class QuoteAnalyzer(Analyzer):
             if ts >= totals.last_ts:
                 totals.last_ts = ts
                 data.last = price
+                data.last_size = trade.size
             if not rule & EXTENDED:
                 if ts >= totals.close_ts:
                     totals.close, totals.close_ts = price, ts
@@ -220,6 +239,22 @@ class QuoteAnalyzer(Analyzer):
         for calendar, ts in self._calendars.behind(days):
             self._move(calendar, ts)
 
+    def on_facts(self, day_ms: int, known: Mapping[str, Known]) -> None:
+        self._facts.learn(day_ms, known)
+        for symbol in self.quotes.keys() & known.keys():
+            if self._calendars.of[symbol].day_start_ms == day_ms:
+                self._inform(symbol)
+
+    def on_seen(self, day_ms: int, seen: Mapping[str, Seen]) -> None:
+        self._facts.learn_seen(day_ms, seen)
+        for symbol in self.quotes.keys() & seen.keys():
+            if self._calendars.of[symbol].day_start_ms == day_ms:
+                self._catch_up(symbol)
+
+    @property
+    def trading_days(self) -> Set[int]:
+        return self._calendars.days_of("stocks")
+
     def collect(self, flush: Flush) -> None:
         if not (self._changed or self._traded or self._out.announce or self._out.late):
             return
@@ -231,11 +266,13 @@ class QuoteAnalyzer(Analyzer):
         self.rounds += bool(traded)
         self.unranked.update(traded)
         for symbol in traded:
-            self._derive(quotes[symbol], totals[symbol], symbol)
+            self._derive(quotes[symbol], totals[symbol])
         due, waits = out.due(flush, changed)
         for symbol in due:
             data = quotes[symbol]
+            bid, ask = data.bid, data.ask
             data.session = of[symbol].session
+            data.spread = None if bid is None or ask is None else round(ask - bid, 10)
             body = encode(data)
             if symbol not in waits:
                 write(symbol, data.ts, body)
@@ -256,6 +293,7 @@ class QuoteAnalyzer(Analyzer):
                 self._venues[symbol] = cell.venues
             self.unranked.add(symbol)
             self._out.restore(symbol, cell.seq)
+            self._inform(symbol)
 
     @property
     def moved(self) -> bool:
@@ -298,8 +336,9 @@ class QuoteAnalyzer(Analyzer):
         data = self.quotes.get(symbol)
         if data is None:
             return None
-        self._derive(data, self._totals[symbol], symbol)
+        self._derive(data, self._totals[symbol])
         data.session = self._calendars.of[symbol].session
+        data.spread = None if data.bid is None or data.ask is None else difference(data.ask, data.bid)
         return copy(data)
 
     def volumes(self, symbol: str) -> tuple[int, int]:
@@ -313,15 +352,51 @@ class QuoteAnalyzer(Analyzer):
         return calendar
 
     def _blank(self, symbol: str, calendar: str) -> None:
-        known = self._reference.get(symbol)
-        self.quotes[symbol] = QuoteData(prev_close=known.prev_close if known else None)
-        self._totals[symbol] = Totals(calendar)
+        self.quotes[symbol] = QuoteData()
+        self._totals[symbol] = Totals(calendar, given=self._facts.gives(symbol))
+        self._inform(symbol)
+        self._catch_up(symbol)
+
+    def _inform(self, symbol: str) -> None:
+        """Put what is known of the symbol for its trading day into its quote; what is not known stays as it is."""
+        data, given = self.quotes[symbol], self._totals[symbol].given
+        known = self._facts.known(symbol, self._calendars.of[symbol], given)
+        if known is None:
+            return
+        for field, name in INFORMED:
+            if (value := getattr(known, name)) is not None:
+                setattr(data, field, value)
+        self._traded.add(symbol)
+
+    def _catch_up(self, symbol: str) -> None:
+        """Work in what the vendor has seen of the day, as if an aggregate with the day's values had come."""
+        calendar = self._calendars.of[symbol]
+        seen = self._facts.seen(symbol, calendar)
+        if seen is None:
+            return
+        totals, data = self._totals[symbol], self.quotes[symbol]
+        if seen.volume is not None and units(seen.volume) > totals.official_volume:
+            totals.official_volume, totals.official_vwap = units(seen.volume), seen.vwap
+        self._traded.add(symbol)
+        if seen.ts < calendar.session_start_ms:
+            return  # official values are made later
+        if seen.high is not None and seen.low is not None:
+            self._range(data, totals, seen.high, seen.low, regular=True)
+        official = data.open is not None and not totals.open_ts
+        if seen.open is not None and not official:
+            data.open, totals.open_ts = seen.open, 0
+            if self.on_open is not None:
+                self.on_open(symbol, seen.open, seen.ts, calendar, Opening.OFFICIAL)
 
     def _move(self, calendar: Calendar, ts: int) -> None:
-        before = calendar.session
+        before, first = calendar.session, not calendar.day_start_ms
         new_day = calendar.move(ts)
         if new_day:
             self._new_day(calendar)
+        elif first:  # what is known of this day could not be told before
+            for symbol in calendar.symbols:
+                self._inform(symbol)
+                self._catch_up(symbol)
         if new_day or calendar.session != before:  # also symbols that are silent now are in the new session
             self._changed.update(calendar.symbols)
 
@@ -330,9 +405,12 @@ class QuoteAnalyzer(Analyzer):
             data, totals = self.quotes[symbol], self._totals[symbol]
             close = totals.close if totals.close is not None else data.prev_close
             self.quotes[symbol] = QuoteData(
-                data.last, data.bid, data.ask, data.bid_size, data.ask_size, ts=data.ts, prev_close=close
-            )
+                data.last, data.bid, data.ask, data.bid_size, data.ask_size, ts=data.ts, prev_close=close,
+                last_size=data.last_size,
+            )  # fmt: skip
             self._totals[symbol] = Totals(calendar.name)
+            self._inform(symbol)
+            self._catch_up(symbol)
             self._traded.add(symbol)
 
     def _range(self, data: QuoteData, totals: Totals, high: float, low: float, regular: bool) -> None:
@@ -349,7 +427,7 @@ class QuoteAnalyzer(Analyzer):
         self._range(data, totals, bar.high, bar.low, regular)
         if bar.end >= totals.last_ts:
             totals.last_ts = bar.end
-            data.last = bar.close
+            data.last, data.last_size = bar.close, None
             data.ts = max(data.ts, bar.end)
         if regular:
             if bar.end >= totals.close_ts:
@@ -357,18 +435,20 @@ class QuoteAnalyzer(Analyzer):
             if data.open is None:
                 data.open = bar.open
 
-    def _derive(self, data: QuoteData, totals: Totals, symbol: str) -> None:
+    def _derive(self, data: QuoteData, totals: Totals) -> None:
         if totals.official_volume > totals.volume:
             data.volume, data.vwap = number(totals.official_volume), totals.official_vwap
         else:
             data.volume, data.vwap = number(totals.volume), ratio(totals.notional, totals.volume)
-        base = data.prev_close if data.prev_close is not None else data.open
-        if data.last is not None and base:
-            data.change = difference(data.last, base)
-            data.change_pct = round(100 * (data.last - base) / base, 4)
-        known = self._reference.get(symbol)
-        if known is not None and known.avg_volume:
-            data.rel_volume = round(data.volume / known.avg_volume, 4)
+        last, first = data.last, data.open
+        base = data.prev_close if data.prev_close is not None else first
+        if last is not None and base:
+            data.change = round(last - base, 10)
+            data.change_pct = round(100 * (last - base) / base, 4)
+        if last is not None and first is not None:
+            data.open_change = round(last - first, 10)
+        if data.avg_volume:
+            data.rel_volume = round(data.volume / data.avg_volume, 4)
 
 
 def _take_back(data: QuoteData, totals: Totals, volume: int, notional: int) -> None:

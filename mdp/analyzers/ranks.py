@@ -90,13 +90,13 @@ class Board:
         return self.rank(facts)
 
 
-def row_of(symbol: str, quote: QuoteData, shares: float | None, news_ms: int | None = None) -> Row:
-    """Return the row of a symbol that has traded; `shares` = its float, `news_ms` = when its newest article was published."""
+def row_of(symbol: str, quote: QuoteData, news_ms: int | None = None) -> Row:
+    """Return the row of a symbol that has traded; `news_ms` = when its newest article was published."""
     assert quote.last is not None
     worth = None if quote.vwap is None else round(quote.vwap * quote.volume, 2)
     return Row(
         symbol, quote.last, quote.change, quote.change_pct, quote.volume, _percent(quote.open, quote.prev_close),
-        _percent(quote.last, quote.open), worth, quote.rel_volume, shares, quote.trades, news_ms,
+        _percent(quote.last, quote.open), worth, quote.rel_volume, quote.free_float, quote.trades, news_ms,
     )  # fmt: skip
 
 

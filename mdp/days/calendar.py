@@ -22,6 +22,7 @@ class Calendar:
         self.change_ms = 0
         self.newest_ms = 0  # the event that moved it last
         self.moved = False  # since its checkpoint was written
+        self.market = market.name
         self._market = market
         self._asked = Day(0, 0, [])
         self.official = (0, 0)  # from when to when the day's official values are made
@@ -106,6 +107,10 @@ class Calendars:
             for name, calendar in self._named.items()
             if 0 < calendar.change_ms <= feed_ms and name.partition("|")[0] == source
         ]
+
+    def days_of(self, market: str) -> set[int]:
+        """Return the trading days (starts, ms) on which the calendars of a market stand."""
+        return {one.day_start_ms for one in self._named.values() if one.market == market and one.day_start_ms}
 
     @property
     def moved(self) -> bool:

@@ -21,7 +21,6 @@ from mdp.events import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
 from mdp.plugin import HANDLERS, Plugin, QuoteView
 from mdp.plugins.ranking import RANKED_MAX, Ranking
 from mdp.plugins.reports import Reports, Unusable
-from mdp.reference import Reference
 
 DOCUMENT_BYTES_MAX = STATE_BYTES_MAX = 65_536
 FAULT_CHARS_MAX = 300
@@ -88,7 +87,7 @@ class Host(Analyzer):
     """
 
     def __init__(
-        self, plugin: Installed, quotes: QuoteAnalyzer, reference: Reference, reports: Reports,
+        self, plugin: Installed, quotes: QuoteAnalyzer, reports: Reports,
         limits: Limits, watch: Watch, clock: Callable[[], int], order: bytes | None = None, held: str = "",
         starved: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
@@ -105,7 +104,7 @@ class Host(Analyzer):
         self.failed: list[Failure] = []  # what the log has not been told yet
         self._quotes, self._reports, self._limits, self._watch, self._clock = quotes, reports, limits, watch, clock
         self._starved = starved
-        self._ranking = Ranking(plugin.make.boards, limits.rows, quotes, reference)
+        self._ranking = Ranking(plugin.make.boards, limits.rows, quotes)
         self._heard = frozenset(name for name in HANDLERS if getattr(plugin.make, name) is not getattr(Plugin, name))
         self._instance: Plugin | None = None
         self._bound: dict[str, Callable[..., None]] = {}

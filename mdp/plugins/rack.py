@@ -15,7 +15,6 @@ from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.plugins.host import OFF, PAUSED, RUNNING, Failure, Host, Limits, Watch
 from mdp.plugins.installed import Found
 from mdp.plugins.reports import Reports
-from mdp.reference import Reference
 from mdp.status import PluginStats
 
 REFUSED = "refused"
@@ -49,13 +48,13 @@ class Rack:
         """The boards that its plug-ins rank."""
         return tuple(board for plugin in self.found.plugins for board in plugin.make.boards)
 
-    def analyzers(self, quotes: QuoteAnalyzer, reference: Reference) -> Sequence[Analyzer]:
+    def analyzers(self, quotes: QuoteAnalyzer) -> Sequence[Analyzer]:
         """Return new analyzers of one partition for all plug-ins."""
         made: list[Analyzer] = []
         for plugin in self.found.plugins:
             reports, order = Reports(plugin.name), self._orders.get(plugin.name)
             limits, watch, held = self._limits, self.watch, why_off(order)
-            host = Host(plugin, quotes, reference, reports, limits, watch, self._clock, order, held, self._starved)
+            host = Host(plugin, quotes, reports, limits, watch, self._clock, order, held, self._starved)
             made += (host, reports)
         return made
 

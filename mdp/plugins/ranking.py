@@ -13,7 +13,6 @@ from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.ranks import CALM_MS, row_of
 from mdp.plugin import Plugin
 from mdp.plugins.reports import Unusable
-from mdp.reference import Reference
 
 RANKED_MAX = 2_000  # symbols at a time: after a restart all are ranked again, and nobody shall wait for that
 ROW_BYTES_MAX = 4_096
@@ -22,11 +21,10 @@ ROW_BYTES_MAX = 4_096
 class Ranking:
     """Ranks symbols of which something changed, once a second. `rows_max` = length of a board."""
 
-    def __init__(self, boards: Sequence[str], rows_max: int, quotes: QuoteAnalyzer, reference: Reference) -> None:
+    def __init__(self, boards: Sequence[str], rows_max: int, quotes: QuoteAnalyzer) -> None:
         self._boards = boards
         self._rows_max = rows_max
         self._quotes = quotes
-        self._reference = reference
         self._touched: dict[str, None] = {}
         self._ranked: dict[str, dict[str, tuple[float, str]]] = {board: {} for board in boards}
         self._rows: dict[str, dict[str, msgspec.Raw]] = {board: {} for board in boards}
@@ -66,8 +64,7 @@ class Ranking:
             if not isinstance(rank, int | float) or not isfinite(rank):
                 raise Unusable(f"rank of {symbol} on {board} is {rank!r}, not a finite number")
             assert quote is not None
-            reference = self._reference.get(symbol)
-            row = msgspec.to_builtins(row_of(symbol, quote, reference.shares if reference is not None else None))
+            row = msgspec.to_builtins(row_of(symbol, quote))
             body = msgspec.json.encode({**plugin.columns(board, symbol, state), **row})
             if len(body) > ROW_BYTES_MAX:
                 raise Unusable(f"a row of {len(body)} bytes on {board}; at most {ROW_BYTES_MAX}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from deploy.plan import Claim, Plan, Process, claims, clash, feed_variables, plan
 from deploy.settings import LocalSettings
@@ -105,6 +106,18 @@ def test_the_simulated_reference_goes_to_the_processors() -> None:
     assert named(made(mdq_url=RABBIT), "mdp").environment["MDP_REFERENCE"] == "/run/reference.csv"
     without = plan(settings(), PORTS, Path("/run"), None, KEYS)
     assert "MDP_REFERENCE" not in named(without, "pipeline").environment
+
+
+def test_the_vendors_rest_service_is_the_processors_matter() -> None:
+    """Its address and a key of its own, or the feed's; neither without an address."""
+    key, own = SecretStr("vendor"), SecretStr("own")
+    given = made(feed="massive", api_key=key, rest_url="https://rest.example.com")
+    environment = named(given, "pipeline").environment
+    assert (environment["MDP_REST_URL"], environment["MDP_REST_KEY"]) == ("https://rest.example.com", "vendor")
+    given = made(feed="massive", api_key=key, rest_url="https://rest.example.com", rest_key=own, mdq_url=RABBIT)
+    assert named(given, "mdp").environment["MDP_REST_KEY"] == "own"
+    assert "MDP_REST_KEY" not in named(given, "mdl").environment
+    assert "MDP_REST_KEY" not in named(made(feed="massive", api_key=key), "pipeline").environment
 
 
 def test_recordings_go_where_the_run_is_unless_told_otherwise() -> None:

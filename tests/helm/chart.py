@@ -21,7 +21,7 @@ SECRET = {"name": "given", "key": "url"}
 PRODUCTION: dict[str, Any] = {
     "partitions": 64,
     "mdl": {"replicas": 2, "feed": "massive", "apiKeySecret": {"name": "vendor"}},
-    "mdp": {"autoscaling": {"enabled": True, "minReplicas": 4, "maxReplicas": 64}},
+    "mdp": {"autoscaling": {"enabled": True, "minReplicas": 4, "maxReplicas": 64}, "restUrl": "https://rest.example.com"},
     "wds": {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 20}},
     "scp": {"replicas": 2, "database": SECRET},
     "rabbitmq": {"mode": "external", "urlSecret": SECRET},
@@ -46,7 +46,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "exchange": EXCHANGE,
     "exchange without streams": EXCHANGE | {"engine": {"enabled": True, "streams": False}},
     "exchange with standby": STANDBY,
-    "production with exchange": PRODUCTION | EXCHANGE | {"mdl": {"replicas": 2, "feed": "massive+engine"}},
+    "production with exchange": PRODUCTION | EXCHANGE | {"mdl": PRODUCTION["mdl"] | {"feed": "massive+engine"}},
     "operators": {"rabbitmq": {"mode": "operator"}, "redis": {"mode": "operator"}},
     "keda": {"mdp": {"autoscaling": {"enabled": True, "keda": {"enabled": True, "managementUrlSecret": {"name": "queue"}}}}},
     "metrics": METRICS,

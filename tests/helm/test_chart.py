@@ -289,6 +289,7 @@ def test_scaling_stays_within_its_bounds(case: str) -> None:
     ("values", "says"),
     [
         ({"mdp": {"replicas": 9}}, "9 processors for 8 partitions"),
+        ({"mdp": {"restUrl": "https://rest.example.com"}}, "set mdl.apiKeySecret.name"),
         ({"mdp": {"autoscaling": {"enabled": True, "maxReplicas": 9}}}, "9 processors for 8 partitions"),
         ({"wds": {"drainSeconds": 20}}, "/wds/drainSeconds"),
         ({"wds": {"replica": 3}}, "/wds"),

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from massive.websocket.models import Feed as VendorFeed
 
-from mdl.address import address_of
 from mdl.control import Change, changed
 from mdl.credentials import VENDOR
 from mdl.feeds.catalogue import read_key
 from mdl.settings import MdlSettings
+from service.address import address_of
 from service.errors import OperatorError
 from tests.mdl.calm import calm
 

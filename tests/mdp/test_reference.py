@@ -16,6 +16,8 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     path.write_text("symbol,prev_close,avg_volume,name\nAAPL,189.5,5e7,Apple\nMSFT,,,\n")
     assert read_reference(path) == {"AAPL": Known(189.5, 5e7), "MSFT": Known(None, None)}
     assert read_reference(None) == {}
+    path.write_text("symbol,prev_close,avg_volume,float,prev_low,prev_volume\nAAPL,189.5,5e7,15e9,188,4e7\n")
+    assert read_reference(path) == {"AAPL": Known(189.5, 5e7, 15e9, prev_low=188, prev_volume=4e7)}
 
 
 @pytest.mark.parametrize(

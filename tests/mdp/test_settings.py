@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mdp.analyzers.alerts.alert import Thresholds
 from mdp.settings import MdpSettings
 from service.errors import OperatorError
-from service.settings import load
+from service.settings import load, shown
 
 
 def test_defaults_run_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +52,10 @@ def test_defaults_run_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MDP_ALERT_REL_VOLUME", "5,2", "ascending numbers above 0"),
         ("MDP_ALERT_REL_VOLUME", "1,nan", "ascending numbers above 0"),
         ("MDP_ALERT_REL_VOLUME", "much", "ascending numbers above 0"),
+        ("MDP_REST_URL", "api.example.com", "MDP_REST_URL.*https://api.massive.com"),
+        ("MDP_REST_URL", "wss://api.example.com", "MDP_REST_URL.*https://api.massive.com"),
+        ("MDP_REST_URL", "http://api.example.com", "the vendor's key in clear: write https://"),
+        ("MDP_REST_RATE", "0", "MDP_REST_RATE"),
     ],
 )
 def test_a_wrong_value_is_told_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
@@ -96,3 +102,18 @@ def test_what_is_no_name_of_a_plugin_is_refused(monkeypatch: pytest.MonkeyPatch,
             load(MdpSettings)
     else:
         assert load(MdpSettings).plugin_names == ["*"]  # an empty variable is none
+
+
+def test_the_rest_key_is_read_when_it_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From the variable, else from the file as it is now; without either there is none, and nothing of it is shown."""
+    file = tmp_path / "key"
+    monkeypatch.setenv("MDP_REST_KEY_FILE", str(file))
+    settings = load(MdpSettings)
+    assert settings.rest_key_now() == ""
+    file.write_text("first\n")
+    assert settings.rest_key_now() == "first"
+    monkeypatch.delenv("MDP_REST_KEY_FILE")
+    monkeypatch.setenv("MDP_REST_KEY", "given")
+    settings = load(MdpSettings)
+    assert settings.rest_key_now() == "given"
+    assert "given" not in str(shown(settings))

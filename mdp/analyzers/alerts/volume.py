@@ -20,7 +20,6 @@ from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.stats import NEVER, Activity, StatsAnalyzer
 from mdp.events import AnyTrade
 from mdp.exact import number, units
-from mdp.reference import Reference
 
 MINUTES_LEAST = 10  # of the hour, before anything is unusual
 
@@ -39,12 +38,11 @@ class VolumeAnalyzer(Analyzer):
     name = "volume"
 
     def __init__(
-        self, quotes: QuoteAnalyzer, stats: StatsAnalyzer, reference: Reference, thresholds: Thresholds = DEFAULT
+        self, quotes: QuoteAnalyzer, stats: StatsAnalyzer, thresholds: Thresholds = DEFAULT
     ) -> None:  # fmt: skip
         super().__init__()
         stats.on_volume = self._look
         self._quotes = quotes
-        self._reference = reference
         self._thresholds = thresholds
         self._alerts = Alerts("alerts:volume", quotes)
         self._told: dict[str, Told] = {}
@@ -81,9 +79,9 @@ class VolumeAnalyzer(Analyzer):
     def _look(self, trade: AnyTrade, activity: Activity) -> int:
         symbol = trade.symbol
         if not activity.look_at:
-            known = self._reference.get(symbol)
-            if known is not None and known.avg_volume:
-                self._look_at_day(trade, known.avg_volume)
+            average = self._quotes.quotes[symbol].avg_volume
+            if average:
+                self._look_at_day(trade, average)
         times, hour = self._thresholds.volume_times, len(activity.minutes)
         if not times or hour < MINUTES_LEAST:
             return NEVER

@@ -55,7 +55,7 @@ def one(name: str) -> Callable[[], list[Analyzer]]:
 def with_plugin() -> list[Analyzer]:
     """Return all analyzers and the worked example of a plug-in, with a clock and limits as in a processor."""
     rack = Rack(Found([Installed("big_prints", BigPrints, "1.0")], []), Limits(10**8), clock=time.monotonic_ns)
-    return roster.build(roster.ANALYZERS, {}, ROWS, more=lambda quotes: rack.analyzers(quotes, {}))
+    return roster.build(roster.ANALYZERS, {}, ROWS, more=rack.analyzers)
 
 
 def batches(symbols: int, events: int, rate: float, seed: int) -> list[Batch]:

@@ -133,11 +133,12 @@ def test_a_larger_universe_begins_with_the_smaller_one() -> None:
 
 def test_the_reference_table_matches_the_universe() -> None:
     """One line a symbol, as the processors read it."""
-    lines = reference_csv(universe(3, 7)).splitlines()
-    assert lines[0] == "symbol,prev_close,avg_volume"
-    assert len(lines) == 4
-    symbol, close, volume = lines[1].split(",")
+    header, *lines = reference_csv(universe(3, 7)).splitlines()
+    assert header.startswith("symbol,prev_close,avg_volume,float,prev_open,prev_high,prev_low")
+    assert len(lines) == 3
+    symbol, close, volume, _, first, high, low, *_ = lines[0].split(",")
     assert (symbol, float(close) > 0, int(volume) > 0) == ("NVDA", True, True)
+    assert float(low) <= min(float(first), float(close)) <= max(float(first), float(close)) <= float(high)
 
 
 def test_every_symbol_of_a_large_universe_can_trade() -> None:

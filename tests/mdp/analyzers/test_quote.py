@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,7 +16,9 @@ import pytest
 from mdc.channels import QUOTE_FIELDS
 from mdp.analyzers.quote import QuoteData, difference
 from mdp.conditions import EXTENDED, HIGH_LOW, LAST, VOLUME, rule_of
+from mdp.enrich.facts import Seen
 from mdp.reference import Known
+from service.days.markets import STOCKS
 from tests.mdp.days.test_calendar import ms
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, quote, trade
 
@@ -40,7 +43,7 @@ class PlainQuotes:
         self.quotes: dict[str, Event] = {}
         self.times: defaultdict[str, int] = defaultdict(int)
         self.closes: dict[str, float] = {}
-        self.lasts: dict[str, float] = {}
+        self.lasts: dict[str, Event] = {}
         self.kinds: dict[str, bool] = {}
 
     def take(self, event: Event) -> None:
@@ -69,7 +72,8 @@ class PlainQuotes:
         regular = self._regular(trades)
         size = sum((Decimal(repr(t["s"])) for t in volume), Decimal(0))
         worth = sum((Decimal(repr(t["s"])) * Decimal(repr(t["p"])) for t in volume), Decimal(0))
-        last = self._newest(lasts) if lasts else self.lasts.get(sym)
+        newest = self._newest(lasts) if lasts else self.lasts.get(sym)
+        last = None if newest is None else newest["p"]
         first = min(regular, key=lambda t: t["t"])["p"] if regular else None
         base = self.closes.get(sym, first)
         change = None if last is None or base is None else Decimal(repr(last)) - Decimal(repr(base))
@@ -91,23 +95,31 @@ class PlainQuotes:
             "change_pct": None if change is None else round(float(100 * Fraction(change) / Fraction(Decimal(repr(base)))), 4),
             "rel_volume": None,
             "ts": self.times[sym],
+            **dict.fromkeys(("prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "avg_volume", "float")),
+            "open_change": None if last is None or first is None else float(Decimal(repr(last)) - Decimal(repr(first))),
+            "spread": self._spread(latest),
+            "last_size": None if newest is None else newest["s"],
         }
+
+    def _spread(self, latest: Event) -> float | None:
+        bid, ask = latest.get("b", latest.get("bp")), latest.get("a", latest.get("ap"))
+        return float(Decimal(repr(ask)) - Decimal(repr(bid))) if bid and ask else None
 
     def _roll(self, continuous: bool, day: str) -> None:
         for sym in [s for s, kind in self.kinds.items() if kind is continuous]:
-            last, regular = self.of(sym)["last"], self._regular(self.trades[sym])
-            if last is not None:
-                self.lasts[sym] = last
+            lasts, regular = [t for t in self.trades[sym] if self._rule(t) & LAST], self._regular(self.trades[sym])
+            if lasts:
+                self.lasts[sym] = self._newest(lasts)
             if regular:
-                self.closes[sym] = self._newest(regular)
+                self.closes[sym] = self._newest(regular)["p"]
             self.trades[sym] = []
         self.days[continuous] = day
 
     def _regular(self, trades: list[Event]) -> list[Event]:
         return [t for t in trades if self._rule(t) & LAST and not self._rule(t) & EXTENDED]
 
-    def _newest(self, trades: list[Event]) -> float:
-        return float(max(enumerate(trades), key=lambda x: (x[1]["t"], x[0]))[1]["p"])
+    def _newest(self, trades: list[Event]) -> Event:
+        return max(enumerate(trades), key=lambda x: (x[1]["t"], x[0]))[1]
 
     def _rule(self, event: Event) -> int:
         return rule_of(event["c"]) if event["ev"] == "T" else rule_of(None)
@@ -138,7 +150,7 @@ def test_quotes_equal_the_naive_model(seed: int) -> None:
 
 def test_fields_are_those_of_the_catalogue() -> None:
     """The published state has the catalogue's fields in its order."""
-    assert QuoteData.__struct_fields__ == QUOTE_FIELDS
+    assert QuoteData.__struct_encode_fields__ == QUOTE_FIELDS
     desk = Desk()
     desk.feed(quote())
     assert tuple(desk.flush().data("quote:A")) == QUOTE_FIELDS
@@ -428,3 +440,88 @@ def test_a_mark_before_anything_has_come_says_no_time() -> None:
         desk.now_ms += 1_000
         desk.deliver(replace(batch([], "trades", 2), feed_ns=0))
     assert desk.flush().data("quote:A")["volume"] == 100
+
+
+TODAY_MS = STOCKS.day_of(NINE_THIRTY).start_ms
+
+
+def test_facts_reach_quotes_that_are_there_and_those_that_come() -> None:
+    """Of their trading day alone; what was derived of the old ones is derived again, and a checkpoint holds them."""
+    desk, known = Desk(), Known(8.0, 1_000, 5_000, 7.0, 9.0, 6.0, 300, 7.5)
+    desk.feed(trade(p=10, t=NINE_THIRTY))
+    desk.flush()
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_facts(TODAY_MS, {"A": known, "B": known})
+        analyzer.on_facts(TODAY_MS - DAY_MS, {"C": known})
+    desk.feed(trade("B", t=NINE_THIRTY + 1), trade("C", t=NINE_THIRTY + 1))
+    desk.flush()
+    fields = ("prev_close", "change", "rel_volume", "prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "float")
+    assert shown(desk, *fields) == shown(desk, *fields, sym="B") == (8.0, 2.0, 0.1, 7.0, 9.0, 6.0, 300, 7.5, 5_000)
+    assert shown(desk, *fields[2:], sym="C") == (None,) * 7
+    desk.hand_over()
+    desk.feed(trade(p=11, t=NINE_THIRTY + 2))
+    desk.flush()
+    assert shown(desk, "change", "rel_volume", "prev_low", "avg_volume") == (3.0, 0.2, 6.0, 1_000)
+
+
+def test_the_next_day_knows_nothing_of_the_last_ones_facts() -> None:
+    """Its own close is the previous one until the vendor says more; a file's lasting columns stay."""
+    desk = Desk(reference={"B": Known(5.0, 700, 9_000, 4.0)})
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_facts(TODAY_MS, {"A": Known(8.0, 1_000, 5_000, 7.0)})
+    desk.feed(trade(p=10, t=NINE_THIRTY), trade("B", p=20, t=NINE_THIRTY))
+    desk.flush()
+    fields = ("prev_close", "avg_volume", "float", "prev_open")
+    assert (shown(desk, *fields), shown(desk, *fields, sym="B")) == ((8.0, 1_000, 5_000, 7.0), (5.0, 700, 9_000, 4.0))
+    tomorrow = NINE_THIRTY + DAY_MS
+    desk.feed(trade(p=11, t=tomorrow), trade("B", p=21, t=tomorrow))
+    desk.flush()
+    assert (shown(desk, *fields), shown(desk, *fields, sym="B")) == ((10, None, None, None), (20, 700, 9_000, None))
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_facts(STOCKS.day_of(tomorrow).start_ms, {"A": Known(9.9, 1_100), "B": Known(19.9, 800, 1)})
+    desk.flush()
+    assert (shown(desk, *fields), shown(desk, *fields, sym="B")) == ((9.9, 1_100, None, None), (19.9, 700, 9_000, None))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_joins_at_noon_ends_with_the_numbers_of_who_saw_the_morning(seed: int) -> None:
+    """Facts, one snapshot, and the feed's aggregates from then on: all but the count of trades is the same."""
+    dice, morning, noon = random.Random(seed), Desk(), Desk()
+    known = {"A": Known(9.0, 1_000, 5_000, 8.0, 10.0, 7.0, 900, 9.5)}
+    volume, worth, prices = 0, 0.0, list[float]()
+    for number in range(120):
+        ts = NINE_THIRTY + number * 120_000
+        made = trade(p=round(dice.uniform(8, 12), 2), s=dice.randrange(1, 500), t=ts)
+        volume, worth = volume + made["s"], worth + made["s"] * made["p"]
+        prices.append(made["p"])
+        seen = [morning] if number < 60 else [morning, noon]
+        if number == 60:  # noon joins with this trade, and learns the rest when some more have come
+            snapshot = Seen(ts - 1, volume - made["s"], 9.9, prices[0], max(prices[:-1]), min(prices[:-1]))
+        for desk in seen:
+            desk.feed(made)
+        if number == 70:
+            for analyzer in noon.partition.analyzers:
+                analyzer.on_facts(TODAY_MS, known)
+                analyzer.on_seen(TODAY_MS, {"A": snapshot})
+        if number == 0:
+            for analyzer in morning.partition.analyzers:
+                analyzer.on_facts(TODAY_MS, known)
+        made_bar = bar(
+            "AM", ts, made["p"], h=made["p"], l=made["p"], o=made["p"], av=volume, a=round(worth / volume, 4), op=prices[0]
+        )
+        for desk in seen:
+            desk.feed(made_bar)
+    first, late = (desk.flush().data("quote:A") for desk in (morning, noon))
+    assert late.pop("trades") < first.pop("trades")
+    assert late.pop("vwap") == pytest.approx(first.pop("vwap"), abs=1e-4)  # the vendor gives four decimals
+    assert late == first
+
+
+def test_a_snapshot_of_the_pre_market_has_no_official_values() -> None:
+    """Before 09:30 only the volume counts."""
+    desk, early = Desk(), NINE_THIRTY - 3_600_000
+    desk.feed(trade(p=10, t=early, c=[12]))
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_seen(TODAY_MS, {"A": Seen(early, 900, 9.5, 9.0, 12.0, 8.0)})
+    desk.flush()
+    assert shown(desk, "open", "high", "low", "volume", "vwap") == (None, 10, 10, 900, 9.5)

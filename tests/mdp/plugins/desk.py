@@ -80,7 +80,7 @@ class PluginDesk(Desk):
         self.seq = 0
 
     def make(self) -> list[Any]:
-        return roster.build(("quote",), {}, 10, more=lambda quotes: self.rack.analyzers(quotes, {}))
+        return roster.build(("quote",), {}, 10, more=self.rack.analyzers)
 
     @property
     def host(self) -> Host:

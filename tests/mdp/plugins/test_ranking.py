@@ -25,7 +25,7 @@ def shares(flush: Flush) -> dict[str, list[Any]]:
 
 def test_the_best_rows_whatever_the_order_in_which_they_came() -> None:
     """At most so many rows; what never traded has none; a symbol that is gone leaves; what did not change is not written."""
-    ranking, plugin = Ranking(("sums",), 3, Quotes({}), {}), Sums()
+    ranking, plugin = Ranking(("sums",), 3, Quotes({})), Sums()
     for n in range(10):
         ranking.touch(f"S{n}")
     for symbol in ranking.take(RANKED_MAX):
@@ -50,7 +50,7 @@ def test_the_best_rows_whatever_the_order_in_which_they_came() -> None:
 
 def test_many_are_ranked_some_at_a_time_and_once_a_second() -> None:
     """Nobody waits while 100,000 symbols are ranked; also after the wall clock was put back."""
-    ranking = Ranking(("sums",), 3, Quotes({}), {})
+    ranking = Ranking(("sums",), 3, Quotes({}))
     for n in range(2 * RANKED_MAX + 1):
         ranking.touch(f"S{n}")
     assert [len(ranking.take(RANKED_MAX)) for _ in range(4)] == [RANKED_MAX, RANKED_MAX, 1, 0]
@@ -62,4 +62,4 @@ def test_many_are_ranked_some_at_a_time_and_once_a_second() -> None:
         True,
         False,
     ]
-    assert not Ranking((), 3, Quotes({}), {}).due(1)
+    assert not Ranking((), 3, Quotes({})).due(1)

@@ -32,7 +32,7 @@ def alerts(cache: Mirror, name: str = "range") -> list[dict[str, Any]]:
 
 def plain(cache: Mirror, name: str) -> list[tuple[Any, ...]]:
     """Return a channel's alerts without what comes on another queue than theirs: the best bid and offer, for halts all prices."""
-    aside = {"bid", "ask", "bid_size", "ask_size", "ts"}
+    aside = {"bid", "ask", "bid_size", "ask_size", "spread", "ts"}
     halts = {"quote", "price", "session"} if name == "halts" else set()
     return [
         tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mdl.address import address_of, exposed
+from service.address import address_of, exposed
 
 
 @pytest.mark.parametrize(
