@@ -25,7 +25,7 @@ from mdl.router import Router
 from mdp.analyzer import Analyzer
 from mdp.analyzers.boards import merge_shares, read_share
 from mdp.analyzers.ranks import BUILT_IN, CALM_MS, names_of, read_boards
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdp.plugins.host import Limits
 from mdp.plugins.installed import NONE, find, names_installed
 from mdp.plugins.rack import Rack, hosts_of, take_failures

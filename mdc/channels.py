@@ -12,7 +12,7 @@ from service.partition import partition_of
 Mode = Literal["merge", "rows", "event"]
 DAY_MS = 86_400_000
 # The last session stays until the next one has opened: four closed days between two sessions (Thursday night to Tuesday
-# morning) are 4.5 days. And a symbol stays for 8 silent days before the processors delete it (mdp/listing.py), who have what
+# morning) are 4.5 days. And a symbol stays for 8 silent days before the processors delete it (listing.py there), who have what
 # is still traded live on every day: this lifetime must be longer, and then only clears what no processor is left to delete.
 KEPT_MS = 10 * DAY_MS
 SHARED = "up:shared:0"  # the pub/sub channel of what several partitions write

@@ -13,7 +13,7 @@ from mdc import keys
 from mdc.channels import kind_named
 from mdc.writer import Flush
 from mdp.enrich.facts import Seen
-from mdp.events import AnyBar, AnyQuote, AnyTrade, Article, Book, IndexValue, LimitBands
+from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, Article, Book, IndexValue, LimitBands
 from mdp.reference import Known
 
 NONE: Set[str] = frozenset()
@@ -49,7 +49,7 @@ class Analyzer:
         """All streams of a source have reached this time; told about once a second of it, whether events come or not."""
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
-        """A trade. `rule` = bits of mdp.conditions; `volume` in units, `notional` in units² (mdp.exact), 0 without VOLUME."""
+        """A trade. `rule`: bits of events/conditions.py; `volume` in units, `notional` in units² (exact), 0 without VOLUME."""
 
     def on_quote(self, quote: AnyQuote) -> None:
         """A best bid and offer."""

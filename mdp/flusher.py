@@ -19,10 +19,10 @@ import structlog
 
 from mdc.connect import CacheUnavailable
 from mdc.writer import Outcome, Writer
+from mdp.leader.status import WorkerStats
 from mdp.meters import FENCED, LAG, ROUND
 from mdp.owned import Owned
 from mdp.settings import MdpSettings
-from mdp.status import WorkerStats
 from mdq.broker import BrokerUnavailable
 from service.clock import Clock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 
-from mdp.partition import Counts
+from mdp.partitions.counts import Counts
 from mdp.plugins.host import RUNNING, Host
 from service import metrics
 

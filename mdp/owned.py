@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mdc.writer import Flush
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdq.broker import Subscription
 from mdq.gaps import Position
 

@@ -37,8 +37,8 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from mdp.analyzers.quote import QuoteData as QuoteView
-from mdp.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
-from mdp.events import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
+from mdp.events.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
+from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
 
 API = 1  # grows when a plug-in that was written for the one before would not run any more
 GROUP = "tapeline.analyzers"  # of the entry points

@@ -24,7 +24,8 @@ from mdp.analyzers.boards import share_rows
 from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
 from mdp.enrich.enrichment import Enrichment, Lead
 from mdp.flusher import Flusher
-from mdp.leader import BOARDS_EVERY_S, STATS, STATUS_EVERY_S, Leader
+from mdp.leader.leader import BOARDS_EVERY_S, STATS, STATUS_EVERY_S, Leader
+from mdp.leader.status import WorkerStats
 from mdp.loading import Loader
 from mdp.meters import OWNED, Meters
 from mdp.owned import Owned
@@ -35,7 +36,6 @@ from mdp.plugins.rack import Rack, hosts_of, not_to_import, take_failures
 from mdp.plugins.watchdog import Watchdog, starved_ns
 from mdp.reference import read_reference
 from mdp.settings import MdpSettings
-from mdp.status import WorkerStats
 from mdp.tenure import Tenure
 from mdp.watching import Watching
 from mdq.broker import Broker, BrokerUnavailable, Delivery

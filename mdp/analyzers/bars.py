@@ -7,9 +7,9 @@ last `retained` ones; later ones are counted, never guessed into another bar.
 from __future__ import annotations
 
 from mdp.analyzers.series import Bar, Series, SeriesAnalyzer
-from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME
-from mdp.events import AnyBar, AnyTrade, IndexValue
-from mdp.exact import units
+from mdp.events.conditions import ALL, HIGH_LOW, LAST, VOLUME
+from mdp.events.exact import units
+from mdp.events.vendor import AnyBar, AnyTrade, IndexValue
 
 
 class BarsAnalyzer(SeriesAnalyzer):

@@ -12,7 +12,7 @@ import msgspec
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
 from mdp.analyzers.quote import difference
-from mdp.events import Book, Level
+from mdp.events.vendor import Book, Level
 
 
 class BookData(msgspec.Struct, gc=False):

@@ -10,7 +10,7 @@ from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
 from mdp.analyzers.alerts.alert import Alerts, decimal
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.events import LimitBands
+from mdp.events.vendor import LimitBands
 
 # The vendor publishes the indicators as numbers of its conditions list; only these change whether a symbol trades.
 HALTED = frozenset({17})

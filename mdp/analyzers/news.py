@@ -17,7 +17,7 @@ import msgspec
 from mdc.channels import KINDS
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
-from mdp.events import Article
+from mdp.events.vendor import Article
 
 KEEP = KINDS["news"].keep
 RECENT = 20  # articles of a symbol in memory, to fill a cache that was emptied

@@ -13,12 +13,12 @@ import msgspec
 
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
-from mdp.bbo import Venues, best
-from mdp.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
 from mdp.days.calendar import Calendar, Calendars
 from mdp.enrich.facts import Facts, Seen
-from mdp.events import AnyBar, AnyQuote, AnyTrade, IndexValue
-from mdp.exact import number, ratio, units
+from mdp.events.bbo import Venues, best
+from mdp.events.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
+from mdp.events.exact import number, ratio, units
+from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, IndexValue
 from mdp.reference import Known, Reference
 from service.days.markets import Markets
 

@@ -8,7 +8,7 @@ import msgspec
 
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
-from mdp.exact import number, ratio
+from mdp.events.exact import number, ratio
 
 NOT_KNOWN = -1  # how many closed bars a new (or rolled back) cache holds
 

@@ -16,9 +16,9 @@ import msgspec
 from mdc.writer import Flush
 from mdp.analyzer import NONE, Analyzer, Outlet
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.conditions import VOLUME
-from mdp.events import AnyTrade
-from mdp.exact import UNITS, number
+from mdp.events.conditions import VOLUME
+from mdp.events.exact import UNITS, number
+from mdp.events.vendor import AnyTrade
 
 SLICE_MS, MINUTE_MS = 10_000, 60_000
 SLICES_1M, SLICES_5M, MINUTES_60M = 6, 30, 60

@@ -10,7 +10,7 @@ import msgspec
 
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
-from mdp.events import AnyTrade
+from mdp.events.vendor import AnyTrade
 
 KEEP = 50  # in memory; the cache keeps more, for clients that resume
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from mdc.channels import OWN_KIND
-from mdp import ahead, roster
+from mdp import roster
 from mdp.days.calendar import Calendars
-from mdp.partition import VERSION, Counts
+from mdp.leader.status import add_up
+from mdp.partitions import ahead
+from mdp.partitions.counts import Counts
+from mdp.partitions.partition import VERSION
+from mdp.partitions.runs import Runs
 from mdp.plugins.host import Tally
-from mdp.runs import Runs
-from mdp.status import add_up
 from mdq.gaps import Position
 from mdq.topology import PARTITIONED
 from service.partition import partition_of

@@ -17,7 +17,7 @@ import msgspec
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.events import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
+from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
 from mdp.plugin import HANDLERS, Plugin, QuoteView
 from mdp.plugins.ranking import RANKED_MAX, Ranking
 from mdp.plugins.reports import Reports, Unusable

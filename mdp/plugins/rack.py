@@ -12,10 +12,10 @@ import msgspec
 
 from mdp.analyzer import Analyzer
 from mdp.analyzers.quote import QuoteAnalyzer
+from mdp.leader.status import PluginStats
 from mdp.plugins.host import OFF, PAUSED, RUNNING, Failure, Host, Limits, Watch
 from mdp.plugins.installed import Found
 from mdp.plugins.reports import Reports
-from mdp.status import PluginStats
 
 REFUSED = "refused"
 

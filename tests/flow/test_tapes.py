@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mdp import roster
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdq.batch import Batch
 from service.partition import partition_of
 from tests.mdp.mirror import Mirror

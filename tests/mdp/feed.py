@@ -12,7 +12,7 @@ from mdp import roster
 from mdp.analyzer import Analyzer
 from mdp.analyzers.stats import StatsAnalyzer
 from mdp.analyzers.wide import WideBars
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdp.reference import Reference
 from mdq.batch import Batch
 from tests.mdp.mirror import Mirror

@@ -14,11 +14,11 @@ from mdc.connect import forget_in_process, open_cache
 from mdc.writer import Writer
 from mdp import roster
 from mdp.flusher import Flusher
-from mdp.listing import Mark
+from mdp.leader.status import WorkerStats
 from mdp.owned import Owned
-from mdp.partition import Partition
+from mdp.partitions.listing import Mark
+from mdp.partitions.partition import Partition
 from mdp.settings import MdpSettings
-from mdp.status import WorkerStats
 from mdq.broker import Subscription
 from tests.mdp.farm import farm, memory_urls
 from tests.mdp.feed import START_MS, batch, trade

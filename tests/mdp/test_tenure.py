@@ -6,7 +6,8 @@ from typing import Any
 
 from mdp.meters import Meters
 from mdp.owned import HEARD_NS, STUCK_NS, Owned
-from mdp.partition import Counts, Partition
+from mdp.partitions.counts import Counts
+from mdp.partitions.partition import Partition
 from mdp.tenure import MARGIN, Tenure
 from service.metrics import exposition
 

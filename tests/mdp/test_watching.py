@@ -9,9 +9,9 @@ import pytest
 from mdc.connect import open_cache
 from mdc.interest import Interest
 from mdp import roster
-from mdp.listing import Mark
 from mdp.owned import Owned
-from mdp.partition import Partition
+from mdp.partitions.listing import Mark
+from mdp.partitions.partition import Partition
 from mdp.watching import READ_S, Watching
 from tests.mdp.farm import memory_urls
 

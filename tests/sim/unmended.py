@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mdc.writer import Writer
-from mdp import partition
-from mdp.ahead import Ahead
+from mdp.partitions import partition
+from mdp.partitions.ahead import Ahead
 from mdp.tenure import Tenure
 from mdq.gaps import GapCounter
 from service.lease import RedisLease

@@ -15,7 +15,7 @@ from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT, Alert, Alerts, Thresholds, decimal
 from mdp.analyzers.alerts.ranges import RangeAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.events import Article
+from mdp.events.vendor import Article
 
 TITLE_MAX = 160  # characters of a headline in a note
 SIDES = {"new_high": ("news_high", "a new high"), "new_low": ("news_low", "a new low")}

@@ -19,9 +19,9 @@ from mdc.writer import Flush
 from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT, Alert, Alerts, Thresholds, decimal, paused
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.conditions import EXTENDED, HIGH_LOW
 from mdp.days.calendar import Calendar, Calendars
-from mdp.events import AnyTrade, IndexValue
+from mdp.events.conditions import EXTENDED, HIGH_LOW
+from mdp.events.vendor import AnyTrade, IndexValue
 from service.days.markets import Markets
 
 LATE_MS = 3_000  # the feed's time ends a pause so much later than a trade does: late trades must not find it ended

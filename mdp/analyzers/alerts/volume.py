@@ -18,8 +18,8 @@ from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT, Alerts, Thresholds, amount
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.stats import NEVER, Activity, StatsAnalyzer
-from mdp.events import AnyTrade
-from mdp.exact import number, units
+from mdp.events.exact import number, units
+from mdp.events.vendor import AnyTrade
 
 MINUTES_LEAST = 10  # of the hour, before anything is unusual
 

@@ -25,7 +25,7 @@ from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.analyzers.ranks import BUILT_IN, QUICK
 from mdp.analyzers.stats import StatsAnalyzer
 from mdp.analyzers.trades import TradesAnalyzer
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdp.plugins.example.tapeline_big_prints import BigPrints
 from mdp.plugins.host import Installed, Limits
 from mdp.plugins.installed import Found

@@ -23,7 +23,7 @@ from msgspec import Raw
 
 from mdc.documents import Doc
 from mdp import roster
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdq.batch import Batch
 from service.partition import partition_of
 from tests.mdp.mirror import Mirror

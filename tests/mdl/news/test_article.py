@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mdl.news.article import TICKERS_MAX, BadArticle, events, read
 from mdl.router import Router
-from mdp.events import Article as Published
-from mdp.events import Decoder
+from mdp.events.vendor import Article as Published
+from mdp.events.vendor import Decoder
 from service.partition import partition_of
 
 GOOD: dict[str, Any] = {"id": "a1", "title": "Apple unveils", "published_utc": "2026-01-05T14:30:00Z"}

@@ -13,7 +13,7 @@ import pytest
 from mdc.channels import BAR_FIELDS
 from mdp.analyzers.bars import BarsAnalyzer
 from mdp.analyzers.series import BarData
-from mdp.conditions import ALL, HIGH_LOW, LAST, VOLUME, rule_of
+from mdp.events.conditions import ALL, HIGH_LOW, LAST, VOLUME, rule_of
 from service.days.markets import ALWAYS, STOCKS, Market
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, trade
 from tests.mdp.mirror import Mirror

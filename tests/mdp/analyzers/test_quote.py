@@ -15,8 +15,8 @@ import pytest
 
 from mdc.channels import QUOTE_FIELDS
 from mdp.analyzers.quote import QuoteData, difference
-from mdp.conditions import EXTENDED, HIGH_LOW, LAST, VOLUME, rule_of
 from mdp.enrich.facts import Seen
+from mdp.events.conditions import EXTENDED, HIGH_LOW, LAST, VOLUME, rule_of
 from mdp.reference import Known
 from service.days.markets import STOCKS
 from tests.mdp.days.test_calendar import ms
@@ -393,7 +393,7 @@ def test_the_best_of_many_venues_is_shown(seed: int) -> None:
 
 def test_venues_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that was heard first goes when there are too many."""
-    monkeypatch.setattr("mdp.bbo.VENUES_MAX", 2)
+    monkeypatch.setattr("mdp.events.bbo.VENUES_MAX", 2)
     desk = Desk()
     desk.feed(venue(1, 12, 13, START_MS), venue(2, 10, 11, START_MS), venue(1, 12, 13, START_MS), venue(3, 9, 20, START_MS))
     assert shown(desk, "bid", "ask", sym="X:BTC-USD") == (12, 13)

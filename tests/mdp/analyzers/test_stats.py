@@ -10,7 +10,7 @@ import pytest
 
 from mdc.channels import STATS_FIELDS
 from mdp.analyzers.stats import LATE_MS, StatsData
-from mdp.conditions import VOLUME, rule_of
+from mdp.events.conditions import VOLUME, rule_of
 from tests.mdp.feed import START_MS, Desk, Dice, Event, quote, trade
 
 SLICE_MS = 10_000

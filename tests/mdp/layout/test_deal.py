@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mdp import ahead
 from mdp.layout.deal import Own, UnreadableCell, common_cells, deal_shares, is_behind, newest_days, newest_runs, symbol_of
-from mdp.partition import Counts
+from mdp.partitions import ahead
+from mdp.partitions.counts import Counts
 from mdp.plugins.host import Tally
 from mdq.gaps import Position
 from service.partition import partition_of

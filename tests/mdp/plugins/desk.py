@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from mdp import roster
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdp.plugin import LAST, AnyTrade, Plugin
 from mdp.plugins.host import Host, Installed, Limits, Watch
 from mdp.plugins.installed import Found

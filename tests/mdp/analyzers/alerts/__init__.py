@@ -7,7 +7,7 @@ from typing import Any
 from mdp import roster
 from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import Thresholds
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdp.reference import Reference
 from tests.mdp.feed import Desk
 from tests.mdp.mirror import Mirror

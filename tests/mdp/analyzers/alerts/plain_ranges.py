@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mdp.analyzers.alerts.alert import decimal
-from mdp.conditions import EXTENDED, HIGH_LOW, rule_of
+from mdp.events.conditions import EXTENDED, HIGH_LOW, rule_of
 from tests.mdp.feed import START_MS, Event
 
 DAY_MS = 86_400_000

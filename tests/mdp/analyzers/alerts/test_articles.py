@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mdp.analyzers.alerts.alert import Thresholds
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from tests.mdp.analyzers.alerts import build
 from tests.mdp.analyzers.alerts.plain_ranges import OPENS_MS
 from tests.mdp.feed import Desk, Event, batch, copies, trade
-from tests.mdp.test_ahead import hurry
+from tests.mdp.partitions.test_ahead import hurry
 
 MINUTE_MS = 60_000
 THRESHOLDS = Thresholds(pause_ms=0, news_ms=10 * MINUTE_MS)

@@ -8,7 +8,7 @@ import pytest
 
 from mdc.channels import ALERT_FIELDS
 from mdp.analyzers.alerts.alert import KEEP, Alert, Thresholds, amount, decimal
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from tests.mdp.analyzers.alerts import alerts, build
 from tests.mdp.analyzers.alerts.plain_ranges import CLOSES_MS, DAY_MS, OPENS_MS, PlainRanges
 from tests.mdp.feed import START_MS, Desk, Dice, quote, trade

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from mdp.analyzers.alerts.alert import Thresholds
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdp.reference import Known
 from tests.mdp.analyzers.alerts import build, plain
 from tests.mdp.analyzers.alerts.plain_ranges import OPENS_MS
 from tests.mdp.analyzers.test_halts import bands
 from tests.mdp.feed import STREAMS, Desk, Dice, Event, batch, trade
-from tests.mdp.test_ahead import hurry
+from tests.mdp.partitions.test_ahead import hurry
 
 SYMBOLS = [f"S{n}" for n in range(8)]
 NAMES = ("range", "halts", "volume", "gap")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mdp.analyzers.alerts.alert import Thresholds
-from mdp.conditions import VOLUME, rule_of
+from mdp.events.conditions import VOLUME, rule_of
 from mdp.reference import Known
 from tests.mdp.analyzers.alerts import alerts, build, hand_over
 from tests.mdp.feed import START_MS, Desk, Dice, bar, quote, trade

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mdp.events import BadEvent
-from mdp.listing import LEAVING_MAX, SILENT_DAYS, Listing
+from mdp.events.vendor import BadEvent
+from mdp.partitions.listing import LEAVING_MAX, SILENT_DAYS, Listing
 
 DAY_MS = 86_400_000
 
@@ -85,7 +85,7 @@ def test_within_a_minute_a_mark_is_the_same() -> None:
 
 def test_the_longest_silent_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new symbol is not refused; the one not heard for longest makes room."""
-    monkeypatch.setattr("mdp.listing.SYMBOLS_MAX", 3)
+    monkeypatch.setattr("mdp.partitions.listing.SYMBOLS_MAX", 3)
     listing = Listing()
     hear(listing, 0, "A", "B", "C")
     hear(listing, 0.1, "A")
@@ -96,8 +96,8 @@ def test_the_longest_silent_go_when_there_are_too_many(monkeypatch: pytest.Monke
 
 def test_a_flood_of_symbols_is_refused_until_others_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The map is bounded between two flushes too; those known go on."""
-    monkeypatch.setattr("mdp.listing.SYMBOLS_MAX", 3)
-    monkeypatch.setattr("mdp.listing.SURPLUS_MAX", 2)
+    monkeypatch.setattr("mdp.partitions.listing.SYMBOLS_MAX", 3)
+    monkeypatch.setattr("mdp.partitions.listing.SURPLUS_MAX", 2)
     listing = Listing()
     hear(listing, 0, *"ABCDE")
     with pytest.raises(BadEvent, match="more than 3 symbols") as refused:

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mdc.writer import Flush
-from mdp import ahead
-from mdp.ahead import Ahead
 from mdp.analyzer import Analyzer
-from mdp.conditions import ALL, CANCEL, VOLUME, Rules
 from mdp.days.watermark import Watermark
-from mdp.events import (
+from mdp.events.conditions import ALL, CANCEL, VOLUME, Rules
+from mdp.events.exact import units
+from mdp.events.vendor import (
     MINUTE_BARS,
     QUOTES,
     SECOND_BARS,
@@ -32,9 +31,11 @@ from mdp.events import (
     IndexValue,
     LimitBands,
 )  # fmt: skip
-from mdp.exact import units
-from mdp.listing import Listing
-from mdp.runs import Runs, Turn
+from mdp.partitions import ahead
+from mdp.partitions.ahead import Ahead
+from mdp.partitions.counts import Counts
+from mdp.partitions.listing import Listing
+from mdp.partitions.runs import Runs, Turn
 from mdq.batch import Batch
 from mdq.gaps import SOURCES_MAX, Arrival, GapCounter, Position, Verdict
 
@@ -65,28 +66,6 @@ class Unreadable(NamedTuple):
     field: str
     value: bytes
     fault: str
-
-
-class Counts(msgspec.Struct):
-    """What happened to a partition since its cache began; they survive hand-overs with the checkpoint. All in events.
-
-    The keys of the dicts are `source/stream`; of `unknown` the types; of `discarded` the reasons, in events:
-    bad, time_ahead, time_behind, no_room, misplaced, failed (dead letters), earlier_run, earlier_day (trades), repeated
-    (articles), and late_bar (of each width).
-    `bad` counts the dead letters, `forgotten` the symbols that were not traded any more.
-    """
-
-    events: dict[str, int] = {}
-    expired: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-    fenced: dict[str, int] = {}
-    redelivered: int = 0
-    bad: int = 0
-    malformed_batches: int = 0
-    unreadable_cells: int = 0
-    unknown: dict[str, int] = {}
-    discarded: dict[str, int] = {}
-    forgotten: int = 0
 
 
 def _misdated(ts: int, feed_ms: int) -> BadEvent:

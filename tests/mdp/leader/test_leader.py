@@ -13,9 +13,9 @@ from mdc.channels import BOARDS
 from mdc.connect import CacheUnavailable
 from mdc.documents import decode_doc
 from mdc.writer import Writer
-from mdp.leader import STATS, Leader
-from mdp.partition import Partition
-from mdp.status import PluginStats, WorkerStats
+from mdp.leader.leader import STATS, Leader
+from mdp.leader.status import PluginStats, WorkerStats
+from mdp.partitions.partition import Partition
 from tests.mdc.ground import open_source
 
 NOW = 1_700_000_000_000

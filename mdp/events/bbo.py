@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import inf
 
-from mdp.events import AnyQuote
+from mdp.events.vendor import AnyQuote
 
 VENUE_SILENT_MS = 300_000  # a live venue quotes a traded pair many times in five minutes
 VENUES_MAX = 32  # of a pair; the one that was heard first goes

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from mdp.partition import Counts
+from mdp.partitions.counts import Counts
 
 SILENT_MS = 3_000  # of a worker
 UNHEARD_MS = 2_500  # of a source, whose marks and status come once a second; that nobody hears it is as old already

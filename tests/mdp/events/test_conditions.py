@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from mdp.conditions import ALL, CANCEL, EXTENDED, FLAGS, HIGH_LOW, LAST, OPTIONS, STOCKS, VOLUME, Rules, rule_of
+from mdp.events.conditions import ALL, CANCEL, EXTENDED, FLAGS, HIGH_LOW, LAST, OPTIONS, STOCKS, VOLUME, Rules, rule_of
 
 STOCK_RULES = [
     (None, ALL, "no conditions"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mdp import roster
-from mdp.partition import Partition
+from mdp.partitions.partition import Partition
 from mdq.batch import Batch
 from tests.mdp.feed import START_MS, WATCHABLE, Desk, Dice, batch, quote, trade, write_all
 from tests.mdp.mirror import Mirror

@@ -10,7 +10,8 @@ import pytest
 
 from mdp import roster
 from mdp.analyzer import Analyzer
-from mdp.partition import Counts, NewerCheckpoint, Partition
+from mdp.partitions.counts import Counts
+from mdp.partitions.partition import NewerCheckpoint, Partition
 from mdq.batch import Batch
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, book, quote, trade
 
@@ -458,7 +459,7 @@ def test_documents_of_what_is_heard_live_on() -> None:
 
 def test_the_longest_silent_symbols_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the bound a new symbol is taken and the one not heard for longest goes."""
-    monkeypatch.setattr("mdp.listing.SYMBOLS_MAX", 3)
+    monkeypatch.setattr("mdp.partitions.listing.SYMBOLS_MAX", 3)
     desk = Desk()
     for n in range(5):
         desk.feed(quote(f"S{n}", t=START_MS + 60_000 * n))
@@ -470,8 +471,8 @@ def test_the_longest_silent_symbols_make_room(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_flood_of_invented_symbols_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two flushes the rest is refused and counted; those known go on."""
-    monkeypatch.setattr("mdp.listing.SYMBOLS_MAX", 3)
-    monkeypatch.setattr("mdp.listing.SURPLUS_MAX", 0)
+    monkeypatch.setattr("mdp.partitions.listing.SYMBOLS_MAX", 3)
+    monkeypatch.setattr("mdp.partitions.listing.SURPLUS_MAX", 0)
     desk = Desk()
     desk.feed(*[quote(f"S{n}") for n in range(5)], quote("S0", 5))
     cache = desk.flush()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mdp.bbo import VENUE_SILENT_MS, Venues, best
-from mdp.events import CryptoQuote
+from mdp.events.bbo import VENUE_SILENT_MS, Venues, best
+from mdp.events.vendor import CryptoQuote
 
 
 def said(venues: Venues, venue: int, bid: float, ask: float, ts: int = 0, **sizes: Any) -> tuple[float, float, float, float]:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mdp.exact import UNITS, number, ratio, units
+from mdp.events.exact import UNITS, number, ratio, units
 
 WHOLES = st.integers(0, 10**15)
 DECIMALS = st.builds(lambda digits, places: Decimal(digits).scaleb(-places), st.integers(0, 10**15), st.integers(0, 10))

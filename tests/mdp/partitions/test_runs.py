@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdp.runs import SOURCES_MAX, Runs, Turn
+from mdp.partitions.runs import SOURCES_MAX, Runs, Turn
 
 
 def test_a_higher_run_is_new_and_a_lower_one_past() -> None:

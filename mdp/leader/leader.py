@@ -18,8 +18,8 @@ from mdc.connect import AWAY, unavailable
 from mdc.documents import decode_doc
 from mdc.writer import Flush, Outcome, Writer
 from mdp.analyzers.boards import Share, merge_shares, read_share
-from mdp.partition import Partition
-from mdp.status import PipelineStatus, WorkerStats
+from mdp.leader.status import PipelineStatus, WorkerStats
+from mdp.partitions.partition import Partition
 
 BOARDS_EVERY_S = 0.25
 STATUS_EVERY_S = 1.0

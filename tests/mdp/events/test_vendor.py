@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdp.events import (
+from mdp.events.vendor import (
     LEVELS_MAX,
     Book,
     CryptoQuote,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from mdp.events import SYMBOL, BadEvent
+from mdp.events.vendor import SYMBOL, BadEvent
 from service.partition import partition_of
 
 MINUTE_MS = 60_000

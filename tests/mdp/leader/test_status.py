@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from mdc.channels import STATUS_FIELDS
-from mdp.partition import Counts
-from mdp.status import FORGOTTEN_MS, SILENT_MS, PipelineStatus, PluginStats, WorkerStats
+from mdp.leader.status import FORGOTTEN_MS, SILENT_MS, PipelineStatus, PluginStats, WorkerStats
+from mdp.partitions.counts import Counts
 
 NOW = 1_700_000_000_000
 ALL = list(range(8))

@@ -1,0 +1,1 @@
+"""What the vendor's events say, and what they may change."""

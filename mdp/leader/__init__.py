@@ -1,0 +1,1 @@
+"""What is merged over partitions."""

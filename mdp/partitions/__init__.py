@@ -1,0 +1,1 @@
+"""One partition: its state, and what it keeps of the time before."""
