@@ -35,7 +35,9 @@ class MdpSettings(ComponentSettings):
     time_ahead_s: int = Field(
         60, ge=1, le=86_400, validation_alias="MDP_TIME_AHEAD_S", description="believed ahead of the feed's clock"
     )
-    reference: Path | None = Field(None, validation_alias="MDP_REFERENCE", description="CSV symbol,prev_close,avg_volume[,float]")
+    reference: Path | None = Field(
+        None, validation_alias="MDP_REFERENCE", description="CSV symbol,prev_close,avg_volume and more, see mdp/README.md"
+    )
     rest_url: str = Field(
         "", validation_alias="MDP_REST_URL",
         description="the vendor's REST service, https://…, asked for what quotes are compared with; empty = nobody is asked",
