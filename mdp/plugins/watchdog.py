@@ -18,6 +18,8 @@ from contextlib import suppress
 
 import msgspec
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from mdc import keys
 from mdc.connect import AWAY
@@ -51,7 +53,6 @@ class Watchdog:
         self._most_ns = most_ns
         self._mdc_url = mdc_url
         self._worker = worker
-        self._ended = threading.Event()
         self._loop_thread, self._loop_tid = threading.get_ident(), threading.get_native_id()
 
     def start(self) -> None:
@@ -63,13 +64,10 @@ class Watchdog:
         self.importing = bool(name)
         self._watch.name, self._watch.since_ns = name, time.monotonic_ns() if name else 0
 
-    def stop(self) -> None:
-        """Look no more."""
-        self._ended.set()
-
     def _run(self) -> None:
         before_ns = looks = waited_ns = 0
-        while not self._ended.wait(LOOK_S):
+        while True:
+            time.sleep(LOOK_S)
             since_ns, name = self._watch.since_ns, self._watch.name
             if since_ns != before_ns:
                 before_ns, looks, waited_ns = since_ns, 0, starved_ns(self._loop_tid)
@@ -96,7 +94,9 @@ class Watchdog:
             return False  # it ends with us
         order = Order("off", why, f"watchdog of {self._worker}", time.time_ns() // 1_000_000, self.importing)
         with suppress(*AWAY):
-            client = redis.Redis.from_url(self._mdc_url, socket_timeout=WRITE_S_MAX, socket_connect_timeout=WRITE_S_MAX)
+            client = redis.Redis.from_url(
+                self._mdc_url, socket_timeout=WRITE_S_MAX, socket_connect_timeout=WRITE_S_MAX, retry=Retry(NoBackoff(), 0)
+            )  # fmt: skip
             client.hset(keys.PLUGINS, name, msgspec.json.encode(order))
             return True
         return False
