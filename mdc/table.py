@@ -57,7 +57,7 @@ def _keys() -> str:
         "lease": "2 s",
         "stats": "60 s",
         "watched": "15 s",
-        "revoked": "1 h",
+        "revoked": "1 h; `SCP_SESSION_S` with `WDS_COMPAT`",
         "components": "10 min",
         "": "none",
     }
