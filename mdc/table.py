@@ -61,7 +61,7 @@ def _keys() -> str:
         "stats": "60 s",
         "facts": _lifetime(CHECKPOINT_MS),
         "watched": "15 s",
-        "revoked": "1 h",
+        "revoked": "1 h; `SCP_SESSION_S` with `WDS_COMPAT`",
         "components": "10 min",
         "": "none",
     }

@@ -9,7 +9,7 @@ from typing import Any, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 class App:
@@ -80,7 +80,7 @@ class App:
 
     async def closed(self, seconds: float = 10) -> int | None:
         """Wait for the end of the connection; return its close code."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds * PATIENCE):
             await asyncio.shield(self._task)
         return self.socket.close_code
 

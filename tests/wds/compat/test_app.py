@@ -168,7 +168,7 @@ async def test_signing_out_ends_it(wds: Server, cache_url: str, key: Key) -> Non
 
 async def test_a_key_ends_by_itself(wds: Server, key: Key) -> None:
     """4201, and no word before it that the app would take for data."""
-    app = await App.to(wds.port, key(ttl_s=2), "quote:A")
+    app = await App.to(wds.port, key(ttl_s=4), "quote:A")
     assert await app.closed() == 4201
     assert [one["status"] for one in app.heard] == ["authorized", "subscribed"]
 

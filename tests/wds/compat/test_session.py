@@ -158,6 +158,19 @@ def test_wildcards_follow_what_is_known_and_what_comes() -> None:
     assert session.on_known("quote", (*more, "quote:F")) == []
 
 
+def test_a_wildcard_over_thousands_follows_them_in_parts() -> None:
+    """A thousand in one turn, the rest with the next seconds, until all are followed."""
+    session = known(subs_max=5000)
+    names = tuple(f"quote:S{n}" for n in range(2500))
+    send(session, action="subscribe", feed="quote:*")
+    actions = session.on_listed({"quote": names})
+    assert said(actions) == [{"status": "subscribed", "feed": "quote:*", "matched": 2500, "following": 1000}]
+    sizes = [len(actions[1].feeds)]
+    while actions := session.on_known("quote", names):
+        sizes.append(len(actions[0].feeds))
+    assert (sizes, len(session.subscriptions.channels)) == ([1000, 1000, 500], 2500)
+
+
 def test_wildcards_of_feeds_without_symbols() -> None:
     """They need no list; a cache that cannot tell lists joins nobody yet."""
     session = known()
