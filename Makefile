@@ -24,7 +24,7 @@ help:
 	@echo "             MDP_WORKERS=1 WDS_WORKERS=1 SCP_PORT=8000 WDS_PORT=8400 RUN_DIR=.run LOG_LEVEL=info"
 	@echo "make up      the same in containers (deploy/compose.yaml): needs a Docker engine with compose; make down ends it"
 	@echo "             PROFILES=exchange,standby,metrics,tls   SCALE='mdp=2 wds=2'   PUBLIC_URL=https://desk.example.com (tls)"
-	@echo "make upgrade TAPELINE_IMAGE=tapeline:0.2   the same to another version: no client and no number is lost (deploy/README.md)"
+	@echo "make upgrade TAPELINE_IMAGE=tapeline:0.2   the same to another version, with clients connected (deploy/README.md)"
 	@echo "             BUILD=no TAPELINE_IMAGE=tapeline:0.2   no build, that image; what is given each time: deploy/settings/stack.env"
 	@echo "             OWN=own.yaml   a compose file of yours on top; settings: deploy/settings/<service>.env (deploy/README.md)"
 	@echo "make image   build the container image, TAPELINE_IMAGE=tapeline"
@@ -99,7 +99,7 @@ up: prepared
 	@echo "open $${PUBLIC_URL:-http://127.0.0.1:$${SCP_PORT:-8000}}"
 	@$(COMPOSE) exec -T scp sh -c 'test ! -e $$RUN_DIR/welcome.url || { printf "this link makes the first administrator, once, within a day: "; cat $$RUN_DIR/welcome.url; }'
 
-# Data services and processors beside their successors, so that nothing waits in a queue for longer than it lives; then all else.
+# Data services and processors beside their successors, so that little waits in a queue for longer than it lives; then all else.
 upgrade: prepared
 	@for one in wds mdp; do \
 		old=$$($(COMPOSE) ps -q $$one); \
