@@ -50,6 +50,13 @@ class Quote(Struct):
     rel_volume: Number = None
     session: str = ""
     ts: int = 0
+    prev_open: Number = None
+    prev_high: Number = None
+    prev_low: Number = None
+    prev_volume: Number = None
+    prev_vwap: Number = None
+    avg_volume: Number = None
+    free_float: Number = msgspec.field(default=None, name="float")
 
 
 class Row(Struct):
@@ -242,8 +249,14 @@ def _quote(symbol: str, one: Quote | None) -> dict[str, Any]:
         **_traded(one.volume, one.rel_volume, one.trades, one.open, one.vwap, one.last),
         "high": one.high,
         "low": one.low,
-        "free_float": None,
+        "free_float": one.free_float,
         "prev_day_close": one.prev_close,
+        "prev_day_open": one.prev_open,
+        "prev_day_high": one.prev_high,
+        "prev_day_low": one.prev_low,
+        "prev_day_volume": one.prev_volume,
+        "prev_day_vwap": one.prev_vwap,
+        **({} if one.avg_volume is None else {"avg_volume": one.avg_volume}),
         "change": one.change,
         "pct_change": one.change_pct,
         "change_since_open": since,

@@ -72,6 +72,14 @@ def shaped(shape: payloads.Shape, symbol: str, *documents: tuple[str, Any]) -> A
 def test_a_quote() -> None:
     """All that is known of it; what nobody here knows is null, and what follows from other fields is computed."""
     assert shaped(payloads.quote, "ABC", ("quote", QUOTE)) == QUOTE_PAYLOAD
+    facts = {
+        "prev_open": 90.0, "prev_high": 91.0, "prev_low": 85.0, "prev_volume": 7000, "prev_vwap": 88.5, "avg_volume": 2001,
+        "float": 1_000_000, "open_change": 10.0, "spread": 0.2, "last_size": 100,
+    }  # fmt: skip
+    assert shaped(payloads.quote, "ABC", ("quote", QUOTE | facts)) == {
+        **QUOTE_PAYLOAD, "prev_day_open": 90.0, "prev_day_high": 91.0, "prev_day_low": 85.0, "prev_day_volume": 7000,
+        "prev_day_vwap": 88.5, "avg_volume": 2001, "free_float": 1_000_000,
+    }  # fmt: skip
 
 
 def test_a_scanner_is_a_ranked_list() -> None:
