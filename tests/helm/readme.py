@@ -29,6 +29,8 @@ Helm 3 or 4, Kubernetes 1.29 or newer. Every pod fits the `restricted` Pod Secur
   date before an upgrade.
 - **Data services**: a pod that ends leaves the Service, then sends its clients off over `wds.drainSeconds`; they resume elsewhere.
 - **Settings** without a value of their own: `extraEnv`, `extraSecrets` and `extraMounts` of each component.
+- **Plug-ins** of the processors come in an image of your own, `FROM` ours (deploy/README.md has the five lines); it may be everybody's.
+  One whose packages were built for Python 3.11 can also be mounted: `mdp.extraMounts` and `mdp.extraEnv: { PYTHONPATH: "/app:/plugins" }`.
 - **Access** is the table of `deploy/README.md`, as NetworkPolicies. The cluster's network has to enforce them.
 - **An upgrade from another major version** of the chart is not tried: read CHANGELOG.md first.
 

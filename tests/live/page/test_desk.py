@@ -147,6 +147,22 @@ def test_other_boards_and_recent_activity_are_a_widget_away(desk: Desk) -> None:
         desk.page.get_by_role("menuitem", name="Remove").click()
 
 
+def test_key_figures_of_the_chosen_symbol(desk: Desk) -> None:
+    """The day before, usual volume and float, as the market's reference has them; another symbol has others."""
+    desk.page.keyboard.press("Control+k")
+    expect(desk.page.locator("dialog.palette")).to_be_visible()
+    desk.page.keyboard.type("Add key figures")
+    desk.page.keyboard.press("Enter")
+    expect(desk.page.locator("dialog.palette")).to_be_hidden()
+    desk.until(lambda: len(desk.texts(".figures td")) == 12 and "—" not in desk.texts(".figures td"), 30, "every figure")
+    before = desk.texts(".figures td")
+    other = next(row for row in desk.texts(".grid-row:not([hidden]) :first-child") if row and row != desk.texts("#i-symbol")[0])
+    desk.page.evaluate(f"location.hash = '{other}'")
+    desk.until(lambda: desk.texts(".figures td")[5:] not in ([], before[5:]), 20, "another symbol's figures")
+    desk.page.locator(".figures .more").click()
+    desk.page.get_by_role("menuitem", name="Remove").click()
+
+
 def test_alerts_come(desk: Desk) -> None:
     """All kinds appear in the list with what they say; a chip leaves one out, the last one brings all back; all of it is kept."""
     shown = "[...document.querySelectorAll('.alerts .roll-row .cell:nth-child(2)')].map(e => e.textContent)"
