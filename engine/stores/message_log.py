@@ -157,14 +157,20 @@ class MessageLog:
             except BaseException:
                 reading.add_done_callback(lambda _: tail.close())  # a thread cannot be stopped: the file is its own until then
                 raise
-            known = [record for record in records if record.command_index <= limit]
-            if reader in self.readers and len(known) == len(records) > 0:
+            # Its place in the file stays where it was while the reader is served from memory.
+            fresh = [record for record in records if record.command_index > reader.position]
+            known = [record for record in fresh if record.command_index <= limit]
+            goes_on = len(known) == len(fresh) and len(records) > 0
+            if reader in self.readers and goes_on:
                 self._tails[reader] = tail
                 if len(self._tails) > TAILS_MAX:
                     next(islice(reversed(self._tails.values()), TAILS_MAX, None)).pause()
             else:
                 tail.close()
-        reader.position = known[-1].command_index if known and len(known) == len(records) else max(limit, reader.position)
+        if known and goes_on:
+            reader.position = known[-1].command_index
+        elif not goes_on:  # the end, or what is not committed
+            reader.position = max(limit, reader.position)
         return [Frame(record.command_index, record.message) for record in known if record.message]
 
     def leave(self, reader: Reader) -> None:

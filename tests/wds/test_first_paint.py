@@ -84,7 +84,7 @@ async def test_a_thousand_alerts_of_every_channel_come_to_a_slow_reader(wds: Ser
         raw = await Raw.to(wds.port, 65_536)
         await raw.sign_in(token())
         await raw.send(id=1, op="sub", ch=["alerts:*"], hz=10, **more)
-        await until(lambda raw=raw: len([s for s in raw.read(16_384) if s.get("t") == "snap"]) == 4, 30, every_s=0.002)
+        await until(lambda raw=raw: len([s for s in raw.read(16_384) if s.get("t") == "snap"]) == len(pattern), 30, every_s=0.002)
         snaps = {snap["ch"]: snap["data"] for snap in raw.all(t="snap")}
         assert sorted(snaps) == sorted(pattern)
         assert all(len(data) == 1_000 and len(json.dumps(data)) > least_bytes for data in snaps.values())

@@ -121,6 +121,20 @@ async def _live(folder: Path, turns, frames_max: int, segment: int) -> None:  # 
     assert not writer.log._tails
 
 
+async def test_a_reader_that_falls_behind_again_gets_nothing_twice(tmp_path: Path) -> None:
+    """From the journal, then from memory, then from the journal: its place in the file has not moved meanwhile."""
+    writer = Writer(tmp_path, frames_max=1, segment_bytes=300)
+    reader = writer.log.reader("a", writer.create("a"))
+    had: list[Frame] = []
+    for some in (2, 1, 3, 1, 1, 5):
+        for _ in range(some):
+            writer.message()
+            writer.commit()
+        had += await take(reader, 1)
+    had += await take(reader, len(writer.frames) - len(had))
+    assert had == writer.frames
+
+
 @pytest.mark.parametrize("behind", [0, 1, 7, 8, 9, 20, 100])
 async def test_a_reader_behind_by_any_number_catches_up_and_then_follows(tmp_path: Path, behind: int) -> None:
     """At, just inside and far beyond the edge of memory the journal takes over, and live frames follow without a seam."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -147,6 +148,7 @@ async def test_a_server_that_fails_is_asked_again(what: str, monkeypatch: pytest
     """One reason in words, then articles as if nothing had happened; the event loop never waits."""
     monkeypatch.setattr(mdl.news.rest, "READ_S_MAX", 0.3)
     monkeypatch.setattr(mdl.news.rest, "LIMITED_S", 0.2)
+    monkeypatch.setattr(random, "random", lambda: 0.5)  # a pause of next to nothing would be over before anybody looks
     answer, said = FAILURES[what]
     async with Server(lambda n: answer if n <= 1 else page("a")) as server:
         reading = Reading(feed_of(server.port))
