@@ -22,6 +22,7 @@ from mdp.leader.status import PipelineStatus, WorkerStats
 from mdp.partitions.partition import Partition
 
 BOARDS_EVERY_S = 0.25
+LOOK_AGAIN_MS = 5_000  # shares are read again after so long, whatever their versions say
 STATUS_EVERY_S = 1.0
 STATS = "mdp:stats"
 log = structlog.get_logger()
@@ -52,6 +53,7 @@ class Leader:
         self._own = own
         self._status = PipelineStatus()
         self._shares: dict[str, Shares] = {}
+        self._read_ms = 0  # when all shares were read, by the monotonic clock
         self._epoch = ""
         self._differ: list[str] = []  # the workers that rank other boards than this one
         self._others: list[str] = []  # the workers that have other plug-ins
@@ -77,7 +79,7 @@ class Leader:
             if with_status:
                 await self._add_status(flush, zero, now_ms, mono_ms)
                 self._compare_workers()
-            shares = await self._add_boards(flush, now_ms)
+            shares = await self._add_boards(flush, now_ms, mono_ms)
         except AWAY as error:
             raise unavailable(error) from None
         if flush.empty:
@@ -93,9 +95,9 @@ class Leader:
         if body is not None:
             self._status.go_on_from(bytes(decode_doc(body).data), mono_ms)
 
-    async def _add_boards(self, flush: Flush, now_ms: int) -> dict[str, Shares]:
+    async def _add_boards(self, flush: Flush, now_ms: int, mono_ms: int) -> dict[str, Shares]:
         """Merge the boards of which a share changed; return their shares."""
-        changed = await self._read_changed()
+        changed = await self._read_changed(mono_ms)
         for board, shares in changed.items():
             if board not in self._shares:
                 flush.add_channel("board", board)
@@ -103,8 +105,13 @@ class Leader:
             flush.add_shared("board", f"board:{board}", now_ms, merge_shares(rows, self._rows_max, self._partitions))
         return changed
 
-    async def _read_changed(self) -> dict[str, Shares]:
-        """Return the shares of the boards of which one changed. Those that stand still are not read again."""
+    async def _read_changed(self, mono_ms: int) -> dict[str, Shares]:
+        """Return the shares of the boards of which one changed. Those that stand still are read again now and then only.
+
+        A version of a newer worker stays when an older one takes the partition over, which tells none.
+        """
+        if whole := mono_ms >= self._read_ms + LOOK_AGAIN_MS:
+            self._read_ms = mono_ms
         told: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
         for field, version in (await self._redis.hgetall(keys.BOARD_VERSIONS)).items():
             number, _, board = field.decode().partition(" ")
@@ -113,7 +120,7 @@ class Leader:
         wanted: list[tuple[str, int, bytes]] = []
         for board in self._boards:
             known, now = self._shares.get(board, {}), self._versions(board, told)
-            kept = {number: share for number, share in known.items() if now.get(number) == share.version}
+            kept = {} if whole else {number: share for number, share in known.items() if now.get(number) == share.version}
             news = [(board, at, version) for at, version in now.items() if at not in kept]
             if news or len(kept) < len(known):
                 changed[board] = kept

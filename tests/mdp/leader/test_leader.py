@@ -13,7 +13,7 @@ from mdc.channels import BOARDS
 from mdc.connect import CacheUnavailable
 from mdc.documents import decode_doc
 from mdc.writer import Writer
-from mdp.leader.leader import STATS, Leader
+from mdp.leader.leader import LOOK_AGAIN_MS, STATS, Leader
 from mdp.leader.status import PluginStats, WorkerStats
 from mdp.partitions.partition import Partition
 from tests.mdc.ground import open_source
@@ -64,6 +64,18 @@ async def test_a_share_is_read_again_when_its_version_says_so(cache: Any) -> Non
     await cache.hset("part:board:volume", mapping={"3": share((6, "D"))})
     assert await order("2") == ["D", "B"]
     assert await cache.exists("ch:board:gainers") == 0
+
+
+async def test_a_share_written_without_a_version_is_seen_before_long(cache: Any) -> None:
+    """In an upgrade a partition may go back to a worker that is older than versions: its board must not stand still unseen."""
+    leader, zero = await ground(cache)
+    await cache.hset("part:board_versions", "0 volume", "1")
+    for after_ms, rank in ((0, 1), (1_000, 2), (LOOK_AGAIN_MS, 2), (LOOK_AGAIN_MS + 250, 2)):
+        await cache.hset("part:board:volume", "0", share((rank, f"S{rank}")))
+        await leader.publish(zero, NOW + after_ms, NOW + after_ms, False)
+        doc = decode_doc(await cache.get("ch:board:volume"))
+        seen = 2 if after_ms >= LOOK_AGAIN_MS else 1
+        assert (list(json.loads(bytes(doc.data))["rows"]), doc.seq) == ([f"S{seen}"], seen)
 
 
 async def test_the_status_is_published_whether_or_not_there_is_data(cache: Any) -> None:
