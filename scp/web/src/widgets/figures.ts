@@ -1,10 +1,9 @@
 // Key figures of one symbol: the day before, the usual volume, the float, how far it has moved since the open.
 
-import type { Subscription } from "../data/stream.ts";
-import { attributes, el, showState, Text } from "../dom.ts";
 import { count, decimalsOf, NONE, percent, price, priceDecimals, quantity, signed } from "../format.ts";
-import { Listing } from "../views/listing.ts";
-import type { Kind, Place, Widget } from "./widget.ts";
+import type { Row } from "../views/listing.ts";
+import { Followed } from "./followed.ts";
+import type { Kind, Place } from "./widget.ts";
 
 const FIELDS = [
   "open", "prev_close", "prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "avg_volume", "rel_volume", "float",
@@ -29,63 +28,20 @@ const LINES: readonly (readonly [string, Show])[] = [
   ["Previous volume", (quote) => count(of(quote, "prev_volume"))],
 ];
 
-class Figures implements Widget {
-  readonly element: HTMLElement;
-  readonly head: HTMLElement;
-  private readonly note = new Text(el("span", "note"));
-  private readonly list = new Listing("Key figures", ["Figure", "Value"]);
-  private subscription: Subscription | null = null;
-  private symbol = "";
-  private quote: Quote | null = null;
-  private dirty = true;
-
-  constructor(private readonly place: Place) {
-    const heading = place.ids.name("h-figures", el("h2", "", "Key figures"));
-    this.head = el("div", "head", heading, this.note.element);
-    this.element = attributes(el("section", "panel figures", this.head, this.list.element), { "aria-labelledby": heading.id });
-    this.list.waitFor("The figures of a symbol appear here once one is chosen");
+class Figures extends Followed<Quote> {
+  constructor(place: Place) {
+    super(place, {
+      name: "figures", title: "Key figures", label: "Key figures", heads: ["Figure", "Value"], kind: "quote", options: { hz: 1, fields: FIELDS },
+      unchosen: "The figures of a symbol appear here once one is chosen",
+      waiting: (symbol, unquoted) => (unquoted ? `Nobody quotes ${symbol}` : `Waiting for the quote of ${symbol}`),
+    }); // prettier-ignore
   }
 
-  show(symbol: string): void {
-    this.symbol = symbol;
-    this.subscription?.close();
-    this.subscription = null;
-    this.quote = null;
-    this.dirty = true;
-    this.note.set(symbol);
-    this.unquoted(false);
-    showState(this.element, "live", "");
-  }
-
-  follow(symbol: string): void {
-    this.subscription?.close();
-    this.subscription = this.place.market.stream.subscribe([`quote:${symbol}`], { hz: 1, fields: FIELDS }, {
-      snapshot: (_, data) => this.take(data as Quote),
-      update: (_, __, whole) => this.take(whole as Quote),
-      status: (_, state, reason) => showState(this.element, state, reason),
-    });
-  }
-
-  unquoted(unquoted: boolean): void {
-    this.list.waitFor(unquoted ? `Nobody quotes ${this.symbol}` : `Waiting for the quote of ${this.symbol}`);
-  }
-
-  paint(): void {
-    if (!this.dirty) return;
-    this.dirty = false;
-    const { quote } = this;
-    const row = this.place.market.table.row(this.symbol);
-    const decimals = row < 0 ? priceDecimals(decimalsOf(quote?.prev_close ?? NaN)) : this.place.market.table.decimals[row]!;
-    this.list.set(quote ? LINES.map(([name, text]) => ({ texts: [name, text(quote, decimals)], tone: "" })) : []);
-  }
-
-  close(): void {
-    this.subscription?.close();
-  }
-
-  private take(quote: Quote): void {
-    this.quote = quote;
-    this.dirty = true;
+  protected rows(quote: Quote): Row[] {
+    const { table } = this.place.market;
+    const row = table.row(this.symbol);
+    const decimals = row < 0 ? priceDecimals(decimalsOf(quote.prev_close ?? NaN)) : table.decimals[row]!;
+    return LINES.map(([name, text]) => ({ texts: [name, text(quote, decimals)], tone: "" }));
   }
 }
 
