@@ -197,11 +197,16 @@ class Writer:
 
         Raises: OperatorError, CacheUnavailable.  Call it before anything is read or claimed, and once a beat.
         """
+        names = [keys.EPOCH, keys.PARTITIONS, keys.SERVER]
         try:
-            life = await self._server()
-            self._sha = await self._redis.script_load(self._source)
-            names = [keys.EPOCH, keys.PARTITIONS, keys.SERVER]
-            epoch, known = await self._redis.eval(OPEN_CACHE, len(names), *names, new_epoch, partitions, life)
+            async with self._redis.pipeline(transaction=False) as pipe:  # one round trip: a beat has little time
+                pipe.info("server")
+                pipe.script_load(self._source)
+                pipe.mget(names)
+                server, self._sha, (epoch, known, before) = _unfailed(await pipe.execute(raise_on_error=False))
+            life = str(server.get("run_id", ""))
+            if epoch is None or known is None or before != life.encode():
+                epoch, known = await self._redis.eval(OPEN_CACHE, len(names), *names, new_epoch, partitions, life)
         except AWAY as error:
             raise unavailable(error) from None
         if int(known) != partitions:
@@ -209,12 +214,6 @@ class Writer:
             fix = f"Give every component the same number, or move the cache: python -m mdp repartition --to {partitions}"
             raise OperatorError(what, fix)
         return str(epoch.decode())
-
-    async def _server(self) -> str:
-        try:
-            return str((await self._redis.info("server")).get("run_id", ""))
-        except ResponseError:  # the embedded cache has no processes to tell apart
-            return ""
 
     async def renew(self, old_epoch: str, new_epoch: str) -> None:
         """Begin a new life of the cache unless another worker already has.  Raises: CacheUnavailable."""
@@ -238,3 +237,19 @@ class Writer:
                 fence = f"fence:partition:{partition}"
                 pipe.execute_command("EVALSHA", self._sha, 3, fence, keys.EPOCH, keys.checkpoint(partition), *args)
             return [Outcome(int(code)) for code in await pipe.execute()]
+
+
+def _unfailed(answers: list[Any]) -> list[Any]:
+    """Return the answers of `open`'s pipeline; the embedded cache, which knows no INFO, has no processes to tell apart.
+
+    Raises: the error of any other answer.
+    """
+    server, *others = answers
+    for one in others:
+        if isinstance(one, Exception):
+            raise one
+    if isinstance(server, ResponseError):
+        server = {}
+    elif isinstance(server, Exception):
+        raise server
+    return [server, *others]

@@ -36,7 +36,7 @@ from mdp.plugins.rack import Rack, hosts_of, not_to_import, take_failures
 from mdp.plugins.watchdog import Watchdog, starved_ns
 from mdp.reference import read_reference
 from mdp.settings import MdpSettings
-from mdp.tenure import Tenure
+from mdp.tenure import Standstill, Tenure
 from mdp.watching import Watching
 from mdq.broker import Broker, BrokerUnavailable, Delivery
 from mdq.connect import open_broker
@@ -51,8 +51,9 @@ from service.settings import admin_token, shown
 
 log = structlog.get_logger()
 BUSY_NS_MAX = LEASE_MS * 250_000  # what a beat may spend on loading and subscribing partitions: a quarter of a lease
-BEAT_S_MAX = LEASE_MS / 3000  # an answer that takes longer is none
+BEAT_NS_MAX = LEASE_MS * 1_000_000 // 3  # an answer that takes longer is none; a standstill of our own does not count
 GUARD_S = 0.05
+GUARD_NS = int(GUARD_S * 1e9)
 TOLD_NS = 900_000_000
 DEAF_NS = 2_000_000_000  # without RabbitMQ for so long: somebody else may hear what we do not
 PRESS_EVENTS = 1_500  # of a partition: a flush of so many is worth its cost, however soon it comes
@@ -79,7 +80,7 @@ class Worker:
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
-        self._tenure = Tenure()
+        self._tenure, self._standstill = Tenure(), Standstill()
         self._enrichment = Enrichment(settings, redis, clock, lambda: self.owned, self._lead)
         self._epoch = ""
         self._fault = "Redis does not answer"
@@ -161,6 +162,7 @@ class Worker:
 
     async def _beat(self) -> None:
         asked_ns = self._clock.mono_ns()
+        stood_ns = self._standstill.until(asked_ns)
         if self._broker.ready:
             self._broker_seen_ns = asked_ns
         hears = asked_ns - self._broker_seen_ns < DEAF_NS
@@ -168,7 +170,7 @@ class Worker:
         if not hears:
             await self._let_go_deaf()
             return
-        self._tenure.renewed(asked_ns)
+        self._tenure.renewed(asked_ns, stood_ns)
         for number in [number for number in self.owned if number not in share.owned]:
             await self._drop(number, "another worker took it over")
         before_ns = self._clock.mono_ns() + BUSY_NS_MAX
@@ -182,22 +184,37 @@ class Worker:
 
     async def _ask(self, hears: bool) -> Share:
         """Renew the leases, and claim what is free if we hear the broker.  Raises: CacheUnavailable, in time."""
+        began_ns = self._ran_ns()
+        asking = asyncio.create_task(self._ask_cache(hears, began_ns))
         try:
-            async with asyncio.timeout(BEAT_S_MAX):
-                asked_ns = self._clock.mono_ns()
-                self._epoch = await self._writer.open(self._new_epoch(), self._settings.mdq_partitions)
-                took_s = (self._clock.mono_ns() - asked_ns) / 1e9
-                if took_s > BEAT_S_MAX / 2:  # or leases are renewed in our name by a beat whose answer comes too late
-                    raise CacheUnavailable(f"its answers take {took_s:.1f} s")
-                return await self._ownership.beat(claim=hears, remembered=self.owned if hears else ())
-        except TimeoutError:
-            raise CacheUnavailable(f"no answer within {BEAT_S_MAX:.1f} s") from None
+            while not asking.done():
+                if self._ran_ns() - began_ns > BEAT_NS_MAX:
+                    raise CacheUnavailable(f"no answer within {BEAT_NS_MAX / 1e9:.1f} s")
+                await asyncio.wait([asking], timeout=GUARD_S)
+            return asking.result()
+        finally:
+            asking.cancel()
+
+    async def _ask_cache(self, hears: bool, began_ns: int) -> Share:
+        self._epoch = await self._writer.open(self._new_epoch(), self._settings.mdq_partitions)
+        took_ns = self._ran_ns() - began_ns
+        if took_ns > BEAT_NS_MAX / 2:  # or leases are renewed in our name by a beat whose answer comes too late
+            raise CacheUnavailable(f"its answers take {took_ns / 1e9:.1f} s")
+        return await self._ownership.beat(claim=hears, remembered=self.owned if hears else ())
+
+    def _ran_ns(self) -> int:
+        """Return the time without our own standstills."""
+        now_ns = self._clock.mono_ns()
+        return now_ns - self._standstill.until(now_ns)
 
     async def _guard(self) -> None:
         """Stop reading before the leases run out: who is cut off from the cache must not keep the queues from the next owner."""
         while True:
+            self._standstill.sleeps_until(self._clock.mono_ns() + GUARD_NS)
             await asyncio.sleep(GUARD_S)
-            if self._tenure.certain(self._clock.mono_ns()):
+            now_ns = self._clock.mono_ns()
+            self._standstill.woke(now_ns)
+            if self._tenure.certain(now_ns) or not self._tenure.over(now_ns, self._standstill.until(now_ns)):
                 continue
             late = {number: owned for number, owned in self.owned.items() if owned.subscription is not None}
             for number in late:

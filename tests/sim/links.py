@@ -163,6 +163,8 @@ class Link:
         made = await answered
         if made is None:
             raise ConnectionRefusedError(f"{self.name}: connection refused")
+        if not made.alive:  # it broke while the answer was under way: nobody was there yet to be told
+            raise ConnectionResetError(f"{self.name}: connection reset by peer")
         return made
 
     def _join(self, context: Context) -> End:

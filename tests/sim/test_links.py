@@ -118,6 +118,21 @@ def test_a_refused_link_breaks_and_refuses() -> None:
     Scene().play(scene)
 
 
+def test_a_connection_that_breaks_before_its_answer_is_none() -> None:
+    """Who asked for it hears that it was reset, and does not talk into a dead connection."""
+
+    async def scene(at: Scene) -> None:
+        at.link.cut("down")
+        asking = at.client.start(at.network.open_end("echo"))
+        await asyncio.sleep(0.1)
+        at.link.reset(effect=True)
+        at.link.mend()
+        with pytest.raises(ConnectionResetError):
+            await asking
+
+    Scene().play(scene)
+
+
 def test_a_paused_server_answers_when_it_goes_on() -> None:
     """A server that hangs keeps its connections and what was sent to them."""
 
