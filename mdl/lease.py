@@ -54,6 +54,12 @@ class Tenure:
         self._away = False
         self._fence = fence
 
+    def next_s(self, now_s: float, every_s: float) -> float:
+        """Return how long to wait before the next question: a standby does not miss the moment when it may ask, or Redis is back."""
+        if self._away and self._renewed_s is None:
+            return every_s / 4
+        return min(every_s, self._ask_from_s - now_s) if self._ask_from_s > now_s else every_s
+
     def granted(self, asked_s: float) -> None:
         """The lease is ours, for a TTL counted from before the question was sent."""
         self._renewed_s, self._ever_held = asked_s, True
@@ -217,7 +223,8 @@ class SourceLease:
         while True:
             began_s = self._now_s()
             await self.ask()
-            await asyncio.sleep(max(0.05, self._every_s - (self._now_s() - began_s)))
+            now_s = self._now_s()
+            await asyncio.sleep(max(0.05, self._tenure.next_s(now_s, self._every_s) - (now_s - began_s)))
 
     def _now_s(self) -> float:
         return self._clock.mono_ns() / 1e9

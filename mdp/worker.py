@@ -41,7 +41,7 @@ from mdp.watching import Watching
 from mdq.broker import Broker, BrokerUnavailable, Delivery
 from mdq.connect import open_broker
 from mdq.progress import EVERY_S, Progress, to_batch
-from mdq.topology import all_queues, progress_queue, queues_of
+from mdq.topology import LONG_KEPT, all_queues, progress_queue, queues_of
 from service import logs
 from service.admin import AdminServer
 from service.clock import Clock, SystemClock
@@ -267,7 +267,8 @@ class Worker:
             batch = delivery.batch
             partition.on_batch(batch, delivery.redelivered, clock.wall_ns())
             owned.tag = delivery.tag
-            heard[batch.source] = clock.mono_ns()
+            if batch.stream not in LONG_KEPT:
+                heard[batch.source] = clock.mono_ns()
             taken[batch.stream] = taken.get(batch.stream, 0) + 1
             owned.waiting += batch.count
             if taken[batch.stream] >= early or owned.waiting >= PRESS_EVENTS:

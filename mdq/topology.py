@@ -24,6 +24,7 @@ STREAM_OF_EVENT = {
 
 TTL_MS = 5_000
 NEWS_TTL_MS = 900_000
+LONG_KEPT = frozenset({"news"})  # what stands in their queues may be old: it says nothing of whether a source is alive
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 READER_MS = 60_000
 
@@ -62,7 +63,7 @@ class Queue:
 
 def queue(stream: str, partition: int, ttl_ms: int | None = None, bytes_max: int = QUEUE_BYTES_MAX) -> Queue:
     """Return the queue of a stream and partition; `ttl_ms` None means the stream's own."""
-    default_ms = NEWS_TTL_MS if stream == "news" else TTL_MS
+    default_ms = NEWS_TTL_MS if stream in LONG_KEPT else TTL_MS
     return Queue(stream, partition, default_ms if ttl_ms is None else ttl_ms, bytes_max)
 
 

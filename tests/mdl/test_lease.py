@@ -45,6 +45,26 @@ def test_the_previous_holder_goes_first_after_an_outage() -> None:
     assert standby.may_ask(23.0)
 
 
+def test_a_standby_is_back_as_soon_as_it_may_be() -> None:
+    """It looks often for a Redis that is away, then asks at the moment when the previous holder has had its time."""
+    standby = Tenure(3.0)
+    assert standby.next_s(0.0, 1.0) == 1.0
+    standby.away()
+    assert standby.next_s(9.0, 1.0) == 0.25
+    standby.seen(5, 10.0)
+    assert standby.next_s(10.0, 1.0) == 1.0
+    assert standby.next_s(12.9, 1.0) == pytest.approx(0.1)
+    assert standby.next_s(13.0, 1.0) == 1.0
+
+
+def test_who_holds_the_lease_asks_no_more_often_for_an_outage() -> None:
+    """It would only be refused more often."""
+    holder = Tenure(3.0)
+    holder.granted(0.0)
+    holder.away()
+    assert holder.next_s(1.0, 1.0) == 1.0
+
+
 def test_an_emptied_redis_counts_as_an_outage() -> None:
     """A restart faster than the standby's question is seen by the fencing number."""
     standby = Tenure(3.0)

@@ -12,6 +12,7 @@ import pytest
 from mdc.connect import forget_in_process
 from mdc.documents import decode_doc
 from mdc.interest import Interest
+from mdq.batch import Batch
 from mdq.broker_memory import MemoryBroker
 from service.partition import partition_of
 from tests.mdp.farm import PARTITIONS, SYMBOLS, Farm, farm, memory_urls
@@ -290,3 +291,21 @@ async def test_readiness_says_what_is_missing() -> None:
         made.broker.hub.start()
         await until(lambda: running.worker.not_ready() == [])
     forget_in_process(urls[1])
+
+
+async def test_what_waited_among_the_news_says_nothing_of_its_source(stack: Stack) -> None:
+    """News wait for 15 minutes: a mark that a listener left there before it died does not make it heard; one of prices does."""
+    made, _, _ = stack
+    running = await made.start("first")
+    await made.balanced(4)
+    now_ns = made.dice.now * 1_000_000
+    for source, stream in (("dead", "news"), ("alive", "trades")):
+        await made.broker.publish(Batch(source, 0, stream, 0, "e1", 0, 0, now_ns, now_ns, now_ns, b"[]"))
+
+    async def arrived() -> bool:
+        positions = running.worker.owned[0].partition.positions()
+        return {"dead", "alive"} <= {source for source, _, _ in positions}
+
+    await until(arrived, 10, what="both marks")
+    assert "alive" in running.worker.owned[0].heard_ns
+    assert "dead" not in running.worker.owned[0].heard_ns

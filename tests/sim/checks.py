@@ -144,7 +144,8 @@ class Checks:
         mine = browser.replica.state.get(channel)
         if channel.startswith("trades:"):
             entries = self.world.cache.read(f"ch:{channel}") or []
-            cached: Any = [doc["data"]["price"] for doc in map(json.loads, entries)][-10:]
+            docs = [json.loads(entry) for entry in entries]  # of an earlier life of the cache nothing is shown any more
+            cached: Any = [doc["data"]["price"] for doc in docs if doc["epoch"] == docs[-1]["epoch"]][-10:]
             mine = [event["price"] for event in mine or []][-10:]
         else:
             doc = self._document(channel)
