@@ -55,7 +55,7 @@ class Tenure:
         self._fence = fence
 
     def next_s(self, now_s: float, every_s: float) -> float:
-        """Return how long to wait before the next question: a standby does not miss the moment when it may ask, or Redis is back."""
+        """Return how long to wait before the next question: a standby does not miss when it may ask, nor a Redis that is back."""
         if self._away and self._renewed_s is None:
             return every_s / 4
         return min(every_s, self._ask_from_s - now_s) if self._ask_from_s > now_s else every_s
