@@ -18,6 +18,7 @@ from mdc.connect import AWAY, unavailable
 from mdc.documents import decode_doc
 from mdc.writer import Flush, Outcome, Writer
 from mdp.analyzers.boards import Share, merge_shares, read_share
+from mdp.leader.reading import Reading
 from mdp.leader.status import PipelineStatus, WorkerStats
 from mdp.partitions.partition import Partition
 
@@ -51,7 +52,8 @@ class Leader:
         self._rows_max = board_rows
         self._boards = boards
         self._own = own
-        self._status = PipelineStatus()
+        self._reading = Reading()
+        self._status = PipelineStatus(self._reading)
         self._shares: dict[str, Shares] = {}
         self._read_ms = 0  # when all shares were read, by the monotonic clock
         self._epoch = ""
@@ -92,8 +94,9 @@ class Leader:
 
     async def _read_last_status(self, mono_ms: int) -> None:
         body = await self._redis.get(keys.document("status:pipeline"))
-        if body is not None:
-            self._status.go_on_from(bytes(decode_doc(body).data), mono_ms)
+        doc = None if body is None else self._reading.read("status:pipeline", body, decode_doc)
+        if doc is not None:
+            self._status.go_on_from(bytes(doc.data), mono_ms)
 
     async def _add_boards(self, flush: Flush, now_ms: int, mono_ms: int) -> dict[str, Shares]:
         """Merge the boards of which a share changed; return their shares."""
@@ -114,8 +117,9 @@ class Leader:
             self._read_ms = mono_ms
         told: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
         for field, version in (await self._redis.hgetall(keys.BOARD_VERSIONS)).items():
-            number, _, board = field.decode().partition(" ")
-            told[int(number)][board] = version
+            place = self._reading.read(f"{keys.BOARD_VERSIONS} {field!r}", field, _place)
+            if place is not None:
+                told[place[0]][place[1]] = version
         changed: dict[str, Shares] = {}
         wanted: list[tuple[str, int, bytes]] = []
         for board in self._boards:
@@ -131,7 +135,8 @@ class Leader:
             bodies = await pipe.execute()
         for (board, at, version), body in zip(wanted, bodies, strict=True):
             if body is not None:
-                changed[board][at] = Told(version or body, read_share(body))
+                rows = self._reading.read(f"{keys.parts(f'board:{board}')} {at}", body, read_share)
+                changed[board][at] = Told(version or body, rows or [])
         return {board: shares for board, shares in changed.items() if shares != self._shares.get(board, {})}
 
     def _versions(self, board: str, told: Mapping[int, Mapping[str, bytes]]) -> dict[int, bytes]:
@@ -181,6 +186,12 @@ class Leader:
         if gone := self._status.gone(mono_ms):
             await self._redis.hdel(STATS, *gone)
         flush.add_shared("status", "status:pipeline", now_ms, data)
+
+
+def _place(field: bytes) -> tuple[int, str]:
+    """Return partition and board of a field of the versions.  Raises: ValueError."""
+    number, _, board = field.decode().partition(" ")
+    return int(number), board
 
 
 def _ranked(stats: WorkerStats) -> set[str]:

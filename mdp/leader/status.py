@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from mdp.leader.reading import Reading
 from mdp.partitions.counts import Counts
 
 SILENT_MS = 3_000  # of a worker
@@ -88,10 +89,15 @@ class _Before(msgspec.Struct):
     sources: dict[str, _View]
 
 
+_counts = msgspec.json.Decoder(Counts)
+_stats = msgspec.json.Decoder(WorkerStats)
+
+
 class PipelineStatus:
     """Builds the status once a second; keeps the last totals to tell rates, and when who was heard."""
 
-    def __init__(self) -> None:
+    def __init__(self, reading: Reading | None = None) -> None:
+        self._reading = reading or Reading()
         self.lost = 0  # events that are missing by sequence numbers, as of the last status
         self.alive: list[WorkerStats] = []  # the workers that were heard, as of the last status
         self._last_ms = 0
@@ -112,7 +118,8 @@ class PipelineStatus:
         `counts` are the partitions' shares and `workers` the table of WorkerStats, JSON as they were written; `listeners` the
         newest status event by source. `now_ms` is the wall clock, `mono_ms` a monotonic one.
         """
-        total = add_up([msgspec.json.decode(body, type=Counts) for body in counts])
+        shares = [self._reading.read(f"counts {at}", body, _counts.decode) for at, body in enumerate(counts)]
+        total = add_up([share for share in shares if share is not None])
         self.lost = sum(total.expired.values()) + sum(total.dropped.values())
         alive = self.alive = self._alive(workers, now_ms, mono_ms)
         seconds = (mono_ms - self._last_ms) / 1000 if self._last_ms else 0.0
@@ -149,7 +156,9 @@ class PipelineStatus:
     def _alive(self, workers: Mapping[bytes, bytes], now_ms: int, mono_ms: int) -> list[WorkerStats]:
         alive = []
         for name, body in workers.items():
-            stats = msgspec.json.decode(body, type=WorkerStats)
+            stats = self._reading.read(f"worker {name!r}", body, _stats.decode)
+            if stats is None:
+                continue
             seen = self._workers.get(name)
             if seen is None:  # of before our time: as old as it says
                 seen = self._workers[name] = _Seen(body, mono_ms - max(0, now_ms - stats.ts))

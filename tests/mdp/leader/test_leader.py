@@ -188,3 +188,25 @@ async def test_workers_with_other_plugins_are_named_and_their_shares_do_not_coun
     assert not [line for line in logs if line["event"] == "boards_differ"]
     await Leader(cache, source.writer, 4, 9, BOARDS, WorkerStats("a", NOW)).publish(zero, NOW + 9, NOW + 9, False)
     assert json.loads(bytes(decode_doc(await cache.get("ch:board:spreads")).data))["order"] == []
+
+
+async def test_what_nobody_can_read_is_told_once_and_left_out(cache: Any) -> None:
+    """Damaged shares, versions, counts, words of a worker and an old status end no leader: the others' rows and numbers stand."""
+    leader, zero = await ground(cache)
+    damaged = b"\xff{no json"
+    await cache.hset("part:board:volume", mapping={"0": share((5, "A")), "1": damaged, "2": b'[["x"]]'})
+    await cache.hset("part:board_versions", mapping={"x volume": "1", damaged: "1"})
+    await cache.hset("part:counts", mapping={"0": b'{"events":{"a/trades":7}}', "1": damaged})
+    await cache.hset(STATS, mapping={"w1": msgspec.json.encode(WorkerStats("w1", NOW, [0], {"a": [0]})), "w2": damaged})
+    await cache.set("ch:status:pipeline", damaged)
+    with structlog.testing.capture_logs() as logs:
+        for turn in range(3):
+            await leader.publish(zero, NOW + turn, NOW + turn, True)
+    assert json.loads(bytes(decode_doc(await cache.get("ch:board:volume")).data))["order"] == ["A"]
+    status = json.loads(bytes(decode_doc(await cache.get("ch:status:pipeline")).data))
+    assert (status["sources"]["a"]["events"], status["processors"]["workers"]) == (7, 1)
+    told = [one["entry"] for one in logs if one["event"] == "entry_unreadable"]
+    assert len(told) == len(set(told)) == 7, told
+    await cache.hset("part:board:volume", "1", share((9, "B")))
+    await leader.publish(zero, NOW + LOOK_AGAIN_MS + 9, NOW + LOOK_AGAIN_MS + 9, False)
+    assert json.loads(bytes(decode_doc(await cache.get("ch:board:volume")).data))["order"] == ["B", "A"]
