@@ -72,10 +72,10 @@ class Box {
   }
 }
 
-/** The rates of all of a kind added up, the two that say most. */
+/** The rates of all of a kind added up, the two that say most. A standby repeats what its leader does: that counts once. */
 function summed(found: readonly Component[]): string {
   const sums = new Map<string, number>();
-  for (const { rates } of found) for (const [name, value] of Object.entries(rates)) sums.set(name, (sums.get(name) ?? 0) + value);
+  for (const { rates } of found.filter(({ more }) => more["role"] !== "standby")) for (const [name, value] of Object.entries(rates)) sums.set(name, (sums.get(name) ?? 0) + value);
   return [...sums].slice(0, 2).map(([name, value]) => `${rate(value)} ${named(name)}/s`).join(" · ");
 }
 
