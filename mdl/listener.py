@@ -193,7 +193,7 @@ class Listener:
 
 async def run(settings: MdlSettings, shutdown: Shutdown, broker: Broker | None = None) -> None:
     """Run the listener until `shutdown`; with a `broker` given (embedded) that one is used and stays open."""
-    own = open_broker(settings.mdq_url, "tapeline-mdl") if broker is None else broker
+    own = open_broker(settings.mdq_url, "tapeline-mdl", queue_type=settings.mdq_queue_type) if broker is None else broker
     listener = Listener(settings, own)
     log.info("listener_starting", **shown(settings))
     try:

@@ -419,7 +419,7 @@ async def run(
     log.info("starting", settings=shown(settings))
     redis = open_cache(settings.mdc_url, "mdp")
     own_broker = broker is None
-    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp", HEARTBEAT_S)
+    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp", HEARTBEAT_S, settings.mdq_queue_type)
     worker: Worker | None = None
 
     def ready() -> list[str]:

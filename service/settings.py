@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.address import one_host_each
 from service.errors import OperatorError
 
 FILE = "_FILE"
@@ -32,7 +33,14 @@ class ComponentSettings(BaseSettings):
     # An empty variable is an absent one: Makefiles, compose files and charts pass on what was never set.
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
-    mdq_url: str = Field("memory://", validation_alias="MDQ_URL", description="amqp://user:pass@host/vhost or memory://")
+    mdq_url: str = Field(
+        "memory://",
+        validation_alias="MDQ_URL",
+        description="amqp://user:pass@host/vhost, for a cluster amqp://user:pass@a:5672,b:5672,c:5672/vhost, or memory://",
+    )
+    mdq_queue_type: Literal["classic", "quorum"] = Field(
+        "classic", validation_alias="MDQ_QUEUE_TYPE", description="quorum = RabbitMQ copies the queues to three nodes of its cluster"
+    )
     mdq_partitions: int = Field(8, ge=1, le=PARTITIONS_MAX, validation_alias="MDQ_PARTITIONS", description="partitions a stream")
     mdc_url: str = Field("memory://", validation_alias="MDC_URL", description="redis://host:port/db or memory://")
     run_dir: Path = Field(Path(".run"), validation_alias="RUN_DIR", description="keys, admin token, logs")
@@ -70,15 +78,19 @@ class ComponentSettings(BaseSettings):
 
 def check_url(value: str, schemes: tuple[str, ...], example: str) -> str:
     """Return `value` when its scheme is one of `schemes` and its port is a number; raise ValueError with an example."""
-    try:
-        parts = urlsplit(value)
-        network = parts.scheme not in ("memory", "unix")
-        usable = parts.scheme in schemes and parts.port != 0 and (not network or bool(parts.hostname))
-    except ValueError:  # a port that is no number or too large, a broken IPv6 address
-        usable = False
-    if not usable:
+    several = value.startswith(("amqp:", "amqps:"))  # the nodes of a cluster
+    if not all(_usable(url, schemes) for url in (one_host_each(value) if several else [value])):
         raise ValueError(f"is not a usable URL (schemes: {', '.join(schemes)}); write it like {example}")
     return value
+
+
+def _usable(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        network = parts.scheme not in ("memory", "unix")
+        return parts.scheme in schemes and parts.port != 0 and (not network or bool(parts.hostname))
+    except ValueError:  # a port that is no number or too large, a broken IPv6 address
+        return False
 
 
 S = TypeVar("S", bound=ComponentSettings)

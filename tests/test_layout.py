@@ -108,6 +108,7 @@ SHELLS: dict[str, str] = {
     "mdq/broker_memory.py": "timers of the event loop for the TTL",
     "mdq/broker_rabbit.py": "the AMQP connection",
     "mdq/rabbit_calls.py": "AMQP calls with deadlines; what went wrong with them",
+    "mdq/rabbit_nodes.py": "draws the node that is tried first",
     "mdq/rabbit_subscription.py": "AMQP consumers",
     "mdq/publisher.py": "the window of unconfirmed batches, the linger timer",
     "mdl/check.py": "listens for some seconds",
