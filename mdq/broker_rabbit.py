@@ -42,6 +42,11 @@ from service.tasks import Tasks
 
 HEARTBEAT_S = 5  # both sides; the node gives up a client that is silent for two of them, the client a node after three
 CONFIRM_S = 10.0  # a node that confirms nothing for so long is treated as gone
+# RabbitMQ 3.10 forgets what is published to a quorum queue that has no leader yet (a node was lost, replicas elect for a fraction
+# of a second): that batch is never confirmed, nor those behind it. A new connection sends them again; under an alarm, which looks
+# alike, it would not help, so the bound doubles each time.
+YOUNG_S = 5.0  # after the opening of a connection
+YOUNG_CONFIRM_S = 1.5
 SLOW_S = 2.0  # not ready: confirmations are that late (memory or disk alarm, hung node)
 SURVEY_CHANNELS = 4  # ask side by side: a channel has one call under way at a time
 LASTED_S = 2.0  # a connection that ended sooner was none: something ends every one, and must not do so all the time
@@ -61,6 +66,7 @@ class _Link:
     subscriptions: set[RabbitSubscription] = field(default_factory=set)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     reason: str = ""
+    opened_s: float = field(default_factory=time.monotonic)
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run `work` in the background; the loop alone would not keep it."""
@@ -73,6 +79,11 @@ class _Link:
         for since in self.pending.values():
             return time.monotonic() - since
         return 0.0
+
+    def unconfirmed(self, young_s: float) -> bool:
+        """Whether it confirms no more: nothing for 10 s, or for `young_s` of what was published soon after its opening."""
+        age_s = self.confirm_age_s()
+        return age_s > CONFIRM_S or (age_s > young_s and time.monotonic() - age_s < self.opened_s + YOUNG_S)
 
 
 class RabbitBroker:
@@ -88,6 +99,7 @@ class RabbitBroker:
         self._fault = "not connected yet"
         self._message = 0
         self._mending = False
+        self._young_s = YOUNG_CONFIRM_S if queue_type == "quorum" else CONFIRM_S
         # Every loss is logged here in one line; aiormq would add tracebacks for each.
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
@@ -247,10 +259,13 @@ class RabbitBroker:
     async def _watch(self, link: _Link) -> None:
         while not link.lost.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(min(1.0, self._young_s / 3)):
                     await link.lost.wait()
-            if link.confirm_age_s() > CONFIRM_S:
-                self._drop(link, f"nothing confirmed for {CONFIRM_S:.0f} s")
+            if link.unconfirmed(self._young_s):
+                self._young_s = min(CONFIRM_S, 2 * self._young_s)
+                self._drop(link, f"nothing confirmed for {link.confirm_age_s():.1f} s")
+            elif self._queue_type == "quorum" and time.monotonic() > link.opened_s + YOUNG_S + CONFIRM_S:
+                self._young_s = YOUNG_CONFIRM_S
 
     async def _reconnect(self, brief: int) -> None:
         attempt = 0
