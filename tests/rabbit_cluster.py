@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.servers import Process, RabbitMQ
@@ -13,13 +14,20 @@ COOKIE = "tapeline-tests"  # loopback only, and as short-lived as the nodes
 
 
 class Node(RabbitMQ):
-    """One of them: its own name, ports, data and epmd port are those of any private node; it finds the others by one epmd."""
+    """One of them, with a name, ports and data of its own; one epmd tells each where the others are."""
 
     def __init__(self, first: Node | None) -> None:
-        super().__init__(settings="cluster_partition_handling = pause_minority\ncluster_keepalive_interval = 1000")
         self._first = first
+        super().__init__(settings="cluster_partition_handling = pause_minority")
         if first is not None:
             self._epmd_port = first._epmd_port
+
+    def _write_config(self, plugins: tuple[str, ...], settings: str) -> None:
+        if self._first is not None:  # at its first start it joins the node that is there
+            settings += "\ncluster_formation.peer_discovery_backend = classic_config"
+            for number, node in enumerate((self._first, self), 1):
+                settings += f"\ncluster_formation.classic_config.nodes.{number} = {node._node}"
+        super()._write_config(plugins, settings)
 
     def _env(self) -> dict[str, str]:
         cookie = f"-setcookie {COOKIE}"
@@ -29,15 +37,8 @@ class Node(RabbitMQ):
 
     def _spawn(self) -> Process:
         if self._first is not None:
-            self._epmd = self._epmd or self._first._epmd  # one epmd tells all of them where the others are
+            self._epmd = self._first._epmd
         return super()._spawn()
-
-    def join(self) -> None:
-        """Become a node of the first one's cluster."""
-        assert self._first is not None
-        self.control("stop_app")
-        self.control("join_cluster", self._first._node)
-        self.control("start_app")
 
     def remove(self) -> None:
         if self._first is not None:
@@ -58,20 +59,28 @@ class RabbitCluster(RabbitMQ):
         return f"amqp://guest:guest@{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}/"
 
     @property
+    def alive(self) -> list[Node]:
+        """The nodes that run."""
+        return [node for node in self.nodes if node._process is not None]
+
+    @property
     def pid(self) -> int:
-        return next(node.pid for node in self.nodes if node._process is not None)
+        return self.alive[0].pid
 
     def start(self) -> None:
-        """Start the nodes and join them."""
-        for node in self.nodes:
-            node.start()
-        for node in self.nodes[1:]:
-            node.join()
+        """Start those that do not run: the first one alone, which the others then join side by side."""
+        first, *others = [node for node in self.nodes if node._process is None]
+        if first is self.nodes[0] and not (first.dir / "data").exists():
+            first.start()
+        else:
+            others.insert(0, first)
+        with ThreadPoolExecutor(NODES) as threads:
+            list(threads.map(Node.start, others))
 
     def leaders(self) -> dict[str, Node]:
         """Return which node leads each quorum queue."""
-        alive = next(node for node in self.nodes if node._process is not None)
-        rows: list[dict[str, Any]] = json.loads(alive.control("list_queues", "name", "leader", "--formatter", "json", "--silent"))
+        said = self.alive[0].control("list_queues", "name", "leader", "--formatter", "json", "--silent")
+        rows: list[dict[str, Any]] = json.loads(said)
         return {row["name"]: node for row in rows for node in self.nodes if node._node == row["leader"]}
 
     def remove(self) -> None:

@@ -13,15 +13,29 @@ from mdq.broker import Broker, BrokerUnavailable, Depth
 from mdq.gaps import GapCounter
 from mdq.topology import progress_queue, queue
 from service.errors import OperatorError
+from tests.conftest import delete_queues
 from tests.contract.broker_ground import TRADES, Collector, Ground, MemoryGround, RabbitGround, Reader, batch, gone, publish
 from tests.waiting import until
 
 
-@pytest.fixture(params=["memory", *(pytest.param(kind, marks=pytest.mark.live) for kind in ("classic", "quorum"))])
+live = pytest.mark.live
+SERVERS = [
+    "memory", pytest.param("classic", marks=live), pytest.param("quorum", marks=live),
+    pytest.param("cluster", marks=[live, pytest.mark.faults]),
+]  # fmt: skip
+
+
+@pytest.fixture(params=SERVERS)
 async def ground(request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
-    """The embedded broker, and RabbitMQ with either type of queue."""
-    memory = request.param == "memory"
-    made = MemoryGround() if memory else RabbitGround(request.getfixturevalue("mdq_url"), None, request.param)
+    """The embedded broker, RabbitMQ with either type of queue, and quorum queues on three nodes."""
+    if request.param == "memory":
+        made: Ground = MemoryGround()
+    elif request.param == "cluster":
+        cluster = request.getfixturevalue("rabbit_cluster")
+        await delete_queues(cluster.nodes[0].url)
+        made = RabbitGround(cluster.url, None, "quorum")
+    else:
+        made = RabbitGround(request.getfixturevalue("mdq_url"), None, request.param)
     yield made
     await made.close()
 
