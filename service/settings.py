@@ -60,6 +60,19 @@ class ComponentSettings(BaseSettings):
         description="further names of this host in requests, comma-separated; IP addresses are",
     )
 
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="http://host:4318 of an OpenTelemetry collector that gets traces; needs the extra otel; empty = none are made",
+    )
+    trace_rate: float = Field(
+        0.001,
+        ge=0,
+        le=1,
+        validation_alias="OTEL_TRACES_SAMPLER_ARG",
+        description="share of the batches that the listener draws for a trace: 0.001 = every thousandth, 0 = none",
+    )
+
     @property
     def host_names(self) -> list[str]:
         """The further names by which the ports of this component may be addressed."""
@@ -69,6 +82,11 @@ class ComponentSettings(BaseSettings):
     @classmethod
     def _queue_url(cls, value: str) -> str:
         return check_url(value, ("amqp", "amqps", "memory"), "amqp://guest:guest@127.0.0.1:5672/")
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector_url(cls, value: str) -> str:
+        return check_url(value, ("http", "https"), "http://127.0.0.1:4318") if value else value
 
     @field_validator("mdc_url")
     @classmethod
