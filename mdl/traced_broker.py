@@ -1,7 +1,7 @@
 """Wraps a broker: some of the batches begin a trace, which tells how long each hop to the browser takes.
 
-A frame's events part here, by stream and partition, so what is followed is a batch: `mdl.frame` lasts from the receipt of its oldest
-frame until it was closed, `mdl.publish` until the broker has confirmed it.
+A frame's events part here, by stream and partition, so what is followed is a batch: `mdl.frame` lasts from the receipt of its
+oldest frame until it was closed, `mdl.publish` until the broker has confirmed it.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, PublishError
 from pamqp.commands import Basic
+from pamqp.common import FieldTable
 
 from mdq.batch import Batch
 from mdq.broker import BrokerUnavailable, Depth, OnDelivery, OnMalformed
@@ -289,7 +290,7 @@ class RabbitBroker:
             with _refusals(None):
                 await in_time(channel.declare_exchange(EXCHANGE, "direct", durable=True))
             for queue in queues:
-                arguments = dict(queue.arguments(self._queue_type))
+                arguments: FieldTable = {**queue.arguments(self._queue_type)}
                 with _refusals(queue):
                     declared = await in_time(channel.declare_queue(queue.name, durable=True, arguments=arguments))
                     await in_time(declared.bind(EXCHANGE, queue.key))

@@ -26,12 +26,13 @@ class Nodes:
 
         Raises: OperatorError for what is no URL.
         """
-        own = {"heartbeat": heartbeat_s, "name": name} if heartbeat_s else {"name": name}
+        own: dict[str, str | int] = {"heartbeat": heartbeat_s, "name": name} if heartbeat_s else {"name": name}
         try:
             parsed = [URL(one) for one in one_host_each(url)]
             self._urls = [one.update_query({**own, **one.query}) for one in parsed]
         except ValueError as error:
-            raise OperatorError(f"{setting} is not a URL: {error}", "Write it like amqp://user:password@host:5672/vhost") from None
+            fix = "Write it like amqp://user:password@host:5672/vhost"
+            raise OperatorError(f"{setting} is not a URL: {error}", fix) from None
         self._current = random.randrange(len(self._urls))
         self._served = False
 

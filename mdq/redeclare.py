@@ -37,7 +37,8 @@ async def redeclare(settings: ComponentSettings) -> str:
         await broker.close()
     if not changed:
         return f"every queue is as the settings say ({settings.mdq_queue_type})"
-    return f"{changed} queues are {settings.mdq_queue_type} now, {lost} batches that waited in them are gone; start every component"
+    done = f"{changed} queues are {settings.mdq_queue_type} now, {lost} batches that waited in them are gone"
+    return f"{done}; start every component"
 
 
 async def _declare(broker: RabbitBroker, queues: Sequence[Queue]) -> tuple[int, int]:

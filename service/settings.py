@@ -39,7 +39,9 @@ class ComponentSettings(BaseSettings):
         description="amqp://user:pass@host/vhost, for a cluster amqp://user:pass@a:5672,b:5672,c:5672/vhost, or memory://",
     )
     mdq_queue_type: Literal["classic", "quorum"] = Field(
-        "classic", validation_alias="MDQ_QUEUE_TYPE", description="quorum = RabbitMQ copies the queues to three nodes of its cluster"
+        "classic",
+        validation_alias="MDQ_QUEUE_TYPE",
+        description="quorum = RabbitMQ keeps copies of the queues on three nodes of its cluster",
     )
     mdq_partitions: int = Field(8, ge=1, le=PARTITIONS_MAX, validation_alias="MDQ_PARTITIONS", description="partitions a stream")
     mdc_url: str = Field("memory://", validation_alias="MDC_URL", description="redis://host:port/db or memory://")
@@ -63,7 +65,7 @@ class ComponentSettings(BaseSettings):
     otlp_endpoint: str = Field(
         "",
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="http://host:4318 of an OpenTelemetry collector that gets traces; needs the extra otel; empty = none are made",
+        description="http://host:4318 of an OpenTelemetry collector; needs the extra otel; empty = no traces",
     )
     trace_rate: float = Field(
         0.001,

@@ -17,7 +17,6 @@ from tests.conftest import delete_queues
 from tests.contract.broker_ground import TRADES, Collector, Ground, MemoryGround, RabbitGround, Reader, batch, gone, publish
 from tests.waiting import until
 
-
 live = pytest.mark.live
 SERVERS = [
     "memory", pytest.param("classic", marks=live), pytest.param("quorum", marks=live),
@@ -69,7 +68,10 @@ async def test_what_was_published_before_the_consumer_came_waits(ground: Ground)
 async def test_queues_of_one_key_each_get_every_message(ground: Ground) -> None:
     """Two sources listen to the processors' reports: what one reads is not missing at the other."""
     broker = await ground.open()
-    readers = [await Reader().read(broker, [progress_queue(name)]) for name in ("", f"stocks-{ground.queue_type}", f"crypto-{ground.queue_type}")]
+    readers = [
+        await Reader().read(broker, [progress_queue(name)])
+        for name in ("", f"stocks-{ground.queue_type}", f"crypto-{ground.queue_type}")
+    ]
     await publish(broker, range(3), of=progress_queue())
     for reader in readers:
         await until(lambda reader=reader: reader.seqs == [0, 1, 2])

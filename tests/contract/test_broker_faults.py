@@ -29,7 +29,11 @@ async def breakable(request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
         made: Ground = MemoryGround()
     else:
         server = request.getfixturevalue("rabbitmq_server")
-        url = request.getfixturevalue("emptied_server").url if request.param == "classic" else await asyncio.to_thread(_vhost, server)
+        url = (
+            request.getfixturevalue("emptied_server").url
+            if request.param == "classic"
+            else await asyncio.to_thread(_vhost, server)
+        )
         made = RabbitGround(url, server, request.param)
     yield made
     await made.close()

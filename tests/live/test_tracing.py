@@ -89,7 +89,9 @@ async def test_one_trace_leads_from_the_frame_to_the_push(
         assert not any(b"trace" in str(frame).encode() for frame in watcher.frames), "it is nobody's business outside"
         collector.refuse = True
         refused, pushed = collector.requests, len(watcher.frames)
-        await until(lambda: collector.requests > refused and len(watcher.frames) > pushed + 20, 20, what="flow without a collector")
+        await until(
+            lambda: collector.requests > refused and len(watcher.frames) > pushed + 20, 20, what="flow without a collector"
+        )
         watching.cancel()
     await asyncio.to_thread(market.settle)
 
