@@ -100,6 +100,7 @@ class RabbitBroker:
         self._fault = "not connected yet"
         self._message = 0
         self._mending = False
+        self._endings = Tasks("rabbitmq connections")
         self._young_s = YOUNG_CONFIRM_S if queue_type == "quorum" else CONFIRM_S
         # Every loss is logged here in one line; aiormq would add tracebacks for each.
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)
@@ -207,13 +208,14 @@ class RabbitBroker:
         if self._keeper is not None:
             self._keeper.cancel()
             self._keeper = None
+        await self._endings.close()
         link = self._link
         if link is None:
             return
         if link.pending:
             await asyncio.wait(list(link.pending), timeout=CLOSE_S)
         self._drop(link, "closed")
-        await close_connection(link.connection)
+        await _end(link)
 
     # --- one connection
 
@@ -253,7 +255,7 @@ class RabbitBroker:
             if link is not None:
                 await self._watch(link)
                 log.warning("broker_lost", broker=self._nodes.place, reason=link.reason)
-                await close_connection(link.connection)
+                self._endings.start("end a lost connection", _end(link), ends=True)  # a hung one takes 2 s: nobody waits for it
                 brief = brief + 1 if time.monotonic() - opened_s < LASTED_S else 0
             await self._reconnect(max(0, brief - 1))
 
@@ -340,6 +342,14 @@ class RabbitBroker:
         if self._link is None:
             raise BrokerUnavailable(self._fault)
         return self._link
+
+
+async def _end(link: _Link) -> None:
+    """Close a connection that is given up, and end what still waits on it."""
+    with contextlib.suppress(asyncio.CancelledError):  # aiormq cancels what waits on a connection that is lost meanwhile
+        await close_connection(link.connection)
+    for task in list(link.tasks):
+        task.cancel()
 
 
 async def _give_back(opening: asyncio.Task[None], subscription: RabbitSubscription) -> None:
