@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import importlib.util
 import logging
 import re
 from typing import Any
@@ -88,6 +89,25 @@ class Tracer:
                 await asyncio.to_thread(self._provider.shutdown)
 
 
+def check_installed(settings: ComponentSettings) -> None:
+    """Raise what `open_tracer` would, without loading anything: a parent asks before it starts workers that would all end."""
+    if settings.otlp_endpoint and settings.trace_rate and not is_installed():
+        raise _not_installed("opentelemetry.sdk")
+
+
+def is_installed() -> bool:
+    """Whether the extra `otel` is there."""
+    try:
+        return importlib.util.find_spec("opentelemetry.sdk") is not None
+    except (ImportError, ValueError):  # not even the namespace, or one that somebody has blocked
+        return False
+
+
+def _not_installed(module: str) -> OperatorError:
+    what = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed ({module})"
+    return OperatorError(what, "Install the extra (pip install 'tapeline[otel]'), or unset the variable")
+
+
 def open_tracer(component: str, settings: ComponentSettings) -> Tracer | None:
     """Return the component's tracer; None when OTEL_EXPORTER_OTLP_ENDPOINT is empty or nothing is to be sampled.
 
@@ -98,8 +118,7 @@ def open_tracer(component: str, settings: ComponentSettings) -> Tracer | None:
     try:
         tracer = Tracer(component, settings.otlp_endpoint, max(1, round(1 / settings.trace_rate)))
     except ImportError as missing:
-        what = f"OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed ({missing.name or missing})"
-        raise OperatorError(what, "Install the extra (pip install 'tapeline[otel]'), or unset the variable") from None
+        raise _not_installed(missing.name or str(missing)) from None
     # The exporter tells each request that failed, with a traceback; that the collector is away shows there, by what it misses.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     return tracer

@@ -6,14 +6,15 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from service.tracing import is_installed
 from tests.live.test_clients import Watcher, busiest, token
 from tests.market import Market
+from tests.stack import ROOT
 from tests.tapes import absent
 from tests.waiting import until
 from wds.client import Client
@@ -33,7 +34,7 @@ PATH = [
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     """A collector that is there before anybody sends."""
-    if find_spec("opentelemetry") is None:
+    if not is_installed():
         absent("the extra otel: install the requirements of development again")
     from tests.collector import Collector
 
@@ -98,10 +99,10 @@ async def test_one_trace_leads_from_the_frame_to_the_push(
 
 def test_without_the_packages_one_line_says_what_to_install(tmp_path: Path) -> None:
     """Asked for and not installed: the component ends at once, with the extra's name."""
-    hidden = "import sys; sys.modules['opentelemetry'] = None; import runpy; sys.argv = ['mdl']; runpy.run_module('mdl')"
+    (tmp_path / "opentelemetry.py").write_text("")  # found first, and no package: as if nothing was installed
+    settings = {"MDL_FEED": "simulator", "MDL_ADMIN_PORT": "0", "RUN_DIR": str(tmp_path), "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", hidden.replace("run_module('mdl')", "run_module('mdl', run_name='__main__')")],
-        env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "MDL_FEED": "simulator", "MDL_ADMIN_PORT": "0", "RUN_DIR": str(tmp_path)},
+        [sys.executable, "-m", "mdl"], cwd=ROOT, env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"} | settings,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -6,14 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from service.errors import OperatorError
 from service.settings import ComponentSettings, load
-from service.tracing import Tracer, open_tracer
+from service.tracing import Tracer, is_installed, open_tracer
+from tests.stack import ROOT
 from tests.tapes import absent
 from tests.waiting import until
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     """A collector, where the packages of the extra are."""
-    if find_spec("opentelemetry") is None:
+    if not is_installed():
         absent("the extra otel: install the requirements of development again")
     from tests.collector import Collector
 
@@ -47,6 +48,21 @@ def test_off_nothing_is_imported() -> None:
     """Listener, processors and data service load no exporter, installed or not (redis-py loads the SDK where it finds one)."""
     code = "import sys, mdl.listener, mdp.worker, wds.server; sys.exit(any('opentelemetry.exporter' in name for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_data_service_without_the_packages_ends_with_one_line(workers: str, tmp_path: Path) -> None:
+    """However many workers it was to have: none is started only to end, and to be started again."""
+    (tmp_path / "opentelemetry.py").write_text("")  # found first, and no package: as if nothing was installed
+    settings = {"WDS_WORKERS": workers, "WDS_PORT": "0", "WDS_ADMIN_PORT": "0", "RUN_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "wds", "serve"], cwd=ROOT,
+        env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "PYTHONPATH": str(tmp_path)} | settings,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "OpenTelemetry is not installed" in done.stderr.splitlines()[-1]
+    assert "worker_died" not in done.stderr
 
 
 @pytest.mark.parametrize(
