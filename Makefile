@@ -173,9 +173,9 @@ lock: $(VENV)/installed-dev
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
 		--upgrade --extra web --extra postgres pyproject.toml -o requirements.lock
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		--upgrade --extra web --extra postgres --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+		--upgrade --extra web --extra postgres --extra otel --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-		--upgrade --extra postgres pyproject.toml -c requirements.lock -o deploy/requirements.lock
+		--upgrade --extra postgres --extra otel pyproject.toml -c requirements.lock -o deploy/requirements.lock
 
 clean:
 	rm -rf $(VENV) .run build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

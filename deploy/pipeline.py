@@ -29,7 +29,7 @@ async def serve(shutdown: Shutdown) -> None:
     mdl, mdp = load(MdlSettings), load(MdpSettings)
     logs.setup("pipeline", mdl.log_level, mdl.log_format)
     log.info("starting", mdl=shown(mdl), mdp=shown(mdp))
-    broker = open_broker(mdl.mdq_url, "pipeline")
+    broker = open_broker(mdl.mdq_url, "pipeline", queue_type=mdl.mdq_queue_type)
     await broker.connect()
     # The processors outlive the listener: they drain what it published last.
     draining = Shutdown()

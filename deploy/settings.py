@@ -134,6 +134,8 @@ def read() -> LocalSettings:
     if settings.embedded_queue and settings.mdp_workers > 1:
         what = f"MDP_WORKERS={settings.mdp_workers} needs a queue that processes can share"
         raise OperatorError(what, "Set MDQ_URL=amqp://… as well, or leave MDP_WORKERS at 1")
+    if settings.embedded_queue and settings.mdq_queue_type == "quorum":
+        raise OperatorError("MDQ_QUEUE_TYPE=quorum: the embedded queue has no replicas", "Set MDQ_URL=amqp://… as well")
     return settings
 
 

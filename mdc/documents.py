@@ -11,7 +11,7 @@ class Doc(msgspec.Struct):
     """One version of a channel. `seq` grows by one a version within `epoch`; `ts` is ms since the Unix epoch.
 
     `data` is the whole state (merge, rows) or one event, as raw JSON. `src` names the source it is made from; empty where
-    many sources feed one channel.
+    many sources feed one channel. `trace` is there when it was written by a flush with a batch that was drawn for a trace.
     """
 
     ch: str
@@ -20,6 +20,7 @@ class Doc(msgspec.Struct):
     ts: int
     data: msgspec.Raw
     src: str = ""
+    trace: str | None = None
 
 
 class Snapshot(msgspec.Struct):

@@ -52,6 +52,7 @@ class Flush:
         self.watched: Mapping[str, Set[str]] = {}  # kind → symbols; only these documents of such a flush cannot wait
         self.events = 0  # how many events the partition has counted so far, lost ones not
         self.start_over = False  # the first flush of a partition into a new cache replaces whatever checkpoint is there
+        self.trace: str | None = None  # a W3C traceparent that its documents carry to whoever shows them
         self.checkpoint: list[Any] = []
         self._groups: dict[str, list[Any]] = {}
         self._history: list[Any] = []
@@ -151,6 +152,8 @@ class Flush:
     def arguments(self, fence: int, number: int) -> list[Any]:
         """Return the ARGV of scripts/flush.lua; `number` grows by one with every flush of the partition, 0 = not numbered."""
         groups = {name: pairs for name, pairs in self._groups.items() if pairs}
+        if self.trace is not None:
+            groups = {name: _traced(pairs, self.trace) for name, pairs in groups.items()}
         args: list[Any] = [fence, self.epoch, number, int(self.start_over), CHECKPOINT_MS]
         _add(args, (self._removed, 1), (self._removed_channels, 2), (self._removed_cells, 1), (self._kept, 1))
         args.append(len(groups))
@@ -169,6 +172,12 @@ class Flush:
             (self._shared, 5),
         )
         return args
+
+
+def _traced(pairs: list[Any], trace: str) -> list[Any]:
+    """Return `key, document` pairs whose documents have the member `trace`."""
+    end = b',"trace":"' + trace.encode() + b'"}'
+    return [value if at % 2 == 0 else value[:-1] + end for at, value in enumerate(pairs)]
 
 
 def _kind(name: str) -> Kind:

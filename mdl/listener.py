@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import structlog
 from redis.asyncio import Redis
@@ -15,6 +16,7 @@ from mdl.feeds.replay import find_tapes
 from mdl.lease import SourceLease, lease_client
 from mdl.settings import SIMULATED, MdlSettings
 from mdl.source import Source
+from mdl.traced_broker import TracedBroker
 from mdq.broker import Broker
 from mdq.connect import open_broker
 from mdq.topology import all_queues
@@ -24,6 +26,7 @@ from service.errors import OperatorError
 from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
+from service.tracing import open_tracer
 
 TICK_S = 0.1
 FIX_BROKER = "Start RabbitMQ, or set MDQ_URL to a running one"
@@ -193,14 +196,18 @@ class Listener:
 
 async def run(settings: MdlSettings, shutdown: Shutdown, broker: Broker | None = None) -> None:
     """Run the listener until `shutdown`; with a `broker` given (embedded) that one is used and stays open."""
-    own = open_broker(settings.mdq_url, "tapeline-mdl") if broker is None else broker
-    listener = Listener(settings, own)
+    own = open_broker(settings.mdq_url, "tapeline-mdl", queue_type=settings.mdq_queue_type) if broker is None else broker
+    tracer, clock = open_tracer("mdl", settings), SystemClock()
+    speaking = own if tracer is None else cast(Broker, TracedBroker(own, tracer, clock.wall_ns))
+    listener = Listener(settings, speaking, clock)
     log.info("listener_starting", **shown(settings))
     try:
         await listener.run(shutdown)
     finally:
         if broker is None:
             await own.close()
+        if tracer is not None:
+            await tracer.close()
 
 
 def _check_tapes(settings: MdlSettings) -> None:

@@ -23,8 +23,10 @@ from mdp.leader.status import WorkerStats
 from mdp.meters import FENCED, LAG, ROUND
 from mdp.owned import Owned
 from mdp.settings import MdpSettings
+from mdp.tracing import begin_flush
 from mdq.broker import BrokerUnavailable
 from service.clock import Clock
+from service.tracing import Tracer
 
 PAUSE_S = 0.2  # after a flush that the cache did not take
 log = structlog.get_logger()
@@ -42,6 +44,7 @@ class Flusher:
         partitions: Callable[[], Iterable[Owned]],
         on_fault: Callable[[CacheUnavailable], None],
         new_epoch: Callable[[], str],
+        tracer: Tracer | None = None,
     ) -> None:
         self._least_s, self._most_s = settings.flush_ms / 1000, settings.flush_ms_max / 1000
         self._all_ns, self._turns = settings.flush_all_ms * 1_000_000, settings.mdq_partitions
@@ -51,6 +54,7 @@ class Flusher:
         self._partitions = partitions
         self._on_fault = on_fault
         self._new_epoch = new_epoch
+        self._tracer = tracer
         self._due = asyncio.Event()
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)  # an answer must settle the flush it belongs to
 
@@ -101,6 +105,7 @@ class Flusher:
                 owned.flush_oldest_ns, owned.partition.oldest_ns = owned.partition.oldest_ns, {}
                 owned.flush = owned.partition.collect_watched(now_ms)
                 if owned.flush is not None:
+                    begin_flush(owned, self._tracer, self._clock)
                     sent.append(owned)
             await self._send(sent)
 
@@ -139,6 +144,7 @@ class Flusher:
             owned.whole, owned.flush_tag = True, owned.tag
             owned.flush_oldest_ns, partition.oldest_ns = partition.oldest_ns, {}
             owned.flush = partition.collect(self._clock.wall_ns() // 1_000_000)
+            begin_flush(owned, self._tracer, self._clock)
             owned.positions = partition.positions()
             owned.taken.clear()
             owned.waiting = 0
@@ -177,6 +183,9 @@ class Flusher:
             await self._writer.renew(owned.partition.epoch, self._new_epoch())
 
     def _measure(self, owned: Owned) -> None:
+        if owned.span is not None:
+            owned.span.end(self._clock.wall_ns())
+            owned.span = None
         worst, now_ns = self._stats.lag_ms, self._clock.wall_ns()
         for source, oldest_ns in owned.flush_oldest_ns.items():
             lag_ms = (now_ns - oldest_ns) / 1e6

@@ -8,6 +8,7 @@ from mdc.writer import Flush
 from mdp.partitions.partition import Partition
 from mdq.broker import Subscription
 from mdq.gaps import Position
+from service.tracing import Span
 
 HEARD_NS = 2_500_000_000  # a source marks every queue once a second
 STUCK_NS = 3_000_000_000  # nothing of the partition has reached the cache for so long although something should
@@ -32,6 +33,8 @@ class Owned:
     safe: list[tuple[str, str, Position]] = field(default_factory=list)  # of the last flush that was applied
     taken: dict[str, int] = field(default_factory=dict)  # stream → batches taken since the last whole flush was collected
     waiting: int = 0  # events in them
+    trace: str | None = None  # of a batch taken since the last flush was collected
+    span: Span | None = None  # of the flush under way, when such a batch is in it
     facts: dict[str, str] = field(default_factory=dict)  # day and sheet → which one of it was taken in
 
     @property

@@ -37,6 +37,7 @@ from mdp.plugins.watchdog import Watchdog, starved_ns
 from mdp.reference import read_reference
 from mdp.settings import MdpSettings
 from mdp.tenure import Standstill, Tenure
+from mdp.tracing import traced
 from mdp.watching import Watching
 from mdq.broker import Broker, BrokerUnavailable, Delivery
 from mdq.connect import open_broker
@@ -48,6 +49,7 @@ from service.clock import Clock, SystemClock
 from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
+from service.tracing import Tracer, open_tracer
 
 log = structlog.get_logger()
 BUSY_NS_MAX = LEASE_MS * 250_000  # what a beat may spend on loading and subscribing partitions: a quarter of a lease
@@ -64,8 +66,9 @@ class Worker:
     """One processor. `run()` until `shutdown`; then it hands its partitions over."""
 
     def __init__(
-        self, settings: MdpSettings, broker: Broker, redis: Any, clock: Clock, shutdown: Shutdown, rack: Rack | None = None
-    ) -> None:
+        self, settings: MdpSettings, broker: Broker, redis: Any, clock: Clock, shutdown: Shutdown, rack: Rack | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:  # fmt: skip
         self.name = settings.worker or f"mdp-{secrets.token_hex(4)}"
         self.owned: dict[int, Owned] = {}
         self._settings = settings
@@ -88,10 +91,11 @@ class Worker:
         names = (*names_of(boards), *self._rack.boards)
         self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows, names, self._stats)
         self._told_ns = -TOLD_NS
+        self._tracer = tracer
         self._broker_seen_ns = clock.mono_ns()
         self._meters = Meters()
         self._flusher = Flusher(
-            settings, self._writer, clock, self._stats, lambda: list(self.owned.values()), self._on_fault, self._new_epoch
+            settings, self._writer, clock, self._stats, lambda: list(self.owned.values()), self._on_fault, self._new_epoch, tracer
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -275,7 +279,8 @@ class Worker:
                 self._flusher.press(owned)  # or the queue, or a replay, stands still until the next flush acknowledges
 
         queues = queues_of(partition.number)
-        owned.subscription = await self._broker.subscribe(queues, on_delivery, partition.on_malformed, self._settings.prefetch)
+        take = traced(owned, on_delivery, self._tracer, clock)
+        owned.subscription = await self._broker.subscribe(queues, take, partition.on_malformed, self._settings.prefetch)
 
     async def _unsubscribe(self, owned: Owned) -> None:
         subscription, owned.subscription = owned.subscription, None
@@ -437,7 +442,8 @@ async def run(
     log.info("starting", settings=shown(settings))
     redis = open_cache(settings.mdc_url, "mdp")
     own_broker = broker is None
-    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp", HEARTBEAT_S)
+    queue_broker = broker if broker is not None else open_broker(settings.mdq_url, "mdp", HEARTBEAT_S, settings.mdq_queue_type)
+    tracer = open_tracer("mdp", settings)
     worker: Worker | None = None
 
     def ready() -> list[str]:
@@ -470,12 +476,14 @@ async def run(
         rack = await _rack(settings, redis)
         if shutdown.asked:
             return
-        worker = Worker(settings, queue_broker, redis, SystemClock(), shutdown, rack)
+        worker = Worker(settings, queue_broker, redis, SystemClock(), shutdown, rack, tracer)
         log.info("started", worker=worker.name, admin_port=admin.port)
         await worker.run()
     finally:
         if own_broker:
             await queue_broker.close()
+        if tracer is not None:
+            await tracer.close()
         await redis.aclose()
         await heartbeat.stop()
         await admin.stop()

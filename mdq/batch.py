@@ -10,6 +10,7 @@ EVENTS_MAX = 500
 EVENTS_GROWN_MAX = 2_000  # while the broker is slow or away batches grow up to this instead of becoming more
 LINGER_NS = 5_000_000
 LINGER_GROWN_NS = 20_000_000  # at rates at which that brings more events into fewer messages, see linger.py
+TRACE = "traceparent"
 SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # one vendor connection: stocks, crypto, options-2, exchange
 
 
@@ -40,10 +41,11 @@ class Batch:
     sent_ns: int
     feed_ns: int
     body: bytes
+    trace: str | None = None  # the W3C traceparent of a batch that was drawn for a trace, its publish the parent
 
     def headers(self) -> dict[str, Any]:
         """Return the message headers; with the body they are the whole batch."""
-        return {
+        found = {
             "source": self.source,
             "run": self.run,
             "stream": self.stream,
@@ -55,6 +57,9 @@ class Batch:
             "sent_ns": self.sent_ns,
             "feed_ns": self.feed_ns,
         }
+        if self.trace is not None:
+            found[TRACE] = self.trace
+        return found
 
 
 def _source(name: Any) -> str:
@@ -79,7 +84,7 @@ def from_message(headers: dict[str, Any], body: bytes) -> Batch:
         return Batch(
             _source(headers["source"]), int(headers["run"]), str(headers["stream"]), int(headers["partition"]),
             str(headers["epoch"]), int(headers["seq"]), int(headers["count"]), int(headers["first_ns"]), int(headers["sent_ns"]),
-            int(headers["feed_ns"]), body,
+            int(headers["feed_ns"]), body, headers.get(TRACE),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedBatch(f"batch headers: {error!r}") from None

@@ -31,7 +31,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """A queue now: batches ready (delivered ones not counted), and its consumers."""
+    """A queue now: batches ready (delivered ones not counted), and its consumers (of a quorum queue only the active one)."""
 
     batches: int = 0
     consumers: int = 0

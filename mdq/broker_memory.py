@@ -74,7 +74,7 @@ class Hub:
             self._bound.setdefault(queue.key, []).append(made)
         known = self.queues[queue.name]
         if known.queue != queue:
-            raise other_arguments(queue, f"{known.queue.arguments} there, {queue.arguments} wanted")
+            raise other_arguments(queue, f"{known.queue.arguments()} there, {queue.arguments()} wanted")
 
     def publish(self, batch: Batch) -> None:
         """Route a batch to the queues of its key.  Raises: BrokerUnavailable when there is none."""

@@ -19,7 +19,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, PublishError
 from pamqp.commands import Basic
-from yarl import URL
+from pamqp.common import FieldTable
 
 from mdq.batch import Batch
 from mdq.broker import BrokerUnavailable, Depth, OnDelivery, OnMalformed
@@ -28,24 +28,29 @@ from mdq.rabbit_calls import (
     broker_errors,
     close_channel,
     close_connection,
-    connect,
     in_time,
     message_channel,
-    place,
     reason_of,
     refusal_of_declare,
     topology_channel,
 )
+from mdq.rabbit_nodes import Nodes
 from mdq.rabbit_subscription import RabbitSubscription
-from mdq.topology import EXCHANGE, Queue
+from mdq.topology import EXCHANGE, Queue, QueueType
 from service.errors import OperatorError
 from service.run import backoff_s
 from service.tasks import Tasks
 
 HEARTBEAT_S = 5  # both sides; the node gives up a client that is silent for two of them, the client a node after three
 CONFIRM_S = 10.0  # a node that confirms nothing for so long is treated as gone
+# RabbitMQ 3.10 forgets what is published to a quorum queue that has no leader yet (a node was lost, replicas elect for a fraction
+# of a second): that batch is never confirmed, nor those behind it. A new connection sends them again; under an alarm, which looks
+# alike, it would not help, so the bound doubles each time.
+YOUNG_S = 5.0  # after the opening of a connection
+YOUNG_CONFIRM_S = 1.5
 SLOW_S = 2.0  # not ready: confirmations are that late (memory or disk alarm, hung node)
 SURVEY_CHANNELS = 4  # ask side by side: a channel has one call under way at a time
+LASTED_S = 2.0  # a connection that ended sooner was none: something ends every one, and must not do so all the time
 RECONNECT_S_MAX = 1.0  # well below the TTL: what is kept meanwhile must still be worth something
 
 log = structlog.get_logger()
@@ -62,6 +67,7 @@ class _Link:
     subscriptions: set[RabbitSubscription] = field(default_factory=set)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     reason: str = ""
+    opened_s: float = field(default_factory=time.monotonic)
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run `work` in the background; the loop alone would not keep it."""
@@ -75,19 +81,27 @@ class _Link:
             return time.monotonic() - since
         return 0.0
 
+    def unconfirmed(self, young_s: float) -> bool:
+        """Whether it confirms no more: nothing for 10 s, or for `young_s` of what was published soon after its opening."""
+        age_s = self.confirm_age_s()
+        return age_s > CONFIRM_S or (age_s > young_s and time.monotonic() - age_s < self.opened_s + YOUNG_S)
+
 
 class RabbitBroker:
     """One connection to RabbitMQ that comes back by itself and declares its topology again."""
 
-    def __init__(self, url: str, name: str, heartbeat_s: int = HEARTBEAT_S) -> None:
+    def __init__(self, url: str, name: str, heartbeat_s: int = HEARTBEAT_S, queue_type: QueueType = "classic") -> None:
         self.name = name
-        self._url = _with_defaults(url, name, heartbeat_s)
+        self._nodes = Nodes(url, name, heartbeat_s)
+        self._queue_type = queue_type
         self._link: _Link | None = None
         self._queues: dict[str, Queue] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._fault = "not connected yet"
         self._message = 0
         self._mending = False
+        self._endings = Tasks("rabbitmq connections")
+        self._young_s = YOUNG_CONFIRM_S if queue_type == "quorum" else CONFIRM_S
         # Every loss is logged here in one line; aiormq would add tracebacks for each.
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
@@ -181,22 +195,32 @@ class RabbitBroker:
             await close_channel(channel)
         return int(done.message_count or 0)
 
+    async def delete(self, queue: Queue) -> int:
+        """Delete a queue with what is in it; return how many batches that were.  Raises: BrokerUnavailable."""
+        link = self._require()
+        with broker_errors():
+            channel = await topology_channel(link.connection)
+            done = await in_time(channel.queue_delete(queue.name))
+            await close_channel(channel)
+        return int(done.message_count or 0)
+
     async def close(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
             self._keeper = None
+        await self._endings.close()
         link = self._link
         if link is None:
             return
         if link.pending:
             await asyncio.wait(list(link.pending), timeout=CLOSE_S)
         self._drop(link, "closed")
-        await close_connection(link.connection)
+        await _end(link)
 
     # --- one connection
 
     async def _open(self) -> None:
-        connection = await connect(self._url)
+        connection = await self._nodes.connect()
         try:
             with broker_errors():
                 link = _Link(connection, await message_channel(connection, confirms=True))
@@ -218,42 +242,47 @@ class RabbitBroker:
         link.lost.set()
         if self._link is link:
             self._link = None
-            self._fault = f"RabbitMQ at {place(self._url)} is away: {reason}"
+            self._fault = f"RabbitMQ at {self._nodes.place} is away: {reason}"
         for future in list(link.pending):
             _fail(future, BrokerUnavailable(self._fault))
         for subscription in link.subscriptions:
             subscription.end()
 
     async def _keep_connected(self) -> None:
+        brief = 0  # connections in a row that did not last
         while True:
-            link = self._link
+            link, opened_s = self._link, time.monotonic()
             if link is not None:
                 await self._watch(link)
-                log.warning("broker_lost", broker=place(self._url), reason=link.reason)
-                await close_connection(link.connection)
-            await self._reconnect()
+                log.warning("broker_lost", broker=self._nodes.place, reason=link.reason)
+                self._endings.start("end a lost connection", _end(link), ends=True)  # a hung one takes 2 s: nobody waits for it
+                brief = brief + 1 if time.monotonic() - opened_s < LASTED_S else 0
+            await self._reconnect(max(0, brief - 1))
 
     async def _watch(self, link: _Link) -> None:
         while not link.lost.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(min(1.0, self._young_s / 3)):
                     await link.lost.wait()
-            if link.confirm_age_s() > CONFIRM_S:
-                self._drop(link, f"nothing confirmed for {CONFIRM_S:.0f} s")
+            if link.unconfirmed(self._young_s):
+                self._young_s = min(CONFIRM_S, 2 * self._young_s)
+                self._drop(link, f"nothing confirmed for {link.confirm_age_s():.1f} s")
+            elif self._queue_type == "quorum" and time.monotonic() > link.opened_s + YOUNG_S + CONFIRM_S:
+                self._young_s = YOUNG_CONFIRM_S
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, brief: int) -> None:
         attempt = 0
         while self._link is None:
-            await asyncio.sleep(backoff_s(attempt, random.random(), most_s=RECONNECT_S_MAX))
+            await asyncio.sleep(backoff_s(attempt + brief, random.random(), most_s=RECONNECT_S_MAX))
             attempt += 1
             try:
                 await self._open()
-                log.info("broker_reconnected", broker=place(self._url), attempts=attempt)
+                log.info("broker_reconnected", broker=self._nodes.place, attempts=attempt)
             except (OSError, OperatorError) as error:
                 # A refusal too may pass (a node that is still loading its users), and nobody restarts us for it.
-                self._fault = f"RabbitMQ at {place(self._url)} is away: {reason_of(error)}"
+                self._fault = f"RabbitMQ at {self._nodes.place} is away: {reason_of(error)}"
                 if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a long outage must not fill the log
-                    log.warning("broker_reconnect_failed", broker=place(self._url), attempt=attempt, error=reason_of(error))
+                    log.warning("broker_reconnect_failed", broker=self._nodes.place, attempt=attempt, error=reason_of(error))
 
     async def _declare_on(self, link: _Link, queues: Sequence[Queue]) -> None:
         if not queues:
@@ -263,8 +292,9 @@ class RabbitBroker:
             with _refusals(None):
                 await in_time(channel.declare_exchange(EXCHANGE, "direct", durable=True))
             for queue in queues:
+                arguments: FieldTable = {**queue.arguments(self._queue_type)}
                 with _refusals(queue):
-                    declared = await in_time(channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments)))
+                    declared = await in_time(channel.declare_queue(queue.name, durable=True, arguments=arguments))
                     await in_time(declared.bind(EXCHANGE, queue.key))
             await close_channel(channel)
 
@@ -302,9 +332,9 @@ class RabbitBroker:
     async def _declare_again(self, link: _Link) -> None:
         try:
             await self._declare_on(link, list(self._queues.values()))
-            log.warning("broker_topology_restored", broker=place(self._url), queues=len(self._queues))
+            log.warning("broker_topology_restored", broker=self._nodes.place, queues=len(self._queues))
         except (OperatorError, OSError) as error:
-            log.error("broker_topology_lost", broker=place(self._url), error=str(error))
+            log.error("broker_topology_lost", broker=self._nodes.place, error=str(error))
         finally:
             self._mending = False
 
@@ -314,20 +344,20 @@ class RabbitBroker:
         return self._link
 
 
+async def _end(link: _Link) -> None:
+    """Close a connection that is given up, and end what still waits on it."""
+    with contextlib.suppress(asyncio.CancelledError):  # aiormq cancels what waits on a connection that is lost meanwhile
+        await close_connection(link.connection)
+    for task in list(link.tasks):
+        task.cancel()
+
+
 async def _give_back(opening: asyncio.Task[None], subscription: RabbitSubscription) -> None:
     """Close a subscription that nobody wants any more, once its last call is answered."""
     await asyncio.wait({opening})
     await subscription.close()
     if not opening.cancelled():
         opening.exception()  # whoever asked for it has left
-
-
-def _with_defaults(url: str, name: str, heartbeat_s: int) -> URL:
-    try:
-        parsed = URL(url)
-    except ValueError as error:
-        raise OperatorError(f"MDQ_URL is not a URL: {error}", "Write it like amqp://user:password@host:5672/vhost") from None
-    return parsed.update_query({"heartbeat": heartbeat_s, "name": name, **parsed.query})
 
 
 @contextlib.contextmanager

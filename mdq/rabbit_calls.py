@@ -63,10 +63,10 @@ def broker_errors() -> Iterator[None]:
         raise BrokerUnavailable("RabbitMQ: connection lost") from None  # aiormq cancels what waits on a lost connection
 
 
-async def connect(url: URL) -> AbstractConnection:
-    """Open a connection, in at most 10 s.  Raises: OperatorError for a refusal, BrokerUnavailable."""
+async def connect(url: URL, seconds: float = CONNECT_S) -> AbstractConnection:
+    """Open a connection in at most `seconds`.  Raises: OperatorError for a refusal, BrokerUnavailable."""
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(seconds):
             return await aio_pika.connect(url)
     except BaseException as error:
         if refusal := refusal_of_connect(error, url):

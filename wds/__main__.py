@@ -19,6 +19,7 @@ from service.errors import OperatorError
 from service.run import Shutdown, fail, main
 from service.settings import ComponentSettings, load, shown
 from service.tasks import Tasks
+from service.tracing import check_installed
 from wds.access.keys import KEY_FILE, mint_local
 from wds.client import Client, WdsError, stream_url
 from wds.settings import WdsSettings
@@ -62,6 +63,7 @@ def _serve() -> None:
 
     async def body(shutdown: Shutdown) -> None:
         if settings.workers > 1 and not parent:
+            check_installed(settings)
             structlog.get_logger().info("starting", **shown(settings))
             await supervise(settings, shutdown)
             return

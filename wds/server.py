@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import resource
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from service.heartbeat import Heartbeat, Vitals
 from service.run import Shutdown
 from service.settings import admin_token
 from service.tasks import TaskEnded, Tasks
+from service.tracing import Tracer, open_tracer
 from wds import clients, meter
 from wds.access.ended import Ended
 from wds.access.handshake import address_key, is_trusted
@@ -37,6 +39,7 @@ from wds.fanout.framing import text_frame
 from wds.fanout.freshness import PIPELINE, Freshness
 from wds.fanout.hub import Hub
 from wds.fanout.outbox import Ladder
+from wds.fanout.traced_hub import TracedHub
 from wds.fanout.upstream import Upstream
 from wds.protocol import DRAINING
 from wds.session.session import Session, SessionLimits
@@ -57,7 +60,9 @@ log = structlog.get_logger()
 class Server:
     """One worker. `files_max` = how many files the process may open; 0 = not to be thought of."""
 
-    def __init__(self, settings: WdsSettings, clock: Clock | None = None, files_max: int = 0) -> None:
+    def __init__(
+        self, settings: WdsSettings, clock: Clock | None = None, files_max: int = 0, tracer: Tracer | None = None
+    ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.port = settings.port
@@ -69,7 +74,9 @@ class Server:
             settings.connections_max, settings.per_address_max, settings.unauthenticated_max, settings.per_user_max
         )
         freshness = Freshness(settings.silence_s, self.now_ns())
-        self.hub = Hub(text_frame, freshness, settings.linger_s, base_ms=self.clock.wall_ns() // 1_000_000)
+        wall_ns = self.clock.wall_ns
+        traced = Hub if tracer is None else partial(TracedHub, spans=tracer, wall_ns=wall_ns)
+        self.hub = traced(text_frame, freshness, settings.linger_s, base_ms=wall_ns() // 1_000_000)
         self.relay = Relay(self.hub) if settings.compat else None
         self.tasks = Tasks("wds", self._fail)
         self.upstream = Upstream(self.hub, settings, self.clock, self._fail)
@@ -261,7 +268,8 @@ def raise_files() -> int:
 async def run(settings: WdsSettings, shutdown: Shutdown) -> None:
     """Serve until asked to stop, then drain."""
     files_max = raise_files()
-    server = Server(settings, files_max=files_max)
+    tracer = open_tracer("wds", settings)
+    server = Server(settings, files_max=files_max, tracer=tracer)
     log.info("open_files", most=files_max, sockets=server.sockets_max)
     if server.sockets_max < 0.9 * settings.connections_max:
         log.warning("few_open_files", fix="raise the hard limit of open files (ulimit -Hn), or lower WDS_CONNECTIONS_MAX")
@@ -283,5 +291,7 @@ async def run(settings: WdsSettings, shutdown: Shutdown) -> None:
             raise server.failed.result()
     finally:
         await server.stop()
+        if tracer is not None:
+            await tracer.close()
         await heartbeat.stop()
         await admin.stop()

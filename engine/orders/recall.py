@@ -20,15 +20,15 @@ from litestar.exceptions import HTTPException, NotFoundException
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ControllerRouterHandler
 from pamqp.commands import Basic
-from yarl import URL
 
 from engine.orders.message import AT, ATTEMPTS, DETAIL, KEY, REASON
 from engine.orders.requeued import Requeued
 from engine.orders.topology import BOUND, DEAD, DEAD_EXCHANGE, ORDERS, QUEUES
 from engine.risk.rules import URL_SETTING
 from mdq.broker import BrokerUnavailable
-from mdq.rabbit_calls import broker_errors, connect, in_time
+from mdq.rabbit_calls import broker_errors, in_time
 from mdq.rabbit_link import Wire, publish, survive_bad_properties, text
+from mdq.rabbit_nodes import Nodes
 from service.admin import require_admin
 from service.errors import OperatorError
 
@@ -43,7 +43,7 @@ class DeadLetters:
     """The queue `engine.orders.dlq`. One call at a time: two would hide each other's messages."""
 
     def __init__(self, url: str, requeued: Requeued) -> None:
-        self._url = URL(url).update_query({"name": "tapeline-engine-recall", **URL(url).query})
+        self._nodes = Nodes(url, "tapeline-engine-recall", setting=URL_SETTING)
         self._requeued = requeued
         self._turn = asyncio.Lock()
 
@@ -89,7 +89,7 @@ class DeadLetters:
         try:
             async with asyncio.timeout(CALL_S_MAX), self._turn:
                 survive_bad_properties()
-                wire = Wire(await connect(self._url), URL_SETTING)
+                wire = Wire(await self._nodes.connect(), URL_SETTING)
                 await wire.declare(QUEUES, DEAD_EXCHANGE, BOUND)
                 with broker_errors():
                     yield await wire.channel(confirms=True)

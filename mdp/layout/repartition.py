@@ -136,7 +136,7 @@ class Move:
         """Refuse while a queue holds what nobody has processed: it is sorted by the old number of partitions."""
         if self._settings.mdq_url.startswith("memory:"):
             return  # it ended with its process
-        broker = open_broker(self._settings.mdq_url, "mdp-repartition")
+        broker = open_broker(self._settings.mdq_url, "mdp-repartition", queue_type=self._settings.mdq_queue_type)
         try:
             async with asyncio.timeout(CONNECT_S_MAX):
                 await broker.connect()

@@ -12,7 +12,7 @@ from mdq.broker import Broker, BrokerUnavailable, Delivery, Subscription
 from mdq.broker_memory import MemoryBroker
 from mdq.connect import open_broker
 from mdq.gaps import GapCounter, Verdict
-from mdq.topology import Queue, queue
+from mdq.topology import Queue, QueueType, queue
 from tests.servers import RabbitMQ
 
 EPOCH = "0001"
@@ -25,12 +25,13 @@ class Ground:
 
     kind = ""
     url = ""
+    queue_type: QueueType = "classic"
 
     def __init__(self) -> None:
         self.opened: list[Broker] = []
 
     async def open(self) -> Broker:
-        broker = open_broker(self.url, "contract test")
+        broker = open_broker(self.url, "contract test", queue_type=self.queue_type)
         await broker.connect()
         self.opened.append(broker)
         return broker
@@ -70,14 +71,15 @@ class MemoryGround(Ground):
 class RabbitGround(Ground):
     kind = "rabbitmq"
 
-    def __init__(self, url: str, server: RabbitMQ | None) -> None:
+    def __init__(self, url: str, server: RabbitMQ | None, queue_type: QueueType = "classic") -> None:
         super().__init__()
         self.url = url
+        self.queue_type = queue_type
         self.server = server
 
     async def cut(self) -> None:
         assert self.server is not None
-        await asyncio.to_thread(self.server.control, "close_all_connections", "cut by a test")
+        await asyncio.to_thread(self.server.control, "close_all_connections", "--global", "cut by a test")
 
     async def stop(self) -> None:
         assert self.server is not None

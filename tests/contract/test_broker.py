@@ -13,14 +13,28 @@ from mdq.broker import Broker, BrokerUnavailable, Depth
 from mdq.gaps import GapCounter
 from mdq.topology import progress_queue, queue
 from service.errors import OperatorError
+from tests.conftest import delete_queues
 from tests.contract.broker_ground import TRADES, Collector, Ground, MemoryGround, RabbitGround, Reader, batch, gone, publish
 from tests.waiting import until
 
+live = pytest.mark.live
+SERVERS = [
+    "memory", pytest.param("classic", marks=live), pytest.param("quorum", marks=live),
+    pytest.param("cluster", marks=[live, pytest.mark.faults]),
+]  # fmt: skip
 
-@pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.live)])
+
+@pytest.fixture(params=SERVERS)
 async def ground(request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
-    """Either broker."""
-    made = MemoryGround() if request.param == "memory" else RabbitGround(request.getfixturevalue("mdq_url"), None)
+    """The embedded broker, RabbitMQ with either type of queue, and quorum queues on three nodes."""
+    if request.param == "memory":
+        made: Ground = MemoryGround()
+    elif request.param == "cluster":
+        cluster = request.getfixturevalue("rabbit_cluster")
+        await delete_queues(cluster.nodes[0].url)
+        made = RabbitGround(cluster.url, None, "quorum")
+    else:
+        made = RabbitGround(request.getfixturevalue("mdq_url"), None, request.param)
     yield made
     await made.close()
 
@@ -54,7 +68,10 @@ async def test_what_was_published_before_the_consumer_came_waits(ground: Ground)
 async def test_queues_of_one_key_each_get_every_message(ground: Ground) -> None:
     """Two sources listen to the processors' reports: what one reads is not missing at the other."""
     broker = await ground.open()
-    readers = [await Reader().read(broker, [progress_queue(name)]) for name in ("", "stocks", "crypto")]
+    readers = [
+        await Reader().read(broker, [progress_queue(name)])
+        for name in ("", f"stocks-{ground.queue_type}", f"crypto-{ground.queue_type}")
+    ]
     await publish(broker, range(3), of=progress_queue())
     for reader in readers:
         await until(lambda reader=reader: reader.seqs == [0, 1, 2])
@@ -296,7 +313,7 @@ async def test_other_arguments_are_the_operators_matter(ground: Ground) -> None:
 
 
 async def test_a_survey_shows_depths_and_consumers(ground: Ground) -> None:
-    """What waits and who reads, standbys included; a queue that is not there has nothing of either."""
+    """What waits and who reads; of a quorum queue's readers the active one is shown, of others the standbys too; a queue that is not there has nothing of either."""
     broker, other = await ground.open(), await ground.open()
     await broker.declare([TRADES])
     await publish(broker, range(3))
@@ -304,7 +321,7 @@ async def test_a_survey_shows_depths_and_consumers(ground: Ground) -> None:
     assert await broker.survey([TRADES, missing]) == {TRADES.name: Depth(3, 0), missing.name: Depth(0, 0)}
     await Reader().read(broker)
     await Reader().read(other)
-    await until(lambda: _surveyed(broker, Depth(0, 2)))
+    await until(lambda: _surveyed(broker, Depth(0, 1 if ground.queue_type == "quorum" else 2)))
 
 
 async def test_a_purge_takes_what_waits_and_its_consumer_counts_it_as_lost(ground: Ground) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from mdq.broker_memory import MemoryBroker
 from mdq.connect import open_broker
+from mdq.topology import QueueType
 from service.errors import OperatorError
 from tests.contract.broker_ground import TRADES, Reader, batch, publish
 from tests.servers import RabbitMQ, free_port
@@ -79,9 +80,10 @@ async def test_nobody_listening_is_worth_waiting_for() -> None:
 
 
 @pytest.mark.live
-async def test_a_message_that_is_no_batch_is_set_aside(mdq_url: str) -> None:
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_a_message_that_is_no_batch_is_set_aside(mdq_url: str, queue_type: QueueType) -> None:
     """What somebody else put into a queue goes to `on_malformed`, is acknowledged, and the next batch arrives."""
-    broker = open_broker(mdq_url, "contract test")
+    broker = open_broker(mdq_url, "contract test", queue_type=queue_type)
     await broker.connect()
     reader = await Reader().read(broker, prefetch=1)
     connection = await aiormq.connect(mdq_url)
@@ -97,9 +99,10 @@ async def test_a_message_that_is_no_batch_is_set_aside(mdq_url: str) -> None:
 
 
 @pytest.mark.live
-async def test_a_deleted_queue_is_declared_again(mdq_url: str) -> None:
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+async def test_a_deleted_queue_is_declared_again(mdq_url: str, queue_type: QueueType) -> None:
     """When somebody deletes a queue its reader learns it, and the next batch refused for it brings it back."""
-    broker = open_broker(mdq_url, "contract test")
+    broker = open_broker(mdq_url, "contract test", queue_type=queue_type)
     await broker.connect()
     await broker.declare([TRADES])
     reader = await Reader().read(broker)

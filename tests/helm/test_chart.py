@@ -270,6 +270,31 @@ def test_clients_have_time_to_leave_a_data_service() -> None:
 
 
 @CASES
+def test_queues_have_replicas_where_the_chart_makes_three_nodes(case: str) -> None:
+    """Every component is told the same type: quorum with the operator's cluster of three, classic with one node."""
+    wanted = "quorum" if MATRIX[case].get("rabbitmq", {}).get("mode") == "operator" else "classic"
+    told = {
+        variable["value"]
+        for pod in pods(case).values()
+        for container in pod["spec"]["containers"]
+        for variable in container.get("env", [])
+        if variable["name"] == "MDQ_QUEUE_TYPE"
+    }
+    assert told == {wanted}
+
+
+def test_the_type_of_the_queues_may_be_chosen() -> None:
+    """A cluster of two has no third node, and an own server's type is the operator's to know."""
+    for values, wanted in (
+        ({"mode": "operator", "replicas": 1}, "classic"),
+        ({"mode": "operator", "queueType": "classic"}, "classic"),
+        ({"mode": "external", "urlSecret": {"name": "mq"}, "queueType": "quorum"}, "quorum"),
+    ):
+        manifest = run("template", "t", "--namespace", "n", values={"rabbitmq": values}).stdout
+        assert set(re.findall(r'name: MDQ_QUEUE_TYPE, value: "(\w+)"', manifest)) == {wanted}
+
+
+@CASES
 def test_scaling_stays_within_its_bounds(case: str) -> None:
     """Never more processors than partitions; budgets exist only where a pod may go."""
     partitions = MATRIX[case].get("partitions", 8)

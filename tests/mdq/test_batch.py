@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,3 +54,13 @@ def test_foreign_headers_raise_nothing_else(headers: dict[str, Any]) -> None:
 def test_epochs_sort_by_start_time(wall_ns: int, later_ms: int, dice: float, other: float) -> None:
     """The epoch of a publisher started a millisecond or more later is greater, whatever the dice say."""
     assert new_epoch(wall_ns, dice) < new_epoch(wall_ns + later_ms * 1_000_000, other)
+
+
+def test_a_trace_travels_in_the_headers_of_drawn_batches_only() -> None:
+    """A batch without one has no such header; one with it is the same batch on the other side."""
+    plain = Batch("s", 0, "trades", 0, "e", 0, 1, 1, 2, 3, b"[1]")
+    assert "traceparent" not in plain.headers()
+    drawn = replace(plain, trace="00-0123456789abcdef0123456789abcdef-0123456789abcdef-01")
+    assert drawn.headers()["traceparent"] == drawn.trace
+    assert from_message(drawn.headers(), b"[1]") == drawn
+    assert from_message(plain.headers(), b"[1]") == plain

@@ -25,7 +25,7 @@ def test_reports_have_a_queue_of_their_own() -> None:
     assert progress_queue().name == f"md.{sent.stream}.{sent.partition}"
     assert progress_queue().name not in {made.name for made in all_queues(8)}
     own = progress_queue("stocks")
-    assert (own.name, own.key, own.arguments["x-expires"]) == ("md.progress.0.stocks", "md.progress.0", 60_000)
+    assert (own.name, own.key, own.arguments()["x-expires"]) == ("md.progress.0.stocks", "md.progress.0", 60_000)
 
 
 def test_a_report_that_is_none_raises_a_decode_error() -> None:

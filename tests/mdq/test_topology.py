@@ -18,12 +18,23 @@ def test_names_say_stream_and_partition() -> None:
 def test_every_queue_is_declared_as_4x_accepts_it() -> None:
     """Classic, bounded in age and bytes, drop-head, single active consumer; no mirroring and nothing deprecated."""
     for made in all_queues(4):
-        assert made.arguments["x-queue-type"] == "classic"
-        assert made.arguments["x-overflow"] == "drop-head"
-        assert made.arguments["x-single-active-consumer"] is True
-        assert made.arguments["x-message-ttl"] == (900_000 if made.stream == "news" else 5_000)
-        assert made.arguments["x-max-length-bytes"] == 64 * 1024 * 1024
-        assert not DEPRECATED & set(made.arguments)
+        assert made.arguments()["x-queue-type"] == "classic"
+        assert made.arguments()["x-overflow"] == "drop-head"
+        assert made.arguments()["x-single-active-consumer"] is True
+        assert made.arguments()["x-message-ttl"] == (900_000 if made.stream == "news" else 5_000)
+        assert made.arguments()["x-max-length-bytes"] == 64 * 1024 * 1024
+        assert not DEPRECATED & set(made.arguments())
+
+
+def test_quorum_queues_keep_the_same_bounds() -> None:
+    """Age, bytes, drop-head and the single active consumer are those of a classic queue; no redelivery ends a batch early."""
+    made = queue("news", 3)
+    classic, quorum = made.arguments(), made.arguments("quorum")
+    assert classic.items() - quorum.items() == {("x-queue-type", "classic")}
+    assert quorum["x-queue-type"] == "quorum"
+    assert quorum["x-quorum-initial-group-size"] == 3
+    assert int(quorum["x-delivery-limit"]) >= 1_000_000
+    assert not DEPRECATED & set(quorum)
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 8])
@@ -44,3 +55,6 @@ def test_the_error_for_other_arguments_names_the_queue_and_the_way_out() -> None
     error = other_arguments(queue("quotes", 1), "inequivalent arg 'x-message-ttl'")
     assert "md.quotes.1" in error.what
     assert "rabbitmqctl delete_queue md.quotes.1" in error.fix
+    error = other_arguments(queue("quotes", 1), "inequivalent arg 'x-queue-type' for queue 'md.quotes.1'")
+    assert "md.quotes.1" in error.what
+    assert "python -m mdq redeclare" in error.fix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.address import address_of, exposed
+from service.address import address_of, exposed, one_host_each
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,17 @@ def test_a_network_of_our_own_is_named_host_by_host() -> None:
     """Containers of one deployment may speak unencrypted to each other; a longer name is another host."""
     assert not exposed("http://Engine:8181", {"engine"})
     assert exposed("http://engine.evil.example:8181", {"engine"})
+
+
+@pytest.mark.parametrize(
+    ("url", "each"),
+    [
+        ("amqp://host", ["amqp://host"]),
+        ("amqp://u:p@a:1,b,c:3/v?x=1,2", ["amqp://u:p@a:1/v?x=1,2", "amqp://u:p@b/v?x=1,2", "amqp://u:p@c:3/v?x=1,2"]),
+        ("amqps://u:a,b@[::1]:1,[::2]/", ["amqps://u:a,b@[::1]:1/", "amqps://u:a,b@[::2]/"]),
+        ("amqp://a,b?heartbeat=1", ["amqp://a?heartbeat=1", "amqp://b?heartbeat=1"]),
+    ],
+)
+def test_several_hosts_are_several_urls(url: str, each: list[str]) -> None:
+    """Credentials, path and query belong to each of them; a comma in one of those separates nothing."""
+    assert one_host_each(url) == each

@@ -25,6 +25,12 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
+{{/* The type of the queues: replicated where there are nodes to replicate to. */}}
+{{- define "tapeline.queueType" -}}
+{{- $three := and (eq .Values.rabbitmq.mode "operator") (ge (int .Values.rabbitmq.replicas) 3) -}}
+{{ .Values.rabbitmq.queueType | default (ternary "quorum" "classic" $three) }}
+{{- end }}
+
 {{/* The page's address in browsers. */}}
 {{- define "tapeline.publicUrl" -}}
 {{- if .Values.scp.publicUrl }}{{ .Values.scp.publicUrl }}{{ else if .Values.ingress.host }}https://{{ .Values.ingress.host }}{{ else }}http://127.0.0.1:8000{{ end }}
@@ -119,7 +125,7 @@ spec:
       command: {{ toJson .command }}
       securityContext: {{ include "tapeline.restricted" . }}
       env:
-        {{- $env := merge (.env | default dict) (dict "MDQ_PARTITIONS" .root.Values.partitions "LOG_LEVEL" .root.Values.logLevel) }}
+        {{- $env := merge (.env | default dict) (dict "MDQ_PARTITIONS" .root.Values.partitions "MDQ_QUEUE_TYPE" (include "tapeline.queueType" .root) "LOG_LEVEL" .root.Values.logLevel) }}
         {{- range $name, $value := mergeOverwrite $env .root.Values.extraEnv (.values.extraEnv | default dict) }}
         - { name: {{ $name }}, value: {{ $value | toString | quote }} }
         {{- end }}

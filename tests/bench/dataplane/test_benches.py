@@ -21,6 +21,7 @@ FIGURES = {
     "scp": {"tokens_per_s", "list_p99_ms", "list_500_p99_ms", "sign_in_ms", "revocation_p99_ms", "memory_growth_mb"},
     "listener": {"events_per_s"},
     "scale": {"events_per_s", "cpu_us_per_event", "cost_ratio", "join_s", "leave_s", "die_s"},
+    "replicas": {"quorum_cpu_us_per_event", "quorum_cpu_us_per_event_rabbitmq"},
     "soak": {"growth_mb_mdl", "growth_mb_mdp0", "growth_mb_wds", "growth_mb_redis", "growth_mb_rabbitmq"},
 }
 USUAL = {"catalogue", "pipeline"}  # `make faults` tries all of them
