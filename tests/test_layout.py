@@ -179,6 +179,8 @@ SHELLS: dict[str, str] = {
     "scp/wsgi.py": "the WSGI application",
     "engine/serve.py": "wires the engine's process, locks its folder",
     "engine/standby/command.py": "waits for the standby that it asks",
+    "engine/standby/line.py": "opens the WebSocket to the other engine",
+    "engine/standby/parting.py": "asks the other engine, no longer than it may take",
     "engine/standby/follower.py": "the WebSocket to the leader, pauses between connections",
     "engine/standby/leader.py": "timers of the standby's connection",
     "engine/gateway/replication.py": "the standby's WebSocket, answers that wait for it",
