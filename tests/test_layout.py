@@ -164,6 +164,8 @@ SHELLS: dict[str, str] = {
     "scp/fleet/fleet.py": "asks components, the exchange and the cache",
     "scp/fleet/keeper.py": "looks every second",
     "scp/fleet/remote.py": "an HTTP client",
+    "scp/fleet/paper_streams.py": "follows accounts on the exchange, looks again and again",
+    "scp/handover.py": "connections on a loop",
     "scp/control.py": "wires the parts, draws secrets, stamps what the process does",
     "scp/ctl/__main__.py": "the command line: terminal, exit codes",
     "scp/ctl/client.py": "an HTTP client",

@@ -101,16 +101,20 @@ class Paper:
 
     def desk(self, account: int | None) -> PaperDesk:
         """Return what somebody sees.  Raises: Problem 503, naming the exchange."""
+        return self._fleet.wait(self.look(account))
+
+    async def look(self, account: int | None) -> PaperDesk:
+        """The same on the loop of the calls out."""
         shared: tuple[tuple[str, dict[str, str], float], ...] = (
             ("/Instrument", {}, CONTRACTS_S),
             ("/ExchangeWideControls", {}, CONTROLS_S),
         )
         if account is None:
-            contracts, controls = self._fleet.gateway_each(*shared)
+            contracts, controls = await self._fleet.gateway_every(*shared)
             own, fills = None, []
         else:
             try:
-                contracts, controls, own, page = self._fleet.gateway_each(
+                contracts, controls, own, page = await self._fleet.gateway_every(
                     *shared,
                     (f"/Account/{account}", {}, 0),
                     ("/Fill", {"account": str(account), "limit": str(FILLS)}, 0),
@@ -119,7 +123,7 @@ class Paper:
             except Problem as problem:
                 if problem.status != 404:
                     raise
-                return self.desk(None)  # the exchange began anew, with an empty disk: it is opened again
+                return await self.look(None)  # the exchange began anew, with an empty disk: it is opened again
         listed, units = {one["symbol"]: one for one in contracts}, units_of(contracts)
         return PaperDesk(
             account=account if own else None,

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import urllib.request
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from scp.fleet.paper import client_id, units_of
-from tests.engine_process import OPERATOR, TOKEN, EngineProcess
+from tests.engine_process import EngineProcess
 from tests.scp.conftest import Person, ScpProcess
+from tests.scp.fleet.paper_ground import BTC, ORDERS, exchange_in, opened, order, plane_of
 from tests.waiting import until_sync
-
-BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "lotTickUnits": 500}
-ORDERS = "/api/v1/paper/orders"
 
 
 @pytest.fixture(scope="module")
 def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """An exchange with a contract, and nobody on it."""
-    engine = EngineProcess(tmp_path_factory.mktemp("exchange"))
-    engine.start()
-    engine.ready()
-    terms = {"initialMargin": 0.05, "maintenanceMargin": 0.025, "priceBand": 0.1, "orderQtyMax": 500_000, "markPrice": 50_000}
-    put(engine, "/Instrument", BTC | terms)
+    engine = exchange_in(tmp_path_factory.mktemp("exchange"))
     yield engine
     engine.end(signal.SIGTERM)
 
@@ -34,33 +25,9 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess
 @pytest.fixture(scope="module")
 def plane(exchange: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScpProcess]:
     """A control plane that has an operator's key of it."""
-    started = ScpProcess(tmp_path_factory.mktemp("plane"), SCP_ENGINE_URL=exchange.url, SCP_ENGINE_TOKEN=TOKEN, WDS_PORT="1")
-    assert started.admin
+    started = plane_of(exchange, tmp_path_factory.mktemp("plane"))
     yield started
     started.end()
-
-
-def put(engine: EngineProcess, path: str, body: Any) -> None:
-    """Tell the exchange something as its operator."""
-    headers = {**OPERATOR, "Content-Type": "application/json"}
-    asked = urllib.request.Request(engine.url + path, json.dumps(body).encode(), headers, method="PUT")
-    urllib.request.urlopen(asked, timeout=10).close()
-
-
-def opened(plane: ScpProcess) -> Person:
-    """Return a trader with an open account."""
-    trader = plane.person("trader")
-    assert trader.get("/api/v1/paper").body["account"] is None
-    desk = trader.change("POST", "/api/v1/paper/account")
-    assert desk.status == 200, desk.body
-    assert desk.body["money"] == {"balance": 1e6, "equity": 1e6, "initial_margin": 0.0, "available": 1e6}
-    return trader
-
-
-def order(trader: Person, side: str, qty: int, price: float | None, key: str) -> Any:
-    """Place an order."""
-    body = {"symbol": "BTC-PERP", "side": side, "qty": qty, "price": price}
-    return trader.change("POST", ORDERS, body, Idempotency_Key=key)
 
 
 def test_two_people_trade_with_each_other(plane: ScpProcess) -> None:
