@@ -79,6 +79,19 @@ class Fill(msgspec.Struct):
     maker: bool
 
 
+class PaperLeft(msgspec.Struct):
+    """An account whose owner may not trade any more: orders that were cancelled now, orders that are open, positions.
+
+    `problem` is why they could not be cancelled or counted: the exchange is away, say.
+    """
+
+    account: int
+    canceled: int
+    open_orders: int
+    positions: int
+    problem: str = ""
+
+
 class PaperDesk(msgspec.Struct):
     """Everything of one's paper account; `account` and `money` are null until it is opened. `deposit` is what it begins with."""
 
@@ -158,6 +171,28 @@ class Paper:
         """Give an open order other terms.  Raises: Problem."""
         body = {"account": account, "clOrdID": name, **changed}
         return order_of(self._fleet.gateway("PUT", "/Order", None, key, body).document)
+
+    def cancel_all(self, account: int, key: str) -> PaperLeft:
+        """Take all open orders of an account out; say what is left of it.  Raises: Problem."""
+        params = {"account": str(account)}
+        try:
+            said = self._fleet.gateway("DELETE", "/Order/All", params, key).document
+            own = self._fleet.gateway("GET", f"/Account/{account}").document
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+            return PaperLeft(account, 0, 0, 0)  # the exchange does not know it: it was never opened, or began anew
+        return PaperLeft(account, len(said["canceled"]), len(own["openOrders"]), sum(1 for one in own["positions"] if one["qty"]))
+
+    def left(self, account: int) -> PaperLeft:
+        """Return what an account has.  Raises: Problem."""
+        try:
+            own = self._fleet.gateway("GET", f"/Account/{account}").document
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+            return PaperLeft(account, 0, 0, 0)
+        return PaperLeft(account, 0, len(own["openOrders"]), sum(1 for one in own["positions"] if one["qty"]))
 
     def cancel(self, account: int, name: str, key: str) -> PaperOrder:
         """Take an open order out.  Raises: Problem."""

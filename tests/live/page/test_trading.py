@@ -118,11 +118,17 @@ ELSEWHERE = """async ([method, path, body]) => {
 
 def test_what_happens_elsewhere_is_pushed_to_the_page(run: LocalRun, browser: Browser) -> None:
     """Another tab of the same person enters orders: they appear, a fill moves the position, without a reload or a question a second.
-    The exchange is killed: what is shown looks stale, then goes on. Signed out there, the push ends."""
-    desk = opened(browser, run, "trader")
+    The exchange is killed: what is shown looks stale, then goes on."""
+    url = f"http://127.0.0.1:{run.port('SCP_PORT')}"
+    cookie = another(run.port("SCP_PORT"), run.cookies()[0], "trader")
+    desk = Desk(browser, f"{url}/#BTC-PERP", "dark", cookies=[cookie])
     page = desk.page
-    elsewhere = page.context.new_page()
-    elsewhere.goto(f"http://127.0.0.1:{run.port('SCP_PORT')}/docs")
+    page.set_default_timeout(PATIENCE_MS)
+    desk.live(60)
+    context = browser.new_context()
+    context.add_cookies([cookie])
+    elsewhere = context.new_page()
+    elsewhere.goto(f"{url}/docs")
 
     def ask(method: str, path: str, body: object = None) -> dict[str, object]:
         status, said = elsewhere.evaluate(ELSEWHERE, [method, path, body])
@@ -157,5 +163,5 @@ def test_what_happens_elsewhere_is_pushed_to_the_page(run: LocalRun, browser: Br
     ask("DELETE", f"orders/{order['id']}")
     expect(panel.locator(".trade-none")).to_be_visible(timeout=PATIENCE_MS)
     expect(position).to_contain_text("\u22120.002")
-    elsewhere.close()
+    context.close()
     desk.close()
