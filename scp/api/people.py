@@ -179,24 +179,18 @@ def _closed(call: Call, account: int, cancel: bool) -> PaperLeft:
 def remove_user(call: Call) -> Answer:
     """Take somebody out, with sessions, tokens and open paper orders; the audit log keeps the name.
 
-    While the exchange is away only their access ends, and the answer says so: the account would have no owner to find it by.
+    Orders that could not be cancelled stand in the audit log with their account (`paper.cancel_all.failed`).
     """
-    user_id = call.id("user")
+    user_id, keep = call.id("user"), call.flag("keep_paper_orders")
     with call.control.store.transaction() as db:
         account = paper_accounts.find(db, user_id)
-        if account is not None:
-            people.change(db, user_id, call.me.name, call.asked, None, True, None)
-    if account is not None and not call.flag("keep_paper_orders"):
-        call.control.announce()
-        if problem := _closed(call, account, cancel=True).problem:
-            words = f"They are disabled. {problem}, and remove them then, or send keep_paper_orders=1"
-            raise Problem(503, "paper_orders_left", words, [("Retry-After", "5")])
-    with call.control.store.transaction() as db:
         try:
             people.remove(db, user_id, call.me.name, call.asked)
         except KeyError:
             raise _nobody(call) from None
     call.control.announce()
+    if account is not None and not keep:
+        _closed(call, account, cancel=True)
     return Answer(status=204)
 
 
