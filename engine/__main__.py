@@ -5,6 +5,7 @@ python -m engine bots                          trading bots that keep it alive (
 python -m engine oms [reconcile]               a message store into SQL tables (OMS_*)
 python -m engine keys create|list|revoke         who may use the gateway (ENGINE_DIR, ENGINE_KEYS_FILE)
 python -m engine promote                       makes a standby (ENGINE_FOLLOW) the leader (ENGINE_DIR)
+python -m engine set-aside [--files]           what an earlier leader had alone, and was set aside (ENGINE_REWIND)
 python -m engine risk                          the sample risk service (RISK_*)
 python -m engine backup|restore FILE          one file of journal, newest snapshot and keys, also of a running engine; - is a pipe
 python -m engine import-stream                 the disk is lost: a journal of the Redis stream (ENGINE_STREAMS_URL)
@@ -39,6 +40,7 @@ from engine.core.workload import BookMessage, WorkloadInvalid, digest, parse, ru
 from engine.recovery import command as history_command
 from engine.recovery.history import Places
 from engine.standby import command as promote_command
+from engine.standby import set_aside
 from service import logs
 from service.clock import SystemClock
 from service.errors import OperatorError
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "what", nargs="?", choices=["reconcile"], help="compare the tables with the exchange, once; exit code 1: they differ"
     )
     promote_command.arguments(commands.add_parser("promote", help="make the standby of ENGINE_DIR the leader"))
+    set_aside.arguments(commands.add_parser("set-aside", help="list what this engine alone had when it was replaced"))
     commands.add_parser("risk", help="run the sample risk service (RISK_*)")
     key_command.arguments(commands.add_parser("keys", help="make, list and withdraw the gateway's keys"))
     backup_command.backup_arguments(
@@ -141,6 +144,12 @@ def _promote(given: argparse.Namespace) -> None:
     promote_command.run(load(EngineSettings).folder, given, SystemClock().wall_ns())
 
 
+def _set_aside(given: argparse.Namespace) -> None:
+    from engine.settings import EngineSettings
+
+    _print(set_aside.listed(load(EngineSettings).folder, given.files))
+
+
 def _backup(given: argparse.Namespace) -> None:
     from engine.settings import EngineSettings
 
@@ -205,8 +214,9 @@ def _workload(arguments: argparse.Namespace) -> None:
 
 
 _RUN = {
-    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys, "promote": _promote, "backup": _backup,
-    "restore": _restore, "import-stream": _import_stream, "journal": _journal, "history": _history, "workload": _workload,
+    "serve": _serve, "bots": _bots, "oms": _oms, "risk": _risk, "keys": _keys, "promote": _promote, "set-aside": _set_aside,
+    "backup": _backup, "restore": _restore, "import-stream": _import_stream, "journal": _journal, "history": _history,
+    "workload": _workload,
 }  # fmt: skip
 
 

@@ -36,8 +36,11 @@ from engine.recovery.snapshotter import SnapshotterProcess, Task
 from engine.risk.checker import RiskChecker
 from engine.settings import EngineSettings
 from engine.standby import role as roles
-from engine.standby.follower import Follower, Leader
+from engine.standby import set_aside
+from engine.standby.follower import Follower
 from engine.standby.leader import Deposed, Standbys
+from engine.standby.line import Leader, Line
+from engine.standby.parting import Away, leading, parting
 from engine.standby.role import Promotion, Role, lock
 from engine.stores.message_builder import MessageBuilder
 from engine.stores.message_log import MessageLog
@@ -101,7 +104,8 @@ class Engine:
         settings = self._settings
         # 1. The disk: one process has it, and everything starts from what is there.
         self._stack.callback(os.close, lock(settings.folder))
-        self._leader_url = roles.to_follow(roles.read(settings.folder), settings.follow, settings.folder)
+        set_aside.finish(settings.folder)
+        self._leader_url = await self._whom_to_follow()
         self._open_keys()
         if self._leader_url:
             await self._prepare_to_follow()
@@ -145,6 +149,8 @@ class Engine:
         else:
             self._start_orders()
             await self._start_admin()
+            if self._promoted and self._other_url:
+                self._task("herald", self._follower_of(self._other_url, journal, lambda: self.sequencer.term, None).herald())
         log.info("engine_started", port=self.gateway.port, index=self.sequencer.committed_index, follows=self._leader_url)
 
     async def _start_admin(self) -> None:
@@ -164,6 +170,63 @@ class Engine:
 
     # A standby
 
+    @property
+    def _other_url(self) -> str:
+        """The other one of leader and standby, as far as this engine was told; "" = it is alone."""
+        return self._settings.follow or self._settings.standby
+
+    async def _whom_to_follow(self) -> str:
+        """Return whom to follow, "" = nobody: this engine leads.
+
+        One that has led asks the other one first: who was replaced while it did not run would else lead beside the later leader
+        until that one calls. The term is that of `role.json`: an engine that always led has none, and any promotion is later.
+        Raises: OperatorError.
+        """
+        settings, found = self._settings, roles.read(self._settings.folder)
+        self._promoted = found is not None and found.role == "leader"
+        follows = found is not None and not self._promoted
+        to_follow = roles.to_follow(found, self._other_url if follows else settings.follow, settings.folder)
+        if to_follow or not self._other_url:
+            return to_follow
+        line, term = Line(self._leader_at(self._other_url)), found.term if found is not None else 0
+        ahead = await leading(line, self._name, term)
+        if ahead is None or ahead.term <= term:
+            return ""
+        log.warning("engine_replaced", leader=self._other_url, term=ahead.term)
+        return self._other_url
+
+    async def _rewound(self, journal: Journal, term: int) -> Journal:
+        """Take out of the journal what the leader never had, each command of it kept in a file; return the journal's end.
+
+        A leader that does not answer now is no reason to wait: if the journals part, the connection to it says so later.
+        Raises: OperatorError.
+        """
+        folder, line = self._settings.folder, Line(self._leader_at(self._leader_url))
+        try:
+            at = await parting(line, self._name, term, self._journal_folder)
+        except Away as error:
+            log.info("standby_asks_later", leader=self._leader_url, why=str(error))
+            return journal
+        if at is None:
+            return journal
+        journal.close()
+        try:
+            done = await asyncio.to_thread(set_aside.rewind, folder, at, self._leader_url, self._clock.wall_ns())
+        except OSError as error:
+            raise OperatorError(f"Cannot set aside what {self._leader_url} never had: {error}", "Mend the disk", 3) from None
+        if done is not None:
+            fix = "See python -m engine set-aside"
+            log.warning("engine_rewound", index=done.last_index, commands=done.commands, file=str(done.file), fix=fix)
+        return await asyncio.to_thread(open_journal, self._journal_folder, copying=True)
+
+    def _leader_at(self, url: str) -> Leader:
+        key = self._settings.follow_key
+        return Leader(url, key.get_secret_value() if key is not None else "")
+
+    @property
+    def _name(self) -> str:
+        return f"{socket.gethostname()}:{self._settings.port}"
+
     async def _prepare_to_follow(self) -> None:
         """Have all that the leader has now, if this standby is new; a start needs a journal that is complete."""
         settings, found = self._settings, roles.read(self._settings.folder)
@@ -174,8 +237,10 @@ class Engine:
         roles.forget_promotion(settings.folder)
         self.filling = new
         await self._start_admin()
+        if settings.rewind and not new:
+            journal = await self._rewound(journal, term)
         if new:
-            self._follower = self._follower_of(journal, lambda: term, None)
+            self._follower = self._follower_of(self._leader_url, journal, lambda: term, None)
             filling = Tasks("engine")
             filling.start("replication", self._follower.run())
             try:
@@ -185,14 +250,17 @@ class Engine:
             roles.write(settings.folder, Role("standby", term, self._leader_url))
         journal.close()
 
-    def _follower_of(self, journal: Journal, term: Callable[[], int], take: Callable[[list[Record]], None] | None) -> Follower:
-        settings, key = self._settings, self._settings.follow_key
-        leader = Leader(self._leader_url, key.get_secret_value() if key is not None else "")
-        name = f"{socket.gethostname()}:{settings.port}"
-        return Follower(leader, name, journal, self._snapshot_folder, settings.keys_file, self._clock, term, take)
+    def _follower_of(
+        self, url: str, journal: Journal, term: Callable[[], int], take: Callable[[list[Record]], None] | None
+    ) -> Follower:
+        of, leader = self._settings, self._leader_at(url)
+        follower = Follower(leader, self._name, journal, self._snapshot_folder, of.keys_file, self._clock, term, take)
+        if of.rewind:
+            follower.when_parted = "Start it again: it sets aside what the leader never had, and follows"
+        return follower
 
     def _follow(self, journal: Journal) -> None:
-        self._follower = self._follower_of(journal, lambda: self.sequencer.term, self._take_copied)
+        self._follower = self._follower_of(self._leader_url, journal, lambda: self.sequencer.term, self._take_copied)
         self._following = Tasks("engine")
         self._following.start("replication", self._follower.run())
         self._stack.push_async_callback(self._following.close)

@@ -96,8 +96,20 @@ class EngineSettings(ComponentSettings):
     follow: str = Field(
         "", validation_alias="ENGINE_FOLLOW", description="be a standby of the engine with this gateway; empty = lead"
     )
+    standby: str = Field(
+        "",
+        validation_alias="ENGINE_STANDBY",
+        description="a leader's standby, its gateway: a start that finds it leading in a later term follows it; empty = nobody",
+    )
+    rewind: bool = Field(
+        False,
+        validation_alias="ENGINE_REWIND",
+        description="a standby sets aside what its leader never had (python -m engine set-aside) and follows; false = it stops",
+    )
     follow_key: SecretStr | None = Field(
-        None, validation_alias="ENGINE_FOLLOW_KEY", description="a key of that engine, of the role replica or operator"
+        None,
+        validation_alias="ENGINE_FOLLOW_KEY",
+        description="a key of that engine, or of the one of ENGINE_STANDBY, of the role replica or operator",
     )
     replication: Literal["async", "sync"] = Field(
         "async",
@@ -109,7 +121,7 @@ class EngineSettings(ComponentSettings):
         description="sync: how long a group waits for the standby before its senders are told that nothing is certain",
     )  # fmt: skip
 
-    @field_validator("follow")
+    @field_validator("follow", "standby")
     @classmethod
     def _leader(cls, value: str) -> str:
         return check_url(value, ("http", "https"), "http://127.0.0.1:8181") if value else value
@@ -136,8 +148,9 @@ class EngineSettings(ComponentSettings):
 
     @model_validator(mode="after")
     def _key_to_follow(self) -> Self:
-        if self.follow and self.follow_key is None:
-            raise ValueError("ENGINE_FOLLOW needs ENGINE_FOLLOW_KEY: on the leader, python -m engine keys create --role replica")
+        if (self.follow or self.standby) and self.follow_key is None:
+            name = "ENGINE_FOLLOW" if self.follow else "ENGINE_STANDBY"
+            raise ValueError(f"{name} needs ENGINE_FOLLOW_KEY: on the leader, python -m engine keys create --role replica")
         return self
 
     @model_validator(mode="after")

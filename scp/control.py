@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet
 
 from scp.fleet.fleet import Fleet
 from scp.fleet.keeper import Keeper
+from scp.fleet.paper_streams import PaperStreams
 from scp.mail import Mail
 from scp.security import sessions
 from scp.security.account import Account
@@ -52,6 +53,7 @@ class Control:
         self.federated = Federated(store, self.lives, self.draw, settings.oidc_role)
         self._secure = settings.secure
         self.fleet = Fleet(settings)
+        self.paper_streams = PaperStreams(self.fleet, settings.paper_deposit, self._may_trade)
         self.minter = Minter(self.stream_keys.signing, settings.token_s)
         self.wds_url = settings.wds_url
         self.compat_url = settings.compat_url
@@ -61,6 +63,10 @@ class Control:
         self.welcome_file = settings.run_dir / WELCOME_FILE
         self._public_url = settings.public_url
         self._mail = Mail(settings.smtp_url.get_secret_value() if settings.smtp_url else "", settings.mail_from)
+
+    def _may_trade(self, public_ids: set[str]) -> set[str]:
+        with self.store.transaction() as db:
+            return sessions.with_scope(db, public_ids, "trade", round(time.time() * 1000), self.lives)
 
     def keep_configurations(self) -> None:
         """Begin to put listeners' configurations back."""

@@ -17,6 +17,7 @@ from scp.api.routes import rules
 from scp.control import Control
 from scp.desk import Desk, cookie_name
 from scp.gate import Gate
+from scp.handover import Handed
 from scp.problems import CONTENT_TYPE, Problem
 from scp.security.door import Door
 from scp.settings import APPS, ScpSettings
@@ -55,6 +56,12 @@ def in_our_words(app: WSGIApplication, environ: WSGIEnvironment, start: StartRes
         if hasattr(given, "close"):
             given.close()
         return Problem(number, *IN_WORDS[number]).answer(start, environ["tapeline.asked"].request_id)
+    place = environ.pop("tapeline.stream", None)
+    if place is not None and number == 200 and environ["REQUEST_METHOD"] == "GET" and "gunicorn.socket" in environ:
+        start(status, [(name, value) for name, value in headers if name.lower() != "content-length"])
+        return Handed(environ, place, environ["tapeline.desk"].control.fleet.begin)
+    if place is not None:
+        place.leave()
     start(status, headers)
     return given
 

@@ -57,13 +57,18 @@ def dump(journal: Path, first_index: int = 0, last_index: int | None = None, arc
     for record in read(journal, first_index - 1, archive):
         if last_index is not None and record.command_index > last_index:
             return
-        message = msgspec.Raw(record.message) if record.message else None
-        yield msgspec.json.encode(
-            {
-                "index": record.command_index, "time": iso(record.time_ns), "timeNs": record.time_ns, "chain": record.chain.hex(),
-                "events": _decoded(record), "message": message,
-            }
-        )  # fmt: skip
+        yield line(record)
+
+
+def line(record: Record) -> bytes:
+    """Return one record as a JSON object.  Raises: RecordUnknown."""
+    message = msgspec.Raw(record.message) if record.message else None
+    return msgspec.json.encode(
+        {
+            "index": record.command_index, "time": iso(record.time_ns), "timeNs": record.time_ns, "chain": record.chain.hex(),
+            "events": _decoded(record), "message": message,
+        }
+    )  # fmt: skip
 
 
 class Moment(NamedTuple):

@@ -128,6 +128,20 @@ class FileSnapshotStore:
         files = [(_numbered(file_name(market.market), sequence), market.market) for market in exchange.markets]
         return Generation(exchange, [self._read_market(file, market) for file, market in files])
 
+    def forget_after(self, index: int) -> None:
+        """Remove what is later than `index`, newest first; an exchange file goes before its markets.  Raises: OSError."""
+        numbers = self._numbers()
+        for name in sorted(numbers, key=lambda name: name != EXCHANGE):
+            kept = [sequence for sequence in numbers[name] if sequence <= index]
+            for sequence in reversed(numbers[name][len(kept) :]):
+                (self.folder / _numbered(name, sequence)).unlink()
+            if kept:
+                self._point(name, kept[-1])
+            else:
+                (self.folder / f"{name}.snapshot.json").unlink(missing_ok=True)
+        if numbers:
+            sync_folder(self.folder)
+
     def _read_market(self, file: str, market: str) -> StoredSnapshot:
         stored = decode((self.folder / file).read_bytes(), StoredSnapshot)
         if stored.market != market:

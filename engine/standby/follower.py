@@ -12,12 +12,9 @@ import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
-from socket import getaddrinfo
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from engine.access.key_file import replace
@@ -28,38 +25,21 @@ from engine.recovery.snapshot_format import Generation, SnapshotInvalid, StoredE
 from engine.standby import frames
 from engine.standby.assembly import Assembly
 from engine.standby.frames import DATA, FILE, KEYS, SEGMENT, Ack, FileEnd, Hello, Refusal, Status, Unreadable
+from engine.standby.line import CONNECT_S, Leader, Line, Refused, said_by
 from service import metrics
 from service.clock import Clock
 from service.errors import OperatorError
 from service.run import backoff_s
 
-CONNECT_S = 5.0
 SILENCE_S = 5.0  # the leader says something every second
 RETRY_S_MAX = 2.0
 HERALD_S = 5.0  # between two tries to tell the leader of before
 SNAPSHOT_BYTES_MAX = 4 << 30
+PARTED = (
+    "Nothing was changed here. With ENGINE_REWIND=true a start writes the commands that the leader never had into a file, takes "
+    "them out of this journal, and follows"
+)
 log = structlog.get_logger()
-
-
-class Leader(NamedTuple):
-    """Whom to follow: its gateway's address (http or https) and a key of the role replica or operator."""
-
-    url: str
-    key: str
-
-    @property
-    def ws_url(self) -> str:
-        parts = urlsplit(self.url)
-        path = f"{parts.path.rstrip('/')}{frames.PATH}"
-        return parts._replace(scheme="wss" if parts.scheme == "https" else "ws", path=path, query="", fragment="").geturl()
-
-
-class Refused(Exception):
-    """The leader sends nothing, and says why."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.detail)
-        self.refusal = refusal
 
 
 class LeaderEarlier(Exception):
@@ -83,8 +63,10 @@ class Follower:
         self.leader_term = 0  # the highest that it has said
         self.leader_index = -1  # where it was when it was heard last
         self.heard_ns = 0
+        self.when_parted = PARTED  # what to do about two histories
         self.filled = asyncio.Event()  # the journal has what the leader had at the first connection
         self._leader = leader
+        self._line = Line(leader)
         self._name = name
         self._journal = journal
         self._snapshots = snapshots
@@ -94,7 +76,6 @@ class Follower:
         self._term = term
         self._files: list[bytes] = []
         self._part = bytearray()
-        self._found: asyncio.Future[Any] | None = None  # the leader's name, being looked up
         self._copied = metrics.counter("engine", "replication_copied_bytes", "Bytes of the leader's journal written here")
         metrics.gauge("engine", "replication_behind_commands", "Indices of the leader that this standby lacks").set_function(
             lambda: self.missing
@@ -116,14 +97,14 @@ class Follower:
         while True:
             try:
                 async with asyncio.timeout(CONNECT_S):
-                    socket = await self._connected()
+                    socket = await self._line.connected()
                 async with socket:
                     attempt = 0
                     await self._follow(socket)
             except Refused as error:
                 self._refused(error.refusal)
             except InvalidStatus as error:
-                self._complain(_status(error))
+                self._complain(said_by(error))
             except JournalRefused as error:
                 self._complain(f"this standby's disk: {error.what}")
             except (OSError, TimeoutError, WebSocketException, Unreadable, Unfit, LeaderEarlier, SnapshotInvalid) as error:
@@ -135,29 +116,12 @@ class Follower:
         """Tell the leader of before, again and again until cancelled, that this engine leads: so it stops when it comes back."""
         while True:
             with contextlib.suppress(OSError, TimeoutError, WebSocketException, Unreadable):
-                async with asyncio.timeout(CONNECT_S), await self._connected() as socket:
+                async with asyncio.timeout(CONNECT_S), await self._line.connected() as socket:
                     await socket.send(frames.encode(self._hello()))
                     said = frames.from_leader(str(await socket.recv()))
                     if isinstance(said, Refusal) and said.code == frames.DEPOSED:
                         log.warning("earlier_leader_stopped", url=self._leader.url, term=said.term)
             await asyncio.sleep(HERALD_S * (0.5 + random.random() / 2) if self.heard_ns else HERALD_S)
-
-    async def _connected(self) -> ClientConnection:
-        """Return a connection to the leader.
-
-        Its name is looked up first, by one thread at a time: a look-up that outlives the caller's patience, as it does while a
-        container of that name is gone, would end in a future that nobody reads, which the loop reports as an error each time.
-        """
-        if self._found is None or self._found.done():
-            at = urlsplit(self._leader.url)
-            self._found = asyncio.get_running_loop().run_in_executor(None, getaddrinfo, at.hostname, at.port)
-            self._found.add_done_callback(lambda found: found.cancelled() or found.exception())
-        await asyncio.shield(self._found)
-        headers = {"Authorization": f"Bearer {self._leader.key}"}
-        return await connect(
-            self._leader.ws_url, additional_headers=headers, max_size=frames.MESSAGE_BYTES_MAX, compression=None,
-            open_timeout=CONNECT_S, close_timeout=1, ping_interval=None, proxy=None,
-        )  # fmt: skip
 
     def _hello(self) -> Hello:
         own = self._journal
@@ -178,9 +142,11 @@ class Follower:
                 continue
             elif message[:1] == DATA:
                 records = self._write(assembly, memoryview(message)[1:])
-                await socket.send(self._ack())
-                if records and self._take is not None:
-                    self._take(records)
+                try:
+                    await socket.send(self._ack())
+                finally:  # the leader may be gone, or this engine be promoted: what the journal has the state must have
+                    if records and self._take is not None:
+                        self._take(records)
                 self._look()
                 continue
             elif message[:1] == FILE:
@@ -246,7 +212,8 @@ class Follower:
 
     def _refused(self, refusal: Refusal) -> None:
         if refusal.code in frames.FINAL:
-            raise OperatorError(f"{self._leader.url} refuses this standby: {refusal.detail}", "Nothing was changed here", 3)
+            fix = self.when_parted if refusal.code == frames.DIVERGED else "Nothing was changed here"
+            raise OperatorError(f"{self._leader.url} refuses this standby: {refusal.detail}", fix, 3)
         self._complain(refusal.detail)
 
     def _complain(self, what: str) -> None:
@@ -255,10 +222,3 @@ class Follower:
         if what != self.problem:
             log.warning("standby_not_following", leader=self._leader.url, why=what)
         self.problem = what
-
-
-def _status(error: InvalidStatus) -> str:
-    status = error.response.status_code
-    if status in (401, 403):
-        return f"the leader does not take the key ({status}): ENGINE_FOLLOW_KEY is one of its keys, role replica or operator"
-    return f"the leader answers {status}; ENGINE_FOLLOW is the address of its gateway"

@@ -2,7 +2,8 @@
 
 The standby opens with `Hello`. The leader answers `Refusal` and closes, or `Status` and goes on with bytes: the first byte of a
 binary message says what the rest is. A segment's bytes are those of the leader's file, so that both journals are alike byte for
-byte. The standby says `Ack` whenever its disk has more, and after each `Status`.
+byte. The standby says `Ack` whenever its disk has more, and after each `Status`. Before its `Hello` a standby may ask where its
+journal and the leader's part (`Trace`): the answer is `Status`, then the links of the chain in the segment that it names.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 
 VERSION = 1
 SEGMENT, DATA, FILE, KEYS = b"S", b"D", b"F", b"K"  # first index (8 bytes); journal; a part of a snapshot's file; the key file
+CHAINS = b"C"  # 16 bytes for a segment's beginning and for each of its groups; nothing when there is no such segment
 PART_BYTES = 1 << 20  # of one binary message, at most
 MESSAGE_BYTES_MAX = 17 << 20  # a key file has up to 16 MB
 PATH = "/v1/replication"
@@ -31,6 +33,15 @@ class Hello(Frame, frozen=True, tag="hello"):
     term: int
     index: int
     chain: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    segment: int = -1
+    version: int = VERSION
+
+
+class Trace(Frame, frozen=True, tag="trace"):
+    """Asks for the leader's term and the links of its segment that begins at index `segment`; -1 = for the term alone."""
+
+    name: Annotated[str, msgspec.Meta(max_length=200)]
+    term: int
     segment: int = -1
     version: int = VERSION
 
@@ -76,7 +87,7 @@ UNKNOWN_VERSION = "UnknownVersion"
 FINAL = {DIVERGED, TOO_OLD, UNKNOWN_VERSION}  # asking again changes nothing
 
 _FROM_LEADER: msgspec.json.Decoder[Status | Refusal | FileEnd] = msgspec.json.Decoder(Status | Refusal | FileEnd)
-_FROM_STANDBY: msgspec.json.Decoder[Hello | Ack] = msgspec.json.Decoder(Hello | Ack)
+_FROM_STANDBY: msgspec.json.Decoder[Hello | Trace | Ack] = msgspec.json.Decoder(Hello | Trace | Ack)
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -97,7 +108,7 @@ def from_leader(text: str) -> Status | Refusal | FileEnd:
         raise Unreadable(f"the leader says what this version does not understand: {error}") from None
 
 
-def from_standby(text: str) -> Hello | Ack:
+def from_standby(text: str) -> Hello | Trace | Ack:
     """Return what a standby says.  Raises: Unreadable."""
     try:
         return _FROM_STANDBY.decode(text)

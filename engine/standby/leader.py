@@ -22,9 +22,9 @@ from engine.journal.sequencer import Sequencer
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.recovery.snapshot_format import SnapshotInvalid, encode
 from engine.standby import frames
-from engine.standby.frames import DATA, FILE, KEYS, PART_BYTES, SEGMENT, Ack, FileEnd, Hello, Refusal, Status, Unreadable
+from engine.standby.frames import DATA, FILE, KEYS, PART_BYTES, SEGMENT, Ack, FileEnd, Hello, Refusal, Status, Trace, Unreadable
 from engine.standby.role import AGAIN
-from engine.standby.source import Bytes, find
+from engine.standby.source import Bytes, chains, find
 from service import metrics
 from service.clock import Clock
 from service.errors import OperatorError
@@ -119,15 +119,15 @@ class Standbys:
 
     async def serve(self, channel: Channel) -> None:
         """Serve a standby until it goes, or is refused.  Raises: OSError, Unreadable, TimeoutError."""
-        async with asyncio.timeout(HELLO_S):
-            hello = frames.from_standby(await channel.receive())
-        if not isinstance(hello, Hello):
-            raise Unreadable("the first message of a standby is its hello")
+        hello = await self._hello(channel)
+        if hello is None:
+            return
         place = self._refusal(hello) or await self._place(hello)
         if isinstance(place, Bytes) and (late := self._refusal(hello)) is not None:  # another one came meanwhile
             place = late
         if isinstance(place, Refusal):
-            log.warning("standby_refused", standby=hello.name, code=place.code, detail=place.detail)
+            if place.code != frames.NOT_THE_LEADER:  # who leads asks every few seconds whether the one before still does
+                log.warning("standby_refused", standby=hello.name, code=place.code, detail=place.detail)
             await channel.send(frames.encode(place))
             return
         if self._serving is not None:  # the same standby again: its old connection is dead, and does not know it
@@ -145,6 +145,21 @@ class Standbys:
             log.warning("standby_gone", standby=hello.name)
             self._sequencer.alone(f"the standby {hello.name} is gone")
 
+    async def _hello(self, channel: Channel) -> Hello | None:
+        """Return what a standby opens with, None when it was refused; until then say where journals part, if it asks for that."""
+        while True:
+            async with asyncio.timeout(HELLO_S):
+                said = frames.from_standby(await channel.receive())
+            if isinstance(said, Hello):
+                return said
+            if not isinstance(said, Trace):
+                raise Unreadable("the first message of a standby is its hello")
+            if (refusal := self._refusal(said)) is not None:
+                await channel.send(frames.encode(refusal))
+                return None
+            await channel.send(self._status())
+            await channel.send(frames.CHAINS + await asyncio.to_thread(chains, self._journal, said.segment))
+
     async def _stream(self, channel: Channel, source: Bytes, hello: Hello) -> None:
         tasks = [asyncio.create_task(self._send(channel, source, hello)), asyncio.create_task(self._hear(channel))]
         try:
@@ -157,7 +172,7 @@ class Standbys:
             if isinstance(error, Exception):
                 raise error
 
-    def _refusal(self, hello: Hello) -> Refusal | None:
+    def _refusal(self, hello: Hello | Trace) -> Refusal | None:
         own, term = self._sequencer, self._sequencer.term
         if hello.term > term and not own.leader:
             self._stop(hello.term, hello.name)

@@ -19,7 +19,7 @@ from service.errors import OperatorError
 ROLE, PROMOTE = "role.json", "promote.json"
 T = TypeVar("T")
 Kind = Literal["leader", "standby", "deposed"]
-AGAIN = "To make it a standby, set ENGINE_FOLLOW to that engine and start with an empty ENGINE_DIR (keep a copy of this one)"
+AGAIN = "To make it a standby, set ENGINE_FOLLOW to that engine, and ENGINE_REWIND=true: what it alone has is set aside in a file"
 
 
 class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,22 +47,22 @@ class Promotion(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel")
 
 def read(folder: Path) -> Role | None:
     """Return an engine's role, None for one that has always been alone.  Raises: OperatorError."""
-    return _read(folder / ROLE, Role)
+    return read_file(folder / ROLE, Role)
 
 
 def write(folder: Path, role: Role) -> None:
     """Keep a role; the disk has it when this returns.  Raises: OSError."""
-    _write(folder / ROLE, role)
+    write_file(folder / ROLE, role)
 
 
 def read_promotion(folder: Path) -> Promotion | None:
     """Return what was asked or answered, None for nothing.  Raises: OperatorError."""
-    return _read(folder / PROMOTE, Promotion)
+    return read_file(folder / PROMOTE, Promotion)
 
 
 def write_promotion(folder: Path, promotion: Promotion) -> None:
     """Ask, or answer.  Raises: OSError."""
-    _write(folder / PROMOTE, promotion)
+    write_file(folder / PROMOTE, promotion)
 
 
 def forget_promotion(folder: Path) -> None:
@@ -97,7 +97,8 @@ def lock(folder: Path) -> int:
     return handle
 
 
-def _read(path: Path, kind: type[T]) -> T | None:
+def read_file(path: Path, kind: type[T]) -> T | None:
+    """Return what a file says, None when there is none.  Raises: OperatorError."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
@@ -108,7 +109,8 @@ def _read(path: Path, kind: type[T]) -> T | None:
         ) from None
 
 
-def _write(path: Path, what: msgspec.Struct) -> None:
+def write_file(path: Path, what: msgspec.Struct) -> None:
+    """Write a file whole or not at all; the disk has it when this returns.  Raises: OSError."""
     new = path.with_name(f"{path.name}.new")
     with new.open("wb") as file:
         file.write(msgspec.json.encode(what))

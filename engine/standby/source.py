@@ -1,4 +1,4 @@
-"""Finds a standby's place in the leader's journal, and reads the bytes that follow it, up to what is committed."""
+"""Finds a standby's place in the leader's journal, or where two journals part, and reads the bytes that follow it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from engine.journal import format as layout
 from engine.journal.format import FORMAT, HEADER, PREFACE, RECORD_2, format_of
+from engine.journal.journal import segment_path
 from engine.journal.reader import segments
 
 HEAD_BYTES = max(HEADER.size, RECORD_2.size)
@@ -28,13 +29,19 @@ def find(folder: Path, index: int, chain: bytes, segment: int) -> Place | None:
     standby has last. Reads headers only: some milliseconds.
     """
     for path in reversed([path for path in segments(folder) if int(path.stem) <= index + 1][-2:]):
-        for offset, found in _links(path):
+        for offset, found in links(path):
             if found == chain:
                 return Place(path, 0 if offset == PREFACE.size and int(path.stem) != segment else offset)
     return None
 
 
-def _links(path: Path) -> Iterator[tuple[int, bytes]]:
+def chains(folder: Path, segment: int) -> bytes:
+    """Return the links of the chain in a segment, one behind the other; nothing when the journal has no such segment."""
+    path = segment_path(folder, segment)
+    return b"".join(chain for _, chain in links(path)) if path.exists() else b""
+
+
+def links(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the chain at the segment's beginning, with offset 0, and behind each of its groups."""
     with path.open("rb") as file:
         magic, _, chain, _ = PREFACE.unpack(file.read(PREFACE.size).ljust(PREFACE.size, b"\0"))

@@ -121,6 +121,7 @@ class Answer:
     secret: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/json"
+    stream: Any = None  # a place (`scp/handover.py`): the answer is a head, and goes on elsewhere
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import msgspec
 from scp.api.calls import Answer, Body, Call, Route
 from scp.api.repeats import KEY
 from scp.fleet.paper import Paper, PaperDesk, PaperOrder
+from scp.fleet.paper_streams import Place
 from scp.problems import Problem
 from scp.security.throttle import ORDERS
 from scp.store import paper_accounts
@@ -43,6 +44,18 @@ def read_paper(call: Call) -> Answer:
     if call.if_none_match == tag:
         return Answer(None, 304, headers=(("ETag", tag),))
     return Answer(body, headers=(("ETag", tag),))
+
+
+def stream_paper(call: Call) -> Answer:
+    """Push your paper account (server-sent events): `desk`, all of it, whenever it has changed; `away` while it may be old."""
+    session = call.me.session
+    if session is None:
+        words = "Streams are for signed-in people; a script asks GET /api/v1/paper, with If-None-Match"
+        raise Problem(403, "session_needed", words)
+    if (account := _account(call)) is None:
+        raise Problem(409, "no_paper_account", "Open your paper account first: POST /api/v1/paper/account")
+    place = Place(call.control.paper_streams, call.me.user_id, session.public_id, account)
+    return Answer(b"", headers=(("X-Accel-Buffering", "no"),), content_type="text/event-stream", stream=place)
 
 
 def open_paper(call: Call) -> Answer:
@@ -126,6 +139,7 @@ ONE = "/api/v1/paper/orders/{order}"
 ASKED = (400, 404, 409, 422, 429)
 ROUTES = (
     Route("GET", "/api/v1/paper", "trade", read_paper, gives=PaperDesk, may_answer=(304, *ASKED)),
+    Route("GET", "/api/v1/paper/stream", "trade", stream_paper, may_answer=(409, 429), content_type="text/event-stream"),
     Route("POST", "/api/v1/paper/account", "trade", open_paper, gives=PaperDesk, may_answer=ASKED),
     Route("POST", "/api/v1/paper/orders", "trade", place_paper_order, PaperOrderBody, PaperOrder, may_answer=ASKED, keyed=True),
     Route("PUT", ONE, "trade", amend_paper_order, PaperAmendBody, PaperOrder, may_answer=ASKED, keyed=True),

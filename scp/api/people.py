@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from scp.api.calls import Answer, Body, Call, Route, whole
+from scp.fleet.paper import Paper, PaperLeft
 from scp.problems import Problem
 from scp.security import api_tokens, audit, links, people, sessions
 from scp.security.account import take_factor
 from scp.security.audit import note
+from scp.security.roles import scopes_of
+from scp.store import paper_accounts
 
 PAGE = 100
 
@@ -24,11 +27,12 @@ class NewUser(Body):
 
 
 class UserChange(Body):
-    """What is to be changed; what is left out stays."""
+    """What is to be changed; what is left out stays. `paper_orders`: of somebody who may not trade any more."""
 
     role: str | None = None
     disabled: bool | None = None
     email: str | None = None
+    paper_orders: Literal["cancel", "keep"] = "cancel"
 
 
 class User(msgspec.Struct):
@@ -42,6 +46,12 @@ class User(msgspec.Struct):
     disabled: bool
     invited: bool
     second_factor: bool
+
+
+class UserChanged(User):
+    """Somebody after a change. `paper`: what became of their paper account when they may not trade any more, else null."""
+
+    paper: PaperLeft | None = None
 
 
 class Users(msgspec.Struct):
@@ -120,22 +130,67 @@ def change_user(call: Call) -> Answer:
     """Change somebody's role, access or address; whose rights change is signed out everywhere."""
     body = call.body(UserChange)
     with call.control.store.transaction() as db:
+        user_id = call.id("user")
+        before = people.by_id(db, user_id)
+        account = paper_accounts.find(db, user_id)
+        traded = before is not None and not before.disabled_ms and "trade" in scopes_of(before.role)
         try:
-            after = people.change(db, call.id("user"), call.me.name, call.asked, body.role, body.disabled, body.email)
+            after = people.change(db, user_id, call.me.name, call.asked, body.role, body.disabled, body.email)
         except KeyError:
             raise _nobody(call) from None
     call.control.announce()
-    return Answer(User(**after))
+    trades = not after["disabled"] and "trade" in scopes_of(after["role"])
+    left = _closed(call, account, body.paper_orders == "cancel") if account is not None and traded and not trades else None
+    return Answer(UserChanged(**after, paper=left))
+
+
+def cancel_user_orders(call: Call) -> Answer:
+    """Cancel all open paper orders of somebody, which were kept or could not be cancelled when they lost the right to trade."""
+    with call.control.store.transaction() as db:
+        if people.by_id(db, call.id("user")) is None:
+            raise _nobody(call)
+        account = paper_accounts.find(db, call.id("user"))
+    if account is None:
+        raise Problem(409, "no_paper_account", "This person has no paper account")
+    left = _closed(call, account, cancel=True)
+    if left.problem:
+        raise Problem(503, "paper_orders_left", left.problem, [("Retry-After", "5")])
+    return Answer(left)
+
+
+def _closed(call: Call, account: int, cancel: bool) -> PaperLeft:
+    """Cancel the orders of an account whose owner may not trade any more, or only count them; what goes wrong is said.
+
+    The right to trade has ended already, whatever the exchange says: nobody keeps it because something is away.
+    """
+    paper = Paper(call.control.fleet, call.control.paper_deposit)
+    try:
+        if not cancel:
+            return paper.left(account)
+        with call.acting("paper.cancel_all", str(account)) as done:
+            left = paper.cancel_all(account, f"paper-end-{call.asked.request_id}")
+            done["after"] = msgspec.to_builtins(left)
+        return left
+    except Problem as problem:
+        words = f"{problem.detail} The orders of the paper account {account} are as they were: cancel them when it answers"
+        return PaperLeft(account, 0, -1, -1, words)
 
 
 def remove_user(call: Call) -> Answer:
-    """Take somebody out, with their sessions and tokens; the audit log keeps the name."""
+    """Take somebody out, with sessions, tokens and open paper orders; the audit log keeps the name.
+
+    Orders that could not be cancelled stand in the audit log with their account (`paper.cancel_all.failed`).
+    """
+    user_id, keep = call.id("user"), call.flag("keep_paper_orders")
     with call.control.store.transaction() as db:
+        account = paper_accounts.find(db, user_id)
         try:
-            people.remove(db, call.id("user"), call.me.name, call.asked)
+            people.remove(db, user_id, call.me.name, call.asked)
         except KeyError:
             raise _nobody(call) from None
     call.control.announce()
+    if account is not None and not keep:
+        _closed(call, account, cancel=True)
     return Answer(status=204)
 
 
@@ -219,8 +274,17 @@ ROUTES = (
     ),
     Route("POST", "/api/v1/users", "people", invite, NewUser, Invited, 201, (422,)),
     Route("GET", "/api/v1/users/{user}", "people", read_user, gives=User, may_answer=(404,)),
-    Route("PATCH", "/api/v1/users/{user}", "people", change_user, UserChange, User, may_answer=(404, 422)),
-    Route("DELETE", "/api/v1/users/{user}", "people", remove_user, status=204, may_answer=(404, 422)),
+    Route("PATCH", "/api/v1/users/{user}", "people", change_user, UserChange, UserChanged, may_answer=(404, 422)),
+    Route(
+        "DELETE",
+        "/api/v1/users/{user}",
+        "people",
+        remove_user,
+        status=204,
+        may_answer=(404, 422),
+        query=(("keep_paper_orders", "1 = their open paper orders stay on the exchange"),),
+    ),
+    Route("DELETE", "/api/v1/users/{user}/paper-orders", "people", cancel_user_orders, gives=PaperLeft, may_answer=(404, 409)),
     Route("POST", "/api/v1/users/{user}/link", "people", reset_user, gives=Link, status=201, may_answer=(404,)),
     Route("DELETE", "/api/v1/users/{user}/second-factor", "people", drop_user_factor, status=204, may_answer=(404,)),
     Route("DELETE", "/api/v1/users/{user}/sessions", "people", kick_user, status=204, may_answer=(404,)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ SHARED_S = 0.25  # one look at all components answers everybody who asks within 
 PAGES_MAX = 64  # questions whose answers are shared
 SLOW_S = 5.0  # a purge, a feed that stops: they wait for others themselves
 RETRY = [("Retry-After", "5")]
+T = TypeVar("T")
 
 
 class Listing:
@@ -174,10 +175,20 @@ class Fleet:
         Raises: Problem, the first one's.
         """
 
-        async def every() -> list[Any]:
-            return list(await asyncio.gather(*(self._remembered(*one) for one in asked)))
+        return self._errands.run(self.gateway_every(*asked), SLOW_S, "The exchange")
 
-        return self._errands.run(every(), SLOW_S, "The exchange")
+    async def gateway_every(self, *asked: tuple[str, Mapping[str, str], float]) -> list[Any]:
+        """The same on the loop.  Raises: Problem."""
+        return list(await asyncio.gather(*(self._remembered(*one) for one in asked)))
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what some work on the loop says of the exchange.  Raises: Problem."""
+        return self._errands.run(work, SLOW_S, "The exchange")
+
+    @property
+    def exchange(self) -> tuple[str, str]:
+        """The gateway's address and our key of it."""
+        return self._settings.engine_url, self._settings.engine_token.get_secret_value()
 
     async def _remembered(self, path: str, params: Mapping[str, str], seconds: float) -> Any:
         """Ask; what may have an age is the same for everybody, and asked once for all who want it meanwhile."""

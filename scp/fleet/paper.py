@@ -79,6 +79,19 @@ class Fill(msgspec.Struct):
     maker: bool
 
 
+class PaperLeft(msgspec.Struct):
+    """An account whose owner may not trade any more: orders that were cancelled now, orders that are open, positions.
+
+    `problem` is why they could not be cancelled or counted: the exchange is away, say.
+    """
+
+    account: int
+    canceled: int
+    open_orders: int
+    positions: int
+    problem: str = ""
+
+
 class PaperDesk(msgspec.Struct):
     """Everything of one's paper account; `account` and `money` are null until it is opened. `deposit` is what it begins with."""
 
@@ -101,16 +114,20 @@ class Paper:
 
     def desk(self, account: int | None) -> PaperDesk:
         """Return what somebody sees.  Raises: Problem 503, naming the exchange."""
+        return self._fleet.wait(self.look(account))
+
+    async def look(self, account: int | None) -> PaperDesk:
+        """The same on the loop of the calls out."""
         shared: tuple[tuple[str, dict[str, str], float], ...] = (
             ("/Instrument", {}, CONTRACTS_S),
             ("/ExchangeWideControls", {}, CONTROLS_S),
         )
         if account is None:
-            contracts, controls = self._fleet.gateway_each(*shared)
+            contracts, controls = await self._fleet.gateway_every(*shared)
             own, fills = None, []
         else:
             try:
-                contracts, controls, own, page = self._fleet.gateway_each(
+                contracts, controls, own, page = await self._fleet.gateway_every(
                     *shared,
                     (f"/Account/{account}", {}, 0),
                     ("/Fill", {"account": str(account), "limit": str(FILLS)}, 0),
@@ -119,7 +136,7 @@ class Paper:
             except Problem as problem:
                 if problem.status != 404:
                     raise
-                return self.desk(None)  # the exchange began anew, with an empty disk: it is opened again
+                return await self.look(None)  # the exchange began anew, with an empty disk: it is opened again
         listed, units = {one["symbol"]: one for one in contracts}, units_of(contracts)
         return PaperDesk(
             account=account if own else None,
@@ -154,6 +171,28 @@ class Paper:
         """Give an open order other terms.  Raises: Problem."""
         body = {"account": account, "clOrdID": name, **changed}
         return order_of(self._fleet.gateway("PUT", "/Order", None, key, body).document)
+
+    def cancel_all(self, account: int, key: str) -> PaperLeft:
+        """Take all open orders of an account out; say what is left of it.  Raises: Problem."""
+        params = {"account": str(account)}
+        try:
+            said = self._fleet.gateway("DELETE", "/Order/All", params, key).document
+            own = self._fleet.gateway("GET", f"/Account/{account}").document
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+            return PaperLeft(account, 0, 0, 0)  # the exchange does not know it: it was never opened, or began anew
+        return PaperLeft(account, len(said["canceled"]), len(own["openOrders"]), sum(1 for one in own["positions"] if one["qty"]))
+
+    def left(self, account: int) -> PaperLeft:
+        """Return what an account has.  Raises: Problem."""
+        try:
+            own = self._fleet.gateway("GET", f"/Account/{account}").document
+        except Problem as problem:
+            if problem.status != 404:
+                raise
+            return PaperLeft(account, 0, 0, 0)
+        return PaperLeft(account, 0, len(own["openOrders"]), sum(1 for one in own["positions"] if one["qty"]))
 
     def cancel(self, account: int, name: str, key: str) -> PaperOrder:
         """Take an open order out.  Raises: Problem."""

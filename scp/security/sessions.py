@@ -11,6 +11,7 @@ from typing import Any
 
 from scp.security.audit import Asked
 from scp.security.forms import Draw, kept, new_id
+from scp.security.roles import scopes_of
 from scp.store.database import ask
 
 HALF_OPEN_S = 300  # between the password and the second factor
@@ -47,6 +48,12 @@ FIND = (
 )
 
 
+BY_NAME = (
+    "SELECT s.public_id, u.role FROM user_session s JOIN auth_user u ON u.id = s.user_id WHERE s.public_id = ? "
+    "AND s.revoked_ms = 0 AND s.half_open = 0 AND s.ends_ms > ? AND s.seen_ms > ? AND u.disabled_ms = 0"
+)
+
+
 def begin(db: Any, user_id: int, asked: Asked, lives: Lives, draw: Draw, half_open: bool = False) -> str:
     """Open a session and return its secret, which goes into the cookie and nowhere else."""
     secret, table = draw(SECRET_BYTES), db.user_session
@@ -69,6 +76,12 @@ def find(db: Any, secret: str, now_ms: int, lives: Lives) -> Session | None:
     if now_ms >= seen_ms + SEEN_EVERY_S * 1000:
         db(db.user_session.id == number).update(seen_ms=now_ms)
     return Session(number, public_id, user_id, bool(half_open), username, role, int(ends_ms))
+
+
+def with_scope(db: Any, public_ids: set[str], scope: str, now_ms: int, lives: Lives) -> set[str]:
+    """Return which of these sessions are good now, and of somebody whose role has a scope."""
+    rows = [row for one in public_ids for row in ask(db, BY_NAME, one, now_ms, now_ms - lives.idle_s * 1000)]
+    return {str(public_id) for public_id, role in rows if scope in scopes_of(role)}
 
 
 def end(db: Any, public_ids: list[str], now_ms: int) -> list[str]:

@@ -79,6 +79,8 @@ def _serve(route: Route) -> Callable[..., bytes]:
         response.headers["Content-Type"] = "application/octet-stream"
         for name, value in headers:
             response.headers[name] = value
+        if given is not None and given.stream is not None:
+            request.environ["tapeline.stream"] = given.stream
         if given is not None and given.secret is not None:
             response.headers["Set-Cookie"] = desk.cookie(given.secret)
         return body

@@ -13,7 +13,8 @@ from engine.journal.format import Record
 from engine.journal.journal import open_journal
 from engine.journal.reader import read, segments
 from engine.recovery.replay import replay
-from engine.standby.follower import Follower, Leader
+from engine.standby.follower import Follower
+from engine.standby.line import Leader
 from service.clock import SystemClock
 from tests.engine.gateway.ground import Ground
 from tests.waiting import until

@@ -23,6 +23,7 @@ from engine.recovery.snapshot import snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.standby import follower as follower_module
 from engine.standby import leader as leader_module
+from engine.standby import line as line_module
 from service.errors import OperatorError
 from tests.cable import Cable
 from tests.engine.gateway.ground import exchange
@@ -175,7 +176,7 @@ async def test_a_name_that_nobody_finds_is_looked_up_by_one_thread_and_reported_
         now -= 1
         raise gaierror(-3, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(follower_module, "getaddrinfo", slow)
+    monkeypatch.setattr(line_module, "getaddrinfo", slow)
     monkeypatch.setattr(follower_module, "CONNECT_S", 0.05)
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     async with exchange(tmp_path / "leader") as ground, following(ground, tmp_path / "copy") as copy:
@@ -204,3 +205,26 @@ async def test_a_leader_of_an_earlier_term_stops_when_it_hears_of_a_later_one(tm
         herald.cancel()
         await asyncio.gather(herald, return_exceptions=True)
         await copy.stop()
+
+
+@pytest.mark.parametrize("ends", [OSError("the leader was killed"), asyncio.CancelledError()])
+async def test_what_is_on_the_disk_is_in_the_state_however_the_connection_ends(tmp_path: Path, ends: BaseException) -> None:
+    """The leader dies, or this standby is promoted, between the disk's write and the word of it: a state without that group
+    would go on beside its own journal."""
+    async with exchange(tmp_path / "leader") as ground:
+        await ground.market(1)
+        async with following(ground, tmp_path / "copy") as copy:
+            await in_step(ground, copy)
+            said, before = copy.follower._ack, copy.journal.last_index
+
+            def dying() -> str:
+                if copy.journal.last_index > before:
+                    raise ends
+                return said()
+
+            copy.follower._ack = dying  # type: ignore[method-assign]
+            await ground.order(1, "o", "Buy", 1, 99)
+            await until(lambda: copy.journal.last_index > before, 10)
+            await until(lambda: copy.state.digest() == ground.digest, 10)
+            copy.follower._ack = said  # type: ignore[method-assign]
+        alike(ground.folder, tmp_path / "copy")

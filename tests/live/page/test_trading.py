@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -103,4 +105,63 @@ def test_an_answer_that_is_lost_makes_no_second_order(run: LocalRun, browser: Br
     expect(panel.locator(".trade-said")).to_have_text("Buy 0.010 BTC-PERP: open", timeout=PATIENCE_MS)
     assert lost == [200, 200]
     assert page.evaluate("fetch('/api/v1/paper').then((answer) => answer.json()).then((desk) => desk.orders.length)") == 1
+    desk.close()
+
+
+ELSEWHERE = """async ([method, path, body]) => {
+  const { csrf } = await (await fetch("/api/v1/me")).json();
+  const headers = { "Content-Type": "application/json", "X-CSRF-Token": csrf, "Idempotency-Key": crypto.randomUUID() };
+  const answer = await fetch(`/api/v1/paper/${path}`, { method, headers, body: body && JSON.stringify(body) });
+  return [answer.status, await answer.json()];
+}"""
+
+
+def test_what_happens_elsewhere_is_pushed_to_the_page(run: LocalRun, browser: Browser) -> None:
+    """Another tab of the same person enters orders: they appear, a fill moves the position, without a reload or a question a second.
+    The exchange is killed: what is shown looks stale, then goes on."""
+    url = f"http://127.0.0.1:{run.port('SCP_PORT')}"
+    cookie = another(run.port("SCP_PORT"), run.cookies()[0], "trader")
+    desk = Desk(browser, f"{url}/#BTC-PERP", "dark", cookies=[cookie])
+    page = desk.page
+    page.set_default_timeout(PATIENCE_MS)
+    desk.live(60)
+    context = browser.new_context()
+    context.add_cookies([cookie])
+    elsewhere = context.new_page()
+    elsewhere.goto(f"{url}/docs")
+
+    def ask(method: str, path: str, body: object = None) -> dict[str, object]:
+        status, said = elsewhere.evaluate(ELSEWHERE, [method, path, body])
+        assert status == 200, said
+        return dict(said)
+
+    ask("POST", "account")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/api/v1/paper") else None)
+    page.bring_to_front()
+    with page.expect_request("**/api/v1/paper/stream", timeout=PATIENCE_MS):
+        page.click("#add")
+        page.click(".widget-kind:has-text('Paper orders')")
+    panel = page.locator("#orders")
+    expect(panel.locator(".note")).to_contain_text("Equity 1,000,000.00", timeout=PATIENCE_MS)
+    page.wait_for_timeout(1_500)
+    asked.clear()
+    mark = page.evaluate("fetch('/api/v1/paper').then((answer) => answer.json()).then((desk) => desk.contracts[0].mark)")
+    asked.clear()
+    order = ask("POST", "orders", {"symbol": "BTC-PERP", "side": "Buy", "qty": 10, "price": round(mark * 0.95)})
+    resting = panel.get_by_role("region", name="Open orders").locator("tbody tr")
+    expect(resting).to_have_text(re.compile(r"BTC-PERP\s*Buy\s*0\.010\s*0\.000"), timeout=PATIENCE_MS)
+    ask("POST", "orders", {"symbol": "BTC-PERP", "side": "Sell", "qty": 2, "price": None})
+    position = panel.get_by_role("region", name="Positions").locator("tbody tr")
+    expect(position).to_contain_text("\u22120.002", timeout=PATIENCE_MS)
+    assert asked == [], "nothing was asked for: it was pushed"
+
+    os.kill(run.pids()["engine"], signal.SIGKILL)
+    expect(panel).to_have_attribute("data-state", "stale", timeout=PATIENCE_MS)
+    expect(resting).to_be_visible()
+    expect(panel).to_have_attribute("data-state", "live", timeout=PATIENCE_MS)
+    ask("DELETE", f"orders/{order['id']}")
+    expect(panel.locator(".trade-none")).to_be_visible(timeout=PATIENCE_MS)
+    expect(position).to_contain_text("\u22120.002")
+    context.close()
     desk.close()

@@ -6,27 +6,22 @@ import json
 import signal
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scp.fleet.paper import client_id, units_of
-from tests.engine_process import OPERATOR, TOKEN, EngineProcess
+from tests.engine_process import OPERATOR, EngineProcess
 from tests.scp.conftest import Person, ScpProcess
+from tests.scp.fleet.paper_ground import BTC, ORDERS, exchange_in, opened, order, plane_of
 from tests.waiting import until_sync
-
-BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "lotTickUnits": 500}
-ORDERS = "/api/v1/paper/orders"
 
 
 @pytest.fixture(scope="module")
 def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """An exchange with a contract, and nobody on it."""
-    engine = EngineProcess(tmp_path_factory.mktemp("exchange"))
-    engine.start()
-    engine.ready()
-    terms = {"initialMargin": 0.05, "maintenanceMargin": 0.025, "priceBand": 0.1, "orderQtyMax": 500_000, "markPrice": 50_000}
-    put(engine, "/Instrument", BTC | terms)
+    engine = exchange_in(tmp_path_factory.mktemp("exchange"))
     yield engine
     engine.end(signal.SIGTERM)
 
@@ -34,33 +29,9 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess
 @pytest.fixture(scope="module")
 def plane(exchange: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScpProcess]:
     """A control plane that has an operator's key of it."""
-    started = ScpProcess(tmp_path_factory.mktemp("plane"), SCP_ENGINE_URL=exchange.url, SCP_ENGINE_TOKEN=TOKEN, WDS_PORT="1")
-    assert started.admin
+    started = plane_of(exchange, tmp_path_factory.mktemp("plane"))
     yield started
     started.end()
-
-
-def put(engine: EngineProcess, path: str, body: Any) -> None:
-    """Tell the exchange something as its operator."""
-    headers = {**OPERATOR, "Content-Type": "application/json"}
-    asked = urllib.request.Request(engine.url + path, json.dumps(body).encode(), headers, method="PUT")
-    urllib.request.urlopen(asked, timeout=10).close()
-
-
-def opened(plane: ScpProcess) -> Person:
-    """Return a trader with an open account."""
-    trader = plane.person("trader")
-    assert trader.get("/api/v1/paper").body["account"] is None
-    desk = trader.change("POST", "/api/v1/paper/account")
-    assert desk.status == 200, desk.body
-    assert desk.body["money"] == {"balance": 1e6, "equity": 1e6, "initial_margin": 0.0, "available": 1e6}
-    return trader
-
-
-def order(trader: Person, side: str, qty: int, price: float | None, key: str) -> Any:
-    """Place an order."""
-    body = {"symbol": "BTC-PERP", "side": side, "qty": qty, "price": price}
-    return trader.change("POST", ORDERS, body, Idempotency_Key=key)
 
 
 def test_two_people_trade_with_each_other(plane: ScpProcess) -> None:
@@ -138,3 +109,67 @@ def test_units_and_names() -> None:
     """A lot of 0.001 moves by 0.0005 a tick, which is 500 units: a unit is a millionth. One key is one name."""
     assert units_of([BTC]) == 1_000_000
     assert client_id("a") == client_id("a") != client_id("b")
+
+
+def test_who_loses_the_right_to_trade_leaves_no_orders_behind(plane: ScpProcess, exchange: EngineProcess) -> None:
+    """Another role, disabled, removed: orders are cancelled at once, and the answer says what is left; kept ones are counted."""
+    boss = Person(plane, plane.admin["value"])
+    users = "/api/v1/users"
+
+    def left(account: int) -> list[Any]:
+        asked = urllib.request.Request(f"{exchange.url}/Account/{account}", headers=OPERATOR)
+        return list(json.load(urllib.request.urlopen(asked, timeout=10))["openOrders"])
+
+    def with_orders(name: str) -> tuple[Person, int]:
+        trader = opened(plane)
+        for number, at in enumerate((48_000, 48_100)):
+            assert order(trader, "Buy", 1, at, f"{name}-{number}").status == 200
+        return trader, int(trader.get("/api/v1/paper").body["account"])
+
+    trader, account = with_orders("role")
+    assert boss.change("PATCH", f"{users}/{trader.id}", {"email": "a@example.org"}).body["paper"] is None, "no right was lost"
+    assert boss.change("PATCH", f"{users}/{trader.id}", {"role": "admin"}).body["paper"] is None, (
+        "an administrator may trade, too"
+    )
+    assert len(left(account)) == 2
+    kept = boss.change("PATCH", f"{users}/{trader.id}", {"role": "viewer", "paper_orders": "keep"}).body["paper"]
+    assert kept == {"account": account, "canceled": 0, "open_orders": 2, "positions": 0, "problem": ""}
+    done = boss.change("DELETE", f"{users}/{trader.id}/paper-orders")
+    assert (done.status, done.body["canceled"], done.body["open_orders"]) == (200, 2, 0), done.body
+    assert left(account) == []
+
+    trader, account = with_orders("disabled")
+    gone = boss.change("PATCH", f"{users}/{trader.id}", {"disabled": True}).body["paper"]
+    assert gone == {"account": account, "canceled": 2, "open_orders": 0, "positions": 0, "problem": ""}
+    assert left(account) == []
+
+    trader, account = with_orders("removed")
+    assert boss.change("DELETE", f"{users}/{trader.id}").status == 204
+    assert left(account) == []
+    entries = boss.get("/api/v1/audit?limit=50").body["entries"]
+    assert str(account) in {one["target"] for one in entries if one["action"] == "paper.cancel_all"}
+
+
+def test_the_right_ends_while_the_exchange_is_away_and_the_orders_are_named(tmp_path: Path) -> None:
+    """Nobody keeps a right because something is away: the answer says which orders are still there, and how they go."""
+    engine = exchange_in(tmp_path)
+    plane = plane_of(engine, tmp_path)
+    try:
+        boss, trader = Person(plane, plane.admin["value"]), opened(plane)
+        assert order(trader, "Buy", 1, 48_000, "away").status == 200
+        engine.end(signal.SIGKILL)
+        said = boss.change("PATCH", f"/api/v1/users/{trader.id}", {"role": "viewer"})
+        assert (said.status, said.body["role"]) == (200, "viewer")
+        assert "cancel them when it answers" in said.body["paper"]["problem"]
+        engine.start()
+        engine.ready()
+        assert boss.change("DELETE", f"/api/v1/users/{trader.id}/paper-orders").body["canceled"] == 1
+        engine.end(signal.SIGKILL)
+        assert boss.change("DELETE", f"/api/v1/users/{trader.id}").status == 204
+        actions = [one["action"] for one in boss.get("/api/v1/audit?limit=50").body["entries"]]
+        assert {"paper.cancel_all.begin", "paper.cancel_all.failed", "paper.cancel_all"} <= set(actions)
+    finally:
+        plane.end()
+        if engine.process is not None:
+            engine.process.kill()
+            engine.process.wait(20)

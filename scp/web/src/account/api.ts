@@ -36,6 +36,14 @@ export interface User {
   second_factor: boolean;
 }
 
+/** What became of the paper account of somebody who may not trade any more. */
+export interface PaperLeft {
+  canceled: number;
+  open_orders: number;
+  positions: number;
+  problem: string;
+}
+
 export interface Entry {
   id: number;
   at_ms: number;

@@ -1,6 +1,6 @@
 // The panes of the account: oneself, sessions, tokens; for administrators people and the audit log.
 import { el } from "../dom.ts";
-import type { Api, Entry, SessionShown, TokenShown, User } from "./api.ts";
+import type { Api, Entry, PaperLeft, SessionShown, TokenShown, User } from "./api.ts";
 import { action, form, once, table, when } from "./forms.ts";
 
 export type Pane = (api: Api, again: () => void) => Promise<(Node | string)[]>;
@@ -152,6 +152,9 @@ export const tokens: Pane = async (api, again) => {
   ];
 };
 
+const wordsOf = ({ canceled, positions, problem }: PaperLeft): string =>
+  problem || `Paper orders cancelled: ${canceled}; positions that stay: ${positions}.`;
+
 const ROLES = ["viewer", "trader", "operator", "admin"] as const;
 
 export const people: Pane = async (api, again) => {
@@ -162,15 +165,19 @@ export const people: Pane = async (api, again) => {
     found.push(...page.users);
     after = page.next;
   }
+  const changed = async (one: User, what: { role?: string; disabled?: boolean }): Promise<void> => {
+    const { paper } = await api.change<{ paper: PaperLeft | null }>("PATCH", `users/${one.id}`, what);
+    if (paper) given = el("p", "", `${one.username} may not trade any more. ${wordsOf(paper)}`);
+  };
   const rows = found.map((one) => {
     const role = el("select") as HTMLSelectElement;
     for (const name of ROLES) role.append(new Option(name));
     role.value = one.role;
     role.setAttribute("aria-label", `Role of ${one.username}`);
-    role.addEventListener("change", () => void tell(below, async () => void (await api.change("PATCH", `users/${one.id}`, { role: role.value })), again));
+    role.addEventListener("change", () => void tell(below, () => changed(one, { role: role.value }), again));
     const state = one.disabled ? "disabled" : one.invited ? "invited" : one.second_factor ? "second factor" : "";
     const toggle = action(one.disabled ? "Enable" : "Disable", async () => {
-      await api.change("PATCH", `users/${one.id}`, { disabled: !one.disabled });
+      await changed(one, { disabled: !one.disabled });
       again();
     }, below);
     const newLink = action("New link", async () => {

@@ -1,4 +1,4 @@
-// Keeps one's paper account: asks for it once a second while somebody looks, and sends orders.
+// Keeps one's paper account: it is pushed while somebody looks, and asked for once a second where that cannot be; sends orders.
 // Invariant: what a hand did goes out under one key, however often it is sent; while nobody knows whether it arrived, the same order
 // again is the same key. So no order is ever entered twice.
 
@@ -68,6 +68,8 @@ export interface Watcher {
 const ASK_MS = 1_000;
 const AGAIN_MS = [500, 1_500, 3_000]; // an answer that was lost is asked for again after these
 const UNKNOWN_MAX = 20;
+const SILENCE_MS = 6_000; // the stream says something every two seconds
+const STREAM_AGAIN_MS = 3_000;
 const PATH = "/api/v1/paper";
 
 export class PaperAccount {
@@ -78,6 +80,17 @@ export class PaperAccount {
   private tag = "";
   private timer: ReturnType<typeof setTimeout> | undefined;
   private asking = false;
+  private stream: EventSource | null = null;
+  private live = false; // the stream has told everything: nothing is asked for
+  private silence: ReturnType<typeof setTimeout> | undefined;
+  private streamNotBefore = 0;
+
+  constructor() {
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.close();
+      else if (this.watchers.size > 0) void this.ask();
+    });
+  }
 
   watch(watcher: Watcher): () => void {
     this.watchers.add(watcher);
@@ -85,7 +98,9 @@ export class PaperAccount {
     if (this.watchers.size === 1) void this.ask();
     return () => {
       this.watchers.delete(watcher);
-      if (this.watchers.size === 0) clearTimeout(this.timer);
+      if (this.watchers.size > 0) return;
+      clearTimeout(this.timer);
+      this.close();
     };
   }
 
@@ -126,7 +141,7 @@ export class PaperAccount {
   }
 
   private async ask(): Promise<void> {
-    if (this.asking) return;
+    if (this.asking || this.live) return;
     clearTimeout(this.timer);
     this.asking = true;
     let next = ASK_MS;
@@ -135,7 +150,7 @@ export class PaperAccount {
     } finally {
       this.asking = false;
       clearTimeout(this.timer);
-      if (this.watchers.size > 0 && next > 0) this.timer = setTimeout(() => void this.ask(), next);
+      if (this.watchers.size > 0 && next > 0 && !this.live) this.timer = setTimeout(() => void this.ask(), next);
     }
   }
 
@@ -145,9 +160,10 @@ export class PaperAccount {
     try {
       answer = await fetch(PATH, { cache: "no-store", headers: this.tag ? { "If-None-Match": this.tag } : {}, signal: AbortSignal.timeout(8_000) });
     } catch {
-      this.tell((one) => one.away("The control plane does not answer."));
+      if (!this.live) this.tell((one) => one.away("The control plane does not answer."));
       return 2 * ASK_MS;
     }
+    if (this.live) return ASK_MS; // what was pushed meanwhile is newer
     if (answer.status === 304) this.tell((one) => one.away(""));
     else if (answer.ok) {
       this.desk = (await answer.json()) as PaperDesk;
@@ -161,7 +177,54 @@ export class PaperAccount {
       this.tell((one) => one.away(detail || `The control plane answered ${answer.status}.`));
       return 2 * ASK_MS;
     }
+    if (answer.status < 400) this.open();
     return ASK_MS;
+  }
+
+  // The push
+
+  private open(): void {
+    if (this.stream || !this.desk?.account || document.hidden || this.watchers.size === 0 || Date.now() < this.streamNotBefore) return;
+    const stream = (this.stream = new EventSource(`${PATH}/stream`));
+    const hear = (event: string, what: (data: string) => void): void =>
+      stream.addEventListener(event, (message) => {
+        if (this.stream !== stream) return;
+        this.heard();
+        what((message as MessageEvent<string>).data);
+      });
+    hear("desk", (data) => {
+      this.live = true;
+      this.tag = "";
+      this.desk = JSON.parse(data) as PaperDesk;
+      this.tell((one) => (one.away(""), one.desk(this.desk!)));
+    });
+    hear("away", (data) => this.tell((one) => one.away((JSON.parse(data) as { detail: string }).detail)));
+    hear("alive", () => {});
+    hear("end", () => this.lost());
+    stream.addEventListener("error", () => this.stream === stream && this.lost());
+    this.heard();
+  }
+
+  private heard(): void {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => {
+      this.tell((one) => one.away("The control plane does not answer."));
+      this.lost();
+    }, SILENCE_MS);
+  }
+
+  /** The stream has ended: ask, which says why, and open another one a little later. */
+  private lost(): void {
+    this.close();
+    this.streamNotBefore = Date.now() + STREAM_AGAIN_MS;
+    void this.ask();
+  }
+
+  private close(): void {
+    clearTimeout(this.silence);
+    this.stream?.close();
+    this.stream = null;
+    this.live = false;
   }
 
   private tell(what: (watcher: Watcher) => void): void {
