@@ -129,6 +129,7 @@ SHELLS: dict[str, str] = {
     "mdl/queues.py": "HTTP routes of the queues",
     "mdl/session.py": "runs one feed at a time",
     "mdl/feeds/simulator.py": "keeps the simulated pace",
+    "mdl/vendor/desk_routes.py": "an HTTP route, the clock of its answers",
     "mdl/vendor/routes.py": "the vendor server's HTTP routes",
     "mdl/vendor/stand_in.py": "a WebSocket server",
     "mdp/enrich/__main__.py": "the process that asks: stdin and stdout, waiting, a limit of its memory",
