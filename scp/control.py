@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 from scp.fleet.fleet import Fleet
 from scp.fleet.keeper import Keeper
 from scp.mail import Mail
+from scp.reference.desk import ReferenceDesk
 from scp.security import sessions
 from scp.security.account import Account
 from scp.security.audit import Asked
@@ -52,6 +53,7 @@ class Control:
         self.federated = Federated(store, self.lives, self.draw, settings.oidc_role)
         self._secure = settings.secure
         self.fleet = Fleet(settings)
+        self.reference = ReferenceDesk(settings)
         self.minter = Minter(self.stream_keys.signing, settings.token_s)
         self.wds_url = settings.wds_url
         self.compat_url = settings.compat_url

@@ -42,7 +42,8 @@ class Unreachable(Exception):
 class Remote:
     """A client for one loop, made on first use. Every call has the deadline of whoever awaits it."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect_s: float = CONNECT_S) -> None:
+        self._connect_s = connect_s
         self._http: httpx.AsyncClient | None = None
 
     async def ask(
@@ -57,7 +58,7 @@ class Remote:
         """Send a request, `body` as JSON.  Raises: Unreachable; TimeoutError by whoever set the deadline."""
         if self._http is None:
             limits = httpx.Limits(max_connections=256, max_keepalive_connections=0)
-            timeout = httpx.Timeout(None, connect=CONNECT_S)
+            timeout = httpx.Timeout(None, connect=self._connect_s)
             self._http = httpx.AsyncClient(follow_redirects=False, trust_env=False, limits=limits, timeout=timeout)
         sent = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
         content = None if body is None else msgspec.json.encode(body)
