@@ -251,6 +251,10 @@ class QuoteAnalyzer(Analyzer):
             if self._calendars.of[symbol].day_start_ms == day_ms:
                 self._catch_up(symbol)
 
+    def seen(self, symbol: str, calendar: Calendar) -> Seen | None:
+        """Return what the vendor has seen of a symbol on the trading day of a calendar."""
+        return self._facts.seen(symbol, calendar)
+
     @property
     def trading_days(self) -> Set[int]:
         return self._calendars.days_of("stocks")
