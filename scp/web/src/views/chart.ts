@@ -100,7 +100,7 @@ export class CandleChart {
 
   /** The newest `n` bars, oldest first. */
   latest(n: number): readonly Bar[] {
-    return this.held.slice(-n);
+    return n >= this.held.length ? this.held : this.held.slice(-n);
   }
 
   clear(): void {

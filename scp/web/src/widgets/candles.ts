@@ -73,6 +73,11 @@ export class Candles implements Widget {
     return this.chart?.bars ?? 0;
   }
 
+  /** The bars that are drawn, oldest first. */
+  get drawn(): readonly Bar[] {
+    return this.chart?.latest(Infinity) ?? [];
+  }
+
   show(symbol: string): void {
     this.symbol = symbol;
     this.isUnquoted = false;
