@@ -39,6 +39,10 @@ class Unreachable(Exception):
     """Nobody answered, or with something that is no answer; the text says what."""
 
 
+class Redirected(Unreachable):
+    """It answered, and sends us elsewhere, where we do not go."""
+
+
 class Remote:
     """A client for one loop, made on first use. Every call has the deadline of whoever awaits it."""
 
@@ -75,5 +79,5 @@ class Remote:
         except httpx.HTTPError as error:
             raise Unreachable(str(error) or type(error).__name__) from None
         if 300 <= answer.status_code < 400:
-            raise Unreachable("it answers with a redirect, which is not followed")
+            raise Redirected("it answers with a redirect, which is not followed")
         return Reply(answer.status_code, answer.headers, b"".join(chunks))

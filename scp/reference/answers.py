@@ -217,9 +217,10 @@ def web(url: str | None) -> str | None:
         return None
     try:
         parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.username
     except ValueError:
         return None
-    return url if parts.scheme in ("http", "https") and parts.hostname and url.isprintable() and " " not in url else None
+    return url if usable and url.isprintable() and " " not in url else None
 
 
 def _decode(body: bytes) -> _Page:

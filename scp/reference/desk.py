@@ -42,7 +42,7 @@ from service.days.markets import STOCKS
 STOCK = re.compile(r"[A-Z][A-Za-z0-9.]{0,15}")
 OPTION = re.compile(r"O:[A-Z0-9]{1,40}")
 SHELF_NUMBERS = 4_000_000  # of bars, 8 bytes each; the rest is small beside it
-COMPANY_WEIGHT, PICTURE_WEIGHT = 500, 8_000  # as many such numbers
+COMPANY_WEIGHT = 1_000  # as many such numbers
 WINDOWS_MAX = 8  # of one answer
 CACHED_DAYS = 45  # the pipeline's own bars of so many days are not worked over after a split
 AGAIN_S = 5
@@ -202,7 +202,7 @@ class ReferenceDesk:
         query = dict(parse_qsl(urlsplit(pictures[0]).query))
         url = pictures[0].partition("?")[0]
         return await self._vendor.said(
-            _name("logo", symbol), url, query, person, read, self._until_tomorrow, lambda _: PICTURE_WEIGHT
+            _name("logo", symbol), url, query, person, read, self._until_tomorrow, lambda picture: 1 + len(picture.data) // 8
         )  # fmt: skip
 
     # ---- candles

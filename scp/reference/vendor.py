@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from scp.fleet.errands import Errands
-from scp.fleet.remote import Remote, Reply, Unreachable
+from scp.fleet.remote import Redirected, Remote, Reply, Unreachable
 from scp.problems import Problem
 from scp.reference.allowance import Allowance
 from scp.reference.answers import BadAnswer
@@ -152,7 +152,10 @@ class Vendor:
             async with asyncio.timeout(ANSWER_S), self._places:
                 value = await self._ask(name, path, params, read)
         except (Unreachable, BadAnswer, TimeoutError) as error:
-            self._breaker.failed(time.monotonic())
+            if isinstance(error, (BadAnswer, Redirected)):  # it answers; one picture that is elsewhere must not end the rest
+                self._breaker.succeeded(time.monotonic())
+            else:
+                self._breaker.failed(time.monotonic())
             why = " ".join(str(error).split())[:200] or f"it did not answer within {ANSWER_S:g} s"
             asked_total.labels("failed").inc()
             log.warning("vendor_failed", question=name, why=why)

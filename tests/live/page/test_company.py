@@ -29,6 +29,15 @@ def opened(desk: Desk) -> Desk:
     return desk
 
 
+def placed(desk: Desk) -> None:
+    """Have a company on the desk; the layout keeps it for the tests after."""
+    if not desk.page.locator(".company").count():
+        desk.page.click("#add")
+        desk.page.get_by_role("button", name="Company").first.click()
+        desk.page.keyboard.press("Escape")
+    desk.until(lambda: "Short interest" in "".join(desk.texts(".company")), 15, "the company")
+
+
 def market(run: LocalRun, since_ms: int) -> dict[int, list[float]]:
     """Return the simulated market's own bars."""
     asked = f"/simulated/v2/aggs/ticker/{SYMBOL}/range/1/minute/{since_ms}/{time.time_ns() // 1_000_000}?limit=50000"
@@ -77,11 +86,8 @@ def test_the_chart_goes_on_beyond_the_cache_without_a_seam(desk: Desk, run: Loca
 def test_the_company_is_shown_with_what_is_known(desk: Desk) -> None:
     """Its name, numbers, reports and logo of our own origin; of what is no stock it says so."""
     opened(desk)
-    desk.page.click("#add")
-    desk.page.get_by_role("button", name="Company").first.click()
-    desk.page.keyboard.press("Escape")
-    desk.until(lambda: "Short interest" in "".join(desk.texts(".company")), 15, "the company")
-    text = desk.page.locator(".company").inner_text()
+    placed(desk)
+    text = desk.page.locator(".company").first.inner_text()
     assert "Amd " in text
     assert "AMDQ since" in text
     assert desk.page.locator(".company-filings li").count() == 8
@@ -98,13 +104,10 @@ def test_axe_finds_nothing_grave(run: LocalRun, browser: Browser, scheme: str, w
     desk = Desk(browser, run, scheme, (width, 900), symbol=SYMBOL)
     desk.live()
     if width > 1000:
-        desk.page.click("#add")
-        desk.page.get_by_role("button", name="Company").first.click()
-        desk.page.keyboard.press("Escape")
+        placed(desk)
     desk.tab("more")
     if desk.page.locator(".company").count():
-        desk.until(lambda: "Short interest" in "".join(desk.texts(".company")), 15, "the company")
-        desk.page.locator(".company").scroll_into_view_if_needed()
+        desk.page.locator(".company").first.scroll_into_view_if_needed()
     desk.page.evaluate(AXE.read_text())
     grave: Any = desk.page.evaluate(GRAVE)
     desk.close()

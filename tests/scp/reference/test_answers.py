@@ -60,6 +60,6 @@ def test_the_newest_row_counts_whatever_the_order() -> None:
     found = answers.read_volume(json.dumps({"results": rows}).encode(), "NVDA")
     assert found is not None
     assert (str(found.on), found.pct) == ("2026-11-12", 12.0)
-    assert [answers.web(url) for url in ("https://a.b/c", "javascript:alert(1)", "https:///x", "data:text/html,x", None)] == [
-        "https://a.b/c", None, None, None, None,
+    assert [answers.web(url) for url in ("https://a.b/c", "javascript:alert(1)", "https:///x", "data:text/html,x", "https://a:99999/", None)] == [
+        "https://a.b/c", None, None, None, None, None,
     ]  # fmt: skip
