@@ -33,7 +33,7 @@ def placed(desk: Desk) -> None:
     """Have a company on the desk; the layout keeps it for the tests after."""
     if not desk.page.locator(".company").count():
         desk.page.click("#add")
-        desk.page.get_by_role("button", name="Company").first.click()
+        desk.page.locator("dialog[open]").get_by_role("button", name="Company").first.click()
         desk.page.keyboard.press("Escape")
     desk.until(lambda: "Short interest" in "".join(desk.texts(".company")), 15, "the company")
 
@@ -124,7 +124,7 @@ def test_news_stand_with_their_age_beside_the_symbols(desk: Desk) -> None:
         "(() => { const row = [...document.querySelectorAll('.grid-row:not([hidden])')].find(r => r.querySelector('.opens').textContent);"
         " row.querySelector('.opens').click(); return row.querySelector('.cell').textContent; })()"
     )
-    desk.until(
-        lambda: any(symbol in text and "No news" not in text for text in desk.texts(".panel.news")[1:]), 20, "the symbol's news"
-    )
+    listed = "[...document.querySelectorAll('.panel.news')].slice(1).some(panel => panel.querySelector('.news-row'))"
+    desk.until(lambda: desk.value(listed), 20, "the symbol's news")
+    assert symbol in desk.texts(".panel.news .note")
     assert desk.texts("#i-symbol") == [symbol]
