@@ -146,10 +146,9 @@ def _pipeline(
     mdp = {**shared, "MDP_ADMIN_PORT": str(ports["MDP_ADMIN_PORT"])}
     if reference is not None:
         mdp["MDP_REFERENCE"] = str(reference)
-    if settings.rest_url:
-        mdp["MDP_REST_URL"] = settings.rest_url
-        if (key := settings.rest_key or settings.api_key) is not None:
-            mdp["MDP_REST_KEY"] = key.get_secret_value()
+    if simulated(settings):
+        mdl["MDL_SIMULATED_REST"] = "true"
+    mdp |= _rest(settings, "MDP")
     admin = (("mdl", ports["MDL_ADMIN_PORT"]), ("mdp", ports["MDP_ADMIN_PORT"]))
     if settings.embedded_queue:
         both = {**mdl, **mdp, "MDQ_URL": "memory://local"}
@@ -177,7 +176,24 @@ def _page(settings: LocalSettings, ports: Mapping[str, int], shared: Mapping[str
     own = {name: str(ports[name]) for name in ("SCP_PORT", "SCP_ADMIN_PORT", "WDS_PORT")}
     if "engine" in settings.sources:
         own |= {"SCP_ENGINE_URL": _gateway(ports), "SCP_ENGINE_TOKEN": keys["operator"]}
+    own |= _rest(settings, "SCP")
+    if simulated(settings):
+        own["SCP_REST_URL"] = f"http://127.0.0.1:{ports['MDL_ADMIN_PORT']}/simulated"
     return Process("scp", ("-m", "scp"), SERVICES, {**shared, **own}, (("scp", ports["SCP_ADMIN_PORT"]),))
+
+
+def simulated(settings: LocalSettings) -> bool:
+    """Whether companies and older candles are those of the simulated market: the listener that plays it answers."""
+    return "simulator" in settings.sources and not settings.rest_url
+
+
+def _rest(settings: LocalSettings, prefix: str) -> dict[str, str]:
+    """Return where the vendor's REST service is, and the key for it."""
+    if not settings.rest_url:
+        return {}
+    key = settings.rest_key or settings.api_key
+    found = {f"{prefix}_REST_URL": settings.rest_url}
+    return found | ({f"{prefix}_REST_KEY": key.get_secret_value()} if key is not None else {})
 
 
 def feed_variables(settings: LocalSettings) -> dict[str, str]:

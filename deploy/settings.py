@@ -32,7 +32,8 @@ class LocalSettings(ComponentSettings):
     rest_url: str = Field(
         "",
         validation_alias=AliasChoices("REST_URL", "MDP_REST_URL"),
-        description="the vendor's REST service, for previous days, usual volumes and floats; empty = nobody is asked",
+        description="the vendor's REST service, for days before, usual volumes, floats, companies, older candles; empty = none, "
+        "but for a simulator's own market",
     )
     rest_key: SecretStr | None = Field(None, validation_alias="MDP_REST_KEY", description="its key; unset = API_KEY")
     tape: str = Field("", validation_alias="TAPE", description="recorded file (.ndjson, .gz, .zst), folder or pattern")

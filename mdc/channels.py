@@ -45,7 +45,7 @@ class Kind:
 QUOTE_FIELDS = (
     "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume", "vwap", "trades", "prev_close",
     "change", "change_pct", "rel_volume", "session", "ts", "prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap",
-    "avg_volume", "float", "open_change", "spread", "last_size",
+    "avg_volume", "float", "open_change", "spread", "last_size", "news_ts",
 )  # fmt: skip
 BAR_FIELDS = ("t", "open", "high", "low", "close", "volume", "vwap", "trades", "i", "prev", "rev")
 PRINT_FIELDS = ("price", "size", "ts", "exchange", "conditions", "id")

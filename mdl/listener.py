@@ -17,6 +17,7 @@ from mdl.lease import SourceLease, lease_client
 from mdl.settings import SIMULATED, MdlSettings
 from mdl.source import Source
 from mdl.traced_broker import TracedBroker
+from mdl.vendor import desk_routes
 from mdq.broker import Broker
 from mdq.connect import open_broker
 from mdq.topology import all_queues
@@ -45,7 +46,7 @@ class Listener:
         self.ages = queues.Ages(all_queues(settings.mdq_partitions))
         self.admin = AdminServer(
             "mdl", settings.admin_host, settings.admin_port, admin_token(settings), self.unready,
-            [*routes(self), *queues.routes(self)], settings.host_names, lambda: self._drain(),
+            [*routes(self), *queues.routes(self), *desk_routes.routes(self)], settings.host_names, lambda: self._drain(),
         )  # fmt: skip
         self.configuration = ""  # the version of the control plane's configuration that is in force
         self._drain: Callable[[], None] = lambda: None

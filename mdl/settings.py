@@ -126,6 +126,10 @@ class MdlSettings(ComponentSettings):
     news_rate: float = Field(
         6, ge=0, le=600, validation_alias="MDL_NEWS_RATE", description="simulated articles a minute; 0 = none"
     )
+    simulated_rest: bool = Field(
+        False, validation_alias="MDL_SIMULATED_REST",
+        description="answer the vendor's REST questions of a simulated market at /simulated of the admin port",
+    )  # fmt: skip
 
     buffer_bytes: int = Field(
         64 * 1024 * 1024, ge=64 * 1024, validation_alias="MDL_BUFFER_BYTES", description="frames held before routing, bytes"

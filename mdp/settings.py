@@ -18,6 +18,7 @@ from service.settings import ComponentSettings, check_url, hide_password
 
 MARKETS = ", ".join(KNOWN)
 INFINITY = float("inf")
+SNAPSHOT_MS = 120_000  # by then the vendor's snapshot of the day is there, or does not come
 
 
 class MdpSettings(ComponentSettings):
@@ -186,7 +187,7 @@ class MdpSettings(ComponentSettings):
         """Return from when on something is an alert."""
         return Thresholds(
             self.alert_pause_ms, self.alert_volume_times, self.alert_volume_pause_s * 1_000, _multiples(self.alert_rel_volume),
-            self.alert_gap_pct, self.alert_news_min * 60_000,
+            self.alert_gap_pct, self.alert_news_min * 60_000, SNAPSHOT_MS if self.rest_url else 0,
         )  # fmt: skip
 
     @property

@@ -14,6 +14,7 @@ from scp.fleet.fleet import Fleet
 from scp.fleet.keeper import Keeper
 from scp.fleet.paper_streams import PaperStreams
 from scp.mail import Mail
+from scp.reference.desk import ReferenceDesk
 from scp.security import sessions
 from scp.security.account import Account
 from scp.security.audit import Asked
@@ -54,6 +55,7 @@ class Control:
         self._secure = settings.secure
         self.fleet = Fleet(settings)
         self.paper_streams = PaperStreams(self.fleet, settings.paper_deposit, self._may_trade)
+        self.reference = ReferenceDesk(settings)
         self.minter = Minter(self.stream_keys.signing, settings.token_s)
         self.wds_url = settings.wds_url
         self.compat_url = settings.compat_url

@@ -26,22 +26,27 @@ class Desk:
     def __init__(self, settings: ScpSettings, control: Control, port: int) -> None:
         self.control = control
         self._wds_url = settings.wds_url
+        self._reference = bool(settings.rest_url)
         self._minter = control.minter
         self._cookie = cookie_name(settings, port)
         self._secure = settings.secure
         self._life_s = settings.session_s
 
     def session(self, caller: Caller) -> dict[str, Any]:
-        """Return {wds_url, token, expires_s, now_ms, may}. The page asks again before `expires_s` is over.
+        """Return {wds_url, token, expires_s, now_ms, may, reference}. The page asks again before `expires_s` is over.
 
         `now_ms` is our time since the epoch: a browser's clock may be wrong, and ages are told by the difference. `may`: scopes.
+        `reference`: whether company data and older candles can be asked for here.
         """
         now_s = time.time()
         session = caller.session.public_id if caller.session is not None else caller.token_id
         token = self._minter.token(caller.username, session, "operate" in caller.scopes, int(now_s))
         minted.inc()
         now_ms, may = round(now_s * 1000), sorted(caller.scopes & SCOPES.keys())
-        return {"wds_url": self._wds_url, "token": token.text, "expires_s": token.expires_s, "now_ms": now_ms, "may": may}
+        return {
+            "wds_url": self._wds_url, "token": token.text, "expires_s": token.expires_s, "now_ms": now_ms, "may": may,
+            "reference": self._reference,
+        }  # fmt: skip
 
     def page(self, name: str) -> str | None:
         """Return the HTML of a page (app, door, docs, operate), None while the front end is not built."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
+from service.address import exposed
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
 
@@ -95,6 +96,17 @@ class ScpSettings(ComponentSettings):
         1_000_000, ge=0, le=1_000_000_000, validation_alias="SCP_PAPER_DEPOSIT",
         description="what a new paper account begins with, in the contracts' currency; 0 = nobody gets one",
     )  # fmt: skip
+    rest_url: str = Field(
+        "", validation_alias="SCP_REST_URL",
+        description="the vendor's REST service, https://…, for company data and older candles; empty = nobody is asked",
+    )  # fmt: skip
+    rest_key: SecretStr = Field(
+        SecretStr(""), validation_alias="SCP_REST_KEY", description="its API key; it goes nowhere else, and never to a browser"
+    )
+    rest_rate: float = Field(
+        120, gt=0, le=6_000, validation_alias="SCP_REST_RATE",
+        description="questions a minute to it, at most, of all people together; one may use a quarter",
+    )  # fmt: skip
     wds_port: int = Field(8400, ge=0, le=65535, validation_alias="WDS_PORT", description="where the browser finds WDS here")
     compat: bool = Field(
         False,
@@ -143,6 +155,17 @@ class ScpSettings(ComponentSettings):
     @classmethod
     def _gateway(cls, value: str) -> str:
         return check_url(value, ("http", "https"), "http://127.0.0.1:8181").rstrip("/")
+
+    @field_validator("rest_url")
+    @classmethod
+    def _rest(cls, value: str) -> str:
+        if not value:
+            return value
+        check_url(value, ("https", "http"), "https://api.massive.com")
+        parts = urlsplit(value)
+        if parts.query or parts.fragment or parts.username or exposed(value):
+            raise ValueError("is https:// (or http:// on a loopback address) without user, query and #: the key must not be read")
+        return value.rstrip("/")
 
     @field_validator("database_url")
     @classmethod

@@ -14,6 +14,7 @@ from mdl.feeds.simulator import SimulatorFeed
 from mdl.news.opening import open_news
 from mdl.settings import MdlSettings
 from mdl.simulation.market import Simulator
+from mdl.simulation.past import Past
 from service.errors import OperatorError
 
 
@@ -23,6 +24,8 @@ def open_feed(settings: MdlSettings, kind: str) -> Feed:
         return ReplayFeed(settings.tape, settings.factor, settings.loop, settings.market)
     if kind == "simulator":
         simulator = Simulator(settings.symbols, settings.seed, settings.quotes, settings.session)
+        if settings.simulated_rest:
+            simulator.past = Past(simulator.listed)  # from the first trade on
         return SimulatorFeed(simulator, settings.rate)
     if kind == "engine":
         gateway = Gateway(settings.engine_url, settings.engine_token.get_secret_value())

@@ -12,6 +12,7 @@ from functools import lru_cache
 from random import Random
 
 from mdl.feeds.hours import eastern
+from mdl.simulation.past import Past
 from mdl.simulation.universe import Universe, universe
 
 PRICE_CENTS_MAX = 200_000
@@ -43,6 +44,7 @@ class Simulator:
     def __init__(self, symbols: int, seed: int, quotes: float = 0.7, session: str = "regular") -> None:
         self.listed = universe(symbols, seed)
         self.events = 0
+        self.past: Past | None = None  # set by whoever is asked for it: it costs a microsecond a trade, and 64 bytes a minute
         self._dice = Random(f"simulator {seed}")
         self._quotes_of_1024 = round(quotes * 1024)
         self._session = session
@@ -142,11 +144,14 @@ class Simulator:
         at_ms = now_ms
         if self._extended:
             conditions = f"[{EXTENDED},37]" if odd else f"[{EXTENDED}]"
-        if bits >> 7 & 511 == 0:  # one in 512 is reported late; by rule it moves neither the last price nor the bars
+        late = bits >> 7 & 511 == 0
+        if late:  # one in 512 is reported late; by rule it moves neither the last price nor the bars
             at_ms = now_ms - 2_000 - (bits & 0x1FFF)
             conditions = f"[{LATE}]"
         else:
             self._count(index, price, size)
+        if self.past is not None:
+            self.past.take(index, at_ms, price, size, bool(odd) and not late, late)
         return (
             f'{self._trade_heads[index]}{EXCHANGES[bits >> 7 & 15]},"i":"{number}{self._trade_mids[index]}{self._prices[price]},'
             f'"s":{size},"c":{conditions},"t":{at_ms},"q":{number}}}'

@@ -1,7 +1,8 @@
 """Answers the vendor's REST questions about the whole market from the simulated one: days, a snapshot, floats, splits. Pure.
 
-Known are grouped daily values, the snapshot of all tickers, floats in pages, and splits (the simulated stocks have none). The
-simulated market begins every day at the same closes, so these are the closes of every day; volumes, highs and lows differ.
+Known are grouped daily values, the snapshot of all tickers, floats in pages, and splits (none of the last months); questions
+about one stock go to `company.py`. The simulated market begins every day at the same closes, so these are the closes of every
+day; volumes, highs and lows differ.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
-from zlib import crc32
 
 from mdl.simulation.market import Simulator
+from mdl.simulation.past import salt_of
 from mdl.simulation.universe import DayBefore, Universe, day_before, free_float
+from mdl.vendor.company import CompanyDesk, NotFound
 from service.days.markets import STOCKS
 
 GROUPED = re.compile(r"/v2/aggs/grouped/locale/us/market/stocks/(\d{4}-\d\d-\d\d)")
@@ -22,7 +24,8 @@ SNAPSHOT = "/v2/snapshot/locale/us/markets/stocks/tickers"
 FLOATS = "/stocks/vX/float"
 SPLITS = "/v3/reference/splits"
 FLOATS_MAX = 5_000
-Answer = tuple[int, dict[str, Any]]
+SPLITS_MAX = 1_000
+Answer = tuple[int, dict[str, Any] | bytes]  # bytes are a picture
 Plans = Mapping[str, frozenset[str] | None]
 
 
@@ -31,14 +34,19 @@ class ReferenceDesk:
 
     def __init__(self, market: Simulator) -> None:
         self._market = market
+        self._companies = CompanyDesk(market)
         self._paths: dict[str, Callable[[Mapping[str, str], int, str], dict[str, Any]]] = {
             SNAPSHOT: self._snapshot, FLOATS: self._floats, SPLITS: self._splits,
         }  # fmt: skip
 
+    def answers_for(self, market: Simulator) -> bool:
+        """Whether this is the market that is answered for."""
+        return market is self._market
+
     def knows(self, target: str) -> bool:
         """Whether a request of `target` (path and query) is one of these."""
         path = urlsplit(target).path
-        return path in self._paths or GROUPED.fullmatch(path) is not None
+        return path in self._paths or GROUPED.fullmatch(path) is not None or self._companies.find(path) is not None
 
     def answer(self, target: str, authorization: str, plans: Plans, now_ms: int, base: str) -> Answer:
         """Return status and body; `base` is our own address, for `next_url`."""
@@ -51,9 +59,13 @@ class ReferenceDesk:
         if plan is not None and "reference" not in plan:
             return 403, {"status": "NOT_AUTHORIZED", "request_id": "0", "message": "You are not entitled to this data."}
         try:
+            if (question := self._companies.find(parts.path)) is not None:
+                return 200, self._companies.answer(*question, asked, now_ms, base)
             found = GROUPED.fullmatch(parts.path)
             body = self._grouped(found[1], now_ms) if found else self._paths[parts.path](asked, now_ms, base)
             return 200, body
+        except NotFound:
+            return 404, {"status": "NOT_FOUND", "request_id": "0", "message": "Ticker not found."}
         except ValueError as error:
             return 400, {"status": "ERROR", "request_id": "0", "error": str(error)}
 
@@ -97,11 +109,25 @@ class ReferenceDesk:
         return body
 
     def _splits(self, asked: Mapping[str, str], now_ms: int, base: str) -> dict[str, Any]:
-        return {"results": [], "status": "OK", "request_id": "0"}
+        if "cursor" in asked:
+            asked = dict(parse_qsl(bytes.fromhex(asked["cursor"]).decode()))
+        limit, skip = int(asked.get("limit", 10)), int(asked.get("skip", 0))
+        if not 1 <= limit <= SPLITS_MAX or skip < 0:
+            raise ValueError(f"limit must be from 1 to {SPLITS_MAX}")
+        since, until = asked.get("execution_date.gte", ""), asked.get("execution_date.lte", "9")
+        symbols = [asked["ticker"]] if "ticker" in asked else self._market.listed.symbols
+        found = [row for symbol in symbols for row in self._companies.splits_of(symbol, now_ms)]
+        found = sorted((row for row in found if since <= row["execution_date"] <= until), key=lambda row: row["execution_date"])
+        page = found[::-1][skip : skip + limit]
+        body: dict[str, Any] = {"results": page, "status": "OK", "request_id": "0"}
+        if len(found) > skip + limit:
+            further = urlencode({**asked, "limit": limit, "skip": skip + limit})
+            body["next_url"] = f"{base}{SPLITS}?cursor={further.encode().hex()}"
+        return body
 
 
 def _row(listed: Universe, number: int, on: date) -> dict[str, Any]:
-    day: DayBefore = day_before(listed, number, crc32(str(on).encode()))
+    day: DayBefore = day_before(listed, number, salt_of(on))
     return {
         "T": listed.symbols[number], "o": day.open_cents / 100, "h": day.high_cents / 100, "l": day.low_cents / 100,
         "c": listed.closes_cents[number] / 100, "v": day.volume, "vw": day.vwap, "t": _opens_ms(on) + 12 * 3_600_000,

@@ -164,23 +164,23 @@ class VendorServer:
     def _subscribed(self) -> list[Client]:
         return [client for client in self.clients if client.session.key and client.session.wants.count and not client.cut]
 
-    def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
+    async def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
         if self.refusing:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "refusing connections\n")
-        if self._settings.feed == "simulator" and (answer := self._rest(request)) is not None:
-            return _as_json(socket, *answer)
+        if self._settings.feed == "simulator" and (answer := await self._rest(request)) is not None:
+            return _as_answer(socket, *answer)
         if _market_of(request.path).split("/")[0] not in EVENTS:
             return socket.respond(HTTPStatus.NOT_FOUND, f"no such market; there are: {', '.join(EVENTS)}\n")
         return None
 
-    def _rest(self, request: Request) -> tuple[int, dict[str, Any]] | None:
+    async def _rest(self, request: Request) -> tuple[int, dict[str, Any] | bytes] | None:
         """Return status and body for a request of the vendor's REST service, None for any other."""
         plans, now_ms, base = self._settings.plans, time.time_ns() // 1_000_000, f"http://{request.headers.get('Host', '')}"
         authorization = request.headers.get("Authorization", "")
         if request.path.partition("?")[0] == news.PATH:
             return news.answer(self._newsroom, request.path, authorization, plans, now_ms, base)
         if self._reference is not None and self._reference.knows(request.path):
-            return self._reference.answer(request.path, authorization, plans, now_ms, base)
+            return await asyncio.to_thread(self._reference.answer, request.path, authorization, plans, now_ms, base)
         return None
 
     async def _handle(self, socket: ServerConnection) -> None:
@@ -252,10 +252,13 @@ class VendorServer:
         self._tasks.start("last word", client.end(status(reason)), ends=True)
 
 
-def _as_json(socket: ServerConnection, status: int, body: dict[str, Any]) -> Response:
-    made = socket.respond(HTTPStatus(status), msgspec.json.encode(body).decode())
-    del made.headers["Content-Type"]
-    made.headers["Content-Type"] = "application/json"
+def _as_answer(socket: ServerConnection, status: int, body: dict[str, Any] | bytes) -> Response:
+    made = socket.respond(HTTPStatus(status), "")
+    made.body = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    for name in ("Content-Type", "Content-Length"):
+        del made.headers[name]
+    made.headers["Content-Type"] = "image/png" if isinstance(body, bytes) else "application/json"
+    made.headers["Content-Length"] = str(len(made.body))
     return made
 
 

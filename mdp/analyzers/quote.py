@@ -18,10 +18,11 @@ from mdp.enrich.facts import Facts, Seen
 from mdp.events.bbo import Venues, best
 from mdp.events.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
 from mdp.events.exact import number, ratio, units
-from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, IndexValue
+from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, Article, IndexValue
 from mdp.reference import Known, Reference
 from service.days.markets import Markets
 
+UNQUOTED_MAX = 10_000  # symbols with news and without a quote; further ones have their news when they are quoted and named again
 # Fields of a quote that are told, and what they are called in `Known`.
 INFORMED = (
     *((name, name) for name in ("prev_close", "prev_open", "prev_high", "prev_low", "prev_volume", "prev_vwap", "avg_volume")),
@@ -59,6 +60,7 @@ class QuoteData(msgspec.Struct, gc=False):
     open_change: float | None = None
     spread: float | None = None
     last_size: int | float | None = None
+    news_ts: int | None = None
 
 
 class Totals(msgspec.Struct, array_like=True, gc=False):
@@ -110,6 +112,7 @@ class QuoteAnalyzer(Analyzer):
         self.rounds = 0  # flushes in which a trade or a total changed: tells who ranks quotes when to look
         self.unranked: set[str] = set()  # symbols whose trades or totals changed; who ranks them takes them out
         self.on_open: OnOpen | None = None
+        self._news_ts: dict[str, int] = {}  # of symbols that nobody quotes yet
         self._totals: dict[str, Totals] = {}
         self._venues: dict[str, Venues] = {}
         self._facts = Facts(reference)
@@ -170,6 +173,16 @@ class QuoteAnalyzer(Analyzer):
             elif not totals.opened and self.on_open is not None:
                 self.on_open(symbol, price, ts, calendar, Opening.BEFORE)
         self._traded.add(symbol)
+
+    def on_article(self, article: Article, source: str) -> None:
+        """Remember when a symbol's newest article was published: a grid shows it without a channel more for each row."""
+        symbol, data = article.symbol, self.quotes.get(article.symbol)
+        if data is None:
+            if symbol and (symbol in self._news_ts or len(self._news_ts) < UNQUOTED_MAX):
+                self._news_ts[symbol] = max(article.ts, self._news_ts.get(symbol, 0))
+        elif data.news_ts is None or article.ts > data.news_ts:
+            data.news_ts = article.ts
+            self._changed.add(symbol)
 
     def on_quote(self, quote: AnyQuote) -> None:
         symbol, ts = quote.symbol, quote.ts
@@ -250,6 +263,10 @@ class QuoteAnalyzer(Analyzer):
         for symbol in self.quotes.keys() & seen.keys():
             if self._calendars.of[symbol].day_start_ms == day_ms:
                 self._catch_up(symbol)
+
+    def seen(self, symbol: str, calendar: Calendar) -> Seen | None:
+        """Return what the vendor has seen of a symbol on the trading day of a calendar."""
+        return self._facts.seen(symbol, calendar)
 
     @property
     def trading_days(self) -> Set[int]:
@@ -352,7 +369,7 @@ class QuoteAnalyzer(Analyzer):
         return calendar
 
     def _blank(self, symbol: str, calendar: str) -> None:
-        self.quotes[symbol] = QuoteData()
+        self.quotes[symbol] = QuoteData(news_ts=self._news_ts.pop(symbol, None))
         self._totals[symbol] = Totals(calendar, given=self._facts.gives(symbol))
         self._inform(symbol)
         self._catch_up(symbol)
@@ -406,7 +423,7 @@ class QuoteAnalyzer(Analyzer):
             close = totals.close if totals.close is not None else data.prev_close
             self.quotes[symbol] = QuoteData(
                 data.last, data.bid, data.ask, data.bid_size, data.ask_size, ts=data.ts, prev_close=close,
-                last_size=data.last_size,
+                last_size=data.last_size, news_ts=data.news_ts,
             )  # fmt: skip
             self._totals[symbol] = Totals(calendar.name)
             self._inform(symbol)

@@ -9,6 +9,7 @@ import structlog
 
 from scp.api import (
     clients,
+    company,
     compat,
     components,
     exchange,
@@ -61,6 +62,7 @@ ROUTES: tuple[Route, ...] = (
     *letters.ROUTES,
     *paper.ROUTES,
     *streams.ROUTES,
+    *company.ROUTES,
     *compat.ROUTES,
     Route("GET", "/openapi.json", PUBLIC, describe, gives=dict),
 )

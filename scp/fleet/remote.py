@@ -39,10 +39,15 @@ class Unreachable(Exception):
     """Nobody answered, or with something that is no answer; the text says what."""
 
 
+class Redirected(Unreachable):
+    """It answered, and sends us elsewhere, where we do not go."""
+
+
 class Remote:
     """A client for one loop, made on first use. Every call has the deadline of whoever awaits it."""
 
-    def __init__(self) -> None:
+    def __init__(self, connect_s: float = CONNECT_S) -> None:
+        self._connect_s = connect_s
         self._http: httpx.AsyncClient | None = None
 
     async def ask(
@@ -57,7 +62,7 @@ class Remote:
         """Send a request, `body` as JSON.  Raises: Unreachable; TimeoutError by whoever set the deadline."""
         if self._http is None:
             limits = httpx.Limits(max_connections=256, max_keepalive_connections=0)
-            timeout = httpx.Timeout(None, connect=CONNECT_S)
+            timeout = httpx.Timeout(None, connect=self._connect_s)
             self._http = httpx.AsyncClient(follow_redirects=False, trust_env=False, limits=limits, timeout=timeout)
         sent = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
         content = None if body is None else msgspec.json.encode(body)
@@ -74,5 +79,5 @@ class Remote:
         except httpx.HTTPError as error:
             raise Unreachable(str(error) or type(error).__name__) from None
         if 300 <= answer.status_code < 400:
-            raise Unreachable("it answers with a redirect, which is not followed")
+            raise Redirected("it answers with a redirect, which is not followed")
         return Reply(answer.status_code, answer.headers, b"".join(chunks))

@@ -120,6 +120,15 @@ def test_the_vendors_rest_service_is_the_processors_matter() -> None:
     assert "MDP_REST_KEY" not in named(made(feed="massive", api_key=key), "pipeline").environment
 
 
+def test_companies_and_older_candles_come_from_where_the_prices_do() -> None:
+    """The vendor with its key; beside a simulator its own market, at the listener's admin port; else nobody."""
+    page = named(made(feed="massive", api_key=SecretStr("vendor"), rest_url="https://rest.example.com"), "scp").environment
+    assert (page["SCP_REST_URL"], page["SCP_REST_KEY"]) == ("https://rest.example.com", "vendor")
+    assert named(made(), "scp").environment["SCP_REST_URL"].endswith(f":{PORTS['MDL_ADMIN_PORT']}/simulated")
+    assert named(made(), "pipeline").environment["MDL_SIMULATED_REST"] == "true"
+    assert "SCP_REST_URL" not in named(made(feed="massive", api_key=SecretStr("vendor")), "scp").environment
+
+
 def test_recordings_go_where_the_run_is_unless_told_otherwise() -> None:
     """A second run must not write between the recordings of the first."""
     assert named(made(), "pipeline").environment["MDL_RECORD_DIR"] == "/run/recordings"

@@ -26,6 +26,7 @@ class Thresholds:
     `pause_ms`: between two range alerts of a symbol, session and side. `volume_times`: the last minute's volume against the
     average minute of the hour, 0 = none. `volume_pause_ms`: between two of these of a symbol. `rel_volumes`: multiples of the
     average day's volume, ascending. `gap_pct`: of the previous close. `news_ms`: between an article and a breakout, 0 = none.
+    `snapshot_ms`: who joins during a session waits so long for what the vendor has seen of it with its range alerts, 0 = never.
     """
 
     pause_ms: int = 1_000
@@ -34,6 +35,7 @@ class Thresholds:
     rel_volumes: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
     gap_pct: float = 4.0
     news_ms: int = 1_800_000
+    snapshot_ms: int = 0
 
 
 DEFAULT = Thresholds()

@@ -4,7 +4,11 @@ A trade alerts when it is beyond the range of its session, and the first of a se
 first of a day never does. What comes within the pause after an alert of the same symbol, session and side is conflated: the
 newest of it is told when the pause is over.
 
-Invariant: the alerts of a session and side are a chain, each `prev` the `price` before, to the session's high or low.
+Who joins during the regular session does not know its range. Where the vendor is asked for the day so far, the alerts of such a
+symbol wait for it (`snapshot_ms` at most): trades only widen the range meanwhile, and so does what the vendor has seen.
+
+Invariant: the alerts of a session and side are a chain, each `prev` the `price` before, to the session's high or low, but where
+the vendor's word on the session so far comes between.
 """
 
 from __future__ import annotations
@@ -20,10 +24,12 @@ from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT, Alert, Alerts, Thresholds, decimal, paused
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.days.calendar import Calendar, Calendars
+from mdp.enrich.facts import Seen
 from mdp.events.conditions import EXTENDED, HIGH_LOW
 from mdp.events.vendor import AnyTrade, IndexValue
 from service.days.markets import Markets
 
+SEEN_MS = 60_000  # who hears something of the market so soon after a session has begun has seen its beginning
 LATE_MS = 3_000  # the feed's time ends a pause so much later than a trade does: late trades must not find it ended
 NEVER_MS = 2**60
 PRE, REGULAR, POST = range(3)
@@ -102,6 +108,10 @@ class RangeAnalyzer(Analyzer):
         super().__init__()
         self.on_alert: Callable[[Alert], None] | None = None  # told of each alert in the moment in which it is told
         self._alerts = Alerts("alerts:range", quotes)
+        self._quotes = quotes
+        self._snapshot_ms = thresholds.snapshot_ms
+        self._joined_ms: dict[str, int] = {}  # calendar → when we heard of it first, during a session; 0 = from its beginning
+        self._blind: dict[str, int] = {}  # symbols whose range is not known yet → until when (ms by the feed) it is waited for
         self._pause_ms = thresholds.pause_ms
         self._extremes: dict[str, Extremes] = {}
         self._waits_of: defaultdict[str, Waits] = defaultdict(Waits)
@@ -126,6 +136,12 @@ class RangeAnalyzer(Analyzer):
         if value.ts >= self._waits_of[queue].due_ms:
             self._tell_due(self._waits_of[queue], value.ts)
         self._see(value.symbol, value.value, value.ts, value.continuous, 0, queue)
+
+    def on_seen(self, day_ms: int, seen: Mapping[str, Seen]) -> None:
+        for symbol in self._extremes.keys() & seen.keys():
+            calendar = self._calendars.of[symbol]
+            if calendar.day_start_ms == self._extremes[symbol].day_ms == day_ms and calendar.market == "stocks":
+                self._catch_up(symbol, seen[symbol], calendar)
 
     def on_days(self, days: Mapping[str, int]) -> None:
         for calendar, ts in self._calendars.behind(days):
@@ -156,6 +172,7 @@ class RangeAnalyzer(Analyzer):
                 continue
             extremes = self._read(body)
             self._calendars.rejoin(symbol, extremes.calendar)
+            self._joined_ms[extremes.calendar] = 0  # whoever wrote it has seen more than we know
             self._extremes[symbol] = extremes
             for session, high, side in _sides(extremes):
                 if side.waits is not None:
@@ -177,6 +194,7 @@ class RangeAnalyzer(Analyzer):
 
     def forget(self, symbol: str) -> None:
         self._extremes.pop(symbol, None)
+        self._blind.pop(symbol, None)
         self._calendars.leave(symbol)
         self._changed.discard(symbol)
 
@@ -204,9 +222,14 @@ class RangeAnalyzer(Analyzer):
             if begins_ms <= ts < ends_ms:
                 return  # said to be of the extended hours, and timed in the regular ones
             session = PRE if ts < begins_ms else POST
+        if calendar.name not in self._joined_ms:
+            begins_ms, ends_ms = calendar.official
+            self._joined_ms[calendar.name] = ts if calendar.extended_hours and begins_ms + SEEN_MS < ts < ends_ms else 0
         extremes = self._extremes.get(symbol)
         if extremes is None or extremes.day_ms < calendar.day_start_ms:
             extremes = self._begin_day(symbol, calendar, queue)
+            if self._snapshot_ms and self._joined_ms[calendar.name] >= calendar.day_start_ms:
+                self._wait_for_range(symbol, calendar)
         span = extremes.spans[session]
         if span is None:
             self._begin_session(symbol, extremes, session, price, ts)
@@ -221,6 +244,27 @@ class RangeAnalyzer(Analyzer):
             self._tell_waiting(side)
         made = self._extremes[symbol] = Extremes(calendar.name, queue, calendar.day_start_ms, [None, None, None])
         return made
+
+    def _wait_for_range(self, symbol: str, calendar: Calendar) -> None:
+        """We joined when the session had begun: what the vendor has seen of it counts as soon as it is known."""
+        self._blind[symbol] = self._joined_ms[calendar.name] + self._snapshot_ms
+        if (seen := self._quotes.seen(symbol, calendar)) is not None:
+            self._catch_up(symbol, seen, calendar)
+
+    def _catch_up(self, symbol: str, seen: Seen, calendar: Calendar) -> None:
+        """Widen the regular session's range by what the vendor has seen of it. What is within that was no news."""
+        self._blind.pop(symbol, None)
+        if seen.high is None or seen.low is None or seen.ts < calendar.session_start_ms:
+            return  # it says nothing of the session yet
+        extremes = self._extremes[symbol]
+        span = extremes.spans[REGULAR]
+        if span is None:
+            extremes.spans[REGULAR] = Span(Side(seen.high), Side(seen.low))
+        else:
+            for sign, side, edge in ((1, span.high, seen.high), (-1, span.low, seen.low)):
+                if sign * edge > sign * side.edge:
+                    side.edge, side.waits = edge, None
+        self._changed.add(symbol)
 
     def _begin_session(self, symbol: str, extremes: Extremes, session: int, price: float, ts: int) -> None:
         """The first trade of a session, but not of the day, is told when it is beyond what the day has seen."""
@@ -239,6 +283,10 @@ class RangeAnalyzer(Analyzer):
     ) -> None:  # fmt: skip
         self._changed.add(symbol)
         prev, side.edge = side.edge, price
+        if symbol in self._blind:
+            if ts < self._blind[symbol]:
+                return
+            del self._blind[symbol]
         if session == PRE and extremes.spans[REGULAR] is not None:
             return  # reported when the pre-market was over
         waits = paused(ts, side.told_ms, self._pause_ms)

@@ -61,6 +61,15 @@ const open = (link: Link, symbol: string) => {
   tabs.show("chart");
 };
 
+/** The list of news that shows the chosen symbol of this link: the one there is, else a new one. */
+const openNews = (link: Link, symbol: string) => {
+  const found = desk.newsOf(link);
+  if (!found) return open(link, symbol);
+  found.link.choose(symbol);
+  tabs.show("more");
+  found.widget.element.scrollIntoView({ block: "nearest" });
+};
+
 const tabs = new Tabs();
 const again = byId("again");
 const books = new Books(stream);
@@ -90,6 +99,7 @@ const desk = new Desk(
     get everything() { return market.everything; },
     newestAt: () => newestAt,
     open,
+    openNews,
     makeRoom: () => market.narrow(),
   },
   tabs,
@@ -229,6 +239,7 @@ Object.defineProperty(window, "tapeline", {
     get reconnects() { return stream.reconnects; },
     get alerts() { return shared.alerts.count; },
     get bars() { return firstOf(desk.widgets(Candles))?.bars ?? 0; },
+    get drawn() { return firstOf(desk.widgets(Candles))?.drawn ?? []; },
     get prints() { return firstOf(desk.widgets(Prints))?.count ?? 0; },
     get verdict() { return judge.verdict(performance.now()); },
     get layout() { return desk.layout; },

@@ -99,6 +99,7 @@ class PlainQuotes:
             "open_change": None if last is None or first is None else float(Decimal(repr(last)) - Decimal(repr(first))),
             "spread": self._spread(latest),
             "last_size": None if newest is None else newest["s"],
+            "news_ts": None,
         }
 
     def _spread(self, latest: Event) -> float | None:
@@ -525,3 +526,22 @@ def test_a_snapshot_of_the_pre_market_has_no_official_values() -> None:
         analyzer.on_seen(TODAY_MS, {"A": Seen(early, 900, 9.5, 9.0, 12.0, 8.0)})
     desk.flush()
     assert shown(desk, "open", "high", "low", "volume", "vwap") == (None, 10, 10, 900, 9.5)
+
+
+def test_a_quote_says_when_its_newest_article_was_published() -> None:
+    """Whatever order they come in, also before anybody trades it, over a day and a hand-over; a symbol without news has null."""
+
+    def article(sym: str, ts: int) -> Event:
+        return {"ev": "news", "sym": sym, "id": f"{sym}{ts}", "title": "t", "url": "", "source": "s", "summary": "", "tickers": [sym],
+                "more": 0, "t": ts}  # fmt: skip
+
+    desk = Desk()
+    desk.feed(article("A", START_MS), article("A", START_MS - 60_000), source="news")
+    desk.feed(trade("A"), trade("B"))
+    cache = desk.flush()
+    assert [cache.data(f"quote:{sym}")["news_ts"] for sym in "AB"] == [START_MS, None]
+    desk.feed(article("B", START_MS + 5_000), article("A", START_MS - 9_000), source="news")
+    desk.hand_over()
+    desk.feed(trade("A", t=START_MS + 86_400_000), trade("B", t=START_MS + 86_400_000))
+    cache = desk.flush()
+    assert [cache.data(f"quote:{sym}")["news_ts"] for sym in "AB"] == [START_MS, START_MS + 5_000]

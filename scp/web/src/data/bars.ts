@@ -64,12 +64,12 @@ function current({ t, open, high, low, close, volume, vwap }: BarDocument): Bar 
   return unpacked([t ?? null, open ?? null, high ?? null, low ?? null, close ?? null, volume ?? null, vwap ?? null]);
 }
 
-function unpacked([t, open, high, low, close, volume, vwap]: PackedBar): Bar | null {
+export function unpacked([t, open, high, low, close, volume, vwap]: PackedBar): Bar | null {
   if (t == null || open == null || high == null || low == null || close == null) return null;
   return { t, open, high, low, close, volume: volume ?? 0, ...(vwap == null ? {} : { vwap }) };
 }
 
-function drawable(bars: (Bar | null)[]): Bar[] {
+export function drawable(bars: (Bar | null)[]): Bar[] {
   return bars.filter((bar) => bar !== null);
 }
 

@@ -1,6 +1,7 @@
 // Opens the page's one stream, with the control plane's session, through WDS's own browser client.
 
 import { Tapeline, type Info, type State } from "tapeline";
+import { learnReference } from "./reference.ts";
 import { learn } from "./rights.ts";
 import type { Connection } from "./freshness.ts";
 import type { Listener, Options, Snap, Stream, Subscription } from "./stream.ts";
@@ -11,6 +12,8 @@ interface Session {
   now_ms: number;
   /** The scopes of who is signed in. */
   may: readonly string[];
+  /** Company data and older bars can be asked for. */
+  reference?: boolean;
 }
 
 const SESSION_RETRY_MS = 2000;
@@ -123,6 +126,7 @@ class TapelineStream implements Stream {
     const onTheWayMs = Date.now() - askedAt;
     const aheadMs = askedAt + onTheWayMs / 2 - made.now_ms;
     learn(made.may);
+    learnReference(made.reference ?? false);
     this.clockAheadMs = Math.abs(aheadMs) > onTheWayMs ? aheadMs : 0; // less cannot be told from a slow answer; NaN is none
     return made;
   }

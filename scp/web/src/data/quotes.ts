@@ -5,7 +5,7 @@ import { decimalsOf, priceDecimals } from "../format.ts";
 
 export const FIELDS = [
   "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume", "vwap", "trades",
-  "prev_close", "change", "change_pct", "ts",
+  "prev_close", "change", "change_pct", "ts", "news_ts",
 ] as const; // prettier-ignore
 export type Field = (typeof FIELDS)[number];
 export type Quote = Partial<Record<Field, number | null>>;

@@ -101,6 +101,16 @@ export class Desk {
     return made;
   }
 
+  /** The news of what this link has chosen; made where there is none, null where the layout may not grow. */
+  newsOf(link: Link): Mounted | null {
+    const all = [...this.mounted.values()];
+    const shown = (one: Mounted) => one.kind?.name === "news" && one.placed.settings["which"] === "chosen";
+    const found = all.find((one) => shown(one) && one.link === link) ?? all.find((one) => shown(one) && one.link === this.first);
+    if (found || this.layout.locked) return found ?? null;
+    const colour = all.find((one) => one.link === link)?.placed.link || FIRST;
+    return this.add(kindOf("news")!, { which: "chosen" }, colour);
+  }
+
   remove(id: string): void {
     const gone = this.mounted.get(id);
     if (!gone) return;

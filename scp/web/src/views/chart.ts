@@ -15,6 +15,8 @@ export interface Extras {
   volume: boolean;
 }
 
+const NEAR_BARS = 12;
+
 interface Line {
   series: ISeriesApi<"Line">;
   colour: string;
@@ -98,21 +100,28 @@ export class CandleChart {
 
   /** The newest `n` bars, oldest first. */
   latest(n: number): readonly Bar[] {
-    return this.held.slice(-n);
+    return n >= this.held.length ? this.held : this.held.slice(-n);
   }
 
   clear(): void {
     this.reset([]);
   }
 
+  /** Whether somebody looks at the first bars there are. */
+  get nearStart(): boolean {
+    const range = this.chart.timeScale().getVisibleLogicalRange();
+    return range !== null && range.from < NEAR_BARS;
+  }
+
   private reset(bars: Bar[]): void {
+    const empty = this.bars === 0;
     this.held = bars.slice();
     this.candles.setData(bars.map(candle));
     this.volumes.setData(bars.map((bar) => this.volume(bar)));
     this.bars = bars.length;
     this.newest = bars.at(-1)?.t ?? 0;
     this.drawLines(true);
-    this.chart.timeScale().scrollToRealTime();
+    if (empty) this.chart.timeScale().scrollToRealTime(); // else whoever has gone back stays there
   }
 
   private update(bar: Bar): void {
@@ -129,7 +138,6 @@ export class CandleChart {
     this.drawLines(historical);
     this.candles.update(candle(bar), historical);
     this.volumes.update(this.volume(bar), historical);
-    if (this.held.length > 5000) this.reset(this.held.slice(-2500));
   }
 
   private volume(bar: Bar): { time: UTCTimestamp; value: number; color: string } {

@@ -3,6 +3,7 @@
 
 import { el, showState, Text } from "../dom.ts";
 import { Flashes } from "./flash.ts";
+import { ageOf } from "./newspaper.ts";
 import { count, percent, price, quantity, short, signed } from "../format.ts";
 import { ordered, type Sorting } from "../data/order.ts";
 import { BITS, EVERYTHING, STATES, type Field, type QuoteTable } from "../data/quotes.ts";
@@ -25,13 +26,18 @@ export interface Column {
   show?: (x: number, decimals: number) => string;
   flashes?: boolean;
   tinted?: boolean;
+  /** What a click on it opens of the symbol. */
+  opens?: "news";
 }
+
+const AGE_MS = 20_000; // how often ages are written anew
 
 export const COLUMNS: readonly Column[] = [
   { key: "symbol", title: "Symbol", about: "Symbol", px: 62 },
   { key: "last", title: "Last", about: "Last trade", px: 62, show: price, flashes: true },
   { key: "change", title: "Chg", about: "Change since the previous close", px: 56, show: signed, tinted: true },
   { key: "change_pct", title: "Chg %", about: "Change in percent", px: 60, show: (x) => percent(x), tinted: true },
+  { key: "news_ts", title: "News", about: "Age of the newest news", px: 52, show: newsAge, opens: "news" },
   { key: "bid_size", title: "Bid sz", about: "Size at the bid", px: 46, show: (x) => quantity(x) },
   { key: "bid", title: "Bid", about: "Best bid", px: 62, show: price, flashes: true },
   { key: "ask", title: "Ask", about: "Best ask", px: 62, show: price, flashes: true },
@@ -64,6 +70,7 @@ export class Grid {
   private order: Uint32Array = new Uint32Array(0);
   private readonly flashes = new Flashes();
   private readonly heads: HTMLElement[] = [];
+  private readonly ages: boolean;
   private sortedAt = 0;
   private scrolledAt = 0;
   private sortNow = true;
@@ -77,6 +84,7 @@ export class Grid {
   private asideMoves = false;
   private scrollTop = 0; // as the scroller last said: asking it in between would force a layout
   private version = -1;
+  private agedAt = 0;
   private widths: readonly [number, number, number] = [0, 0, 0]; // of symbol, price, change
 
   constructor(
@@ -90,7 +98,10 @@ export class Grid {
     /** The symbols to show; null = all. */
     private readonly only: ReadonlySet<string> | null = null,
     private readonly keepSorting: (sorting: Sorting) => void = () => {},
+    /** Somebody clicked a cell that opens something else of the symbol than its chart. */
+    private readonly openCell: (symbol: string, what: "news") => void = open,
   ) {
+    this.ages = columns.some(({ key }) => key === "news_ts");
     root.setAttribute("role", "grid");
     root.setAttribute("aria-label", "Quotes");
     root.setAttribute("aria-colcount", String(this.columns.length));
@@ -147,6 +158,13 @@ export class Grid {
     if (this.version !== this.table.version) this.onNewSymbols(now);
     if (this.sortDue(now)) this.sort(now);
     this.flashes.expire(now);
+    if (this.ages && now - this.agedAt > AGE_MS) this.growOld(now);
+  }
+
+  /** Ages grow by themselves. */
+  private growOld(now: number): void {
+    this.agedAt = now;
+    for (const slot of this.slots) if (slot.row >= 0) this.fill(slot, 0, BITS.news_ts);
   }
 
   /** These fields of a row have changed. */
@@ -273,7 +291,7 @@ export class Grid {
 
   private newSlot(): Slot {
     const cells = this.columns.map((column) => {
-      const cell = el("span", column.tinted ? "cell tint" : column.flashes ? "cell lights" : "cell");
+      const cell = el("span", column.opens ? "cell opens" : column.tinted ? "cell tint" : column.flashes ? "cell lights" : "cell");
       cell.setAttribute("role", column.key === "symbol" ? "rowheader" : "gridcell");
       return cell;
     });
@@ -355,7 +373,12 @@ export class Grid {
   private onClick(event: Event): void {
     const element = (event.target as HTMLElement).closest(".grid-row");
     const slot = this.slots.find((candidate) => candidate.element === element);
-    if (slot && slot.row >= 0) this.open(this.table.symbols[slot.row]!);
+    if (!slot || slot.row < 0) return;
+    const at = slot.cells.findIndex((cell) => cell.contains(event.target as Node));
+    const symbol = this.table.symbols[slot.row]!;
+    const opens = this.columns[at]?.opens;
+    if (opens && !Number.isNaN(this.table.columns.news_ts[slot.row]!)) this.openCell(symbol, opens);
+    else this.open(symbol);
   }
 
   private onKey(event: KeyboardEvent): void {
@@ -380,6 +403,11 @@ export class Grid {
     this.scroller.scrollTop = top;
     this.rebind = true;
   }
+}
+
+/** How old news are that were published then; as on the boards, by the clock of this machine. */
+function newsAge(ms: number): string {
+  return Number.isNaN(ms) ? "" : ageOf(Date.now() - ms);
 }
 
 /** "up", "down" or "flat": the colour of a change. */

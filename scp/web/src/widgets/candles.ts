@@ -1,6 +1,8 @@
 // Candles of one symbol with the bar in the making, volume, moving average and VWAP; the quote card may stand on top.
 
-import { BarSeries, type BarDocument, type ChartStep } from "../data/bars.ts";
+import { BarSeries, type Bar, type BarDocument, type ChartStep } from "../data/bars.ts";
+import { History } from "../data/history.ts";
+import { olderBars, type Older } from "../data/reference.ts";
 import type { Subscription } from "../data/stream.ts";
 import { attributes, button, el, showState, Text } from "../dom.ts";
 import { radios } from "../roving.ts";
@@ -17,6 +19,8 @@ const SAID: Readonly<Record<BarLength, string>> = {
 const BAR_HZ = 4;
 const ROOM_MS = 500;
 const EMA_MAX = 200;
+/** The widths of which older bars can be asked for. */
+const SPANS_MS: Readonly<Partial<Record<BarLength, number>>> = { "1m": 60_000, "5m": 300_000, "1h": 3_600_000, "1d": 86_400_000 };
 
 export class Candles implements Widget {
   readonly element: HTMLElement;
@@ -31,11 +35,14 @@ export class Candles implements Widget {
   private chart: CandleChart | null = null; // its code is loaded when the first chart is placed
   private closed = false;
   private series = new BarSeries();
+  private history = new History(1000);
+  private older: Older = { state: "idle", said: "" };
   private steps: ChartStep[] = []; // what the chart is to draw in the next frame: a whole series and what came after it
   private subscription: Subscription | null = null;
   private symbol = "";
   private length: BarLength;
   private isUnquoted = false;
+  private heard = false; // the stream has said what it has, if only that it is nothing
 
   constructor(private readonly place: Place) {
     const { ids, settings } = place;
@@ -64,6 +71,11 @@ export class Candles implements Widget {
   /** How many bars are drawn. */
   get bars(): number {
     return this.chart?.bars ?? 0;
+  }
+
+  /** The bars that are drawn, oldest first. */
+  get drawn(): readonly Bar[] {
+    return this.chart?.latest(Infinity) ?? [];
   }
 
   show(symbol: string): void {
@@ -103,6 +115,7 @@ export class Candles implements Widget {
       this.steps = [];
       this.name();
     }
+    this.askOlder(now);
     this.table.paint(now);
   }
 
@@ -134,7 +147,10 @@ export class Candles implements Widget {
     const { symbol } = this;
     this.subscription = this.place.market.stream.subscribe([`bars:${this.length}:${symbol}`], { hz: BAR_HZ }, {
       refused: (_, code) => code === "limit" && this.refused(symbol),
-      snapshot: (_, data) => this.take(this.series.snapshot(data as BarDocument)),
+      snapshot: (_, data) => {
+        this.heard = true;
+        this.take(this.series.snapshot(data as BarDocument));
+      },
       update: (_, __, whole) => this.take(this.series.update(whole as BarDocument)),
       status: (_, state, reason) => showState(this.box, state, reason),
     });
@@ -148,12 +164,42 @@ export class Candles implements Widget {
 
   private take(step: ChartStep): void {
     if (step.do === "ask") this.subscription?.ask();
-    else if (step.do === "reset") this.steps = [step];
-    else if (step.do === "update") this.steps.push(step);
+    else if (step.do === "reset") this.redraw(this.history.snapshot(step.bars));
+    else if (step.do === "update") {
+      const all = this.history.update(step.bars);
+      if (all) this.redraw(all);
+      else this.steps.push(step);
+    }
+  }
+
+  private redraw(bars: Bar[]): void {
+    this.steps = [{ do: "reset", bars }];
+  }
+
+  /** Whoever looks at the first bars there are is shown older ones, where somebody has them. */
+  private askOlder(now: number): void {
+    const span = SPANS_MS[this.length];
+    const { history, symbol, place } = this;
+    if (!this.chart || !symbol || !this.subscription || span === undefined || this.older.state === "asking") return;
+    if (this.older.state === "away" && now < (this.older.again ?? 0)) return;
+    if (this.bars > 0 ? !this.chart.nearStart : !this.heard) return;
+    const before = history.before(Date.now() - place.market.stream.clockAheadMs);
+    if (before === null || this.older.state === "none") return;
+    this.older = { state: "asking", said: "older bars are loading" };
+    this.name();
+    void olderBars(symbol, this.length, before).then(({ page, ...older }) => {
+      if (history !== this.history || this.closed) return; // another symbol or width since
+      this.older = older;
+      if (page) this.redraw(history.take(page, before));
+      else this.name();
+    });
   }
 
   private clear(): void {
     this.series = new BarSeries();
+    this.history = new History(SPANS_MS[this.length] ?? 1000);
+    this.older = { state: "idle", said: "" };
+    this.heard = false;
     this.steps = [];
     if (this.bars > 0) this.chart!.clear();
     this.name();
@@ -170,7 +216,8 @@ export class Candles implements Widget {
     const { bars, symbol } = this;
     const length = SAID[this.length];
     const of = this.card || !symbol ? "" : `${symbol}, `;
-    this.note.set(bars ? `${of}${bars} ${length} bars, local time` : "");
+    const older = this.older.said || (this.history.ended && this.chart?.nearStart ? "nothing older is known" : "");
+    this.note.set(bars ? `${of}${bars} ${length} bars, local time${older ? `; ${older}` : ""}` : older);
     const waiting = this.isUnquoted ? `Nobody quotes ${symbol}: no trade of it is known` : `Waiting for the first ${length} bar of ${symbol}`;
     this.empty.set(bars ? "" : symbol ? waiting : "A chart appears here once a symbol is chosen");
     this.box.toggleAttribute("data-empty", bars === 0);

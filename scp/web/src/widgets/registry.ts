@@ -5,6 +5,7 @@ import { activity } from "./activity.ts";
 import { alerts } from "./alerts.ts";
 import { board } from "./board.ts";
 import { candles } from "./candles.ts";
+import { companyCard } from "./company.ts";
 import { depth } from "./depth.ts";
 import { figures } from "./figures.ts";
 import { halts } from "./halts.ts";
@@ -16,7 +17,7 @@ import { quote } from "./quote.ts";
 import { watchlist } from "./watchlist.ts";
 import type { Kind } from "./widget.ts";
 
-export const KINDS: readonly Kind[] = [watchlist, quote, candles, depth, prints, board, activity, figures, alerts, news, halts, orders, pipeline];
+export const KINDS: readonly Kind[] = [watchlist, quote, candles, depth, prints, board, activity, figures, companyCard, alerts, news, halts, orders, pipeline];
 
 /** The kinds that whoever is signed in may place. */
 export function offered(): readonly Kind[] {

@@ -33,7 +33,7 @@ export class Watchlist implements Widget {
     const columns = wanted.size ? COLUMNS.filter(({ key }) => key === "symbol" || wanted.has(key)) : COLUMNS;
     const sorting: Sorting = { by: oneOf(settings, "sort", ["volume", ...SORTABLE]), descending: flag(settings, "descending", true) };
     const keep = ({ by, descending }: Sorting) => place.keep({ sort: by, descending });
-    this.grid = new Grid(box, market.table, (symbol) => link.choose(symbol), (symbol) => market.open(link, symbol), columns, sorting, this.own, keep);
+    this.grid = new Grid(box, market.table, (symbol) => link.choose(symbol), (symbol) => market.open(link, symbol), columns, sorting, this.own, keep, (symbol) => market.openNews(link, symbol));
     box.setAttribute("aria-label", heading.textContent ?? "Quotes");
     if (!this.own) {
       this.chips = new Chips(chips, (symbol) => market.open(link, symbol));

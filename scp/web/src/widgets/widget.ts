@@ -25,6 +25,8 @@ export interface Market {
   newestAt(): number;
   /** Somebody pointed at a symbol to see it: its link follows, and a phone shows the chart. */
   open(link: Link, symbol: string): void;
+  /** Somebody wants the news of a symbol: a list of them follows the link. */
+  openNews(link: Link, symbol: string): void;
   /** The stream has no room for a channel of the chosen symbol: something else gives way. */
   makeRoom(): void;
 }

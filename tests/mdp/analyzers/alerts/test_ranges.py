@@ -8,7 +8,9 @@ import pytest
 
 from mdc.channels import ALERT_FIELDS
 from mdp.analyzers.alerts.alert import KEEP, Alert, Thresholds, amount, decimal
+from mdp.enrich.facts import Seen
 from mdp.partitions.partition import Partition
+from service.days.markets import STOCKS
 from tests.mdp.analyzers.alerts import alerts, build
 from tests.mdp.analyzers.alerts.plain_ranges import CLOSES_MS, DAY_MS, OPENS_MS, PlainRanges
 from tests.mdp.feed import START_MS, Desk, Dice, quote, trade
@@ -199,3 +201,87 @@ def test_prices_in_notes(value: float, text: str) -> None:
 def test_amounts_in_notes(value: float, text: str) -> None:
     """Without decimals that say nothing."""
     assert amount(value) == text
+
+
+NOON_MS = OPENS_MS + 9_000_000
+
+
+def noon(snapshot_ms: int = 120_000, pause_ms: int = 0) -> Desk:
+    """A worker that hears of a regular session that has been going on for hours, and has the vendor asked for it."""
+    desk = Desk()
+    desk.partition = Partition(3, 1, "e1", build({}, Thresholds(pause_ms=pause_ms, snapshot_ms=snapshot_ms)))
+    return desk
+
+
+def see(desk: Desk, symbol: str, high: float, low: float, ts: int = NOON_MS) -> None:
+    day_ms = STOCKS.day_of(NOON_MS).start_ms
+    for analyzer in desk.partition.analyzers:
+        analyzer.on_seen(day_ms, {symbol: Seen(ts, 1_000, None, 10, high, low)})
+
+
+@pytest.mark.parametrize("first", ["snapshot", "trades"])
+def test_who_starts_at_noon_knows_the_sessions_range(first: str) -> None:
+    """From the vendor's snapshot, whether it comes before the first trade or between two: what is within is no news."""
+    desk = noon()
+    if first == "snapshot":
+        desk.feed(trade("B", p=5, t=NOON_MS - 10))
+        see(desk, "A", 14, 8)
+    desk.feed(
+        trade(p=10, t=NOON_MS), trade(p=11, t=NOON_MS + 1_000), trade(p=9, t=NOON_MS + 2_000), trade(p=13, t=NOON_MS + 3_000)
+    )
+    if first == "trades":
+        see(desk, "A", 14, 8)
+    desk.feed(*(trade(p=p, t=NOON_MS + 5_000 + n) for n, p in enumerate((13.5, 8.5, 14, 14.5, 8, 7.5, 14.25))))
+    assert [(a["kind"], a["price"], a["prev"]) for a in alerts(desk.flush())] == [("new_high", 14.5, 14), ("new_low", 7.5, 8)]
+    desk.hand_over()
+    desk.feed(trade(p=15, t=NOON_MS + 60_000), trade(p=14.9, t=NOON_MS + 61_000))
+    assert [a["price"] for a in alerts(desk.flush())] == [14.5, 7.5, 15]
+
+
+def test_a_snapshot_that_does_not_come_is_not_waited_for_longer() -> None:
+    """Nor is one waited for where nobody asks, by a symbol that is new to a worker of the whole day, or the next morning."""
+    desk = noon()
+    desk.feed(trade(p=10, t=NOON_MS), trade(p=11, t=NOON_MS + 60_000), trade(p=12, t=NOON_MS + 120_000))
+    assert [(a["price"], a["prev"]) for a in alerts(desk.flush())] == [(12, 11)]
+    desk.feed(trade("N", p=1, t=NOON_MS + 200_000), trade("N", p=2, t=NOON_MS + 201_000))
+    assert [a["price"] for a in alerts(desk.flush())] == [12, 2]
+    without = noon(0)
+    without.feed(trade(p=10, t=NOON_MS), trade(p=11, t=NOON_MS + 1_000))
+    assert [a["price"] for a in alerts(without.flush())] == [11]
+    early = noon()
+    early.feed(trade("Z", t=OPENS_MS + 1_000))
+    early.feed(trade(p=10, t=NOON_MS), trade(p=11, t=NOON_MS + 1_000))
+    assert [a["price"] for a in alerts(early.flush())] == [11]
+    early.feed(trade("Z", t=OPENS_MS + DAY_MS), trade(p=10, t=NOON_MS + DAY_MS), trade(p=11, t=NOON_MS + DAY_MS + 1_000))
+    assert [a["price"] for a in alerts(early.flush())] == [11, 11]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_starts_at_noon_tells_what_who_was_there_all_day_tells(seed: int) -> None:
+    """The plain model sees every trade; the worker those since noon, and a snapshot of what was before it."""
+    dice, desk, model = Dice(seed, ("A", "B", "C")), noon(pause_ms=1_000), PlainRanges()
+    dice.now = OPENS_MS + 1_000
+    morning: dict[str, list[float]] = {}
+    for _ in range(150):
+        event = {**dice.trade(pause_ms=200), "ev": "T", "c": []}
+        event["t"] = dice.now
+        model.take(event)
+        morning.setdefault(event["sym"], []).append(event["p"])
+    until = model.told[-1][-1] if model.told else 0
+    before = len(model.told)
+    dice.now = NOON_MS
+    desk.feed(trade("Z", t=NOON_MS - 1))
+    for symbol, prices in morning.items():
+        see(desk, symbol, max(prices), min(prices), NOON_MS - 1)
+    for n in range(300):
+        event = {**dice.trade(pause_ms=2_000), "ev": "T", "c": []}
+        event["t"], event["p"] = dice.now, round(event["p"] + n * dice.random.choice((0.01, -0.01)), 4)
+        desk.feed(event, feed_ms=dice.now)
+        model.take(event)
+    end = trade("Z", t=dice.now + 60_000)
+    desk.feed(end)
+    model.take(end)
+    found = [(a["sym"], a["kind"], a["price"], a["prev"], a["ts"]) for a in alerts(desk.flush())]
+    wanted = [(*told[:4], told[5]) for told in model.told[before:] if told[5] >= NOON_MS > until]
+    assert found == wanted
+    assert len(found) > 5

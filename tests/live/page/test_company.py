@@ -1,0 +1,130 @@
+"""The company behind a symbol, and the chart beyond the cache, in a browser: what is drawn is compared with the simulated market."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.live.page.browser import Desk
+from tests.live.page.test_access import AXE, GRAVE
+from tests.local_run import LocalRun
+
+RUN = {"SYMBOLS": "60", "RATE": "1500"}
+SYMBOL = "AMD"
+MINUTE_MS, DAY_MS = 60_000, 86_400_000
+SETTLED_MS = 15_000  # by then late trades are in the bars of both
+
+
+def opened(desk: Desk) -> Desk:
+    """Choose the stock and bars of a minute."""
+    desk.value(f"location.hash = '{SYMBOL}'")
+    desk.until(lambda: desk.texts("#i-symbol") == [SYMBOL], 10, "the stock")
+    desk.page.locator("[data-frame='1m']").first.click()
+    desk.until(lambda: desk.value("tapeline.bars") > 300, 20, "older bars")
+    return desk
+
+
+def placed(desk: Desk) -> None:
+    """Have a company on the desk; the layout keeps it for the tests after."""
+    if not desk.page.locator(".company").count():
+        desk.page.click("#add")
+        desk.page.locator("dialog[open]").get_by_role("button", name="Company").first.click()
+        desk.page.keyboard.press("Escape")
+    desk.until(lambda: "Short interest" in "".join(desk.texts(".company")), 15, "the company")
+
+
+def market(run: LocalRun, since_ms: int) -> dict[int, list[float]]:
+    """Return the simulated market's own bars."""
+    asked = f"/simulated/v2/aggs/ticker/{SYMBOL}/range/1/minute/{since_ms}/{time.time_ns() // 1_000_000}?limit=50000"
+    with urllib.request.urlopen(f"http://127.0.0.1:{run.port('MDL_ADMIN_PORT')}{asked}", timeout=10) as answer:
+        return {bar["t"]: [bar["o"], bar["h"], bar["l"], bar["c"], bar["v"]] for bar in json.load(answer)["results"]}
+
+
+def drawn(desk: Desk) -> list[list[float]]:
+    found: list[list[float]] = desk.value("tapeline.drawn.map(b => [b.t, b.open, b.high, b.low, b.close, b.volume])")
+    return found
+
+
+def test_the_chart_goes_on_beyond_the_cache_without_a_seam(desk: Desk, run: LocalRun) -> None:
+    """Pulled to the right it shows older bars: each once, none missing, the market's own numbers before and after the join."""
+    opened(desk)
+    box = desk.page.locator("#chart").bounding_box()
+    assert box is not None
+    left, middle = box["x"] + 20, box["y"] + box["height"] / 2
+
+    def pull() -> bool:
+        for _ in range(8):
+            desk.page.mouse.move(left, middle)
+            desk.page.mouse.down()
+            desk.page.mouse.move(left + box["width"] - 120, middle, steps=3)
+            desk.page.mouse.up()
+        return bool(desk.value("tapeline.bars") > 900)
+
+    desk.until(pull, 40, "a second page of older bars")
+
+    def joined() -> list[list[float]] | None:
+        """The bar in the making when the symbol was first traded has ended, and one that is only live after it."""
+        rows = drawn(desk)
+        live = [row for row in rows if time.time() * 1000 - row[0] < 150_000]
+        return rows if len(live) >= 2 and time.time() * 1000 - rows[-2][0] > MINUTE_MS + SETTLED_MS else None
+
+    rows = desk.until(joined, 180, "two live bars")
+    wanted = market(run, int(rows[0][0]))
+    starts = [int(row[0]) for row in rows]
+    assert starts == sorted(set(starts))
+    ended = [start for start in wanted if start + MINUTE_MS + SETTLED_MS < time.time() * 1000]
+    assert [start for start in starts if start in set(ended)] == ended, "a hole, or a bar that there was not"
+    wrong = [(row, wanted[int(row[0])]) for row in rows if int(row[0]) in set(ended) and row[1:] != wanted[int(row[0])]]
+    assert wrong == []
+
+
+def test_the_company_is_shown_with_what_is_known(desk: Desk) -> None:
+    """Its name, numbers, reports and logo of our own origin; of what is no stock it says so."""
+    opened(desk)
+    placed(desk)
+    text = desk.page.locator(".company").first.inner_text()
+    assert "Amd " in text
+    assert "AMDQ since" in text
+    assert desk.page.locator(".company-filings li").count() == 8
+    desk.until(lambda: desk.value("document.querySelector('.company-logo')?.naturalWidth") == 64, 10, "the logo")
+    assert desk.value("new URL(document.querySelector('.company-logo').src).origin === location.origin")
+    desk.page.evaluate("location.hash = 'BTC-PERP'")
+    desk.until(lambda: "no stock" in "".join(desk.texts(".company-body")), 10, "a word on what is no stock")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_axe_finds_nothing_grave(run: LocalRun, browser: Browser, scheme: str, width: int) -> None:
+    """Wide and narrow, in the dark and in the light."""
+    desk = Desk(browser, run, scheme, (width, 900), symbol=SYMBOL)
+    desk.live()
+    if width > 1000:
+        placed(desk)
+    desk.tab("more")
+    if desk.page.locator(".company").count():
+        desk.page.locator(".company").first.scroll_into_view_if_needed()
+    desk.page.evaluate(AXE.read_text())
+    grave: Any = desk.page.evaluate(GRAVE)
+    desk.close()
+    assert grave == []
+
+
+def test_news_stand_with_their_age_beside_the_symbols(desk: Desk) -> None:
+    """Of every row that had some; a click on the age shows the articles of that symbol."""
+    desk.until(lambda: any(desk.texts(".grid-row:not([hidden]) .cell.opens")), 60, "a row with news")
+    assert {text for text in desk.texts(".grid-row:not([hidden]) .cell.opens") if text} <= {
+        "now", *(f"{n} min" for n in range(60)), *(f"{n} h" for n in range(49)),
+    }  # fmt: skip
+    symbol = desk.value(
+        "(() => { const row = [...document.querySelectorAll('.grid-row:not([hidden])')].find(r => r.querySelector('.opens').textContent);"
+        " row.querySelector('.opens').click(); return row.querySelector('.cell').textContent; })()"
+    )
+    listed = "[...document.querySelectorAll('.panel.news')].slice(1).some(panel => panel.querySelector('.news-row'))"
+    desk.until(lambda: desk.value(listed), 20, "the symbol's news")
+    assert symbol in desk.texts(".panel.news .note")
+    assert desk.texts("#i-symbol") == [symbol]
