@@ -1,4 +1,8 @@
-"""Spells the Redis keys; the one place that knows how."""
+"""Spells the Redis keys; the one place that knows how.
+
+In a cluster what `service/keyspace.py` says stands before each: the tag of a partition before what belongs to one, the shared tag
+before everything else.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,14 @@ def checkpoint(partition: int) -> str:
 def watched(partition: int) -> str:
     """Sorted set: `kind symbol` of a partition's channels that somebody watches → when that ends (ms)."""
     return f"watched:{partition}"
+
+
+def fence(partition: int) -> str:
+    """Number that proves who owns a partition."""
+    return f"fence:partition:{partition}"
+
+
+OUT = "out"  # stream, in a cluster only: what a partition adds to channels that several write
 
 
 def parts(what: str) -> str:

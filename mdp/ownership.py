@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from mdc.connect import AWAY, unavailable
+from service.keyspace import space_of
 
 LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
 BEAT_S = 1 / 3
@@ -50,7 +51,8 @@ class Ownership:
         self._lease_ms = lease_ms
         self._beat = redis.register_script(files("mdp").joinpath("scripts/ownership.lua").read_text())
         self._release = redis.register_script(RELEASE)
-        self._held = f"mdp:held:{worker}"
+        self._shared = space_of(redis).shared
+        self._held = f"{self._shared}mdp:held:{worker}"
 
     async def beat(self, claim: bool = True, remembered: Iterable[int] = ()) -> Share:
         """Renew what we own and, with `claim`, take free partitions up to our fair share.  Raises: CacheUnavailable.
@@ -59,7 +61,7 @@ class Ownership:
         """
         args = [self.worker, self._lease_ms, self._partitions, int(claim), self._token, *remembered]
         try:
-            members, surplus, *claims = await self._beat(keys=[*KEYS, self._held], args=args)
+            members, surplus, *claims = await self._beat(keys=[*(self._shared + key for key in KEYS), self._held], args=args)
         except AWAY as error:
             raise unavailable(error) from None
         owned = dict(zip(claims[::3], claims[1::3], strict=True))
@@ -68,6 +70,7 @@ class Ownership:
     async def release(self, partition: int) -> None:
         """Give a partition up: the next beat of any worker takes it.  Raises: CacheUnavailable."""
         try:
-            await self._release(keys=[f"lease:partition:{partition}", DUE, self._held], args=[self.worker, partition])
+            names = [f"{self._shared}lease:partition:{partition}", self._shared + DUE, self._held]
+            await self._release(keys=names, args=[self.worker, partition])
         except AWAY as error:
             raise unavailable(error) from None

@@ -1,7 +1,7 @@
 """Sends Redis commands to the node of a cluster that serves their key; follows moves, and asks who serves what when a node fails.
 
-Invariant: a node that does not answer is asked by one probe only until it answers again; commands for it fail at once, so that those
-for the others never wait for it. A command is sent again only when a node has said that it did not execute it.
+Invariant: a node that does not answer is asked by one probe only until it answers again; commands for it fail at once, so that
+those for the others never wait for it. A command is sent again only when a node has said that it did not execute it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def open_redis(url: str, make: Make) -> Any:
     return ClusterClient(url, make) if is_cluster(url) else make(url)
 
 
-class ClusterClient(AsyncCoreCommands):  # type: ignore[misc]
+class ClusterClient(AsyncCoreCommands):
     """A redis.asyncio client as far as we use one. Keys of one command, or of one transaction, must lie in one slot."""
 
     space = CLUSTERED
+    _event_dispatcher: Any = None  # redis-py's protocol of clients asks for one
 
     def __init__(self, url: str, make: Make) -> None:
         self.topology = Topology()
@@ -73,7 +74,7 @@ class ClusterClient(AsyncCoreCommands):  # type: ignore[misc]
         """Return subscriptions to sharded channels, on whichever nodes serve them."""
         return ShardedPubSub(self)
 
-    def register_script(self, script: Any) -> ClusterScript:
+    def register_script(self, script: Any) -> Any:
         """Return the script as a function of `keys` and `args`."""
         return ClusterScript(self, script)
 
@@ -163,7 +164,8 @@ class ClusterClient(AsyncCoreCommands):  # type: ignore[misc]
             answers = [error] * len(commands)
         except LOST as error:
             self._lost(address, error)
-            answers = [ConnectionLost(f"the cluster's node {address[0]}:{address[1]}: {error or type(error).__name__}")] * len(commands)
+            why = f"the cluster's node {address[0]}:{address[1]}: {error or type(error).__name__}"
+            answers = [ConnectionLost(why)] * len(commands)
         if any(isinstance(answer, ClusterDownError) for answer in answers):
             self._looked_s = 0.0
         for at, answer in enumerate(answers):
@@ -261,8 +263,10 @@ def _without(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in ("near", "keys")}
 
 
-class ClusterPipeline(AsyncCoreCommands):  # type: ignore[misc]
+class ClusterPipeline(AsyncCoreCommands):
     """Commands that are sent together, those of each node in their order."""
+
+    _event_dispatcher: Any = None
 
     def __init__(self, client: ClusterClient, transaction: bool) -> None:
         self._client = client
@@ -299,7 +303,7 @@ class ClusterScript:
         self._script = script
 
     async def __call__(self, keys: Sequence[Any], args: Sequence[Any] = ()) -> Any:
-        # Whole, each time: which of the nodes knows it, and whether it still does after a failover, is nothing to keep a record of.
+        # Whole, each time: which nodes know it, and still do after a failover, is nothing worth keeping a record of.
         return await self._client.execute_command("EVAL", self._script, len(keys), *keys, *args)
 
 

@@ -1,4 +1,4 @@
-"""Says which Redis keys lie together: nothing on one server, a hash tag for each partition and one for what all share in a cluster.
+"""Says which Redis keys lie together: in a cluster those of a partition have a hash tag, and those that all share have one.
 
 Invariant: keys that one call touches together have the same tag, so that the call runs on one node. On a single server the tags
 are empty: the names of the keys are the same as they always were.

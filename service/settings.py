@@ -74,7 +74,7 @@ class ComponentSettings(BaseSettings):
 
 
 def check_cache_url(value: str) -> str:
-    """Return `value` when it names a Redis, a Redis Cluster or the cache in memory; raise ValueError, which says what to write."""
+    """Return `value` when it names a Redis, a Redis Cluster or the cache in memory; raise ValueError with what to write."""
     if is_cluster(value):
         parse_cluster_url(value)
         return value

@@ -1,20 +1,21 @@
 """Subscribes to sharded channels of a Redis Cluster: one connection a node, one stream of messages.
 
-Invariant: a subscription that may miss messages ends in an exception: when a connection is lost, when a channel's slot has another
-node by now, when a node takes a subscription back. Who reads subscribes anew then.
+Invariant: a subscription that may miss messages ends in an exception: when a connection is lost, when a channel's slot has
+another node by now, when a node takes a subscription back. Who reads subscribes anew then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import Any
 
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
 LOOK_S = 1.0  # a node that froze is noticed when another one serves its slots
-WAITING_MAX = 1_000  # messages that nobody has taken; then nothing more is read, and the node cuts us off when its own bound is full
+WAITING_MAX = 1_000  # messages that nobody has taken; then no more is read, and the node cuts us off when its bound is full
 TAKE_S = 1.0
 LOST = (RedisError, OSError, TimeoutError)
 
@@ -26,6 +27,7 @@ class ShardedPubSub:
         self._client = client
         self._nodes: dict[Any, Any] = {}  # address → its pub/sub connection
         self._channels: dict[str, Any] = {}  # channel → address
+        self._left: Counter[str] = Counter()  # channels that we have left ourselves, and no answer to it yet
         self._readers: list[asyncio.Task[None]] = []
         self._waiting: asyncio.Queue[Any] = asyncio.Queue(WAITING_MAX)
         self._looked: tuple[int, float] = (-1, 0.0)
@@ -47,9 +49,10 @@ class ShardedPubSub:
         for channel in channels:
             address = self._channels.pop(channel, None)
             if address is not None:
+                self._left[channel] += 1
                 await self._nodes[address].sunsubscribe(channel)
 
-    async def get_message(self, timeout: float) -> dict[str, Any] | None:  # noqa: ASYNC109  # as redis-py calls it
+    async def get_message(self, timeout: float) -> dict[str, Any] | None:  # as redis-py calls it
         """Return the next message, None when none comes in time.  Raises: what ended a connection."""
         if self._waiting.empty():
             await self._look()
@@ -86,6 +89,12 @@ class ShardedPubSub:
                 if await self._client.address_of(channel) != address:
                     raise ConnectionLost("the cluster has moved what we read to another node")
 
+    def _leaves(self, channel: str) -> bool:
+        """Return whether we asked for the end of this subscription ourselves."""
+        asked = self._left[channel] > 0
+        self._left[channel] -= asked
+        return asked
+
     async def _read(self, pubsub: Any) -> None:
         try:
             while True:
@@ -93,7 +102,7 @@ class ShardedPubSub:
                 if message is None:
                     continue
                 kind = message["type"]
-                if kind == "sunsubscribe" and message["channel"].decode() in self._channels:
+                if kind == "sunsubscribe" and not self._leaves(message["channel"].decode()):
                     raise ConnectionLost("the cluster is moving what we read to another node")
                 if kind in ("smessage", "ssubscribe"):
                     await self._waiting.put(message | {"type": kind[1:]})

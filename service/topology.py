@@ -83,6 +83,8 @@ class Topology:
 
 
 def _fields(row: Any) -> dict[str, Any]:
+    if isinstance(row, dict):  # RESP3
+        return {bytes(name).decode(): value for name, value in row.items()}
     return {bytes(name).decode(): value for name, value in zip(row[::2], row[1::2], strict=True)}
 
 

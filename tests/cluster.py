@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import re
 from collections.abc import Callable
+from typing import Any
 
 import redis
 
+from mdc.connect import open_cache
+from mdc.keys import OUT
+from service.cluster import ClusterClient, ClusterPipeline
+from service.sharded import ShardedPubSub
 from tests.servers import Process, Redis, free_port
 
 SLOTS = 16_384
@@ -98,6 +104,81 @@ class Cluster:
                 return False
             facts = client.info("replication")
             return node in self.primaries or facts.get("master_link_status") == "up"
+
+
+# What belongs to no partition: the rest of the keys in a test are of the partition in its hand, unless they name another.
+SHARED = re.compile(
+    r"mdp:|lease:|components$|scp:|watched:|mdc:(partitions|watched_news|reader)|(ch|seq):(board|alerts|status|news:latest)"
+    r"|idx:board|up:shared"
+)
+NAMED = re.compile(r"(?:fence:partition|cp|up:[a-z]+|facts:[^:]+):(\d+)$")
+EVERY_KEY = {"EXISTS", "DEL", "UNLINK", "MGET", "PUBSUB NUMSUB"}
+
+
+class PlainNames(ClusterClient):
+    """A cluster's client that takes the names that keys have on a single server: the contract's tests are the same for both.
+
+    Names that already have a hash tag, and scripts, are passed on as they are. `partition` is whose keys are meant.
+    """
+
+    partition = 0
+
+    @classmethod
+    def open(cls, url: str) -> PlainNames:
+        real = open_cache(url)
+        return cls(url, real._make)
+
+    def spelled(self, name: Any) -> Any:
+        """Return the key as it is in the cluster."""
+        text = name.decode() if isinstance(name, bytes) else str(name)
+        if text.startswith("{"):
+            return text
+        if SHARED.match(text):
+            return self.space.shared + text
+        named = NAMED.match(text)
+        return self.space.of(int(named[1]) if named else self.partition) + text
+
+    def translated(self, command: tuple[Any, ...]) -> tuple[Any, ...]:
+        name, *rest = command
+        if name == "SCRIPT LOAD" or not rest:
+            return command
+        if name in ("EVAL", "EVALSHA"):
+            count = int(rest[1])
+            return (name, *rest[:2], *(self.spelled(key) for key in rest[2 : 2 + count]), *rest[2 + count :])
+        if name == "PUBLISH":
+            name = "SPUBLISH"
+        count = len(rest) if name in EVERY_KEY else 1
+        spelled = [self.spelled(one) for one in rest[:count]]
+        return ("PUBSUB SHARDNUMSUB" if name == "PUBSUB NUMSUB" else name, *spelled, *rest[count:])
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        if command[0] == "KEYS":
+            return await self._keys()
+        if command[0] in ("FLUSHDB", "SCRIPT FLUSH"):
+            return [await self.node(one).execute_command(*command) for one in self.topology.primaries]
+        return await super().execute_command(*self.translated(command), **options)
+
+    async def _keys(self) -> list[bytes]:
+        found = [key for one in self.topology.primaries for key in await self.node(one).keys("*")]
+        plain = {key.rpartition(b"}")[2] for key in found}
+        return sorted(plain - {OUT.encode()})
+
+    def pipeline(self, transaction: bool = True) -> ClusterPipeline:
+        return PlainPipeline(self, transaction)
+
+    def pubsub(self) -> ShardedPubSub:
+        return PlainPubSub(self)
+
+
+class PlainPipeline(ClusterPipeline):
+    def execute_command(self, *command: Any, **options: Any) -> ClusterPipeline:
+        assert isinstance(self._client, PlainNames)
+        return super().execute_command(*self._client.translated(command), **options)
+
+
+class PlainPubSub(ShardedPubSub):
+    async def subscribe(self, *channels: str) -> None:
+        await super().subscribe(*(self._client.spelled(channel) for channel in channels))
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:
