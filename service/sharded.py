@@ -29,11 +29,19 @@ class ShardedPubSub:
         self._channels: dict[str, Any] = {}  # channel → address
         self._left: Counter[str] = Counter()  # channels that we have left ourselves, and no answer to it yet
         self._readers: list[asyncio.Task[None]] = []
+        self._fault: BaseException | None = None
         self._waiting: asyncio.Queue[Any] = asyncio.Queue(WAITING_MAX)
         self._looked: tuple[int, float] = (-1, 0.0)
 
     async def subscribe(self, *channels: str) -> None:
-        """Subscribe to channels, each on the node that serves its slot."""
+        """Subscribe to channels, each on the node that serves its slot.  Raises: what `get_message` then raises as well."""
+        try:
+            await self._subscribe(channels)
+        except LOST as error:
+            self._fault = error  # the others' messages would go on, and nobody would see that this one's do not come
+            raise
+
+    async def _subscribe(self, channels: tuple[str, ...]) -> None:
         for channel in channels:
             address = await self._client.address_of(channel)
             pubsub = self._nodes.get(address)
@@ -54,8 +62,9 @@ class ShardedPubSub:
 
     async def get_message(self, timeout: float) -> dict[str, Any] | None:  # as redis-py calls it
         """Return the next message, None when none comes in time.  Raises: what ended a connection."""
-        if self._waiting.empty():
-            await self._look()
+        if self._fault is not None:
+            raise self._fault
+        await self._look()
         found = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.servers import Process, Redis, free_port
 SLOTS = 16_384
 NODE_TIMEOUT_MS = 1_500
 FORM_S_MAX = 60
+PORTS_TRIED = 5
 
 
 class ClusterNode(Redis):
@@ -36,6 +37,18 @@ class ClusterNode(Redis):
         argv += ["--cluster-config-file", "nodes.conf", "--cluster-node-timeout", str(self._timeout_ms)]
         argv += ["--cluster-require-full-coverage", "no", "--cluster-announce-ip", "127.0.0.1", "--repl-diskless-sync-delay", "0"]
         return Process(argv, dict(os.environ), self.dir, self.dir / "redis.log")
+
+    def start_somewhere(self) -> None:
+        """Start it on ports that are free: between looking for one and taking it another program may have taken it."""
+        for left in reversed(range(PORTS_TRIED)):
+            try:
+                self.start()
+                return
+            except RuntimeError as error:
+                if "Address already in use" not in str(error) or not left:
+                    raise
+                self.kill()
+                self.port, self.bus_port = free_port(), free_port()
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=5)
@@ -59,7 +72,7 @@ class Cluster:
     def start(self) -> None:
         """Start all and make them one cluster."""
         for node in self.nodes:
-            node.start()
+            node.start_somewhere()
         first, n = self.primaries[0], len(self.primaries)
         for at, node in enumerate(self.primaries):
             with node.client() as client:
@@ -122,6 +135,7 @@ class PlainNames(ClusterClient):
     """
 
     partition = 0
+    leases = False  # whether a fence is the one beside its lease, which belongs to all, or the one beside its partition's keys
 
     @classmethod
     def open(cls, url: str) -> PlainNames:
@@ -133,7 +147,7 @@ class PlainNames(ClusterClient):
         text = name.decode() if isinstance(name, bytes) else str(name)
         if text.startswith("{"):
             return text
-        if SHARED.match(text):
+        if SHARED.match(text) or (self.leases and text.startswith("fence:")):
             return self.space.shared + text
         named = NAMED.match(text)
         return self.space.of(int(named[1]) if named else self.partition) + text
@@ -156,7 +170,14 @@ class PlainNames(ClusterClient):
             return await self._keys()
         if command[0] in ("FLUSHDB", "SCRIPT FLUSH"):
             return [await self.node(one).execute_command(*command) for one in self.topology.primaries]
+        if command[0] == "HSET" and str(command[1]).startswith("part:"):
+            return [await self._share(command[1], *command[at : at + 2]) for at in range(2, len(command), 2)]
         return await super().execute_command(*self.translated(command), **options)
+
+    async def _share(self, key: str, field: Any, value: Any) -> Any:
+        """Write a partition's share: one hash of all partitions on a single server, one of each in a cluster."""
+        number = int(str(field).split(" ")[0])
+        return await super().execute_command("HSET", self.space.of(number) + key, field, value)
 
     async def _keys(self) -> list[bytes]:
         found = [key for one in self.topology.primaries for key in await self.node(one).keys("*")]
