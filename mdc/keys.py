@@ -14,6 +14,7 @@ SERVER = "mdc:server"  # the server process (run_id) of this life
 PARTITIONS = LAYOUT  # how many partitions the writers use
 DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
 PLUGINS = "mdp:plugins"  # which plug-ins of the processors are off, and why
+SINCE = "mdp:since"  # when a worker first saw this cache (ms)
 WATCHED_NEWS = "mdc:watched_news"  # grows when somebody begins to watch something
 COMPONENTS = heartbeat.KEY  # what every component says of itself, once a second
 REVOKED = "scp:revoked"  # sessions that ended → until when their tokens could still be good

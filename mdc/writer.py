@@ -32,12 +32,15 @@ end
 return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
 """
 # One slot of a cluster. The server process is asked in the same call: between two it could be another one.
-# KEYS: epoch, server, fence or partitions.  ARGV: new epoch, fence (0 = none), partitions (0 = not kept here).
+# KEYS: epoch, server, fence or partitions, and of what all share mdp:since: leases run out during a failover, and after it those
+# who still have a partition's state get it back first (mdp/scripts/ownership.lua).
+# ARGV: new epoch, fence (0 = none), partitions (0 = not kept here).
 OPEN_HOME = """
 local life = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 if redis.call('GET', KEYS[2]) ~= life or redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('SET', KEYS[1], ARGV[1])
   redis.call('SET', KEYS[2], life)
+  if KEYS[4] then redis.call('DEL', KEYS[4]) end
 end
 if ARGV[2] ~= '0' and tonumber(redis.call('GET', KEYS[3]) or 0) < tonumber(ARGV[2]) then redis.call('SET', KEYS[3], ARGV[2]) end
 if ARGV[3] ~= '0' then redis.call('SET', KEYS[3], ARGV[3], 'NX') end
@@ -317,6 +320,8 @@ class Writer:
         this very partition, since it started or was promoted.
         """
         names = [home + name for name in (keys.EPOCH, keys.SERVER, fence_key or keys.PARTITIONS)]
+        if partitions:
+            names.append(home + keys.SINCE)
         answer = await self._redis.eval(OPEN_HOME, len(names), *names, new_epoch, fence, partitions)
         epoch, life, known = answer[0].decode(), answer[1].decode(), int(answer[2])
         if self._lives.get(home) != life:

@@ -13,12 +13,13 @@ from importlib.resources import files
 from typing import Any
 
 from mdc.connect import AWAY, unavailable
+from mdc.keys import SINCE
 from service.keyspace import space_of
 
 LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
 BEAT_S = 1 / 3
 DUE = "mdp:due"
-KEYS = ("mdp:workers", "mdp:since", "mdp:ranks", DUE)
+KEYS = ("mdp:workers", SINCE, "mdp:ranks", DUE)
 # KEYS: lease, mdp:due, mdp:held:{worker}.  ARGV: worker, partition.
 RELEASE = """
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return end

@@ -80,7 +80,7 @@ class ClusterClient(AsyncCoreCommands):
 
     async def disconnect(self) -> None:
         """Close all connections; the next command opens new ones."""
-        for node in self._nodes.values():
+        for node in list(self._nodes.values()):
             with contextlib.suppress(RedisError, OSError):
                 await node.connection_pool.disconnect()
 
@@ -91,10 +91,10 @@ class ClusterClient(AsyncCoreCommands):
             task.cancel()
         if ending:
             await asyncio.wait(ending, timeout=1.0)
-        for node in self._nodes.values():
+        nodes, self._nodes = list(self._nodes.values()), {}
+        for node in nodes:
             with contextlib.suppress(RedisError, OSError):
                 await node.aclose()
-        self._nodes.clear()
 
     async def address_of(self, key: Any) -> Address:
         """Return the node that serves a key's slot.  Raises: ConnectionError when none is known."""

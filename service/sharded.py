@@ -14,6 +14,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import RedisError
 
+RETRY_S = 0.2
 LOOK_S = 1.0  # a node that froze is noticed when another one serves its slots
 WAITING_MAX = 1_000  # messages that nobody has taken; then no more is read, and the node cuts us off when its bound is full
 TAKE_S = 1.0
@@ -29,32 +30,49 @@ class ShardedPubSub:
         self._channels: dict[str, Any] = {}  # channel → address
         self._left: Counter[str] = Counter()  # channels that we have left ourselves, and no answer to it yet
         self._readers: list[asyncio.Task[None]] = []
-        self._fault: BaseException | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._missing: set[str] = set()  # asked for, on a node that does not answer
+        self._retrying: asyncio.Task[None] | None = None
         self._waiting: asyncio.Queue[Any] = asyncio.Queue(WAITING_MAX)
         self._looked: tuple[int, float] = (-1, 0.0)
 
     async def subscribe(self, *channels: str) -> None:
-        """Subscribe to channels, each on the node that serves its slot.  Raises: what `get_message` then raises as well."""
-        try:
-            await self._subscribe(channels)
-        except LOST as error:
-            self._fault = error  # the others' messages would go on, and nobody would see that this one's do not come
-            raise
+        """Subscribe to channels, each on the node that serves its slot.
 
-    async def _subscribe(self, channels: tuple[str, ...]) -> None:
+        Where that node does not answer it is tried again until it does, or another one serves the slot; the others' messages come
+        meanwhile, and the channel is not confirmed before.
+        """
         for channel in channels:
-            address = await self._client.address_of(channel)
-            pubsub = self._nodes.get(address)
-            if pubsub is None:
-                pubsub = self._nodes[address] = self._client.node(address).pubsub()
-            self._channels[channel] = address
-            await pubsub.ssubscribe(channel)
-            if not any(task.get_name() == str(address) for task in self._readers):
-                self._readers.append(asyncio.create_task(self._read(pubsub), name=str(address)))
+            try:
+                await self._subscribe(channel)
+            except LOST:
+                self._missing.add(channel)
+                if self._retrying is None or self._retrying.done():
+                    self._retrying = asyncio.create_task(self._retry(), name="subscribe again")
+
+    async def _subscribe(self, channel: str) -> None:
+        address = await self._client.address_of(channel)
+        pubsub = self._nodes.get(address)
+        if pubsub is None:
+            pubsub = self._client.node(address).pubsub()
+        await pubsub.ssubscribe(channel)
+        self._nodes[address], self._channels[channel] = pubsub, address
+        if not any(task.get_name() == str(address) for task in self._readers):
+            self._readers.append(asyncio.create_task(self._read(pubsub), name=str(address)))
+
+    async def _retry(self) -> None:
+        while self._missing:
+            await asyncio.sleep(RETRY_S)
+            await self._client.look()
+            for channel in list(self._missing):
+                with contextlib.suppress(*LOST):
+                    await self._subscribe(channel)
+                    self._missing.discard(channel)
 
     async def unsubscribe(self, *channels: str) -> None:
         """Take subscriptions back."""
         for channel in channels:
+            self._missing.discard(channel)
             address = self._channels.pop(channel, None)
             if address is not None:
                 self._left[channel] += 1
@@ -62,8 +80,6 @@ class ShardedPubSub:
 
     async def get_message(self, timeout: float) -> dict[str, Any] | None:  # as redis-py calls it
         """Return the next message, None when none comes in time.  Raises: what ended a connection."""
-        if self._fault is not None:
-            raise self._fault
         await self._look()
         found = None
         with contextlib.suppress(TimeoutError):
@@ -75,10 +91,11 @@ class ShardedPubSub:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for task in self._readers:
+        ending = [task for task in (*self._readers, self._looking, self._retrying) if task is not None]
+        for task in ending:
             task.cancel()
-        if self._readers:
-            await asyncio.wait(self._readers, timeout=1.0)
+        if ending:
+            await asyncio.wait(ending, timeout=1.0)
         for pubsub in self._nodes.values():
             with contextlib.suppress(*LOST):
                 await pubsub.aclose()
@@ -90,7 +107,7 @@ class ShardedPubSub:
         loop = asyncio.get_running_loop()
         version, at_s = self._looked
         if loop.time() - at_s > LOOK_S:
-            await self._client.look()
+            self._looking = asyncio.create_task(self._client.look(), name="cluster look")  # messages do not wait for it
             at_s = loop.time()
         self._looked = (self._client.topology.version, at_s)
         if version != self._client.topology.version:

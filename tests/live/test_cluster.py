@@ -20,7 +20,7 @@ import pytest
 from mdc.documents import Doc
 from mdc.reader import Reader
 from service.keyspace import CLUSTERED
-from tests.cluster import Cluster
+from tests.cluster import FAST_MS, Cluster
 from tests.cluster_stack import ClusterStack
 from tests.live.test_tapes import check, events_on, finished, partition_of_es, start
 from tests.market import RATE, Market, answers
@@ -35,7 +35,8 @@ pytestmark = pytest.mark.live
 @pytest.fixture
 def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ClusterStack]:
     """An empty stack on a RabbitMQ and three primaries of its own; with replicas where nodes are killed."""
-    cluster = Cluster(3, replicas=int(request.node.get_closest_marker("faults") is not None))
+    faults = request.node.get_closest_marker("faults") is not None
+    cluster = Cluster(3, replicas=1, node_timeout_ms=FAST_MS) if faults else Cluster(3)
     try:
         cluster.start()
         with RabbitMQ() as rabbitmq:
@@ -110,6 +111,12 @@ class Watcher:
         """Return the longest time without a print of the partition, from a little before `after_s` on."""
         times = [at for at in self.heard[partition] if at > after_s - 1]
         return max((later - earlier for earlier, later in pairwise(times)), default=99.0)
+
+
+def lost_of(running: ClusterStack) -> int:
+    """Return what the listener says that it has lost when it could not renew its lease."""
+    lines = (running.folder / "mdl.log").read_text().splitlines()
+    return sum(json.loads(line).get("lost_events", 0) for line in lines if '"publisher_closed_with_events"' in line)
 
 
 @pytest.mark.faults
