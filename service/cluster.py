@@ -15,6 +15,7 @@ import structlog
 from redis.commands.core import AsyncCoreCommands
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, RedisError, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import TimeoutError as TimedOut
 
 from service.cluster_url import is_cluster, parse_cluster_url
 from service.keyspace import CLUSTERED
@@ -26,7 +27,7 @@ TRY_AGAIN_S = 0.05
 LOOK_S_MAX = 1.0  # for one node to say who serves what
 LOOK_PAUSE_S = 0.1
 PROBE_S = 0.2
-LOST = (ConnectionLost, OSError, TimeoutError)
+LOST = (ConnectionLost, TimedOut, OSError, TimeoutError)
 Make = Callable[[str], Any]
 Command = tuple[tuple[Any, ...], dict[str, Any]]
 log = structlog.get_logger()
