@@ -18,9 +18,9 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import TimeoutError as TimedOut
 
 from service.cluster_url import is_cluster, parse_cluster_url
-from service.keyspace import CLUSTERED
+from service.keyspace import CLUSTERED, slot_of
 from service.sharded import ShardedPubSub
-from service.topology import Address, Topology, Unroutable, key_in, slot_of
+from service.topology import Address, Topology, Unroutable, key_in
 
 REDIRECTS_MAX = 5
 TRY_AGAIN_S = 0.05

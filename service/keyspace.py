@@ -6,13 +6,13 @@ are empty: the names of the keys are the same as they always were.
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from dataclasses import dataclass
 from functools import lru_cache
 from string import ascii_lowercase
 from typing import Any
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-
+SLOTS = 16_384
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -36,6 +36,13 @@ class Space:
         return [self.of(partition) for partition in range(partitions)] if self.clustered else [""]
 
 
+def slot_of(key: Any) -> int:
+    """Return the slot of a key: CRC-16 of what stands in its first braces, of all of it where there are none."""
+    name = key if isinstance(key, bytes) else str(key).encode()
+    tag = name.partition(b"{")[2].partition(b"}")
+    return crc_hqx(tag[0] if tag[0] and tag[1] else name, 0) % SLOTS
+
+
 @lru_cache(4096)
 def _tag(partition: int) -> str:
     """Return a partition's hash tag, with the letter that puts its slot where it should be.
@@ -43,9 +50,9 @@ def _tag(partition: int) -> str:
     Steps of the golden ratio spread any number of partitions evenly over any number of nodes: eight lie 4+4 on two and
     3+3+2 on three, where the bare numbers would lie 4+2+2 on three and the third node would take nothing off the first.
     """
-    wanted = (partition + 0.5) * GOLDEN % 1 * REDIS_CLUSTER_HASH_SLOTS
+    wanted = (partition + 0.5) * GOLDEN % 1 * SLOTS
     names = (f"p{partition}{letter}" for letter in ascii_lowercase)
-    return "{" + min(names, key=lambda name: abs(int(key_slot(name.encode())) - wanted)) + "}"
+    return "{" + min(names, key=lambda name: abs(slot_of(name) - wanted)) + "}"
 
 
 SINGLE = Space(clustered=False)

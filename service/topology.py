@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from service.keyspace import SLOTS
 
 Address = tuple[str, int]
 FIRST_KEY = {"EVAL": 3, "EVALSHA": 3, "EVAL_RO": 3, "EVALSHA_RO": 3, "MEMORY USAGE": 1, "XGROUP CREATE": 1}
@@ -19,11 +19,6 @@ ALL_KEYS = {"SCAN", "KEYS", "FLUSHDB", "FLUSHALL", "INFO", "DBSIZE", "SAVE", "SC
 
 class Unroutable(Exception):
     """A command that no single node can answer."""
-
-
-def slot_of(key: Any) -> int:
-    """Return the slot of a key."""
-    return int(key_slot(key if isinstance(key, bytes) else str(key).encode()))
 
 
 def key_in(command: tuple[Any, ...]) -> Any:
@@ -44,7 +39,7 @@ class Topology:
         self.version = 0  # grows with every change of a slot's node
         self.primaries: list[Address] = []
         self.others: list[Address] = []  # replicas: they know the cluster, too
-        self._slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._slots: list[Address | None] = [None] * SLOTS
 
     def node_of(self, slot: int) -> Address | None:
         """Return who serves a slot, None when nobody is known to."""
@@ -52,7 +47,7 @@ class Topology:
 
     def take(self, shards: Any, asked: Address, secure: bool) -> None:
         """Take the answer to CLUSTER SHARDS in, from the node `asked`."""
-        slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        slots: list[Address | None] = [None] * SLOTS
         primaries, others = [], []
         for shard in map(_fields, shards):
             nodes = [_fields(node) for node in shard.get("nodes", ())]

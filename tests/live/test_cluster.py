@@ -123,9 +123,9 @@ def lost_of(running: ClusterStack) -> int:
 @pytest.mark.parametrize("which", ["of partitions alone", "of what all share"])
 def test_a_killed_primary_is_made_good_within_five_seconds(running: ClusterStack, which: str) -> None:
     """Under load, by SIGKILL: all partitions are fresh within 5 s, each event is there once or counted as lost, readers are told."""
-    market = Market(running)
+    market = Market(running, RATE // 2)
     market.start(workers=2)
-    running.wait("a few seconds of market", lambda: running.counts()["events"] > 3 * RATE)
+    running.wait("a few seconds of market", lambda: running.counts()["events"] > 3 * market.rate)
     nodes = {number: running.cluster.node_of(CLUSTERED.of(number)) for number in range(8)}
     shared = running.cluster.node_of(CLUSTERED.shared)
     victim = shared if which == "of what all share" else next(node for node in nodes.values() if node is not shared)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.topology import Topology, Unroutable, key_in, slot_of
+from service.keyspace import slot_of
+from service.topology import Topology, Unroutable, key_in
 
 ASKED = ("h", 1)
 
