@@ -17,6 +17,9 @@ from mdc.keys import SINCE
 from service.keyspace import space_of
 
 LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
+# In a cluster the node that keeps the leases fails over in two to three seconds: they should live longer than that, or every worker
+# would let go of everything, and still let a dead worker be replaced within five.
+CLUSTER_LEASE_MS = 4_000
 BEAT_S = 1 / 3
 DUE = "mdp:due"
 KEYS = ("mdp:workers", SINCE, "mdp:ranks", DUE)
@@ -40,6 +43,11 @@ class Share:
     surplus: int = 0
     workers: int = 0
     before: dict[int, int] = field(default_factory=dict)
+
+
+def lease_ms_of(redis: Any) -> int:
+    """Return how long a lease lasts in this cache."""
+    return CLUSTER_LEASE_MS if space_of(redis).clustered else LEASE_MS
 
 
 class Ownership:

@@ -30,7 +30,7 @@ from mdp.leader.status import WorkerStats
 from mdp.loading import Loader
 from mdp.meters import OWNED, Meters
 from mdp.owned import Owned
-from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share
+from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share, lease_ms_of
 from mdp.plugins.host import Limits, Watch
 from mdp.plugins.installed import NONE, Found, find, names_installed
 from mdp.plugins.rack import Rack, hosts_of, not_to_import, take_failures
@@ -80,9 +80,9 @@ class Worker:
         self._loader = Loader(settings, redis, clock, read_reference(settings.reference), boards, self._rack)
         self._space = space_of(redis)
         self._writer = Writer(redis)
-        self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
+        self._ownership = Ownership(redis, self.name, settings.mdq_partitions, lease_ms_of(redis))
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
-        self._tenure = Tenure()
+        self._tenure = Tenure(lease_ms_of(redis))
         self._enrichment = Enrichment(settings, redis, clock, lambda: self.owned, self._lead)
         self._epoch = ""
         self._fault = "Redis does not answer"

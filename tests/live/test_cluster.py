@@ -121,8 +121,11 @@ def lost_of(running: ClusterStack) -> int:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("which", ["of partitions alone", "of what all share"])
-def test_a_killed_primary_is_made_good_within_five_seconds(running: ClusterStack, which: str) -> None:
+def test_a_killed_primary_is_made_good_within_five_seconds(
+    running: ClusterStack, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under load, by SIGKILL: all partitions are fresh within 5 s, each event is there once or counted as lost, readers are told."""
+    monkeypatch.setenv("MDL_LEASE_TTL_MS", "5000")
     market = Market(running, RATE // 2)
     market.start(workers=2)
     running.wait("a few seconds of market", lambda: running.counts()["events"] > 3 * market.rate)
