@@ -17,8 +17,8 @@ from mdc.keys import SINCE
 from service.keyspace import space_of
 
 LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
-# In a cluster the node that keeps the leases fails over in two to three seconds: they should live longer than that, or every worker
-# would let go of everything, and still let a dead worker be replaced within five.
+# In a cluster the node that keeps the leases fails over in two to three seconds: they should live longer than that, or every
+# worker would let go of everything, and still let a dead worker be replaced within five.
 CLUSTER_LEASE_MS = 4_000
 BEAT_S = 1 / 3
 DUE = "mdp:due"
