@@ -46,7 +46,7 @@ if ARGV[2] ~= '0' and tonumber(redis.call('GET', KEYS[3]) or 0) < tonumber(ARGV[
 if ARGV[3] ~= '0' then redis.call('SET', KEYS[3], ARGV[3], 'NX') end
 return {redis.call('GET', KEYS[1]), life, redis.call('GET', KEYS[3])}
 """
-CLAIM_S_MAX = 0.3  # of a beat; a node that hangs must not cost the leases of partitions on the others
+CLAIM_S_MAX = 0.8  # of a beat; a node that hangs must not cost the leases of partitions on the others
 UNKNOWN_SHA = "0" * 40  # not opened yet: refused as a script that the server has forgotten
 RENEW_CACHE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end"
 

@@ -205,9 +205,9 @@ class Worker:
                 if took_s > BEAT_S_MAX / 2:  # or leases are renewed in our name by a beat whose answer comes too late
                     raise CacheUnavailable(f"its answers take {took_s:.1f} s")
                 share = await self._ownership.beat(claim=hears, remembered=self.owned if hears else ())
-                return share, await self._writer.claim(share.owned, self._epoch, self._new_epoch())
         except TimeoutError:
             raise CacheUnavailable(f"no answer within {BEAT_S_MAX:.1f} s") from None
+        return share, await self._writer.claim(share.owned, self._epoch, self._new_epoch())
 
     async def _guard(self) -> None:
         """Stop reading before the leases run out: who is cut off from the cache must not keep the queues from the next owner."""
