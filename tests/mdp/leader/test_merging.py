@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,10 +19,10 @@ ALERTS = f"{CLUSTERED.shared}ch:alerts:range"
 
 
 @pytest.fixture
-def url(cluster: Cluster) -> Iterator[str]:
+def url(cluster: Cluster) -> str:
     """The session's cluster, emptied."""
     cluster.empty()
-    yield cluster.url
+    return cluster.url
 
 
 class Deaf(Writer):
@@ -82,7 +81,7 @@ async def test_each_entry_is_merged_once_over_lost_answers_and_new_leaders(url: 
     second = await lead(client, Writer(client), 2)
     await alert(writer, 1, 2, 5)
     await first.merge(1, "e1")
-    assert (await marks(client))[4:] == [], "who was replaced merges nothing"
+    assert not (await marks(client))[4:], "who was replaced merges nothing"
     await second.merge(2, "e1")
     await second.merge(2, "e1")
     assert (await marks(client))[4:] == [5]
