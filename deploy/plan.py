@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.settings import LocalSettings
+from service.cluster_url import is_cluster
 
 BOTS, LISTENER, PROCESSORS, SERVICES, CACHE = range(5)  # the stages of the stop
 
@@ -75,6 +76,11 @@ def clash(wanted: list[Claim]) -> tuple[Claim, Claim] | None:
     return None
 
 
+def streams_url(settings: LocalSettings) -> str:
+    """Return where the exchange's streams go: nowhere without a server, and not to a cluster, where they would need one slot."""
+    return "" if settings.embedded_cache or is_cluster(settings.mdc_url) else settings.mdc_url
+
+
 def plan(
     settings: LocalSettings, ports: Mapping[str, int], run_dir: Path, reference: Path | None, keys: Mapping[str, str]
 ) -> Plan:
@@ -114,7 +120,7 @@ def _exchange(
         "ENGINE_ADMIN_PORT": str(ports["ENGINE_ADMIN_PORT"]),
         "ENGINE_DIR": str(Path(shared["RUN_DIR"]) / "engine"),
         "ENGINE_PRUNE": "true",  # a demonstration that runs for days must not fill the disk
-        "ENGINE_STREAMS_URL": "" if settings.embedded_cache else settings.mdc_url,
+        "ENGINE_STREAMS_URL": streams_url(settings),
         "ENGINE_ORDERS_URL": "" if settings.embedded_queue else settings.mdq_url,
     }
     bots = {"ENGINE_URL": _gateway(ports), "BOTS_SEED": str(settings.bots_seed), "BOTS_RATE": f"{settings.bots_rate:g}"}

@@ -9,6 +9,7 @@ import msgspec
 from mdc import keys
 from mdc.connect import AWAY, unavailable
 from service.heartbeat import Kept
+from service.keyspace import space_of
 
 COMPONENTS_MAX = 5_000
 _KEPT = msgspec.json.Decoder(Kept)
@@ -24,7 +25,7 @@ async def read(redis: Any, prefix: str = "") -> tuple[int, dict[str, Kept]]:
     try:
         async with redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.hgetall(keys.COMPONENTS)
+            pipe.hgetall(space_of(redis).shared + keys.COMPONENTS)
             (seconds, micros), found = await pipe.execute()
     except AWAY as error:
         raise unavailable(error) from None

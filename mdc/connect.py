@@ -1,4 +1,4 @@
-"""Opens Redis clients: of a real server, or of fakeredis inside this process for `memory://name`."""
+"""Opens Redis clients: of a real server, of a Redis Cluster, or of fakeredis inside this process for `memory://name`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,28 @@ import hiredis
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as ConnectionLost
 
+from service.cluster import open_redis
+from service.cluster_url import is_cluster
 from service.errors import OperatorError
 from service.settings import hide_password
 
 AWAY = (RedisError, OSError, TimeoutError)  # what a client raises while the cache cannot be reached
-PASSING = (NoScriptError, ReadOnlyError)  # a restarted server, one that has just lost its role: the next try meets another
+# A restarted server, one that has just lost its role, a slot of a cluster that is on its way: the next try meets another.
+PASSING = (NoScriptError, ReadOnlyError, ClusterDownError, AskError, TryAgainError)
+CLUSTER_TIMEOUT_S = 1.5  # a node that hangs keeps what is for the others waiting once, for so long
 REMEDIES = (
     (("OOM", "out of memory", "maxmemory"), "Give it more memory (maxmemory), or fewer symbols"),
     (("WRONGTYPE", "wrong kind of value"), "Delete the key that another program has written, or give us a database of our own"),
@@ -97,11 +111,17 @@ def open_cache(url: str, client_name: str = "tapeline", timeout_s: float = 5.0) 
 
         server = _in_process.setdefault(url, fakeredis.FakeServer())
         return fakeredis.FakeAsyncRedis(server=server)
+    if is_cluster(url):
+        timeout_s = min(timeout_s, CLUSTER_TIMEOUT_S)
+    return open_redis(url, lambda one: _open_server(one, client_name, timeout_s))
+
+
+def _open_server(url: str, client_name: str, timeout_s: float) -> Any:
     pool = aioredis.ConnectionPool.from_url(
         url,
         client_name=client_name,
         socket_timeout=timeout_s,
-        socket_connect_timeout=2.0,
+        socket_connect_timeout=min(2.0, timeout_s),
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         protocol=2,

@@ -11,6 +11,7 @@ from typing import Any
 
 from mdc import keys
 from mdc.connect import AWAY, unavailable
+from service.keyspace import space_of
 
 RENEW_S = 5.0
 KEPT_MS = 15_000  # two renewals may be lost
@@ -38,6 +39,7 @@ class Interest:
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis
+        self._shared = space_of(redis).shared  # all of it: told and read in one call each, and little
         self._tell = redis.register_script(TELL)
         self._read = redis.register_script(READ)
 
@@ -48,7 +50,8 @@ class Interest:
                 names = [f"{kind} {symbol}" for kind, symbol in channels]
                 for first in range(0, len(names), 1000):
                     await self._tell(
-                        keys=[keys.watched(partition), keys.WATCHED_NEWS], args=[KEPT_MS, *names[first : first + 1000]]
+                        keys=[self._shared + keys.watched(partition), self._shared + keys.WATCHED_NEWS],
+                        args=[KEPT_MS, *names[first : first + 1000]],
                     )
         except AWAY as error:
             raise unavailable(error) from None
@@ -56,7 +59,7 @@ class Interest:
     async def news(self) -> int:
         """Return a number that changes when somebody begins to watch something.  Raises: CacheUnavailable."""
         try:
-            return int(await self._redis.get(keys.WATCHED_NEWS) or 0)
+            return int(await self._redis.get(self._shared + keys.WATCHED_NEWS) or 0)
         except AWAY as error:
             raise unavailable(error) from None
 
@@ -65,7 +68,7 @@ class Interest:
         found: dict[int, frozenset[Watched]] = {}
         try:
             for number in partitions:  # one by one: thousands of names must not hold anybody up for long
-                names = await self._read(keys=[keys.watched(number)], args=[WATCHED_MAX])
+                names = await self._read(keys=[self._shared + keys.watched(number)], args=[WATCHED_MAX])
                 found[number] = frozenset(_watched(name) for name in names)
         except AWAY as error:
             raise unavailable(error) from None

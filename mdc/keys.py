@@ -1,4 +1,8 @@
-"""Spells the Redis keys; the one place that knows how."""
+"""Spells the Redis keys; the one place that knows how.
+
+In a cluster what `service/keyspace.py` says stands before each: the tag of a partition before what belongs to one, the shared tag
+before everything else.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ SERVER = "mdc:server"  # the server process (run_id) of this life
 PARTITIONS = LAYOUT  # how many partitions the writers use
 DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
 PLUGINS = "mdp:plugins"  # which plug-ins of the processors are off, and why
+SINCE = "mdp:since"  # when a worker first saw this cache (ms)
 WATCHED_NEWS = "mdc:watched_news"  # grows when somebody begins to watch something
 COMPONENTS = heartbeat.KEY  # what every component says of itself, once a second
 REVOKED = "scp:revoked"  # sessions that ended → until when their tokens could still be good
@@ -47,6 +52,14 @@ def checkpoint(partition: int) -> str:
 def watched(partition: int) -> str:
     """Sorted set: `kind symbol` of a partition's channels that somebody watches → when that ends (ms)."""
     return f"watched:{partition}"
+
+
+def fence(partition: int) -> str:
+    """Number that proves who owns a partition."""
+    return f"fence:partition:{partition}"
+
+
+OUT = "out"  # stream, in a cluster only: what a partition adds to channels that several write
 
 
 def parts(what: str) -> str:

@@ -21,6 +21,7 @@ from mdc.channels import group_of, kind_named, kind_of, split
 from mdc.connect import AWAY, CacheUnavailable, open_cache, unavailable
 from mdc.documents import Doc, Snapshot, decode_message, event_snapshot, state_snapshot
 from mdc.interest import RENEW_S, Interest, Watched
+from service.keyspace import space_of
 from service.partition import partition_of
 from service.run import backoff_s
 from service.tasks import OnFault, Tasks
@@ -55,6 +56,7 @@ class Reader:
         self._on_docs = on_docs
         self._on_state = on_state
         self._redis = open_cache(url, client_name)
+        self._space = space_of(self._redis)
         self._pubsub: Any = None
         self._groups: Counter[str] = Counter()
         self._confirmed: dict[str, asyncio.Future[None]] = {}
@@ -85,7 +87,7 @@ class Reader:
         Returns when the subscription is active; at once while the cache is away (it becomes active before the next
         `on_state(True)`).
         """
-        group = group_of(channel, self.partitions)
+        group = self._group(channel)
         self._watched[channel] += 1
         self._groups[group] += 1
         self._news.add(channel)
@@ -107,7 +109,7 @@ class Reader:
         self._watched[channel] -= 1
         if not self._watched[channel]:
             del self._watched[channel]
-        group = group_of(channel, self.partitions)
+        group = self._group(channel)
         self._groups[group] -= 1
         if self._groups[group] <= 0:
             del self._groups[group]
@@ -122,16 +124,18 @@ class Reader:
         `limit` bounds rows, events or closed bars (the newest). The document and its history are read in one transaction.
         """
         kind = kind_of(channel)
+        home = self._home(channel)
+        document = home + keys.document(channel)
         try:
             if kind.mode == "event":
-                bodies = await self._redis.lrange(keys.document(channel), -kind.keep, -1)
+                bodies = await self._redis.lrange(document, -kind.keep, -1)
                 return event_snapshot(bodies, kind.keep, limit)
             if not kind.keep:
-                body = await self._redis.get(keys.document(channel))
+                body = await self._redis.get(document)
                 return None if body is None else state_snapshot(body, None, limit)
             async with self._redis.pipeline(transaction=True) as both:
-                both.get(keys.document(channel))
-                both.lrange(keys.history(channel), -kind.keep, -1)
+                both.get(document)
+                both.lrange(home + keys.history(channel), -kind.keep, -1)
                 body, closed = await both.execute()
             return None if body is None else state_snapshot(body, closed, limit)
         except AWAY as error:
@@ -142,14 +146,33 @@ class Reader:
 
         Plain are the kinds without events and history.  Raises: UnknownChannel, CacheUnavailable.
         """
-        try:
-            bodies = await self._redis.mget([keys.document(channel) for channel in channels])
-        except AWAY as error:
-            raise unavailable(error) from None
         found: dict[str, Snapshot | None] = {}
-        for channel, body in zip(channels, bodies, strict=True):
+        for channel, body in await self._bodies(channels):
             with contextlib.suppress(msgspec.DecodeError):
                 found[channel] = None if body is None else state_snapshot(body)
+        return found
+
+    async def _bodies(self, channels: Sequence[str]) -> list[tuple[str, bytes | None]]:
+        """Return each channel's document; in a cluster those of a node that does not answer are left out.
+
+        Raises: CacheUnavailable when nothing can be read.
+        """
+        homes: dict[str, list[str]] = {}
+        for channel in channels:
+            homes.setdefault(self._home(channel), []).append(channel)
+        found: list[tuple[str, bytes | None]] = []
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for home, mine in homes.items():
+                    pipe.mget([home + keys.document(channel) for channel in mine])
+                answers = await pipe.execute(raise_on_error=False)
+            for mine, answer in zip(homes.values(), answers, strict=True):
+                if not isinstance(answer, BaseException):
+                    found += zip(mine, answer, strict=True)
+                elif not found and answer is answers[-1]:
+                    raise answer
+        except AWAY as error:
+            raise unavailable(error) from None
         return found
 
     async def list_channels(self, kind: str) -> list[str]:
@@ -159,11 +182,25 @@ class Reader:
             raise KeyError(kind)
         if known.names and known.more is None:
             return [f"{kind}:{name}" for name in known.names]
+        space = self._space  # a cluster has an index of each partition, and one of what all write
+        homes = dict.fromkeys([space.shared, *(space.homes(self.partitions) if known.per_symbol else ())])
         try:
-            names = await self._redis.smembers(keys.index(kind))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for home in homes:
+                    pipe.smembers(home + keys.index(kind))
+                names = set[bytes]().union(*await pipe.execute())
         except AWAY as error:
             raise unavailable(error) from None
         return sorted({f"{kind}:{name.decode()}" for name in names} | {f"{kind}:{name}" for name in known.names})
+
+    def _home(self, channel: str) -> str:
+        """Return what stands before the keys of a channel.  Raises: UnknownChannel."""
+        kind, name = split(channel)
+        return self._space.shared if kind.is_shared(name) else self._space.of(partition_of(name, self.partitions))
+
+    def _group(self, channel: str) -> str:
+        """Return the pub/sub channel of a channel's updates.  Raises: UnknownChannel."""
+        return self._home(channel) + group_of(channel, self.partitions)
 
     async def _tell_interest(self) -> None:
         """Tell the processors what is watched: what is new at once, everything every `RENEW_S`."""
@@ -213,7 +250,7 @@ class Reader:
         self._pubsub = self._redis.pubsub()
         self._confirmed.clear()
         self._asked.clear()
-        await self._pubsub.subscribe("mdc:reader")  # a pub/sub connection must listen to something to be readable
+        await self._pubsub.subscribe(self._space.shared + "mdc:reader")  # it must listen to something to be readable
         await self._take(CONFIRM_S_MAX, deadline=True)
         while not self._all_confirmed():  # others may watch more meanwhile
             for group in [group for group in self._groups if group not in self._confirmed]:
@@ -267,12 +304,12 @@ class Reader:
             await self._pubsub.subscribe(group)
 
     async def _learn_partitions(self) -> None:
-        found = await self._redis.get(keys.PARTITIONS)
+        found = await self._redis.get(self._space.shared + keys.PARTITIONS)
         if found is not None and int(found) != self.partitions:
             self.partitions = int(found)
             self._groups = Counter()
             for channel, times in self._watched.items():
-                self._groups[group_of(channel, self.partitions)] += times
+                self._groups[self._group(channel)] += times
             if self.up:
                 raise ConnectionError("the number of partitions changed")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from mdc import keys
 from mdc.connect import AWAY, unavailable
+from service.keyspace import space_of
 
 KEPT_MS = 3_600_000  # longer than any token lives but keys for the original service's app
 TELL = """
@@ -27,6 +28,7 @@ class Revoked:
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis
+        self._key = space_of(redis).shared + keys.REVOKED
         self._tell = redis.register_script(TELL)
 
     async def tell(self, sessions: Iterable[str], kept_ms: int = KEPT_MS) -> None:
@@ -34,13 +36,13 @@ class Revoked:
         names = list(sessions)
         try:
             for first in range(0, len(names), 1000):
-                await self._tell(keys=[keys.REVOKED], args=[kept_ms, *names[first : first + 1000]])
+                await self._tell(keys=[self._key], args=[kept_ms, *names[first : first + 1000]])
         except AWAY as error:
             raise unavailable(error) from None
 
     async def read(self) -> frozenset[str]:
         """Return the sessions that have ended and of which a token may still be good.  Raises: CacheUnavailable."""
         try:
-            return frozenset(name.decode() for name in await self._redis.zrange(keys.REVOKED, 0, -1))
+            return frozenset(name.decode() for name in await self._redis.zrange(self._key, 0, -1))
         except AWAY as error:
             raise unavailable(error) from None

@@ -17,6 +17,7 @@ KEYS = (
     ("seq:{channel}", "string", "", "last sequence number of a channel that several partitions write (group `shared`)"),
     ("cp:{partition}", "hash", "checkpoint", "`version life flush counts runs floor ahead`, `position:…`, `plugin:…`, cells"),
     (keys.parts("{what}"), "hash", "", "partition → its share of a board (`board:{name}`, `board_versions`) or the `counts`"),
+    (keys.OUT, "stream", "checkpoint", "in a cluster: `c s d` (channel, ts, data) for channels that several partitions write"),
     (keys.DEAD_LETTERS, "list", "", "the newest 1000 bad events, newest first"),
     (keys.PLUGINS, "hash", "", "plug-in of the processors → `state why by at_ms`: that it is off, and who said so"),
     (keys.EPOCH, "string", "", "id of this life of the cache: another one means that it was emptied or rolled back"),

@@ -19,6 +19,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.clock import Clock, SystemClock
+from service.cluster import open_redis
+from service.keyspace import space_of
 from service.lease import RedisLease
 from service.partition import LAYOUT
 from service.tasks import Tasks
@@ -77,13 +79,17 @@ class Tenure:
         self._away = True
 
 
-def lease_client(url: str, ttl_ms: int) -> Redis:
+def lease_client(url: str, ttl_ms: int) -> Any:
     """Return a client for questions with a deadline; one retry at once, because a restart leaves dead connections in the pool.
 
     The deadlines are ours: redis-py's own (`socket_timeout`) is an `asyncio.wait_for` around every write, which on Python 3.11
     swallows a cancellation, and `stop` would wait for ever.
     """
-    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=ttl_ms / 3000, retry=Retry(NoBackoff(), 1))
+
+    def make(one: str) -> Redis:
+        return Redis.from_url(one, socket_timeout=None, socket_connect_timeout=ttl_ms / 3000, retry=Retry(NoBackoff(), 1))
+
+    return open_redis(url, make)
 
 
 class SourceLease:
@@ -118,7 +124,8 @@ class SourceLease:
         self._every_s = ttl_ms / 3000
         self._able = able
         self._partitions = partitions
-        self._waits = f"lease:{self.name}:waits"  # while a standby that could publish asks
+        self._shared = space_of(redis).shared
+        self._waits = f"{self._shared}lease:{self.name}:waits"  # while a standby that could publish asks
         self._ttl_ms = ttl_ms
         self._able_s = 0.0  # when we were able last
         self._tasks = Tasks(f"lease {self.name}")
@@ -164,7 +171,7 @@ class SourceLease:
                     return False
                 if not renews:
                     self._lease.forget()
-                    fence, layout = await self._redis.mget(f"fence:{self.name}", LAYOUT)
+                    fence, layout = await self._redis.mget(f"{self._shared}fence:{self.name}", self._shared + LAYOUT)
                     self._tenure.seen(int(fence or 0), self._now_s())
                     if self._partitions and layout is not None and int(layout) != self._partitions:
                         self._refuse_layout(int(layout))

@@ -29,6 +29,7 @@ from service.clock import Clock
 from service.tracing import Tracer
 
 PAUSE_S = 0.2  # after a flush that the cache did not take
+PAUSE_NS = int(PAUSE_S * 1e9)
 log = structlog.get_logger()
 
 
@@ -49,6 +50,7 @@ class Flusher:
         self._least_s, self._most_s = settings.flush_ms / 1000, settings.flush_ms_max / 1000
         self._all_ns, self._turns = settings.flush_all_ms * 1_000_000, settings.mdq_partitions
         self._writer = writer
+        self._clustered = writer.space.clustered
         self._clock = clock
         self._stats = stats
         self._partitions = partitions
@@ -117,12 +119,14 @@ class Flusher:
             await flush
         except CacheUnavailable as error:
             self._on_fault(error)
-            await asyncio.sleep(PAUSE_S)
+            if not self._clustered:  # there each partition waits alone
+                await asyncio.sleep(PAUSE_S)
 
     async def _next(self) -> tuple[Owned, int]:
         """Wait until a partition is due; return the one that waits for longest, and how many take turns."""
         while True:
-            mine, now_ns = [owned for owned in self._partitions() if not owned.refused], self._clock.mono_ns()
+            now_ns = self._clock.mono_ns()
+            mine = [owned for owned in self._partitions() if not owned.refused and owned.again_ns <= now_ns]
             first = min(mine, key=_due_ns, default=None)
             if first is not None and first.due_ns <= now_ns:
                 return first, len(mine)
@@ -158,16 +162,29 @@ class Flusher:
         if not sent:
             return
         parts = [(owned.partition, flush) for owned, flush in sent]
-        flushes = [(part.number, flush.arguments(part.fence, part.flush_number)) for part, flush in parts]
+        flushes = [self._writer.call(flush, part.fence, part.flush_number) for part, flush in parts]
         try:
             outcomes = await self._writer.write(flushes)
         except CacheUnavailable:
             for owned, _ in sent:
-                owned.failing_ns = owned.failing_ns or self._clock.mono_ns()
+                self._failed(owned)
             raise
+        fault: CacheUnavailable | None = None  # of one node of a cluster; what the others took is settled first
         for (owned, _), outcome in zip(sent, outcomes, strict=True):
+            if isinstance(outcome, CacheUnavailable):
+                self._failed(owned)
+                fault = outcome
+                continue
             owned.failing_ns = 0
             await self._settle(owned, outcome)
+        if fault is not None:
+            raise fault
+
+    def _failed(self, owned: Owned) -> None:
+        now_ns = self._clock.mono_ns()
+        owned.failing_ns = owned.failing_ns or now_ns
+        if self._clustered:
+            owned.again_ns = now_ns + PAUSE_NS
 
     async def _settle(self, owned: Owned, outcome: Outcome) -> None:
         if outcome is Outcome.APPLIED:
@@ -180,7 +197,7 @@ class Flusher:
         FENCED.inc()
         log.warning("flush_refused", partition=owned.partition.number, outcome=outcome.name)
         if outcome is Outcome.ROLLED_BACK:
-            await self._writer.renew(owned.partition.epoch, self._new_epoch())
+            await self._writer.renew(owned.partition.epoch, self._new_epoch(), owned.partition.number)
 
     def _measure(self, owned: Owned) -> None:
         if owned.span is not None:

@@ -21,6 +21,7 @@ from mdp.reference import Reference
 from mdp.settings import MdpSettings
 from service.clock import Clock
 from service.errors import OperatorError
+from service.keyspace import space_of
 
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class Loader:
     ) -> None:  # fmt: skip
         self._settings = settings
         self._redis = redis
+        self._space = space_of(redis)
         self._clock = clock
         self._reference = reference
         self._boards = boards
@@ -52,7 +54,7 @@ class Loader:
         )  # fmt: skip
         partition = Partition(number, fence, epoch, analyzers, settings.time_ahead_s * 1000, settings.mdq_partitions)
         try:
-            cells = await self._redis.hgetall(keys.checkpoint(number))
+            cells = await self._redis.hgetall(self._space.of(number) + keys.checkpoint(number))
             if not cells:
                 return partition
             life = cells.get(b"life")
@@ -70,7 +72,7 @@ class Loader:
     async def _learn(self) -> None:
         """Look which plug-ins are off before the partition's first event: one may have ended its last owner."""
         try:
-            self._rack.learn(await self._redis.hgetall(keys.PLUGINS))
+            self._rack.learn(await self._redis.hgetall(self._space.shared + keys.PLUGINS))
         except AWAY as error:
             raise unavailable(error) from None
 
@@ -80,12 +82,12 @@ class Loader:
             if cell.fault:
                 log.error("checkpoint_cell_unreadable", partition=partition.number, cell=cell.field, error=cell.fault)
             if cell.analyzer:
-                seq = await self._last_seq(f"{cell.analyzer}:{cell.symbol}")
+                home = self._space.of(partition.number)
+                seq = await self._last_seq(home + keys.document(f"{cell.analyzer}:{cell.symbol}"))
                 partition.resume(cell.analyzer, cell.symbol, seq)
 
-    async def _last_seq(self, channel: str) -> int:
+    async def _last_seq(self, key: str) -> int:
         """Return a channel's last sequence number; when its document cannot be read either, one above all it can have had."""
-        key = keys.document(channel)
         try:
             body = await (self._redis.lindex(key, -1) if await self._redis.type(key) == b"list" else self._redis.get(key))
             return decode_doc(body).seq if body else 0

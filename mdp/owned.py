@@ -24,6 +24,7 @@ class Owned:
     flush: Flush | None = None  # collected, not yet applied: sent again unchanged until the cache says what became of it
     whole: bool = False  # of the flush under way: it holds everything up to `flush_tag`, not only what is watched
     due_ns: int = 0  # when everything is to be flushed next
+    again_ns: int = 0  # not before: its node of a cluster did not take a flush, and the others' must not wait for it
     flush_tag: int = 0
     flush_oldest_ns: dict[str, int] = field(default_factory=dict)
     refused: bool = False  # a flush was refused; the next beat decides what to do

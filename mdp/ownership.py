@@ -13,11 +13,16 @@ from importlib.resources import files
 from typing import Any
 
 from mdc.connect import AWAY, unavailable
+from mdc.keys import SINCE
+from service.keyspace import space_of
 
 LEASE_MS = 2_000  # a worker that died or hangs is replaced after this and one beat
+# In a cluster the node that keeps the leases fails over in two to three seconds: they should live longer than that, or every
+# worker would let go of everything, and still let a dead worker be replaced within five.
+CLUSTER_LEASE_MS = 4_000
 BEAT_S = 1 / 3
 DUE = "mdp:due"
-KEYS = ("mdp:workers", "mdp:since", "mdp:ranks", DUE)
+KEYS = ("mdp:workers", SINCE, "mdp:ranks", DUE)
 # KEYS: lease, mdp:due, mdp:held:{worker}.  ARGV: worker, partition.
 RELEASE = """
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return end
@@ -40,6 +45,11 @@ class Share:
     before: dict[int, int] = field(default_factory=dict)
 
 
+def lease_ms_of(redis: Any) -> int:
+    """Return how long a lease lasts in this cache."""
+    return CLUSTER_LEASE_MS if space_of(redis).clustered else LEASE_MS
+
+
 class Ownership:
     """The membership of one worker. Call `beat()` every BEAT_S."""
 
@@ -50,7 +60,8 @@ class Ownership:
         self._lease_ms = lease_ms
         self._beat = redis.register_script(files("mdp").joinpath("scripts/ownership.lua").read_text())
         self._release = redis.register_script(RELEASE)
-        self._held = f"mdp:held:{worker}"
+        self._shared = space_of(redis).shared
+        self._held = f"{self._shared}mdp:held:{worker}"
 
     async def beat(self, claim: bool = True, remembered: Iterable[int] = ()) -> Share:
         """Renew what we own and, with `claim`, take free partitions up to our fair share.  Raises: CacheUnavailable.
@@ -59,7 +70,7 @@ class Ownership:
         """
         args = [self.worker, self._lease_ms, self._partitions, int(claim), self._token, *remembered]
         try:
-            members, surplus, *claims = await self._beat(keys=[*KEYS, self._held], args=args)
+            members, surplus, *claims = await self._beat(keys=[*(self._shared + key for key in KEYS), self._held], args=args)
         except AWAY as error:
             raise unavailable(error) from None
         owned = dict(zip(claims[::3], claims[1::3], strict=True))
@@ -68,6 +79,7 @@ class Ownership:
     async def release(self, partition: int) -> None:
         """Give a partition up: the next beat of any worker takes it.  Raises: CacheUnavailable."""
         try:
-            await self._release(keys=[f"lease:partition:{partition}", DUE, self._held], args=[self.worker, partition])
+            names = [f"{self._shared}lease:partition:{partition}", self._shared + DUE, self._held]
+            await self._release(keys=names, args=[self.worker, partition])
         except AWAY as error:
             raise unavailable(error) from None

@@ -25,11 +25,12 @@ from mdp.analyzers.ranks import BUILT_IN, names_of, read_boards
 from mdp.enrich.enrichment import Enrichment, Lead
 from mdp.flusher import Flusher
 from mdp.leader.leader import BOARDS_EVERY_S, STATS, STATUS_EVERY_S, Leader
+from mdp.leader.merging import MERGE_EVERY_S, Merger
 from mdp.leader.status import WorkerStats
 from mdp.loading import Loader
 from mdp.meters import OWNED, Meters
 from mdp.owned import Owned
-from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share
+from mdp.ownership import BEAT_S, LEASE_MS, Ownership, Share, lease_ms_of
 from mdp.plugins.host import Limits, Watch
 from mdp.plugins.installed import NONE, Found, find, names_installed
 from mdp.plugins.rack import Rack, hosts_of, not_to_import, take_failures
@@ -47,6 +48,7 @@ from service import logs
 from service.admin import AdminServer
 from service.clock import Clock, SystemClock
 from service.heartbeat import Heartbeat, Vitals
+from service.keyspace import space_of
 from service.run import Shutdown, wait_for
 from service.settings import admin_token, shown
 from service.tracing import Tracer, open_tracer
@@ -80,16 +82,18 @@ class Worker:
         boards = (*BUILT_IN, *own_boards)
         self._rack = rack or Rack(Found([], []))
         self._loader = Loader(settings, redis, clock, read_reference(settings.reference), boards, self._rack)
+        self._space = space_of(redis)
         self._writer = Writer(redis)
-        self._ownership = Ownership(redis, self.name, settings.mdq_partitions)
+        self._ownership = Ownership(redis, self.name, settings.mdq_partitions, lease_ms_of(redis))
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
-        self._tenure, self._standstill = Tenure(), Standstill()
+        self._tenure, self._standstill = Tenure(lease_ms_of(redis)), Standstill()
         self._enrichment = Enrichment(settings, redis, clock, lambda: self.owned, self._lead)
         self._epoch = ""
         self._fault = "Redis does not answer"
         self._stats = WorkerStats(self.name, 0, boards=sorted(names_of(own_boards)), plugins=self._rack.view({}))
         names = (*names_of(boards), *self._rack.boards)
         self._leader = Leader(redis, self._writer, settings.mdq_partitions, settings.board_rows, names, self._stats)
+        self._merger = Merger(redis, self._writer, settings.mdq_partitions)
         self._told_ns = -TOLD_NS
         self._tracer = tracer
         self._broker_seen_ns = clock.mono_ns()
@@ -102,7 +106,8 @@ class Worker:
         """Own, process, flush; on shutdown flush a last time and release everything."""
         flusher = (self._flusher.run_watched, self._flusher.run_whole, self._watching.run)
         enriching = (self._enrichment.run_reading, self._enrichment.run_asking) if self._settings.rest_url else ()
-        bodies = (self._beats, self._guard, *flusher, self._leads, self._reports, *enriching)
+        merging = (self._merges,) if self._space.clustered else ()
+        bodies = (self._beats, self._guard, *flusher, self._leads, *merging, self._reports, *enriching)
         loops = [asyncio.create_task(loop(), name=f"mdp {loop.__qualname__}") for loop in bodies]
         stop = asyncio.create_task(self._shutdown.wait())
         try:
@@ -115,7 +120,7 @@ class Worker:
         with contextlib.suppress(CacheUnavailable):
             await self._ownership.beat(claim=False)
         with contextlib.suppress(*AWAY):
-            await self._redis.hdel(STATS, self.name)
+            await self._redis.hdel(self._space.shared + STATS, self.name)
 
     def not_ready(self) -> list[str]:
         """Return why no data can flow through this worker now; [] when it can."""
@@ -170,23 +175,33 @@ class Worker:
         if self._broker.ready:
             self._broker_seen_ns = asked_ns
         hears = asked_ns - self._broker_seen_ns < DEAF_NS
-        share = await self._ask(hears)
+        share, epochs = await self._ask(hears)
         if not hears:
             await self._let_go_deaf()
             return
         self._tenure.renewed(asked_ns, stood_ns)
         for number in [number for number in self.owned if number not in share.owned]:
             await self._drop(number, "another worker took it over")
-        before_ns = self._clock.mono_ns() + BUSY_NS_MAX
+        before_ns, fault = self._clock.mono_ns() + BUSY_NS_MAX, None
         for number, fence in share.owned.items():
-            await self._keep(number, fence, share.before[number])
+            try:
+                epoch = epochs[number]
+                if isinstance(epoch, CacheUnavailable):
+                    raise epoch
+                await self._keep(number, fence, share.before[number], epoch)
+            except CacheUnavailable as error:
+                if not self._space.clustered:
+                    raise
+                fault = error  # of one node of a cluster: the partitions of the others go on
             if self._clock.mono_ns() > before_ns:
                 break  # the leases are due; what is left follows after the next beat
         if share.surplus:
             await self._hand_over(sorted(self.owned)[-share.surplus :])
         await self._tell()
+        if fault is not None:
+            raise fault
 
-    async def _ask(self, hears: bool) -> Share:
+    async def _ask(self, hears: bool) -> tuple[Share, dict[int, str | CacheUnavailable]]:
         """Renew the leases, and claim what is free if we hear the broker.  Raises: CacheUnavailable, in time."""
         began_ns = self._ran_ns()
         asking = asyncio.create_task(self._ask_cache(hears, began_ns))
@@ -195,9 +210,10 @@ class Worker:
                 if self._ran_ns() - began_ns > BEAT_NS_MAX:
                     raise CacheUnavailable(f"no answer within {BEAT_NS_MAX / 1e9:.1f} s")
                 await asyncio.wait([asking], timeout=GUARD_S)
-            return asking.result()
+            share = asking.result()
         finally:
             asking.cancel()
+        return share, await self._writer.claim(share.owned, self._epoch, self._new_epoch())
 
     async def _ask_cache(self, hears: bool, began_ns: int) -> Share:
         self._epoch = await self._writer.open(self._new_epoch(), self._settings.mdq_partitions)
@@ -234,25 +250,25 @@ class Worker:
         await self._tell(at_once=True)
         if (zero := self.owned.get(0)) is not None:  # our last word: until somebody else owns partition 0 there is no other
             now_ns, mono_ns = self._clock.wall_ns(), self._clock.mono_ns()
-            await self._leader.publish(zero.partition, now_ns // 1_000_000, mono_ns // 1_000_000, True)
+            await self._leader.publish(zero.partition, now_ns // 1_000_000, mono_ns // 1_000_000, True, self._shared_epoch)
         for number in list(self.owned):
             await self._drop(number, "RabbitMQ cannot be reached from here")
             await self._ownership.release(number)
 
-    async def _keep(self, number: int, fence: int, before: int) -> None:
+    async def _keep(self, number: int, fence: int, before: int, epoch: str) -> None:
         """Make what we hold of a partition agree with the cache, which says that it is ours, and who had it before."""
         owned = self.owned.get(number)
-        if owned is not None and owned.partition.epoch == self._epoch and owned.partition.fence not in (fence, before):
+        if owned is not None and owned.partition.epoch == epoch and owned.partition.fence not in (fence, before):
             await self._drop(number, "it was another worker's in between")  # who has written to the cache what we do not know
             owned = None
         if owned is None:
-            owned = self.owned[number] = Owned(await self._loader.load(number, fence, self._epoch))
+            owned = self.owned[number] = Owned(await self._loader.load(number, fence, epoch))
             owned.safe = owned.partition.positions()
             log.info("partition_claimed", partition=number, fence=fence)
-        elif owned.partition.epoch != self._epoch:
+        elif owned.partition.epoch != epoch:
             owned.flush = None  # everything in it is written again by the rewrite
-            owned.partition.rewrite(fence, self._epoch)
-            log.info("partition_rewritten", partition=number, epoch=self._epoch)
+            owned.partition.rewrite(fence, epoch)
+            log.info("partition_rewritten", partition=number, epoch=epoch)
         owned.partition.fence = fence
         owned.refused = False
         if not owned.reads:
@@ -330,8 +346,8 @@ class Worker:
         stats.days = sorted({day for owned in flowing.values() for day in owned.trading_days})
         try:
             await self._look_after_plugins()
-            await self._redis.hset(STATS, self.name, msgspec.json.encode(stats))
-            await self._redis.pexpire(STATS, 60_000)
+            await self._redis.hset(self._space.shared + STATS, self.name, msgspec.json.encode(stats))
+            await self._redis.pexpire(self._space.shared + STATS, 60_000)
         except AWAY as error:
             raise unavailable(error) from None
         stats.lag_ms = {}
@@ -344,7 +360,7 @@ class Worker:
         if not (rack.found.plugins or rack.found.refused):
             return
         hosts = {number: hosts_of(owned.partition.analyzers) for number, owned in self.owned.items()}
-        rack.learn(await self._redis.hgetall(keys.PLUGINS), chain.from_iterable(hosts.values()))
+        rack.learn(await self._redis.hgetall(self._space.shared + keys.PLUGINS), chain.from_iterable(hosts.values()))
         self._stats.plugins = rack.view(hosts)
         for number, own in hosts.items():
             for name, failure in take_failures(own):
@@ -367,13 +383,29 @@ class Worker:
                 continue
             zero = self.owned[0]
             due = loop.time() >= status_at
+            now_ms = self._clock.wall_ns() // 1_000_000
             try:
-                await self._leader.publish(zero.partition, self._clock.wall_ns() // 1_000_000, mono_ns // 1_000_000, due)
+                await self._leader.publish(zero.partition, now_ms, mono_ns // 1_000_000, due, self._shared_epoch)
             except CacheUnavailable as error:
                 self._on_fault(error)
                 continue
             if due:
                 status_at = loop.time() + STATUS_EVERY_S
+
+    async def _merges(self) -> None:
+        """In a cluster: merge what the partitions add to channels that several of them write."""
+        while True:
+            await asyncio.sleep(MERGE_EVERY_S)
+            lead = self._lead()
+            if lead is not None:
+                try:
+                    await self._merger.merge(lead.fence, self._epoch)
+                except CacheUnavailable as error:
+                    self._on_fault(error)
+
+    @property
+    def _shared_epoch(self) -> str:
+        return self._epoch if self._space.clustered else ""
 
     def _lead(self) -> Lead | None:
         """Return what it takes to lead, None while it is not certain that we do."""
@@ -410,7 +442,7 @@ async def _rack(settings: MdpSettings, redis: Any) -> Rack:
     watchdog = Watchdog(watch, settings.plugin_stall_ms * 1_000_000, settings.mdc_url, settings.worker or "a processor")
     orders: dict[bytes, bytes] = {}
     with contextlib.suppress(*AWAY):  # what is off is learned again before the first partition is loaded
-        orders = await redis.hgetall(keys.PLUGINS)
+        orders = await redis.hgetall(space_of(redis).shared + keys.PLUGINS)
     if settings.plugin_stall_ms and (names_installed() and settings.plugin_names != [NONE]):
         watchdog.start()
     found = find(settings.plugin_names, names_of(read_boards(settings.boards)), not_to_import(orders), watchdog.on_import)

@@ -26,6 +26,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from service import VERSION, logs
+from service.cluster import open_redis
+from service.keyspace import space_of
 from service.settings import ComponentSettings, admin_token
 from service.tasks import Tasks
 
@@ -123,16 +125,15 @@ class Heartbeat:
         self._beats = 0
         self._fault = ""
         self._tasks = Tasks(f"{kind} heartbeat", lambda _: None)  # its end is logged, and ends nothing else
-        self._redis: Redis | None = None
+        self._redis: Any = None
+        self._key = KEY
 
     async def start(self) -> None:
         """Begin to beat."""
         if self._settings.mdc_url.startswith("memory:"):
             return
-        self._redis = Redis.from_url(
-            self._settings.mdc_url, client_name="tapeline-heartbeat", socket_timeout=None, socket_connect_timeout=CACHE_S_MAX,
-            retry=Retry(NoBackoff(), 0), max_connections=2,
-        )  # fmt: skip
+        self._redis = open_redis(self._settings.mdc_url, _client)
+        self._key = space_of(self._redis).shared + KEY
         self._tasks.start("beat", self._run())
 
     async def stop(self) -> None:
@@ -142,7 +143,7 @@ class Heartbeat:
             return
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(CACHE_S_MAX / 2):
-                await self._redis.hdel(KEY, self.id)
+                await self._redis.hdel(self._key, self.id)
                 await self._redis.aclose()
 
     def beat(self) -> Beat:
@@ -180,10 +181,10 @@ class Heartbeat:
         sweep = self._beats % SWEEP_EVERY == 0
         try:
             async with asyncio.timeout(CACHE_S_MAX):
-                await self._redis.eval(WRITE, 1, KEY, self.id, seal(self._seal, body), body, KEPT_MS, int(sweep))
+                await self._redis.eval(WRITE, 1, self._key, self.id, seal(self._seal, body), body, KEPT_MS, int(sweep))
         except BaseException:
             self._beats = 0
-            await self._redis.connection_pool.disconnect()  # half a command may have been written
+            await getattr(self._redis, "connection_pool", self._redis).disconnect()  # half a command may have been written
             raise
         self._beats += 1
 
@@ -191,6 +192,13 @@ class Heartbeat:
         if fault and not self._fault:
             log.warning("heartbeat_not_written", why=fault, fix="Make the cache of MDC_URL answer; nothing else depends on it")
         self._fault = fault
+
+
+def _client(url: str) -> Redis:
+    return Redis.from_url(
+        url, client_name="tapeline-heartbeat", socket_timeout=None, socket_connect_timeout=CACHE_S_MAX,
+        retry=Retry(NoBackoff(), 0), max_connections=2,
+    )  # fmt: skip
 
 
 def seal(token: bytes, beat: bytes) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
+from service.keyspace import space_of
+
 # KEYS: lease, fence.  ARGV: holder, ttl_ms, about, epoch to renew (0 = none).  Returns the epoch while held by ARGV[1], else 0.
 # The epoch is one more than the last, and at least Redis's clock in ms: it grows over an emptied or rolled back Redis, too.
 # A holder that does not know its epoch (an answer was lost, or it came too late) gets a new one: what it said under the old
@@ -42,7 +44,8 @@ class RedisLease:
     def __init__(self, redis: Any, name: str, ttl_ms: int, holder: str | None = None, about: str = "") -> None:
         self.holder = holder or secrets.token_hex(8)
         self.epoch = 0
-        self._keys = [f"lease:{name}", f"fence:{name}"]
+        shared = space_of(redis).shared
+        self._keys = [f"{shared}lease:{name}", f"{shared}fence:{name}"]
         self._ttl_ms = ttl_ms
         self._about = about
         self._redis = redis

@@ -18,6 +18,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.address import one_host_each
+from service.cluster_url import EXAMPLE as CLUSTER_EXAMPLE
+from service.cluster_url import is_cluster, parse_cluster_url
 from service.errors import OperatorError
 
 FILE = "_FILE"
@@ -25,6 +27,9 @@ FILE_BYTES_MAX = 65_536
 
 
 PARTITIONS_MAX = 1_024  # two for each of 500 workers
+
+
+CACHE_URLS = "redis://host:port/db, redis-cluster://a:6379,b:6379,c:6379 (with TLS rediss:, rediss-cluster:), unix:, or memory://"
 
 
 class ComponentSettings(BaseSettings):
@@ -44,7 +49,7 @@ class ComponentSettings(BaseSettings):
         description="quorum = RabbitMQ keeps copies of the queues on three nodes of its cluster",
     )
     mdq_partitions: int = Field(8, ge=1, le=PARTITIONS_MAX, validation_alias="MDQ_PARTITIONS", description="partitions a stream")
-    mdc_url: str = Field("memory://", validation_alias="MDC_URL", description="redis://host:port/db or memory://")
+    mdc_url: str = Field("memory://", validation_alias="MDC_URL", description=CACHE_URLS)
     run_dir: Path = Field(Path(".run"), validation_alias="RUN_DIR", description="keys, admin token, logs")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias="LOG_LEVEL")
     log_format: Literal["json", "console"] = Field("json", validation_alias="LOG_FORMAT")
@@ -93,7 +98,17 @@ class ComponentSettings(BaseSettings):
     @field_validator("mdc_url")
     @classmethod
     def _cache_url(cls, value: str) -> str:
-        return check_url(value, ("redis", "rediss", "unix", "memory"), "redis://127.0.0.1:6379/0")
+        return check_cache_url(value)
+
+
+def check_cache_url(value: str) -> str:
+    """Return `value` when it names a Redis, a Redis Cluster or the cache in memory; raise ValueError with what to write."""
+    if is_cluster(value):
+        parse_cluster_url(value)
+        return value
+    if "," in value.partition("?")[0].rpartition("@")[2]:
+        raise ValueError(f"names several servers: write a cluster like {CLUSTER_EXAMPLE}, or a single server")
+    return check_url(value, ("redis", "rediss", "unix", "memory"), "redis://127.0.0.1:6379/0")
 
 
 def check_url(value: str, schemes: tuple[str, ...], example: str) -> str:

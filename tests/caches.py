@@ -19,10 +19,12 @@ import redis
 from mdc.connect import forget_in_process, open_cache
 from mdc.embedded import EmbeddedCache
 from mdc.served import usable_port
+from service.cluster_url import is_cluster
+from tests.cluster import Cluster, PlainNames
 from tests.stack import ROOT, _die_with_parent
 from tests.waiting import until_sync
 
-KINDS = ["memory", "embedded", "served", "redis", *(["redis8"] if os.environ.get("TEST_REDIS8_URL") else [])]
+KINDS = ["memory", "embedded", "served", "redis", "cluster", *(["redis8"] if os.environ.get("TEST_REDIS8_URL") else [])]
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +58,17 @@ def answers(client: Any) -> bool:
         return False
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One Redis Cluster of three primaries for the session."""
+    made = Cluster(3)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()
+
+
 @pytest.fixture(params=KINDS)
 def cache_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty cache of each kind."""
@@ -66,10 +79,15 @@ def cache_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 async def cache(cache_url: str) -> AsyncIterator[Any]:
-    """A client of the empty cache."""
-    client = open_cache(cache_url)
+    """A client of the empty cache; it takes the names of keys that a single server has."""
+    client = open_plain(cache_url)
     yield client
     await client.aclose()
+
+
+def open_plain(url: str) -> Any:
+    """Return a client that takes the names of keys that a single server has, whatever is behind the URL."""
+    return PlainNames.open(url) if is_cluster(url) else open_cache(url)
 
 
 def _url_of(kind: str, request: pytest.FixtureRequest) -> str:
@@ -77,6 +95,10 @@ def _url_of(kind: str, request: pytest.FixtureRequest) -> str:
         return f"memory://{secrets.token_hex(4)}"
     if kind == "redis":
         return str(request.getfixturevalue("mdc_url"))
+    if kind == "cluster":
+        made: Cluster = request.getfixturevalue("cluster")
+        made.empty()
+        return made.url
     url = os.environ["TEST_REDIS8_URL"] if kind == "redis8" else str(request.getfixturevalue(f"{kind}_url"))
     with redis.Redis.from_url(url) as client:
         client.flushdb()

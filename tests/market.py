@@ -16,14 +16,15 @@ RATE = 4_000
 class Market:
     """A vendor server with a simulated market, a listener on it with the official client, processors, and their servers."""
 
-    def __init__(self, running: Stack) -> None:
+    def __init__(self, running: Stack, rate: int = RATE) -> None:
         self.running = running
+        self.rate = rate  # events a second
         self.vendor_port, self.vendor_admin = free_port(), free_port()
 
     def start_vendor(self) -> None:
         """Start the Massive-compatible server."""
         self.running.start(
-            "vendor", "mdl vendor-server", MDL_FEED="simulator", MDL_SYMBOLS=200, MDL_RATE=RATE, MDL_VENDOR_PORT=self.vendor_port,
+            "vendor", "mdl vendor-server", MDL_FEED="simulator", MDL_SYMBOLS=200, MDL_RATE=self.rate, MDL_VENDOR_PORT=self.vendor_port,
             MDL_VENDOR_ADMIN_PORT=self.vendor_admin, MDL_VENDOR_KEYS="k", ADMIN_TOKEN=TOKEN,
         )  # fmt: skip
 
@@ -36,7 +37,7 @@ class Market:
         self.running.wait("partitions owned", lambda: len(self.running.owners()) == 8)
         url = f"ws://127.0.0.1:{self.vendor_port}"
         self.running.start("mdl", "mdl", MDL_FEED="massive", MDL_MASSIVE_URL=url, MDL_API_KEY="k", ADMIN_TOKEN=TOKEN)
-        self.running.wait("events in the cache", lambda: self.running.counts()["events"] > RATE)
+        self.running.wait("events in the cache", lambda: self.running.counts()["events"] > self.rate)
 
     def start_wds(self, workers: int = 1) -> str:
         """Start the data service; return its URL."""

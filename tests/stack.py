@@ -83,13 +83,16 @@ class Stack:
         Read without the processors' types, which another revision may have others of: keys were streams, now `source/stream`.
         """
         total = dict.fromkeys(("events", "expired", "dropped", "redelivered", "bad"), 0)
-        for body in self.redis.hvals("part:counts"):
+        for body in self._bodies_of_counts():
             part = msgspec.json.decode(body)
             for name in total:
                 value = part[name]
                 by_key = value if isinstance(value, dict) else {"": value}
                 total[name] += sum(n for key, n in by_key.items() if key.rpartition("/")[2] != "status")
         return total
+
+    def _bodies_of_counts(self) -> list[bytes]:
+        return list(self.redis.hvals("part:counts"))
 
     def wait(
         self, what: str, check: Callable[[], Any], seconds: float = READY_S_MAX, pause_s: float = 0.05, patience: float = PATIENCE

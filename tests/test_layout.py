@@ -101,6 +101,8 @@ IMPURE_NAMES = {"os.environ", "os.getenv", "os.getpid", "os.kill", "datetime.now
 SHELLS: dict[str, str] = {
     "service/admin.py": "the admin port: sockets and an HTTP server",
     "service/clock.py": "the one place that reads the machine's clocks",
+    "service/cluster.py": "sends commands to the nodes of a cluster, probes those that are away",
+    "service/sharded.py": "reads the nodes' updates",
     "service/heartbeat.py": "writes to the cache every second",
     "service/lease.py": "draws the holder's name",
     "service/run.py": "signals, event loop, waiting",

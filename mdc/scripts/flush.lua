@@ -1,6 +1,7 @@
 -- Writes and publishes one partition's changes, all or nothing. Returns 0 applied (once), 1 fenced off, 2 another cache
 -- life, 3 the cache was rolled back to an older state.
--- KEYS  fence, mdc:epoch, checkpoint.
+-- KEYS  fence, mdc:epoch, checkpoint; in a cluster then every other key that is touched: while a slot moves to another node, a
+--       call whose keys are not all in one place is refused before it has written anything.
 -- ARGV  fence number, epoch, flush number (0 = not numbered), start over (1 = drop the old checkpoint), checkpoint TTL (ms),
 -- then sections, each led by its count:
 --   removed keys: key                        removed from an index: key, member
@@ -10,8 +11,11 @@
 --   checkpoint pairs: field, value           hash shares: key, field, value
 --   index: key, member                       dead letters: value (newest last)
 --   shared: channel, keep, TTL, ts, data     (many writers: the sequence number is given here)
--- Not for Redis Cluster: keys come in ARGV too.
+-- In a cluster keys begin with the hash tag of their partition, updates are sharded, and a partition puts what several write
+-- into its own stream `out`: whoever owns partition 0 merges these (mdp/leader/merging.py) with a flush of what all share.
 local call, argv = redis.call, ARGV -- a local is several times quicker than a global here
+local home = string.match(KEYS[1], '^{.-}') or ''
+local publish = home == '' and 'PUBLISH' or 'SPUBLISH'
 if call('GET', KEYS[1]) ~= ARGV[1] then return 1 end
 if call('GET', KEYS[2]) ~= ARGV[2] then return 2 end
 local number = tonumber(ARGV[3])
@@ -94,7 +98,7 @@ for _ = 1, tonumber(take()) do
       a = a + 2
     end
   end
-  call('PUBLISH', channel, '[' .. table.concat(documents, ',') .. ']')
+  call(publish, channel, '[' .. table.concat(documents, ',') .. ']')
 end
 
 for _ = 1, tonumber(take()) do
@@ -121,15 +125,24 @@ for _ = 1, tonumber(take()) do
 end
 local letters = tonumber(take())
 for _ = 1, letters do
-  sure('LPUSH', 'mdc:dead_letters', take())
+  sure('LPUSH', home .. 'mdc:dead_letters', take())
 end
-if letters > 0 then call('LTRIM', 'mdc:dead_letters', 0, 999) end
+if letters > 0 then call('LTRIM', home .. 'mdc:dead_letters', 0, 999) end
 
 local shared, shared_left = {}, tonumber(take())
+if home ~= '' and home ~= '{mdc}' and shared_left > 0 then
+  local out = home .. 'out'
+  for _ = 1, shared_left do
+    sure('XADD', out, 'MAXLEN', '~', 10000, '*', 'c', argv[a], 's', argv[a + 3], 'd', argv[a + 4])
+    a = a + 5
+  end
+  call('PEXPIRE', out, argv[5])
+  shared_left = 0
+end
 while shared_left > 0 do -- entries of one channel stand together: an opening makes hundreds of alerts
   local channel, keep, ttl, some = argv[a], tonumber(argv[a + 1]), argv[a + 2], 1
   while some < shared_left and some < 1000 and argv[a + 5 * some] == channel do some = some + 1 end
-  local seq, documents = sure('INCRBY', 'seq:' .. channel, some) - some, {}
+  local seq, documents = sure('INCRBY', home .. 'seq:' .. channel, some) - some, {}
   local head = '{"ch":"' .. channel .. '","epoch":"' .. argv[2] .. '","seq":'
   for i = 1, some do
     local ts, data = argv[a + 3], argv[a + 4]
@@ -137,17 +150,18 @@ while shared_left > 0 do -- entries of one channel stand together: an opening ma
     shared[#shared + 1] = documents[i]
     a = a + 5
   end
+  local key = home .. 'ch:' .. channel
   if keep > 0 then
-    append('ch:' .. channel, keep, unpack(documents))
-    call('PEXPIRE', 'ch:' .. channel, ttl)
+    append(key, keep, unpack(documents))
+    call('PEXPIRE', key, ttl)
   elseif ttl == '0' then
-    call('SET', 'ch:' .. channel, documents[some])
+    call('SET', key, documents[some])
   else
-    call('SET', 'ch:' .. channel, documents[some], 'PX', ttl)
+    call('SET', key, documents[some], 'PX', ttl)
   end
   shared_left = shared_left - some
 end
-if #shared > 0 then call('PUBLISH', 'up:shared:0', '[' .. table.concat(shared, ',') .. ']') end
+if #shared > 0 then call(publish, home .. 'up:shared:0', '[' .. table.concat(shared, ',') .. ']') end
 if number > 0 then
   call('HSET', KEYS[3], 'flush', ARGV[3], 'life', ARGV[2])
   call('PEXPIRE', KEYS[3], ARGV[5])

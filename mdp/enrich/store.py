@@ -15,6 +15,7 @@ from msgspec import Struct
 from mdc import keys
 from mdc.connect import AWAY, unavailable
 from mdc.writer import CHECKPOINT_MS
+from service.keyspace import space_of
 
 MAKING_MS = 600_000  # the parts of a sheet that is never named are gone after so long
 REPLACED_MS = 60_000  # who is reading a sheet may read it to its end
@@ -49,19 +50,21 @@ class FactStore:
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis
+        self._space = space_of(redis)
+        self._facts = self._space.shared + keys.FACTS
         self._name_sheet = redis.register_script(NAME_SHEET)
 
     async def heads(self) -> dict[str, Head]:
         """Return which sheets there are (see `entry`)."""
         try:
-            found = await self._redis.hgetall(keys.FACTS)
+            found = await self._redis.hgetall(self._facts)
         except AWAY as error:
             raise unavailable(error) from None
         return {name.decode(): head for name, body in found.items() if (head := _read(body)) is not None}
 
     async def put(self, name: str, partition: int, number: int, facts: bytes) -> None:
         """Write a part of a sheet in the making."""
-        key = keys.facts(name, partition)
+        key = self._key(name, partition)
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hset(key, number, facts)
@@ -75,7 +78,8 @@ class FactStore:
         try:
             before = await self.heads()
             await self._expire(head, CHECKPOINT_MS)
-            named = await self._name_sheet(keys=["fence:partition:0", keys.FACTS], args=[fence, of, msgspec.json.encode(head)])
+            names = [self._space.shared + keys.fence(0), self._facts]
+            named = await self._name_sheet(keys=names, args=[fence, of, msgspec.json.encode(head)])
             if not named:
                 return False
             if (old := before.pop(of, None)) is not None:
@@ -88,29 +92,32 @@ class FactStore:
     async def parts(self, name: str, partition: int) -> list[int]:
         """Return the numbers of a partition's parts of a sheet."""
         try:
-            return sorted(int(number) for number in await self._redis.hkeys(keys.facts(name, partition)))
+            return sorted(int(number) for number in await self._redis.hkeys(self._key(name, partition)))
         except AWAY as error:
             raise unavailable(error) from None
 
     async def part(self, name: str, partition: int, number: int) -> bytes | None:
         """Return one part, None when the sheet is gone."""
         try:
-            found = await self._redis.hget(keys.facts(name, partition), number)
+            found = await self._redis.hget(self._key(name, partition), number)
         except AWAY as error:
             raise unavailable(error) from None
         return None if found is None else bytes(found)
 
+    def _key(self, name: str, partition: int) -> str:
+        return self._space.of(partition) + keys.facts(name, partition)
+
     async def _expire(self, head: Head, after_ms: int) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
             for partition in range(head.partitions):
-                pipe.pexpire(keys.facts(head.name, partition), after_ms)
+                pipe.pexpire(self._key(head.name, partition), after_ms)
             await pipe.execute()
 
     async def _prune(self, others: Mapping[str, Head]) -> None:
         """Let the oldest sheets go: days that are over, tapes that are played no more."""
         oldest = sorted(others.items(), key=lambda item: item[1].at_ms)[: max(0, len(others) + 1 - SHEETS_MAX)]
         for of, head in oldest:
-            await self._redis.hdel(keys.FACTS, of)
+            await self._redis.hdel(self._facts, of)
             await self._expire(head, REPLACED_MS)
 
 

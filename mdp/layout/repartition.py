@@ -29,6 +29,7 @@ from mdq.broker import BrokerUnavailable
 from mdq.connect import open_broker
 from mdq.topology import all_queues
 from service.clock import SystemClock
+from service.cluster_url import is_cluster
 from service.errors import OperatorError
 from service.partition import partition_of
 from service.run import Shutdown
@@ -51,6 +52,11 @@ async def repartition(settings: MdpSettings, to: int, shutdown: Shutdown) -> str
     if settings.mdc_url.startswith("memory:"):
         raise OperatorError(
             "an embedded cache ends with its run", "Start it with another MDQ_PARTITIONS, or set MDC_URL=redis://…"
+        )
+    if is_cluster(settings.mdc_url):
+        raise OperatorError(
+            "the cache of a Redis Cluster cannot be moved to another number of partitions: what moves would change its node",
+            "Stop every component, empty the cluster (FLUSHALL on each primary), and start all with the new MDQ_PARTITIONS",
         )
     redis = open_cache(settings.mdc_url, "mdp-repartition")
     try:

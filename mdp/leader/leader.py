@@ -48,6 +48,9 @@ class Leader:
         """`boards` are all that this worker ranks, `own` is what it says of itself."""
         self._redis = redis
         self._writer = writer
+        self._space = writer.space
+        self._homes = self._space.homes(partitions)
+        self._counts: dict[str, list[bytes]] = {}  # home → its partitions' counts, as they were read last
         self._partitions = partitions
         self._rows_max = board_rows
         self._boards = boards
@@ -70,11 +73,15 @@ class Leader:
         """How many events are missing by sequence numbers."""
         return self._status.lost
 
-    async def publish(self, zero: Partition, now_ms: int, mono_ms: int, with_status: bool) -> None:
-        """Publish the boards whose shares changed, and the status when it is due.  Raises: CacheUnavailable."""
-        flush = Flush(0, zero.epoch)
+    async def publish(self, zero: Partition, now_ms: int, mono_ms: int, with_status: bool, epoch: str = "") -> None:
+        """Publish the boards whose shares changed, and the status when it is due.  Raises: CacheUnavailable.
+
+        `epoch` is that of what all partitions share, where it is another than partition 0 has.
+        """
+        epoch = epoch or zero.epoch
+        flush = Flush(0, epoch)
         try:
-            if zero.epoch != self._epoch:
+            if epoch != self._epoch:
                 self._shares.clear()
                 await self._read_last_status(mono_ms)
                 await self._empty_boards_of_before(flush, now_ms)
@@ -85,15 +92,15 @@ class Leader:
         except AWAY as error:
             raise unavailable(error) from None
         if flush.empty:
-            self._epoch = zero.epoch
+            self._epoch = epoch
             return
-        [outcome] = await self._writer.write([(0, flush.arguments(zero.fence, 0))])
+        [outcome] = await self._writer.write([self._writer.call(flush, zero.fence, 0, self._space.shared)])
         if outcome is Outcome.APPLIED:
-            self._epoch = zero.epoch
+            self._epoch = epoch
             self._shares.update(shares)
 
     async def _read_last_status(self, mono_ms: int) -> None:
-        body = await self._redis.get(keys.document("status:pipeline"))
+        body = await self._redis.get(self._space.shared + keys.document("status:pipeline"))
         doc = None if body is None else self._reading.read("status:pipeline", body, decode_doc)
         if doc is not None:
             self._status.go_on_from(bytes(doc.data), mono_ms)
@@ -116,25 +123,35 @@ class Leader:
         if whole := mono_ms >= self._read_ms + LOOK_AGAIN_MS:
             self._read_ms = mono_ms
         told: defaultdict[int, dict[str, bytes]] = defaultdict(dict)
-        for field, version in (await self._redis.hgetall(keys.BOARD_VERSIONS)).items():
-            place = self._reading.read(f"{keys.BOARD_VERSIONS} {field!r}", field, _place)
-            if place is not None:
-                told[place[0]][place[1]] = version
+        deaf: set[int] = set()  # partitions of a cluster whose node does not answer: what is known of them stands
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for home in self._homes:
+                pipe.hgetall(home + keys.BOARD_VERSIONS)
+            answers = await self._execute(pipe)
+        for number, answer in enumerate(answers):
+            if isinstance(answer, BaseException):
+                deaf.add(number)
+                continue
+            for field, version in answer.items():
+                place = self._reading.read(f"{keys.BOARD_VERSIONS} {field!r}", field, _place)
+                if place is not None:
+                    told[place[0]][place[1]] = version
         changed: dict[str, Shares] = {}
         wanted: list[tuple[str, int, bytes]] = []
         for board in self._boards:
             known, now = self._shares.get(board, {}), self._versions(board, told)
-            kept = {} if whole else {number: share for number, share in known.items() if now.get(number) == share.version}
+            now |= {number: share.version for number, share in known.items() if number in deaf}
+            kept = {at: share for at, share in known.items() if at in deaf or (not whole and now.get(at) == share.version)}
             news = [(board, at, version) for at, version in now.items() if at not in kept]
             if news or len(kept) < len(known):
                 changed[board] = kept
                 wanted += news
         async with self._redis.pipeline(transaction=False) as pipe:
             for board, at, _ in wanted:
-                pipe.hget(keys.parts(f"board:{board}"), at)
-            bodies = await pipe.execute()
+                pipe.hget(self._space.of(at) + keys.parts(f"board:{board}"), at)
+            bodies = await self._execute(pipe)
         for (board, at, version), body in zip(wanted, bodies, strict=True):
-            if body is not None:
+            if body is not None and not isinstance(body, BaseException):
                 rows = self._reading.read(f"{keys.parts(f'board:{board}')} {at}", body, read_share)
                 changed[board][at] = Told(version or body, rows or [])
         return {board: shares for board, shares in changed.items() if shares != self._shares.get(board, {})}
@@ -146,6 +163,10 @@ class Leader:
         said = {number: told[number].get(board) if number in told else b"" for number in ranked}
         return {number: version for number, version in said.items() if version is not None}
 
+    async def _execute(self, pipe: Any) -> list[Any]:
+        """Return the answers; in a cluster, where one node may be away alone, with what it met in place of those of its keys."""
+        return list(await pipe.execute(raise_on_error=not self._space.clustered))
+
     def _unranked(self, board: str) -> set[int]:
         """Return the partitions whose workers do not know the board: their shares are of before."""
         if board in BOARDS:
@@ -154,10 +175,14 @@ class Leader:
 
     async def _empty_boards_of_before(self, flush: Flush, now_ms: int) -> None:
         """Take the rows of boards that are not defined any more from the screens, and the boards from the lists."""
-        known = {name.decode() for name in await self._redis.smembers(keys.index("board"))}
+        known = {name.decode() for name in await self._redis.smembers(self._space.shared + keys.index("board"))}
         for board in sorted(known.difference(self._boards)):
             log.warning("board_not_ranked_any_more", board=board, why="neither MDP_BOARDS nor a plug-in of this worker has it")
-            flush.remove([keys.parts(f"board:{board}")])
+            if self._space.clustered:
+                for home in self._homes:
+                    await self._redis.unlink(home + keys.parts(f"board:{board}"))
+            else:
+                flush.remove([keys.parts(f"board:{board}")])
             flush.remove_channel("board", board)
             flush.add_shared("board", f"board:{board}", now_ms, merge_shares((), self._rows_max, self._partitions))
 
@@ -179,12 +204,17 @@ class Leader:
 
     async def _add_status(self, flush: Flush, zero: Partition, now_ms: int, mono_ms: int) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hvals(keys.parts("counts"))
-            pipe.hgetall(STATS)
-            counts, workers = await pipe.execute()
+            pipe.hgetall(self._space.shared + STATS)
+            for home in self._homes:
+                pipe.hvals(home + keys.parts("counts"))
+            workers, *told = await self._execute(pipe)
+        if isinstance(workers, BaseException):
+            raise workers
+        self._counts.update({home: one for home, one in zip(self._homes, told, strict=True) if isinstance(one, list)})
+        counts = [body for one in self._counts.values() for body in one]
         data = self._status.build(now_ms, mono_ms, counts, workers, zero.listeners, self._partitions)
         if gone := self._status.gone(mono_ms):
-            await self._redis.hdel(STATS, *gone)
+            await self._redis.hdel(self._space.shared + STATS, *gone)
         flush.add_shared("status", "status:pipeline", now_ms, data)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from mdp.plugins.rack import Order, why_off
 from mdp.settings import MdpSettings
 from service.clock import SystemClock
 from service.errors import OperatorError
+from service.keyspace import space_of
 
 CELLS_A_ROUND = 2_000
 SILENT_MS = 10_000
@@ -41,7 +43,7 @@ async def plugins(settings: MdpSettings, on: str = "", off: str = "", remove: st
             return [await _remove(redis, remove, known.get(remove, {}))]
         if on or off:
             return [await _order(redis, on or off, "on" if on else "off")]
-        return _table(known, await redis.hgetall(keys.PLUGINS))
+        return _table(known, await redis.hgetall(_orders(redis)))
     except AWAY as error:
         raise OperatorError(f"Redis at MDC_URL does not answer: {error or type(error).__name__}", FIX, 3) from None
     finally:
@@ -50,7 +52,7 @@ async def plugins(settings: MdpSettings, on: str = "", off: str = "", remove: st
 
 async def _known(redis: Any) -> dict[str, dict[str, Any]]:
     """Return what the processors say of plug-ins; nothing when none of them has spoken lately."""
-    body = await redis.get(keys.document("status:pipeline"))
+    body = await redis.get(space_of(redis).shared + keys.document("status:pipeline"))
     if body is None or SystemClock().wall_ns() // 1_000_000 - decode_doc(body).ts > SILENT_MS:
         return {}
     status = msgspec.json.decode(decode_doc(body).data)
@@ -59,8 +61,10 @@ async def _known(redis: Any) -> dict[str, dict[str, Any]]:
 
 
 async def _check(redis: Any, name: str, known: Iterable[str]) -> None:
-    ordered = {one.decode() for one in await redis.hkeys(keys.PLUGINS)}
-    kept = await redis.exists(keys.index(f"own:{name}"), keys.index(f"ownlog:{name}"))
+    ordered = {one.decode() for one in await redis.hkeys(_orders(redis))}
+    kept = 0
+    for home in await _homes(redis):
+        kept += await redis.exists(home + keys.index(f"own:{name}"), home + keys.index(f"ownlog:{name}"))
     if not OWN_KIND.fullmatch(name) or not (kept or name in {*known, *ordered, *names_installed()}):
         there = ", ".join(sorted({*known, *ordered, *names_installed()})) or "none"
         raise OperatorError(f"nobody knows a plug-in {name[:40]!r}; there are {there}", "Say one of these")
@@ -68,8 +72,21 @@ async def _check(redis: Any, name: str, known: Iterable[str]) -> None:
 
 async def _order(redis: Any, name: str, state: Any) -> str:
     order = Order(state, f"put {state} by hand", _operator(), SystemClock().wall_ns() // 1_000_000)
-    await redis.hset(keys.PLUGINS, name, msgspec.json.encode(order))
+    await redis.hset(_orders(redis), name, msgspec.json.encode(order))
     return f"the plug-in {name} is {state}; processors follow within a second or two"
+
+
+def _orders(redis: Any) -> str:
+    return space_of(redis).shared + keys.PLUGINS
+
+
+async def _partitions(redis: Any) -> int:
+    return int(await redis.get(space_of(redis).shared + keys.PARTITIONS) or 0)
+
+
+async def _homes(redis: Any) -> list[str]:
+    """Return what stands before the keys of each partition, each once."""
+    return space_of(redis).homes(await _partitions(redis))
 
 
 def _operator() -> str:
@@ -105,18 +122,19 @@ async def _remove(redis: Any, name: str, told: dict[str, Any]) -> str:
             f"{told['workers']} processor(s) have the plug-in {name}", "Uninstall it there and restart them first"
         )
     cells = channels = 0
-    partitions = int(await redis.get(keys.PARTITIONS) or 0)
+    space, partitions = space_of(redis), await _partitions(redis)
     for number in range(partitions):
+        checkpoint = space.of(number) + keys.checkpoint(number)
         for pattern in (f"own:{name}:*", f"ownlog:{name}:*", f"plugin:{name}"):
-            fields = [field async for field, _ in redis.hscan_iter(keys.checkpoint(number), match=pattern, count=CELLS_A_ROUND)]
+            fields = [field async for field, _ in redis.hscan_iter(checkpoint, match=pattern, count=CELLS_A_ROUND)]
             for at in range(0, len(fields), CELLS_A_ROUND):
-                cells += await redis.hdel(keys.checkpoint(number), *fields[at : at + CELLS_A_ROUND])
-    for family in ("own", "ownlog"):
-        index = keys.index(f"{family}:{name}")
+                cells += await redis.hdel(checkpoint, *fields[at : at + CELLS_A_ROUND])
+    for home, family in product(await _homes(redis), ("own", "ownlog")):
+        index = home + keys.index(f"{family}:{name}")
         names = [one.decode() for one in await redis.smembers(index)]
         for at in range(0, len(names), CELLS_A_ROUND):
             some = names[at : at + CELLS_A_ROUND]
-            channels += await redis.unlink(*(keys.document(f"{family}:{name}:{symbol}") for symbol in some))
+            channels += await redis.unlink(*(home + keys.document(f"{family}:{name}:{symbol}") for symbol in some))
         await redis.unlink(index)
-    await redis.hdel(keys.PLUGINS, name)
+    await redis.hdel(_orders(redis), name)
     return f"{cells} cells of checkpoints and {channels} channels of the plug-in {name} are deleted"

@@ -15,16 +15,20 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 import redis
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
 from redis.retry import Retry
 
 from mdc import keys
 from mdc.connect import AWAY
 from mdp.plugins.host import Watch
 from mdp.plugins.rack import Order
+from service.cluster_url import is_cluster, parse_cluster_url
+from service.keyspace import CLUSTERED, SINGLE
 
 LOOK_S = 0.1
 WRITE_S_MAX = 0.5
@@ -94,9 +98,21 @@ class Watchdog:
             return False  # it ends with us
         order = Order("off", why, f"watchdog of {self._worker}", time.time_ns() // 1_000_000, self.importing)
         with suppress(*AWAY):
-            client = redis.Redis.from_url(
-                self._mdc_url, socket_timeout=WRITE_S_MAX, socket_connect_timeout=WRITE_S_MAX, retry=Retry(NoBackoff(), 0)
-            )  # fmt: skip
-            client.hset(keys.PLUGINS, name, msgspec.json.encode(order))
+            client, shared = _client(self._mdc_url)
+            client.hset(shared + keys.PLUGINS, name, msgspec.json.encode(order))
             return True
         return False
+
+
+def _client(url: str) -> tuple[Any, str]:
+    """Return a client that needs no event loop, and what stands before keys that belong to no partition."""
+    options: dict[str, Any] = {
+        "socket_timeout": WRITE_S_MAX,
+        "socket_connect_timeout": WRITE_S_MAX,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if not is_cluster(url):
+        return redis.Redis.from_url(url, **options), SINGLE.shared
+    cluster = parse_cluster_url(url)
+    nodes = [ClusterNode(host, port) for host, port in cluster.nodes]  # type: ignore[no-untyped-call]
+    return redis.RedisCluster.from_url(cluster.of(cluster.nodes[0]), startup_nodes=nodes, **options), CLUSTERED.shared

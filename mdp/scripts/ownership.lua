@@ -12,13 +12,14 @@
 local call = redis.call
 local workers, since, ranks, due, held = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local worker, ttl, partitions, claims, token = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local tag = string.match(workers, '^{.-}') or '' -- in a cluster all of these keys lie in one slot
 local time = call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 for _, gone in ipairs(call('ZRANGEBYSCORE', workers, '-inf', now)) do
   call('ZREM', workers, gone)
   call('ZREM', ranks, gone)
-  call('DEL', 'mdp:held:' .. gone)
+  call('DEL', tag .. 'mdp:held:' .. gone)
 end
 if claims == '1' then
   if call('ZADD', workers, now + ttl, worker) == 1 then
@@ -47,7 +48,7 @@ end
 
 local owned, left = {}, {}
 for _, p in ipairs(call('SMEMBERS', held)) do
-  local lease = 'lease:partition:' .. p
+  local lease = tag .. 'lease:partition:' .. p
   local holder = call('HMGET', lease, 'holder', 'epoch', 'token', 'before')
   if holder[1] == worker and holder[3] == token then
     call('PEXPIRE', lease, ttl)
@@ -59,11 +60,11 @@ for _, p in ipairs(call('SMEMBERS', held)) do
 end
 
 local function claim(p)
-  local lease = 'lease:partition:' .. p
+  local lease = tag .. 'lease:partition:' .. p
   -- at least Redis's clock: a fence that was given before a roll-back is not given again after it
-  local before = call('GET', 'fence:partition:' .. p) or '0'
+  local before = call('GET', tag .. 'fence:partition:' .. p) or '0'
   local epoch = string.format('%.0f', math.max(tonumber(before) + 1, now))
-  call('SET', 'fence:partition:' .. p, epoch)
+  call('SET', tag .. 'fence:partition:' .. p, epoch)
   call('HSET', lease, 'holder', worker, 'epoch', epoch, 'before', before, 'token', token)
   call('PEXPIRE', lease, ttl)
   call('SADD', held, p)
@@ -79,7 +80,7 @@ if #owned < math.max(share, #remembered) then
   local known = {}
   for _, own in ipairs(owned) do known[own[1]] = true end
   for _, p in ipairs(settled and left or remembered) do
-    local may = settled and #owned < share or not settled and call('EXISTS', 'lease:partition:' .. p) == 0
+    local may = settled and #owned < share or not settled and call('EXISTS', tag .. 'lease:partition:' .. p) == 0
     if may and not known[tonumber(p)] then claim(p) end
   end
   if settled and #owned < share then
@@ -90,7 +91,7 @@ if #owned < math.max(share, #remembered) then
       end
     end
     for _, p in ipairs(call('ZRANGEBYSCORE', due, '-inf', now)) do
-      local left_ms = call('PTTL', 'lease:partition:' .. p)
+      local left_ms = call('PTTL', tag .. 'lease:partition:' .. p)
       if left_ms == -2 then
         claim(p)
         if #owned == share then break end

@@ -17,6 +17,7 @@ from scp.fleet.inventory import Component, Judged, inventory
 from scp.fleet.remote import Remote, Reply, Unreachable
 from scp.problems import PHRASES, Problem
 from scp.settings import ScpSettings
+from service.keyspace import space_of
 from service.settings import admin_token
 
 CACHE_S = 2.0
@@ -228,7 +229,7 @@ class Fleet:
 
         async def read(redis: Any) -> bytes | None:
             try:
-                found: bytes | None = await redis.get(keys.document("status:pipeline"))
+                found: bytes | None = await redis.get(space_of(redis).shared + keys.document("status:pipeline"))
             except OSError as error:
                 raise CacheUnavailable(str(error)) from None
             return found

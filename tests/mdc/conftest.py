@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.caches import cache, cache_url, embedded_url, served_url
+from tests.caches import cache, cache_url, cluster, embedded_url, served_url
 
-__all__ = ["cache", "cache_url", "embedded_url", "served_url"]
+__all__ = ["cache", "cache_url", "cluster", "embedded_url", "served_url"]

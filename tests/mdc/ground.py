@@ -8,6 +8,7 @@ from typing import Any
 from mdc import keys
 from mdc.channels import KINDS, kind_of
 from mdc.writer import Flush, Outcome, Writer
+from mdp.leader.merging import Merger
 
 PARTITIONS = 8
 
@@ -24,6 +25,10 @@ class Source:
         """Take the partition as ownership.lua would."""
         self.fence = fence
         await self.redis.set(f"fence:partition:{self.partition}", fence)
+        if self.writer.space.clustered:
+            self.redis.partition = self.partition
+            found = await self.writer.claim({self.partition: fence}, self.epoch, self.epoch)
+            assert found == {self.partition: self.epoch}
         return self
 
     def flush(self, start_over: bool = False) -> Flush:
@@ -44,9 +49,19 @@ class Source:
 
     async def send(self, flush: Flush, number: int | None = None) -> Outcome:
         """Send a flush (again, with the same `number`)."""
-        arguments = flush.arguments(self.fence, self.number if number is None else number)
-        [outcome] = await self.writer.write([(self.partition, arguments)])
+        call = self.writer.call(flush, self.fence, self.number if number is None else number)
+        [outcome] = await self.writer.write([call])
+        assert isinstance(outcome, Outcome)
+        if self.writer.space.clustered and outcome is Outcome.APPLIED:
+            await self._merge()
         return outcome
+
+    async def _merge(self) -> None:
+        """Do in a cluster what the owner of partition 0 does: channels that several partitions write are complete after it."""
+        shared, epoch = self.writer.space.shared, "of all"
+        await self.redis.set(f"{shared}{keys.EPOCH}", epoch)
+        await self.redis.set(f"{shared}{keys.fence(0)}", 1)
+        await Merger(self.redis, self.writer, PARTITIONS).merge(1, epoch)
 
     async def publish(self, *changes: tuple[str, Any]) -> list[bytes]:
         """Flush new versions of channels; return their documents."""
@@ -56,10 +71,17 @@ class Source:
         return documents
 
 
-async def open_source(redis: Any, partition: int = 0, epoch: str = "e1") -> Source:
+async def open_source(redis: Any, partition: int = 0, epoch: str = "e1", partitions: int = PARTITIONS) -> Source:
     """Open the cache and own `partition`."""
     writer = Writer(redis)
-    return await Source(redis, writer, await writer.open(epoch, PARTITIONS), partition).own()
+    return await Source(redis, writer, await writer.open(epoch, partitions), partition).own()
+
+
+async def life(writer: Writer, epoch: str, partition: int = 0) -> str:
+    """Open the cache again; return the epoch that a partition's flushes must have."""
+    found = (await writer.claim({partition: 1}, await writer.open(epoch, PARTITIONS), epoch))[partition]
+    assert isinstance(found, str)
+    return found
 
 
 def everything(flush: Flush, source: Source) -> None:

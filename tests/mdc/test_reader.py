@@ -103,7 +103,7 @@ async def test_watch_then_snapshot_has_no_gap_and_no_repeat(cache: Any, cache_ur
 
 async def test_many_plain_states_are_read_at_once(cache: Any, cache_url: str) -> None:
     """In one round trip, the same as one by one; what holds nothing is None, what is malformed is left out."""
-    source = await open_source(cache)
+    source = await open_source(cache, partitions=1)
     flush = source.flush()
     names = [f"quote:S{n}" for n in range(300)]
     for name in names:
@@ -185,7 +185,7 @@ async def test_the_writers_number_of_partitions_is_followed(cache: Any, cache_ur
 
 async def test_snapshots_hold_what_was_written(cache: Any, cache_url: str) -> None:
     """State, events, boards and bars with their history come back, bounded by the limit asked for; absent is None."""
-    source = await open_source(cache)
+    source = await open_source(cache, partitions=1)
     flush = source.flush()
     source.add(flush, "quote:A", {"last": 1.5})
     source.add(flush, "bars:1m:A", {"t": 180_000})
@@ -228,7 +228,7 @@ async def _data(made: Reader, channel: str, limit: int | None = None) -> Any:
 
 async def test_a_rolled_back_list_shows_only_the_new_life(cache: Any, cache_url: str) -> None:
     """Events of an earlier life have other sequence numbers; they are not mixed with the new ones."""
-    source = await open_source(cache)
+    source = await open_source(cache, partitions=1)
     await source.publish(("trades:A", 1), ("trades:A", 2))
     await source.writer.renew("e1", "e2")
     source.epoch = "e2"

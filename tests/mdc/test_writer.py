@@ -14,7 +14,7 @@ from mdc.connect import CacheRefused, CacheUnavailable, open_cache
 from mdc.documents import decode_message
 from mdc.writer import CHECKPOINT_MS, Flush, Outcome, Writer
 from service.errors import OperatorError
-from tests.mdc.ground import PARTITIONS, contents, everything, open_source
+from tests.mdc.ground import PARTITIONS, contents, everything, life, open_source
 from tests.servers import free_port
 
 
@@ -296,11 +296,12 @@ async def test_a_large_checkpoint_is_written_whole(cache: Any) -> None:
 async def test_flushes_of_one_round_stand_alone(cache: Any) -> None:
     """A refused partition in a round takes no other with it."""
     one, two = await open_source(cache, 1), await open_source(cache, 2)
+    assert await one.writer.claim({1: 1, 2: 1}, "e1", "e1") == {1: "e1", 2: "e1"}
     rounds = []
     for source, fence in ((one, 9), (two, 1)):
         flush = source.flush()
         source.add(flush, f"quote:S{source.partition}", 1)
-        rounds.append((source.partition, flush.arguments(fence, 1)))
+        rounds.append(source.writer.call(flush, fence, 1))
     assert await one.writer.write(rounds) == [Outcome.FENCED, Outcome.APPLIED]
     assert await cache.exists("ch:quote:S1", "ch:quote:S2") == 1
 
@@ -314,7 +315,7 @@ async def test_a_server_that_forgot_the_script_is_opened_anew_before_anything_is
     with pytest.raises(CacheUnavailable, match="another server"):
         await source.send(flush)
     assert await cache.exists("ch:quote:A") == 0
-    await source.writer.open("e9", PARTITIONS)
+    await life(source.writer, "e9")
     assert await source.send(flush) is Outcome.APPLIED
 
 
@@ -365,10 +366,10 @@ async def test_opening_agrees_on_the_life_and_the_partitions(cache: Any) -> None
 async def test_a_life_is_renewed_once(cache: Any) -> None:
     """Several workers that see a rolled-back cache at once begin one new life."""
     writer = Writer(cache)
-    await writer.open("e1", PARTITIONS)
+    assert await life(writer, "e1") == "e1"
     await writer.renew("e1", "e2")
     await writer.renew("e1", "e3")
-    assert await writer.open("e4", PARTITIONS) == "e2"
+    assert await life(writer, "e4") == "e2"
 
 
 async def test_an_absent_cache_is_unavailable() -> None:

@@ -170,12 +170,12 @@ class Slow(Writer):
     """A writer whose answers take a while; it must never be asked twice at once for a partition."""
 
     def __init__(self, real: Writer) -> None:
-        self._real, self._busy, self.rounds = real, set[int](), 0
+        self._real, self._busy, self.rounds, self.space = real, set[int](), 0, real.space
 
     async def write(self, flushes: Any) -> Any:
         if len(flushes) == 1 and flushes[0][1][2] == 0:
             return await self._real.write(flushes)  # the leader's: not numbered, of no partition's flush
-        partitions = {partition for partition, _ in flushes}
+        partitions = {one[0] for one in flushes}
         assert not partitions & self._busy
         self._busy |= partitions
         self.rounds += 1

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import structlog
 
+from mdc import keys
 from mdc.channels import BOARDS
 from mdc.connect import CacheUnavailable
 from mdc.documents import decode_doc
@@ -120,7 +121,7 @@ async def test_a_new_cache_gets_every_board(cache: Any) -> None:
     await cache.hset("part:board:volume", "0", share((5, "A")))
     await leader.publish(zero, NOW, NOW, False)
     await cache.delete("ch:board:volume")
-    await leader._writer.renew("e1", "e2")
+    await cache.set(f"{leader._writer.space.shared}{keys.EPOCH}", "e2")
     zero.epoch = "e2"
     await leader.publish(zero, NOW, NOW, False)
     assert decode_doc(await cache.get("ch:board:volume")).epoch == "e2"

@@ -1,0 +1,165 @@
+"""The real processes on a Redis Cluster: the same numbers as on one server, over a failed primary as well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdc.documents import Doc
+from mdc.reader import Reader
+from service.keyspace import CLUSTERED
+from tests.cluster import FAST_MS, Cluster
+from tests.cluster_stack import ClusterStack
+from tests.live.test_tapes import check, events_on, finished, partition_of_es, start
+from tests.market import RATE, Market, answers
+from tests.oracle import differences, expected
+from tests.servers import RabbitMQ, free_port
+from tests.stack import ROOT
+from tests.tapes import tape
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ClusterStack]:
+    """An empty stack on a RabbitMQ and three primaries of its own; with replicas where nodes are killed."""
+    faults = request.node.get_closest_marker("faults") is not None
+    cluster = Cluster(3, replicas=1, node_timeout_ms=FAST_MS) if faults else Cluster(3)
+    try:
+        cluster.start()
+        with RabbitMQ() as rabbitmq:
+            made = ClusterStack(tmp_path, rabbitmq, cluster)
+            yield made
+            made.close()
+    finally:
+        cluster.remove()
+
+
+def test_a_tape_gives_the_same_numbers_on_three_primaries(running: ClusterStack) -> None:
+    """Replayed over two processors, one of them killed: what the data service shows is what plain arithmetic over the file gives."""
+    recorded = tape("es-2023-12-25.ndjson.gz")
+    total = events_on(recorded)
+    start(running, 2, recorded, "1000")
+    running.start("wds", "wds serve", WDS_PORT=(port := free_port()))
+    running.wait("a part of the tape", lambda: total * 0.2 < running.counts()["events"] < total * 0.7, 60)
+    victim = running.owners()[partition_of_es()]
+    running.stop(f"mdp{victim[1:]}", signal.SIGKILL)
+    running.wait("the whole tape", lambda: finished(running, total), 60)
+    check(running, recorded)
+    assert running.counts()["events"] == total
+    running.wait("the data service", lambda: answers(f"http://127.0.0.1:{port}/healthz"))
+    channels = ["quote:ESH4", "bars:1m:ESH4", "trades:ESH4", "board:volume", "status:pipeline"]
+    env = {**os.environ, "WDS_URL": f"ws://127.0.0.1:{port}/v1/stream", "RUN_DIR": str(running.folder)}
+    command = [sys.executable, "-m", "wds", "get", *channels]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    lines = {line["ch"]: line for line in map(json.loads, done.stdout.splitlines())}
+    got = [lines[f"{kind}:ESH4"]["data"] for kind in ("quote", "trades", "bars:1m")]
+    assert not differences("ESH4", expected(recorded)["ESH4"], *got)
+    assert lines["board:volume"]["data"]["order"] == ["ESH4"]
+    assert lines["status:pipeline"]["data"]["processors"]["workers"] >= 1
+    alerts = [json.loads(body) for body in running.redis.lrange(f"{CLUSTERED.shared}ch:alerts:range", 0, -1)]
+    assert [one["seq"] for one in alerts] == list(range(1, len(alerts) + 1))
+    kept = {node.port: key for node in running.cluster.primaries for key in node.client().keys("*")}
+    assert len(kept) == 3, "a primary holds nothing"
+
+
+class Watcher:
+    """A reader of the cache that notes when each partition's documents came, and checks that none comes twice."""
+
+    def __init__(self, url: str, symbols: list[str]) -> None:
+        self.heard: dict[int, list[float]] = {number: [] for number in range(8)}
+        self.states: list[tuple[bool, float]] = []
+        self.doubled: list[str] = []
+        self._newest: dict[tuple[str, str], int] = {}
+        self._symbols = symbols
+        self.reader = Reader(url, self._on_docs, lambda up, _: self.states.append((up, time.monotonic())))
+
+    def _on_docs(self, docs: list[Doc]) -> None:
+        now_s = time.monotonic()
+        for doc in docs:
+            kind, _, symbol = doc.ch.partition(":")
+            before = self._newest.get((doc.ch, doc.epoch), 0)
+            if doc.seq <= before:
+                self.doubled.append(f"{doc.ch} {doc.epoch} {doc.seq} after {before}")
+            self._newest[doc.ch, doc.epoch] = doc.seq
+            if kind == "trades":
+                self.heard[zlib.crc32(symbol.encode()) % 8].append(now_s)
+
+    async def watch(self, until_s: float) -> None:
+        await self.reader.start()
+        for symbol in self._symbols:
+            await self.reader.watch(f"trades:{symbol}")
+            await self.reader.watch(f"quote:{symbol}")
+        await self.reader.watch("alerts:range")
+        await asyncio.sleep(until_s - time.monotonic())
+        await self.reader.close()
+
+    def pause_s(self, partition: int, after_s: float) -> float:
+        """Return the longest time without a print of the partition, from a little before `after_s` on."""
+        times = [at for at in self.heard[partition] if at > after_s - 1]
+        return max((later - earlier for earlier, later in pairwise(times)), default=99.0)
+
+
+def lost_of(running: ClusterStack) -> int:
+    """Return what the listener says that it has lost when it could not renew its lease."""
+    lines = (running.folder / "mdl.log").read_text().splitlines()
+    return sum(json.loads(line).get("lost_events", 0) for line in lines if '"publisher_closed_with_events"' in line)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("which", ["of partitions alone", "of what all share"])
+def test_a_killed_primary_is_made_good_within_five_seconds(
+    running: ClusterStack, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load, by SIGKILL: all partitions are fresh within 5 s, each event is there once or counted as lost, readers are told."""
+    monkeypatch.setenv("MDL_LEASE_TTL_MS", "5000")
+    market = Market(running, RATE // 2)
+    market.start(workers=2)
+    running.wait("a few seconds of market", lambda: running.counts()["events"] > 3 * market.rate)
+    nodes = {number: running.cluster.node_of(CLUSTERED.of(number)) for number in range(8)}
+    shared = running.cluster.node_of(CLUSTERED.shared)
+    victim = shared if which == "of what all share" else next(node for node in nodes.values() if node is not shared)
+    homes = (running.redis.smembers(f"{home}idx:quote") for home in CLUSTERED.homes(8))
+    watcher = Watcher(running.cluster.url, [sorted(names)[0].decode() for names in homes])
+    killed: list[float] = []
+
+    async def scene() -> None:
+        began_s = time.monotonic()
+        watching = asyncio.create_task(watcher.watch(began_s + 18))
+        await asyncio.sleep(4)
+        killed.append(time.monotonic())
+        await asyncio.to_thread(victim.kill)
+        await watching
+
+    asyncio.run(scene())
+    pauses = {number: round(watcher.pause_s(number, killed[0]), 2) for number in range(8)}
+    affected = sorted(number for number, node in nodes.items() if node is victim)
+    told = [(up, round(at - killed[0], 2)) for up, at in watcher.states]
+    epochs: dict[str, Any] = {}
+    running.redis = running.connect()
+    for number in range(8):
+        epochs[str(number)] = running.redis.get(f"{CLUSTERED.of(number)}mdc:epoch").decode()
+    counts = market.settle()
+    print(
+        json.dumps({"killed": which, "affected": affected, "pauses_s": pauses, "told": told, "counts": counts, "epochs": epochs})
+    )
+    assert not watcher.doubled, watcher.doubled[:5]
+    assert max(pauses.values()) <= 5, pauses
+    assert (told[1][0], told[2][0]) == (False, True), told
+    assert len({epochs[str(number)] for number in range(8) if number not in affected} & {epochs[str(n)] for n in affected}) == 0
+    alerts = [json.loads(body) for body in running.redis.lrange(f"{CLUSTERED.shared}ch:alerts:range", 0, -1)]
+    kept = [(one["epoch"], one["seq"]) for one in alerts]
+    assert len(kept) == len(set(kept))
