@@ -11,7 +11,7 @@ import contextlib
 import secrets
 from collections.abc import Callable
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -54,7 +54,7 @@ from service.settings import admin_token, shown
 from service.tracing import Tracer, open_tracer
 
 log = structlog.get_logger()
-BUSY_NS_MAX = LEASE_MS * 250_000  # what a beat may spend on loading and subscribing partitions: a quarter of a lease
+BUSY_NS_MAX = LEASE_MS * 250_000  # after so long of loading and subscribing partitions look what the newest beat says
 BEAT_NS_MAX = LEASE_MS * 1_000_000 // 3  # an answer that takes longer is none; a standstill of our own does not count
 GUARD_S = 0.05
 GUARD_NS = int(GUARD_S * 1e9)
@@ -62,6 +62,15 @@ TOLD_NS = 900_000_000
 DEAF_NS = 2_000_000_000  # without RabbitMQ for so long: somebody else may hear what we do not
 PRESS_EVENTS = 1_500  # of a partition: a flush of so many is worth its cost, however soon it comes
 HEARTBEAT_S = 1  # RabbitMQ ends a consumer that is silent for as long as its leases last, and takes the next one
+
+
+class Answer(NamedTuple):
+    """What a beat has learned: when it was asked, whether we heard RabbitMQ then, what is ours, and under which epochs."""
+
+    asked_ns: int
+    hears: bool
+    share: Share
+    epochs: dict[int, str | CacheUnavailable]
 
 
 class Worker:
@@ -89,6 +98,9 @@ class Worker:
         self._tenure, self._standstill = Tenure(lease_ms_of(redis)), Standstill()
         self._enrichment = Enrichment(settings, redis, clock, lambda: self.owned, self._lead)
         self._epoch = ""
+        self._answer: Answer | None = None
+        self._answered = asyncio.Event()
+        self._released_ns = -1  # when we gave a partition back last
         self._fault = "Redis does not answer"
         self._stats = WorkerStats(self.name, 0, boards=sorted(names_of(own_boards)), plugins=self._rack.view({}))
         names = (*names_of(boards), *self._rack.boards)
@@ -107,7 +119,7 @@ class Worker:
         flusher = (self._flusher.run_watched, self._flusher.run_whole, self._watching.run)
         enriching = (self._enrichment.run_reading, self._enrichment.run_asking) if self._settings.rest_url else ()
         merging = (self._merges,) if self._space.clustered else ()
-        bodies = (self._beats, self._guard, *flusher, self._leads, *merging, self._reports, *enriching)
+        bodies = (self._beats, self._arranges, self._guard, *flusher, self._leads, *merging, self._reports, *enriching)
         loops = [asyncio.create_task(loop(), name=f"mdp {loop.__qualname__}") for loop in bodies]
         stop = asyncio.create_task(self._shutdown.wait())
         try:
@@ -159,33 +171,50 @@ class Worker:
     # ---- 1. ownership
 
     async def _beats(self) -> None:
+        """Renew the leases at their pace, whatever is being arranged meanwhile."""
         while True:
             try:
-                await self._beat()
-                self._fault = ""
+                self._answer = await self._renew()
+                self._answered.set()
             except CacheUnavailable as error:
                 self._on_fault(error)
-            except BrokerUnavailable as error:
-                log.warning("broker_lost", error=str(error))
             await asyncio.sleep(BEAT_S)
 
-    async def _beat(self) -> None:
+    async def _renew(self) -> Answer:
         asked_ns = self._clock.mono_ns()
         stood_ns = self._standstill.until(asked_ns)
         if self._broker.ready:
             self._broker_seen_ns = asked_ns
         hears = asked_ns - self._broker_seen_ns < DEAF_NS
         share, epochs = await self._ask(hears)
-        if not hears:
-            await self._let_go_deaf()
-            return
-        self._tenure.renewed(asked_ns, stood_ns)
+        if hears:
+            self._tenure.renewed(asked_ns, stood_ns)
+        return Answer(asked_ns, hears, share, epochs)
+
+    async def _arranges(self) -> None:
+        """Make what we hold agree with what the newest beat said, over and over."""
+        while True:
+            await self._answered.wait()
+            self._answered.clear()
+            answer = self._answer
+            if answer is None or answer.asked_ns <= self._released_ns:
+                continue  # it may count what we have given back since; the next one does not
+            try:
+                await (self._arrange(answer) if answer.hears else self._let_go_deaf())
+                self._fault = ""
+            except CacheUnavailable as error:
+                self._on_fault(error)
+            except BrokerUnavailable as error:
+                log.warning("broker_lost", error=str(error))
+
+    async def _arrange(self, answer: Answer) -> None:
+        share = answer.share
         for number in [number for number in self.owned if number not in share.owned]:
             await self._drop(number, "another worker took it over")
         before_ns, fault = self._clock.mono_ns() + BUSY_NS_MAX, None
         for number, fence in share.owned.items():
             try:
-                epoch = epochs[number]
+                epoch = answer.epochs[number]
                 if isinstance(epoch, CacheUnavailable):
                     raise epoch
                 await self._keep(number, fence, share.before[number], epoch)
@@ -194,7 +223,7 @@ class Worker:
                     raise
                 fault = error  # of one node of a cluster: the partitions of the others go on
             if self._clock.mono_ns() > before_ns:
-                break  # the leases are due; what is left follows after the next beat
+                break  # there are newer answers: some of these may be another's by now
         if share.surplus:
             await self._hand_over(sorted(self.owned)[-share.surplus :])
         await self._tell()
@@ -254,6 +283,7 @@ class Worker:
         for number in list(self.owned):
             await self._drop(number, "RabbitMQ cannot be reached from here")
             await self._ownership.release(number)
+            self._released_ns = self._clock.mono_ns()
 
     async def _keep(self, number: int, fence: int, before: int, epoch: str) -> None:
         """Make what we hold of a partition agree with the cache, which says that it is ours, and who had it before."""
@@ -328,6 +358,7 @@ class Worker:
             await self._unsubscribe(owned)
             with contextlib.suppress(CacheUnavailable):
                 await self._ownership.release(number)
+            self._released_ns = self._clock.mono_ns()
             log.info("partition_released", partition=number)
 
     # ---- 2. what it says of itself

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -101,3 +102,21 @@ async def test_a_cache_that_is_silent_is_found_out_by_a_starved_worker(made: Far
         assert time.monotonic() - cut_s < 5
     with contextlib.suppress(TimeoutError):
         await made.balanced(4, seconds=10)
+
+
+async def test_leases_are_renewed_while_partitions_are_being_taken_over(made: Farm) -> None:
+    """A broker that takes longer to subscribe than a lease lasts: the leases stay, each partition is claimed once."""
+    first = await made.start("first")
+    subscribe = first.broker.subscribe
+
+    async def slowly(*args: Any, **named: Any) -> Any:
+        await asyncio.sleep(2.2)
+        return await subscribe(*args, **named)
+
+    first.broker.subscribe = slowly  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        await made.balanced(4, seconds=40)
+    assert [one["partition"] for one in logs if one["event"] == "partition_claimed"] == [0, 1, 2, 3]
+    assert given_up(logs) == []
+    await made.feed(100)
+    await made.exact()
