@@ -193,7 +193,9 @@ class PaperStreams:
         address = parts._replace(scheme="wss" if parts.scheme == "https" else "ws", path=f"{parts.path.rstrip('/')}/v1/trade")
         attempt = 0
         while True:
-            with contextlib.suppress(OSError, TimeoutError, WebSocketException, msgspec.DecodeError, LookupError, TypeError):
+            with contextlib.suppress(
+                OSError, TimeoutError, WebSocketException, msgspec.DecodeError, LookupError, TypeError, ValueError
+            ):
                 async with connect(
                     address.geturl(), additional_headers={"Authorization": f"Bearer {token}"}, open_timeout=LOOK_S_MAX,
                     ping_interval=2, ping_timeout=3, close_timeout=1, compression=None, proxy=None,
