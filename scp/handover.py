@@ -16,6 +16,7 @@ from wsgiref.types import WSGIEnvironment
 from scp.fleet.paper_streams import Place
 
 UNREAD_BYTES_MAX = 256 << 10  # a page that does not read has so much before it; then it is let go, and comes again
+LAST_S = 5.0  # for the last word to be read
 FIRST = b"retry: 1000\n\n"
 
 
@@ -59,6 +60,7 @@ class Stream(asyncio.Protocol):
             if self._chunked:
                 self._transport.write(b"0\r\n\r\n")
             self._transport.close()
+            asyncio.get_running_loop().call_later(LAST_S, self._transport.abort)
 
 
 class Handed:

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import UNSET
 
 from engine.core import events as ev
-from engine.core.commands import BUY, INSURANCE, SELL, SIDE_NAMES, Command, Instrument, PlaceOrder, TimeInForce
-from engine.core.linked import LEG_STEP, group_of, with_legs
+from engine.core.commands import BUY, INSURANCE, SELL, SIDE_NAMES, Command, Instrument, PlaceOrder
+from engine.core.linked import group_of, with_legs
 from engine.core.state import Order, State
 from engine.core.units import PPM, iso, scale
 from engine.stores.controls import Controls
@@ -30,7 +30,6 @@ from engine.stores.messages import (
 )
 
 _ENCODER = msgspec.json.Encoder()
-_LIVES = {life: life.value for life in TimeInForce}  # an attribute of an enum costs a call
 
 
 class MessageBuilder:
@@ -123,25 +122,24 @@ class MessageBuilder:
         price_ticks: int = 0, rate_ppm: int = 0, fee: int = 0, text: str = "", liquidity: str = "", match: str = "",
     ) -> Execution:  # fmt: skip
         """Return an execution of an order as it is now."""
-        terms, filled, cost_units, time = order.terms, order.filled_lots, order.cost_units, self._time
+        terms, filled = order.terms, order.filled_lots
         symbol = terms.symbol
-        numerator, denominator = self._ratios.get(symbol) or self._ratio(symbol)
-        price, stop = order.price_ticks, order.stop_ticks
-        self._count += 1
-        alone = terms.more is UNSET and order.link is UNSET and order.order_id < LEG_STEP  # nearly all are: two calls less
+        average = 0.0
+        if filled:
+            numerator, denominator = self._ratio(symbol)
+            average = order.cost_units * numerator / (filled * self._instrument(symbol).lot_tick_units * denominator)
+        left = order.size_lots - filled
         return Execution(
             order_id=str(order.order_id), cl_ord_id=terms.cl_ord_id, account=terms.account, symbol=symbol,
-            side=SIDE_NAMES[terms.side], ord_type=ord_type(terms), time_in_force=_LIVES[terms.time_in_force],
-            price=None if price is None else price * numerator / denominator,
-            stop_px=None if stop is None else stop * numerator / denominator,
-            display_qty=terms.display_lots, order_qty=order.size_lots,
-            leaves_qty=order.size_lots - filled if leaves is None else leaves, ord_status=status or status_of(order),
-            cum_qty=filled, link_id="" if alone else link_id(order), contingency_type="" if alone else contingency(order),
-            cum_cost=cost_units,
-            avg_px=cost_units * numerator / (filled * self._instrument(symbol).lot_tick_units * denominator) if filled else 0.0,
-            timestamp=time, exec_type=exec_type, exec_id=f"{self._index}-{self._count}", last_qty=lots, exec_cost=cost,
-            last_px=price_ticks * numerator / denominator if price_ticks else 0.0, commission=rate_ppm / PPM, exec_comm=fee,
-            transact_time=time, text=text, last_liquidity_ind=liquidity, trd_match_id=match,
+            side=SIDE_NAMES[terms.side], ord_type=ord_type(terms), time_in_force=terms.time_in_force.value,
+            price=None if order.price_ticks is None else self._price(symbol, order.price_ticks),
+            stop_px=None if order.stop_ticks is None else self._price(symbol, order.stop_ticks),
+            display_qty=terms.display_lots, order_qty=order.size_lots, leaves_qty=left if leaves is None else leaves,
+            ord_status=status or status_of(order), cum_qty=filled, link_id=link_id(order), contingency_type=contingency(order),
+            cum_cost=order.cost_units, avg_px=average, timestamp=self._time, exec_type=exec_type, exec_id=self._next_id(),
+            last_qty=lots, exec_cost=cost, last_px=self._price(symbol, price_ticks) if price_ticks else 0.0,
+            commission=rate_ppm / PPM, exec_comm=fee, transact_time=self._time, text=text, last_liquidity_ind=liquidity,
+            trd_match_id=match,
         )  # fmt: skip
 
     def _accepted(self, event: ev.OrderAccepted) -> None:

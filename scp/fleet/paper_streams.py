@@ -42,6 +42,7 @@ CHECK_S = 0.8  # how often it is asked whether sessions may still trade
 BLIND_S = 10.0  # without an answer of the database to that, all streams end
 ALIVE_S = 2.0  # a page that hears nothing for three times as long calls what it shows stale
 AGAIN_S_MAX = 1.0
+BROKEN = (OSError, TimeoutError, WebSocketException, msgspec.DecodeError, LookupError, TypeError, ValueError)
 log = structlog.get_logger()
 Rightful = Callable[[set[str]], set[str]]
 
@@ -193,7 +194,7 @@ class PaperStreams:
         address = parts._replace(scheme="wss" if parts.scheme == "https" else "ws", path=f"{parts.path.rstrip('/')}/v1/trade")
         attempt = 0
         while True:
-            with contextlib.suppress(OSError, TimeoutError, WebSocketException, msgspec.DecodeError, LookupError, TypeError):
+            with contextlib.suppress(*BROKEN):
                 async with connect(
                     address.geturl(), additional_headers={"Authorization": f"Bearer {token}"}, open_timeout=LOOK_S_MAX,
                     ping_interval=2, ping_timeout=3, close_timeout=1, compression=None, proxy=None,
