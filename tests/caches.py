@@ -20,7 +20,7 @@ from mdc.connect import forget_in_process, open_cache
 from mdc.embedded import EmbeddedCache
 from mdc.served import usable_port
 from service.cluster_url import is_cluster
-from tests.cluster import Cluster, PlainNames
+from tests.clusters.redis import Cluster, PlainNames
 from tests.stack import ROOT, _die_with_parent
 from tests.waiting import until_sync
 

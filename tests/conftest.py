@@ -22,7 +22,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from mdq.topology import all_queues, progress_queue
-from tests.rabbit_cluster import RabbitCluster
+from tests.clusters.rabbit import RabbitCluster
 from tests.scale import everything
 from tests.servers import Postgres, RabbitMQ, Redis, Server, ServerMissing
 from tests.starved import RERUNS, Starvation

@@ -20,8 +20,8 @@ import pytest
 from mdc.documents import Doc
 from mdc.reader import Reader
 from service.keyspace import CLUSTERED
-from tests.cluster import FAST_MS, Cluster
-from tests.cluster_stack import ClusterStack
+from tests.clusters.redis import FAST_MS, Cluster
+from tests.clusters.stack import ClusterStack
 from tests.live.test_tapes import check, events_on, finished, partition_of_es, start
 from tests.market import RATE, Market, answers
 from tests.oracle import differences, expected

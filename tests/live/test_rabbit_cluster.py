@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from service.partition import partition_of
+from tests.clusters.rabbit import Node, RabbitCluster
 from tests.live.test_clients import Watcher, token
 from tests.market import RATE, Market
-from tests.rabbit_cluster import Node, RabbitCluster
 from tests.servers import Redis
 from tests.stack import Stack
 from tests.waiting import until

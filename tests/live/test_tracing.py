@@ -20,7 +20,7 @@ from tests.waiting import until
 from wds.client import Client
 
 if TYPE_CHECKING:
-    from tests.collector import Collector, Seen
+    from tests.traces.collector import Collector, Seen
 
 pytestmark = pytest.mark.live
 
@@ -36,7 +36,7 @@ def collector() -> Iterator[Collector]:
     """A collector that is there before anybody sends."""
     if not is_installed():
         absent("the extra otel: install the requirements of development again")
-    from tests.collector import Collector
+    from tests.traces.collector import Collector
 
     made = Collector()
     yield made

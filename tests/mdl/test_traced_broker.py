@@ -11,7 +11,7 @@ from mdq.broker_memory import MemoryBroker
 from mdq.topology import queue
 from service.tracing import Tracer
 from tests.contract.broker_ground import Reader
-from tests.spans import Spans
+from tests.traces.spans import Spans
 from tests.waiting import until
 
 numbers = itertools.count()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.caches import cache, cache_url, cluster, embedded_url, served_url
-from tests.cluster import PlainNames
+from tests.clusters.redis import PlainNames
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from mdp.tracing import begin_flush, traced
 from mdq.broker import Delivery
 from service.tracing import Tracer
 from tests.mdp.feed import START_MS, batch, trade
-from tests.spans import Spans
+from tests.traces.spans import Spans
 
 PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from mdc.connect import CacheUnavailable, open_cache
 from mdc.writer import Flush, Outcome, Writer
 from service.keyspace import CLUSTERED, slot_of
-from tests.cluster import Cluster
+from tests.clusters.redis import Cluster
 from tests.waiting import until
 
 HOME = CLUSTERED.of(0)

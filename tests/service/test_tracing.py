@@ -19,7 +19,7 @@ from tests.tapes import absent
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from tests.collector import Collector
+    from tests.traces.collector import Collector
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def collector() -> Iterator[Collector]:
     """A collector, where the packages of the extra are."""
     if not is_installed():
         absent("the extra otel: install the requirements of development again")
-    from tests.collector import Collector
+    from tests.traces.collector import Collector
 
     made = Collector()
     yield made

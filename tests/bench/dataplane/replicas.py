@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.window import Window
-from tests.rabbit_cluster import RabbitCluster
+from tests.clusters.rabbit import RabbitCluster
 from tests.servers import RabbitMQ, Redis
 from tests.stack import Stack
 

@@ -13,7 +13,7 @@ from mdc.documents import decode_doc
 from mdc.writer import Flush, Outcome, Writer
 from mdp.leader.merging import ENTRIES_MAX, Merger
 from service.keyspace import CLUSTERED
-from tests.cluster import Cluster
+from tests.clusters.redis import Cluster
 
 ALERTS = f"{CLUSTERED.shared}ch:alerts:range"
 

@@ -7,7 +7,7 @@ import itertools
 import msgspec
 
 from mdc.documents import Doc
-from tests.spans import Spans
+from tests.traces.spans import Spans
 from tests.wds.upstream import Cache, Wire
 from wds.fanout.freshness import Freshness
 from wds.fanout.member import Member, Want

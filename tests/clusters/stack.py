@@ -9,7 +9,7 @@ import redis
 from redis.exceptions import ClusterDownError, RedisClusterException
 
 from service.keyspace import CLUSTERED
-from tests.cluster import Cluster
+from tests.clusters.redis import Cluster
 from tests.servers import RabbitMQ
 from tests.stack import Stack
 

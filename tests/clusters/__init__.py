@@ -1,0 +1,1 @@
+"""Clusters of Redis and RabbitMQ on loopback, for tests."""

@@ -1,0 +1,1 @@
+"""A collector of traces that tests run, and what they look for in them."""
