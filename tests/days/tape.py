@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from random import Random
+from string import ascii_uppercase
 from typing import Any
 from zlib import crc32
 
@@ -62,7 +63,7 @@ def issues(plan: Plan) -> list[Issue]:
     """Return the symbols: anchors of the partitions, twins, those of one day, one that never trades, and ordinary ones."""
     dice, every = Random(f"{plan.seed} issues"), frozenset(plan.days)
     names = [f"{'ABCDEFGHJKLM'[n % 12]}{n:04d}" for n in range(plan.symbols)]
-    anchors = [next(f"ANCH{n}" for n in range(1000) if crc32(f"ANCH{n}".encode()) % PARTITIONS == p) for p in range(PARTITIONS)]
+    anchors = [_anchor(number) for number in range(PARTITIONS)]
     made = [Issue(name, dice.randrange(2_000, 40_000), 0.01, every) for name in anchors]
     for n, name in enumerate(names):
         days = every if n % 10 else frozenset([plan.days[n // 10 % len(plan.days)]])
@@ -78,6 +79,12 @@ def issues(plan: Plan) -> list[Issue]:
     made.append(Issue("SILENT", 1_000, 0.01, every, trades=False, reference={"prev_close": 10.0, "avg_volume": 5_000}))
     made.append(Issue("UNQUOTED", 1_000, 0.01, every, quotes=False))
     return made
+
+
+def _anchor(partition: int) -> str:
+    # Not ANCH7: a ticker that ends in the letter and digit of a delivery month is a future.
+    pairs = (f"ANCHOR{first}{second}" for first in ascii_uppercase for second in ascii_uppercase)
+    return next(name for name in pairs if crc32(name.encode()) % PARTITIONS == partition)
 
 
 def write(path: Path, plan: Plan) -> int:
@@ -149,7 +156,7 @@ def _day(issue: Issue, on: date, plan: Plan, dice: Random) -> Iterator[tuple[int
         return
     reach = max(2, round(issue.middle * dice.choice((0.01, 0.02, 0.03, 0.08))))
     sessions = ((day.start, day.opens, plan.trades // 4), (day.opens, day.closes, plan.trades), (day.closes, day.ends, plan.trades // 4))
-    anchor = issue.symbol.startswith("ANCH")
+    anchor = issue.symbol.startswith("ANCHOR")
     for at_session, (begins, ends, many) in enumerate(sessions):
         regular = at_session == 1
         if anchor:
