@@ -209,7 +209,8 @@ class SeriesAnalyzer(Analyzer):
             series.current = Bar(start)
             series.number += 1
             return series.current
-        if len(closed) >= self.retained and start < closed[0].start:
+        # Closed bars that wait for a flush may be more: when flushes come must not decide what is too late.
+        if len(closed) >= self.retained and start < closed[-self.retained].start:
             return None
         return self._late(series, start)
 

@@ -25,8 +25,10 @@ class Watermark:
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
 
-    def note(self, source: str, epoch: str, stream: str, feed_ms: int, now_ms: int, event_ms: int = 0) -> int:
-        """Take a batch's time and that of its newest event (0 = a mark, it has none).
+    def note(
+        self, source: str, epoch: str, stream: str, feed_ms: int, now_ms: int, event_ms: int = 0, tape: bool = False
+    ) -> int:  # fmt: skip
+        """Take a batch's time and that of its newest event (0 = a mark, it has none); `tape` = it is of a replay.
 
         Returns: the time that all streams have reached, or 0 when that is not known, or was told less than a second before.
         """
@@ -35,7 +37,7 @@ class Watermark:
             if known is None and len(self._sources) >= SOURCES_MAX:
                 del self._sources[next(iter(self._sources))]
             known = self._sources[source] = _Source(epoch, now_ms, known.due_ms if known is not None else 0)
-        known.hear(stream, feed_ms, now_ms, event_ms)
+        known.hear(stream, feed_ms, now_ms, event_ms, tape)
         if not known.lags or now_ms - known.began_ms < SETTLE_MS:
             return 0
         lag_ms = max(0, min(known.lags))
@@ -61,9 +63,11 @@ class _Source:
         self._streams: dict[str, tuple[int, int]] = {}  # stream → (its time, when it was heard)
         self._last = 0, 0  # the newest time heard, and when
 
-    def hear(self, stream: str, feed_ms: int, now_ms: int, event_ms: int) -> None:
+    def hear(self, stream: str, feed_ms: int, now_ms: int, event_ms: int, tape: bool) -> None:
         newest_ms, heard_ms = self._last
-        if newest_ms and feed_ms - newest_ms > max(0, now_ms - heard_ms) + JUMP_MS:
+        # A tape's clock is the times of its lines, and goes on by hours when one queue is behind another: what it said of its
+        # lag stays true. At the tape's end no event comes any more that could say it anew.
+        if not tape and newest_ms and feed_ms - newest_ms > max(0, now_ms - heard_ms) + JUMP_MS:
             self.lags.clear()
         if feed_ms >= newest_ms or event_ms:
             self._last = feed_ms, now_ms

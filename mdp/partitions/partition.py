@@ -156,7 +156,9 @@ class Partition:
         if not batch.feed_ns:
             return  # nothing has come from the feed yet
         feed_ms, event_ms = batch.feed_ns // 1_000_000, self._event_ms
-        reached_ms = self._watermark.note(batch.source, batch.epoch, batch.stream, feed_ms, now_ms, event_ms)
+        reached_ms = self._watermark.note(
+            batch.source, batch.epoch, batch.stream, feed_ms, now_ms, event_ms, tape=batch.run > 0
+        )  # fmt: skip
         if reached_ms:
             for handler in self._time_handlers:
                 handler(batch.source, reached_ms)

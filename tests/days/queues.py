@@ -34,6 +34,7 @@ class Queues:
         self._reference = read_reference(reference)
         self._dice = dice
         self._now_ms = 1_800_000_000_000
+        self._final = False  # who takes over when nothing comes any more is told no time by the feed
         self._partitions = [Partition(n, 1, "e1", self._analyzers()) for n in range(PARTITIONS)]
         self._seqs: dict[tuple[str, int], int] = dict.fromkeys(((s, n) for s in STREAMS.values() for n in range(PARTITIONS)), 0)
         self.mirrors = [Mirror() for _ in range(PARTITIONS)]
@@ -56,10 +57,12 @@ class Queues:
             if held >= chunk:
                 self._deliver(lanes, clock_ms)
                 held, chunk = 0, self._dice.randint(1, chunk_max)
+        self._final = True
         self._deliver(lanes, clock_ms)
         for _ in range(6):  # the feed's time stands still at the end, and what is made at leisure gets its time
-            self._mark(clock_ms)
-            self._now_ms += 6_000
+            for _ in range(6):
+                self._mark(clock_ms)
+                self._now_ms += 1_000
             for number in range(PARTITIONS):
                 self._flush(number)
 
@@ -73,14 +76,14 @@ class Queues:
                 self._hand(key, [event for _, event in part], part[-1][0])
                 if self._dice.random() < 0.2:
                     self._flush(key[1])
-                if self._dice.random() < 0.03:
+                if self._dice.random() < 0.03 and not self._final:
                     self._hand_over(key[1])
-        if self._dice.random() < 0.5:
-            self._mark(clock_ms)
+        self._now_ms += 500
+        self._mark(clock_ms)
 
     def _hand(self, key: tuple[str, int], events: list[str], clock_ms: int) -> None:
         stream, number = key
-        self._now_ms += self._dice.randrange(300)
+        self._now_ms += self._dice.randrange(20)
         body, at_ns = f"[{','.join(events)}]".encode(), self._now_ms * 1_000_000
         batch = Batch("tape", 1, stream, number, "p1", self._seqs[key], len(events), at_ns, at_ns, clock_ms * 1_000_000, body)
         self._seqs[key] += len(events)
@@ -91,7 +94,7 @@ class Queues:
             self._hand(key, [], clock_ms)
 
     def _flush(self, number: int) -> None:
-        self._now_ms += 50
+        self._now_ms += 5
         partition = self._partitions[number]
         self.mirrors[number].apply(partition.collect(self._now_ms), partition.flush_number)
 

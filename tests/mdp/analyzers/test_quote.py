@@ -52,6 +52,8 @@ class PlainQuotes:
         day = plain_day(event["t"], continuous)
         if event["ev"] == "C":
             pass  # pairs of currencies have days of their own, and no trades
+        elif event["ev"] in ("Q", "XQ") and self.days[continuous]:
+            pass  # trades of before may still wait in their queue
         elif len(day) > len(self.days[continuous]) or day > self.days[continuous]:
             self._roll(continuous, day)
         self.kinds[sym] = continuous
@@ -214,7 +216,7 @@ def test_a_new_session_reaches_silent_symbols() -> None:
     pre, regular = NOON_ET - 4 * 3_600_000, NOON_ET
     desk.feed(quote("A", t=pre), quote("B", t=pre), quote("X:BTC-USD", t=pre, ev="XQ"))
     assert desk.flush().data("quote:B")["session"] == "pre"
-    desk.feed(quote("A", t=regular))
+    desk.feed(trade("A", t=regular))
     cache = desk.flush()
     assert (cache.data("quote:A")["session"], cache.data("quote:B")["session"]) == ("regular", "regular")
     assert cache.documents["quote:X:BTC-USD"]["seq"] == 1
@@ -316,7 +318,7 @@ def test_the_hours_after_the_close_leave_the_official_values() -> None:
     desk.hand_over()
     desk.feed(trade(p=11.5, t=close))  # the closing auction, reported behind them
     assert shown(desk, *names) == ("post", 5, 10, 11.5, 10, 500)
-    desk.feed(quote(t=close + 17 * 3_600_000))
+    desk.feed(trade(p=9, t=close + 17 * 3_600_000, c=[44]))
     assert shown(desk, "last", "prev_close", "high") == (5, 11.5, None)
 
 
