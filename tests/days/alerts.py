@@ -146,7 +146,9 @@ class Volumes:
         self._surges: dict[str, int] = {}
         self._multiples: dict[str, tuple[int, int]] = {}  # symbol → day, how many multiples were reached
 
-    def take(self, event: dict[str, Any], first: bool, windows: Windows, quote: Quote, day: TradingDay, said: dict[str, Any]) -> None:
+    def take(
+        self, event: dict[str, Any], first: bool, windows: Windows, quote: Quote, day: TradingDay, said: dict[str, Any]
+    ) -> None:
         """Look after a trade that counts as volume. `first` = it is the first one of its slice; `said` = the quote."""
         if first and said["avg_volume"]:
             self._look_at_day(event, quote, day, said)

@@ -17,6 +17,7 @@ from tests.days.oracle import PARTITIONS, Oracle
 from tests.days.windows import KEEPS
 
 CHANNELS = ("alerts:range", "alerts:gap", "alerts:volume", "alerts:halts")
+OF_QUOTES = ("bid", "ask", "bid_size", "ask_size", "spread", "ts")
 BAR = ("t", "open", "high", "low", "close", "volume", "vwap", "trades")
 
 
@@ -112,7 +113,9 @@ def _of_bars(cache: Any, oracle: Oracle, names: list[str]) -> list[str]:
                     found.append(f"{key}: prev {bar['prev']} is not the newest of the history")
                 continue
             wrong = [(one, other) for one, other in zip(got, rows, strict=False) if one != other]
-            found.append(f"{key}: {len(got)} bars, not {len(rows)}" if len(got) != len(rows) else f"{key}: {wrong[0]} of {len(wrong)}")
+            found.append(
+                f"{key}: {len(got)} bars, not {len(rows)}" if len(got) != len(rows) else f"{key}: {wrong[0]} of {len(wrong)}"
+            )
     return found
 
 
@@ -130,7 +133,9 @@ def of_boards(cache: Any, oracle: Oracle) -> list[str]:
         got = documents[f"ch:board:{name}"] or {"order": [], "rows": {}}
         if got["order"] != order:
             at = next((n for n, pair in enumerate(zip(got["order"], order, strict=False)) if pair[0] != pair[1]), -1)
-            found.append(f"board:{name}: {len(got['order'])} rows, not {len(order)}; from {at}: {got['order'][at:][:3]} {order[at:][:3]}")
+            found.append(
+                f"board:{name}: {len(got['order'])} rows, not {len(order)}; from {at}: {got['order'][at:][:3]} {order[at:][:3]}"
+            )
         for symbol, row in rows.items():
             found += _fields(f"board:{name} {symbol}", got["rows"].get(symbol), row)
     return found
@@ -156,7 +161,9 @@ def _of_partition(what: str, got: list[Alert], wanted: list[Alert]) -> list[str]
     if names[0] != names[1]:
         at = next((n for n, pair in enumerate(zip(*names, strict=False)) if pair[0] != pair[1]), min(map(len, names)))
         more, less = (sorted(set(names[n]) - set(names[1 - n]))[:3] for n in (0, 1))
-        return [f"{what}: {len(got)}, not {len(wanted)}; at {at} {names[0][at : at + 2]} {names[1][at : at + 2]}; only told {more}; missing {less}"]
+        return [
+            f"{what}: {len(got)}, not {len(wanted)}; at {at} {names[0][at : at + 2]} {names[1][at : at + 2]}; only told {more}; missing {less}"
+        ]
     for one, other in zip(got, wanted, strict=True):
         said = {field: value for field, value in other.items() if field != "quote"}
         found += _fields(f"{what} {one['sym']} {one['ts']}", one, said)
@@ -168,3 +175,15 @@ def of_lists(cache: Any, told: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Return the channels whose list in the cache is not the newest of what was published."""
     kept = {channel: [json.loads(body) for body in cache.lrange(f"ch:{channel}", -1000, -1)] for channel in CHANNELS}
     return [channel for channel in CHANNELS if kept[channel] != told[channel][-1000:]]
+
+
+def by_partition(told: dict[str, list[dict[str, Any]]]) -> dict[tuple[str, int], list[Alert]]:
+    """Return (channel, partition) → what alerts say, without what of another queue was known in the moment."""
+    found: dict[tuple[str, int], list[Alert]] = defaultdict(list)
+    for channel, docs in told.items():
+        for alert in (doc["data"] for doc in docs):
+            said = {name: value for name, value in (alert["quote"] or {}).items() if name not in OF_QUOTES}
+            if channel == "alerts:halts":
+                alert, said = {name: value for name, value in alert.items() if name not in ("price", "session")}, {}
+            found[channel, crc32(alert["sym"].encode()) % PARTITIONS].append(alert | {"quote": said})
+    return found

@@ -98,6 +98,23 @@ def write(path: Path, plan: Plan) -> int:
     return events
 
 
+def excerpt(whole: Path, path: Path, from_ms: int, until_ms: int) -> int:
+    """Write the part of a tape between two moments, then quotes at its very end; return how many events it has."""
+    lines, events = [], 0
+    for line in whole.open():
+        recorded = json.loads(line)
+        if from_ms <= recorded["received_ns"] // 1_000_000 < until_ms - QUIET_MS:
+            lines.append(line)
+            events += len(recorded["frame"])
+    closing = [
+        {"ev": "Q", "sym": symbol, "bp": 9.9, "ap": 10.1, "bs": 1, "as": 1, "t": until_ms}
+        for symbol in sorted({event.get("sym") or event["T"] for line in lines for event in json.loads(line)["frame"]})
+    ]
+    lines.append(json.dumps({"received_ns": until_ms * 1_000_000, "frame": closing}, separators=(",", ":")) + "\n")
+    path.write_text("".join(lines))
+    return events + len(closing)
+
+
 def write_reference(path: Path, plan: Plan) -> None:
     """Write what the processors are told of symbols beforehand."""
     rows = ["symbol,prev_close,avg_volume,float"]
@@ -155,7 +172,11 @@ def _day(issue: Issue, on: date, plan: Plan, dice: Random) -> Iterator[tuple[int
     if not issue.trades:
         return
     reach = max(2, round(issue.middle * dice.choice((0.01, 0.02, 0.03, 0.08))))
-    sessions = ((day.start, day.opens, plan.trades // 4), (day.opens, day.closes, plan.trades), (day.closes, day.ends, plan.trades // 4))
+    sessions = (
+        (day.start, day.opens, plan.trades // 4),
+        (day.opens, day.closes, plan.trades),
+        (day.closes, day.ends, plan.trades // 4),
+    )
     anchor = issue.symbol.startswith("ANCHOR")
     for at_session, (begins, ends, many) in enumerate(sessions):
         regular = at_session == 1
@@ -181,7 +202,11 @@ def _session(
     times += [begins + round((ends - begins) * dice.random() ** 3) for _ in range(many // 4)]  # more in the first hours
     surge = dice.randrange(begins, ends - 40_000) if dice.random() < 0.4 else None
     for ms in sorted(times):
-        codes = dice.choice(REGULAR_CODES if dice.random() < 0.3 else (None, [], [14, 41])) if regular else dice.choice(EXTENDED_CODES)
+        codes = (
+            dice.choice(REGULAR_CODES if dice.random() < 0.3 else (None, [], [14, 41]))
+            if regular
+            else dice.choice(EXTENDED_CODES)
+        )
         yield ms, _trade(issue, ms, _steps(dice, reach), dice, codes)
         if dice.random() < 0.06 and codes in (None, [], [14, 41], [12]):
             late_ms = ms - dice.choice((300, 900, 2_400, 7_000, 40_000, 200_000, 3_000_000, 30_000_000))
@@ -212,7 +237,13 @@ def _steps(dice: Random, reach: int) -> int:
 
 def _trade(issue: Issue, ms: int, steps: int, dice: Random, codes: list[int] | None, size: int = 0) -> Event:
     size = size or (dice.choice((1, 7, 30, 99)) if codes and 37 in codes else dice.choice((100, 100, 200, 300, 1_000)))
-    event: Event = {"ev": "T", "sym": issue.symbol, "x": dice.randrange(1, 20), "i": f"{dice.getrandbits(40):x}", "p": issue.price(steps)}
+    event: Event = {
+        "ev": "T",
+        "sym": issue.symbol,
+        "x": dice.randrange(1, 20),
+        "i": f"{dice.getrandbits(40):x}",
+        "p": issue.price(steps),
+    }
     if dice.random() < 0.1:
         size += 1
         event["ds"] = f"{size}.{dice.choice(('5', '25', '1', '0001', '333333'))}"

@@ -222,6 +222,18 @@ def test_a_new_session_reaches_silent_symbols() -> None:
     assert cache.documents["quote:X:BTC-USD"]["seq"] == 1
 
 
+def test_quotes_of_the_next_day_leave_the_trades_of_this_one_that_still_wait() -> None:
+    """Quotes have a queue of their own, which a replay at full speed may be ahead in by a night."""
+    desk, opens = Desk(), NINE_THIRTY + 86_400_000
+    desk.feed(quote(t=NINE_THIRTY), trade(p=10, t=NINE_THIRTY))
+    desk.feed(quote(t=opens))
+    desk.feed(trade(p=11, t=NINE_THIRTY + 60_000))
+    assert shown(desk, "last", "volume", "prev_close", "session") == (11, 200, None, "regular")
+    desk.feed(trade(p=12, t=opens))
+    assert shown(desk, "last", "volume", "prev_close") == (12, 100, 11)
+    assert "earlier_day" not in desk.partition.counts.discarded
+
+
 def test_a_feed_of_seconds_alone_makes_quotes() -> None:
     """Without trades the vendor's aggregates give last, range and the day's official totals."""
     desk = Desk()

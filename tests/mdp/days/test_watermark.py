@@ -127,6 +127,17 @@ def test_a_tape_that_skips_a_pause_is_confirmed_by_its_next_event() -> None:
     assert feed.says("trades", T + 10 * JUMP_MS) == T + 10 * JUMP_MS
 
 
+def test_the_end_of_a_tape_is_told_though_one_queue_was_hours_behind() -> None:
+    """At full speed the last event may be an old one of a slow queue; only marks follow, and no event says the lag anew."""
+    mark, streams, end = Watermark(), ("quotes", "trades", "halts"), T + 100 * JUMP_MS
+    for stream in streams:
+        mark.note("tape", "e", stream, T, 0, T, tape=True)
+    for stream, ms in (("quotes", end), ("trades", end - 20_000), ("halts", T + 1_000)):
+        mark.note("tape", "e", stream, ms, SETTLE_MS, ms, tape=True)
+    told = [mark.note("tape", "e", stream, end, SETTLE_MS + 1_000, tape=True) for stream in streams]
+    assert max(told) == end
+
+
 def test_no_number_of_sources_grows_it() -> None:
     """The one that was known first is forgotten."""
     mark = Watermark()
