@@ -10,6 +10,7 @@ lag of the newest events: a wrong clock, and the delay of a delayed feed, cancel
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 TELL_EVERY_MS = 1_000  # of the feed's time
 SILENT_MS = 5_000  # the listener marks each queue once a second: what is not heard for so long does not exist any more
@@ -40,7 +41,7 @@ class Watermark:
         known.hear(stream, feed_ms, now_ms, event_ms, tape)
         if not known.lags or now_ms - known.began_ms < SETTLE_MS:
             return 0
-        lag_ms = max(0, min(known.lags))
+        lag_ms = known.lag_ms
         if feed_ms - lag_ms < known.due_ms:
             return 0
         reached = known.slowest(now_ms) - lag_ms
@@ -48,6 +49,20 @@ class Watermark:
             return 0
         known.due_ms = reached - reached % TELL_EVERY_MS + TELL_EVERY_MS  # sessions begin at whole seconds
         return reached
+
+    def lags(self) -> dict[str, tuple[str, int]]:
+        """Return source → (epoch, lag in ms) of those whose lag is known: for the checkpoint.
+
+        Without it whoever takes a partition over would hear marks alone until something is traded, and tell no time: at the end
+        of a tape windows stood still, and sessions did not end.
+        """
+        return {name: (source.epoch, source.lag_ms) for name, source in self._sources.items() if source.lags}
+
+    def restore(self, lags: Mapping[str, tuple[str, int]], now_ms: int) -> None:
+        """Take it back; it counts for the same epoch of a source alone."""
+        for name, (epoch, lag_ms) in lags.items():
+            source = self._sources[name] = _Source(epoch, now_ms, 0)
+            source.lags.append(lag_ms)
 
     def restart(self, source: str) -> None:
         """The tape of a source begins anew."""
@@ -74,6 +89,10 @@ class _Source:
         if event_ms:
             self.lags.append(feed_ms - event_ms)
         self._streams[stream] = feed_ms, now_ms
+
+    @property
+    def lag_ms(self) -> int:
+        return max(0, min(self.lags))
 
     def slowest(self, now_ms: int) -> int:
         silent = [name for name, (_, heard_ms) in self._streams.items() if now_ms - heard_ms > SILENT_MS]

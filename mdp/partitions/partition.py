@@ -337,6 +337,8 @@ class Partition:
             self.listing.restore(key.removeprefix("heard:"), value)
         elif key == "runs":
             self._runs.restore(value)
+        elif key == "lags":
+            self._watermark.restore(msgspec.json.decode(value, type=dict[str, tuple[str, int]]), self._now_ms)
         elif key == "floor":
             self._set_floor(int(value))
 
@@ -569,7 +571,8 @@ class Partition:
         counts = msgspec.json.encode(self.counts)
         flush.checkpoint += ("counts", counts)
         flush.add_share("counts", counts)
-        flush.checkpoint += ("runs", self._runs.cell(), "floor", b"%d" % self._floor)
+        lags = msgspec.json.encode(self._watermark.lags())
+        flush.checkpoint += ("runs", self._runs.cell(), "floor", b"%d" % self._floor, "lags", lags)
         for source, stream, position in self._gaps.positions():
             flush.checkpoint += (f"position:{source}/{stream}", msgspec.json.encode(position))
 

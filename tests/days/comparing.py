@@ -76,8 +76,11 @@ def _lists(cache: Any, keys: list[str], newest: dict[str, int]) -> dict[str, lis
     return {key: [json.loads(body) for body in bodies] for key, bodies in found.items()}
 
 
-def of_symbols(cache: Any, oracle: Oracle) -> list[str]:
-    """Return every difference in the quotes, statistics, prints, halts and bars of all symbols."""
+def of_symbols(cache: Any, oracle: Oracle, sides: bool = True) -> list[str]:
+    """Return every difference in the quotes, statistics, prints, halts and bars of all symbols.
+
+    Without `sides` what was bought and sold is left out: who took is told by the quotes that have come, on a queue of their own.
+    """
     names = list(oracle.symbols)
     states = {name: state for partition in oracle.partitions for name, state in partition.halts.states.items()}
     documents = _read(cache, [f"ch:{kind}:{name}" for kind in ("quote", "stats", "halts") for name in names])
@@ -89,6 +92,8 @@ def of_symbols(cache: Any, oracle: Oracle) -> list[str]:
         stats = windows.told(oracle.slice_ms) if windows.trades else None
         if stats is not None and stats["trades_60m"]:
             stats["ts"] = oracle.slice_ms
+        if stats is not None and not sides:
+            stats = {field: value for field, value in stats.items() if not field.startswith(("bought", "sold"))}
         found += _fields(f"stats:{name}", documents[f"ch:stats:{name}"], stats)
         found += _fields(f"halts:{name}", documents[f"ch:halts:{name}"], states.get(name))
         got = [doc["data"] for doc in prints[f"ch:trades:{name}"]]

@@ -34,7 +34,6 @@ class Queues:
         self._reference = read_reference(reference)
         self._dice = dice
         self._now_ms = 1_800_000_000_000
-        self._final = False  # who takes over when nothing comes any more is told no time by the feed
         self._partitions = [Partition(n, 1, "e1", self._analyzers()) for n in range(PARTITIONS)]
         self._seqs: dict[tuple[str, int], int] = dict.fromkeys(((s, n) for s in STREAMS.values() for n in range(PARTITIONS)), 0)
         self.mirrors = [Mirror() for _ in range(PARTITIONS)]
@@ -57,8 +56,9 @@ class Queues:
             if held >= chunk:
                 self._deliver(lanes, clock_ms)
                 held, chunk = 0, self._dice.randint(1, chunk_max)
-        self._final = True
         self._deliver(lanes, clock_ms)
+        for number in range(0, PARTITIONS, 2):
+            self._hand_over(number)  # who takes over now hears of no event any more
         for _ in range(6):  # the feed's time stands still at the end, and what is made at leisure gets its time
             for _ in range(6):
                 self._mark(clock_ms)
@@ -76,7 +76,7 @@ class Queues:
                 self._hand(key, [event for _, event in part], part[-1][0])
                 if self._dice.random() < 0.2:
                     self._flush(key[1])
-                if self._dice.random() < 0.03 and not self._final:
+                if self._dice.random() < 0.03:
                     self._hand_over(key[1])
         self._now_ms += 500
         self._mark(clock_ms)
@@ -101,7 +101,7 @@ class Queues:
     def _hand_over(self, number: int) -> None:
         self._flush(number)
         after = Partition(number, 2, "e1", self._analyzers())
-        assert not after.restore(dict(self.mirrors[number].cells))
+        assert not after.restore(dict(self.mirrors[number].cells), self._now_ms)
         self._partitions[number] = after
 
     def alerts(self) -> dict[str, list[dict[str, Any]]]:

@@ -76,7 +76,8 @@ class Market:
 
     def _differences(self, oracle: Oracle, told: dict[str, list[dict[str, Any]]]) -> list[str]:
         cache = self.running.redis
-        return comparing.of_alerts(told, oracle) + comparing.of_boards(cache, oracle) + comparing.of_symbols(cache, oracle)
+        boards, symbols = comparing.of_boards(cache, oracle), comparing.of_symbols(cache, oracle, sides=False)
+        return comparing.of_alerts(told, oracle) + boards + symbols
 
 
 def play_through(running: Stack, symbols: int, workers: int) -> None:

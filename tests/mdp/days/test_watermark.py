@@ -138,6 +138,19 @@ def test_the_end_of_a_tape_is_told_though_one_queue_was_hours_behind() -> None:
     assert max(told) == end
 
 
+def test_who_takes_a_partition_over_tells_the_time_without_an_event() -> None:
+    """The lag of the same listener is in the checkpoint; of another one it says nothing."""
+    feed = settled()
+    feed.says("trades", T + 1_000, lag_ms=700)
+    for epoch, reached in (("e", T + 60_000), ("e2", 0)):
+        after = Watermark()
+        after.restore(feed.mark.lags(), 0)
+        heir = Feed(0, epoch, after)
+        heir.says("trades", T + 50_000, event=False)
+        heir.now_ms = SETTLE_MS
+        assert heir.says("trades", T + 60_000, event=False) == reached
+
+
 def test_no_number_of_sources_grows_it() -> None:
     """The one that was known first is forgotten."""
     mark = Watermark()
