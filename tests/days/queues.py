@@ -59,7 +59,7 @@ class Queues:
         self._deliver(lanes, clock_ms)
         for number in range(0, PARTITIONS, 2):
             self._hand_over(number)  # who takes over now hears of no event any more
-        for _ in range(6):  # the feed's time stands still at the end, and what is made at leisure gets its time
+        for _ in range(10):  # the feed's time stands still at the end, and what is made at leisure gets its time
             for _ in range(6):
                 self._mark(clock_ms)
                 self._now_ms += 1_000
