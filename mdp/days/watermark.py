@@ -87,7 +87,10 @@ class _Source:
         if feed_ms >= newest_ms or event_ms:
             self._last = feed_ms, now_ms
         if event_ms:
-            self.lags.append(feed_ms - event_ms)
+            lag_ms = feed_ms - event_ms
+            # At full speed a batch carries the time of the last of many frames, minutes past its own events: of a tape the
+            # smallest lag ever seen is the one it was recorded with.
+            self.lags.append(min([lag_ms, *self.lags]) if tape else lag_ms)
         self._streams[stream] = feed_ms, now_ms
 
     @property

@@ -138,6 +138,14 @@ def test_the_end_of_a_tape_is_told_though_one_queue_was_hours_behind() -> None:
     assert max(told) == end
 
 
+def test_at_full_speed_a_tape_s_smallest_lag_counts() -> None:
+    """Batches carry the time of the last of many frames; some end in that very frame."""
+    mark = Watermark()
+    for lag_ms in (0, 500_000, 400_000, 600_000):
+        mark.note("tape", "e", "trades", T, 0, T - lag_ms, tape=True)
+    assert mark.note("tape", "e", "trades", T + 1_000, SETTLE_MS, tape=True) == T + 1_000
+
+
 def test_who_takes_a_partition_over_tells_the_time_without_an_event() -> None:
     """The lag of the same listener is in the checkpoint; of another one it says nothing."""
     feed = settled()
