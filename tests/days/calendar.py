@@ -40,7 +40,9 @@ SPRING = date(2026, 3, 6), date(2026, 3, 9)  # clocks go forward in between
 AUTUMN = date(2026, 10, 30), date(2026, 11, 2)  # and back
 THANKSGIVING = date(2026, 11, 26)  # closed
 AROUND_IT = date(2026, 11, 25), date(2026, 11, 27)  # the second one ends at 13:00
-DAYS = {on: _whole(on) for on in (*SPRING, *AUTUMN, AROUND_IT[0])} | {AROUND_IT[1]: _half(AROUND_IT[1])}
+BEFORE = date(2026, 3, 5), date(2026, 10, 29), date(2026, 11, 24)  # to which very late reports belong
+_ALL = sorted([*BEFORE, *SPRING, *AUTUMN, *AROUND_IT])
+DAYS = {on: _half(on) if on == AROUND_IT[1] else _whole(on) for on in _ALL}
 _STARTS = [day.start for day in DAYS.values()]
 _IN_ORDER = list(DAYS.values())
 
