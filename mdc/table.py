@@ -15,7 +15,7 @@ KEYS = (
     (keys.history("{channel}"), "list", "kind", "closed bars `[t,open,high,low,close,volume,vwap,trades]`, oldest first"),
     (keys.index("{kind}"), "set", "", "names of the channels of a kind that were ever written (wildcards)"),
     ("seq:{channel}", "string", "", "last sequence number of a channel that several partitions write (group `shared`)"),
-    ("cp:{partition}", "hash", "checkpoint", "`version life flush counts runs floor ahead`, `position:…`, `plugin:…`, cells"),
+    ("cp:{partition}", "hash", "checkpoint", "`version life flush counts runs lags floor ahead position:… plugin:…`, cells"),
     (keys.parts("{what}"), "hash", "", "partition → its share of a board (`board:{name}`, `board_versions`) or the `counts`"),
     (keys.OUT, "stream", "checkpoint", "in a cluster: `c s d` (channel, ts, data) for channels that several partitions write"),
     (keys.DEAD_LETTERS, "list", "", "the newest 1000 bad events, newest first"),

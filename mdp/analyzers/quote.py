@@ -187,7 +187,7 @@ class QuoteAnalyzer(Analyzer):
     def on_quote(self, quote: AnyQuote) -> None:
         symbol, ts = quote.symbol, quote.ts
         calendar = self._calendar_of(symbol) or self._new(symbol, quote.continuous)
-        if ts >= calendar.change_ms:
+        if not calendar.day_start_ms:  # later ones move nothing: trades of before may still wait in their queue
             self._move(calendar, ts)
         data = self.quotes[symbol]
         if quote.venue is None:

@@ -141,6 +141,8 @@ class SeriesAnalyzer(Analyzer):
             self._series[symbol] = Series(cell.current, bars, cell.stored, cell.number, cell.revision, cell.from_trades)
             self._out.restore(symbol, cell.seq)
             self._remember_prev(symbol, bars)
+        if self.followers:  # wider bars may never have been made of these: nothing else would say that there is something
+            self.moved_symbols.update(heads)
 
     def resume(self, symbol: str, seq: int) -> None:
         self._out.restore(symbol, seq)
@@ -209,7 +211,8 @@ class SeriesAnalyzer(Analyzer):
             series.current = Bar(start)
             series.number += 1
             return series.current
-        if len(closed) >= self.retained and start < closed[0].start:
+        # Closed bars that wait for a flush may be more: when flushes come must not decide what is too late.
+        if len(closed) >= self.retained and start < closed[-self.retained].start:
             return None
         return self._late(series, start)
 

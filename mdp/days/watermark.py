@@ -10,6 +10,7 @@ lag of the newest events: a wrong clock, and the delay of a delayed feed, cancel
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 TELL_EVERY_MS = 1_000  # of the feed's time
 SILENT_MS = 5_000  # the listener marks each queue once a second: what is not heard for so long does not exist any more
@@ -25,8 +26,10 @@ class Watermark:
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
 
-    def note(self, source: str, epoch: str, stream: str, feed_ms: int, now_ms: int, event_ms: int = 0) -> int:
-        """Take a batch's time and that of its newest event (0 = a mark, it has none).
+    def note(
+        self, source: str, epoch: str, stream: str, feed_ms: int, now_ms: int, event_ms: int = 0, tape: bool = False
+    ) -> int:  # fmt: skip
+        """Take a batch's time and that of its newest event (0 = a mark, it has none); `tape` = it is of a replay.
 
         Returns: the time that all streams have reached, or 0 when that is not known, or was told less than a second before.
         """
@@ -35,10 +38,10 @@ class Watermark:
             if known is None and len(self._sources) >= SOURCES_MAX:
                 del self._sources[next(iter(self._sources))]
             known = self._sources[source] = _Source(epoch, now_ms, known.due_ms if known is not None else 0)
-        known.hear(stream, feed_ms, now_ms, event_ms)
+        known.hear(stream, feed_ms, now_ms, event_ms, tape)
         if not known.lags or now_ms - known.began_ms < SETTLE_MS:
             return 0
-        lag_ms = max(0, min(known.lags))
+        lag_ms = known.lag_ms
         if feed_ms - lag_ms < known.due_ms:
             return 0
         reached = known.slowest(now_ms) - lag_ms
@@ -46,6 +49,20 @@ class Watermark:
             return 0
         known.due_ms = reached - reached % TELL_EVERY_MS + TELL_EVERY_MS  # sessions begin at whole seconds
         return reached
+
+    def lags(self) -> dict[str, tuple[str, int]]:
+        """Return source → (epoch, lag in ms) of those whose lag is known: for the checkpoint.
+
+        Without it whoever takes a partition over would hear marks alone until something is traded, and tell no time: at the end
+        of a tape windows stood still, and sessions did not end.
+        """
+        return {name: (source.epoch, source.lag_ms) for name, source in self._sources.items() if source.lags}
+
+    def restore(self, lags: Mapping[str, tuple[str, int]], now_ms: int) -> None:
+        """Take it back; it counts for the same epoch of a source alone."""
+        for name, (epoch, lag_ms) in lags.items():
+            source = self._sources[name] = _Source(epoch, now_ms, 0)
+            source.lags.append(lag_ms)
 
     def restart(self, source: str) -> None:
         """The tape of a source begins anew."""
@@ -61,15 +78,24 @@ class _Source:
         self._streams: dict[str, tuple[int, int]] = {}  # stream → (its time, when it was heard)
         self._last = 0, 0  # the newest time heard, and when
 
-    def hear(self, stream: str, feed_ms: int, now_ms: int, event_ms: int) -> None:
+    def hear(self, stream: str, feed_ms: int, now_ms: int, event_ms: int, tape: bool) -> None:
         newest_ms, heard_ms = self._last
-        if newest_ms and feed_ms - newest_ms > max(0, now_ms - heard_ms) + JUMP_MS:
+        # A tape's clock is the times of its lines, and goes on by hours when one queue is behind another: what it said of its
+        # lag stays true. At the tape's end no event comes any more that could say it anew.
+        if not tape and newest_ms and feed_ms - newest_ms > max(0, now_ms - heard_ms) + JUMP_MS:
             self.lags.clear()
         if feed_ms >= newest_ms or event_ms:
             self._last = feed_ms, now_ms
         if event_ms:
-            self.lags.append(feed_ms - event_ms)
+            lag_ms = feed_ms - event_ms
+            # At full speed a batch carries the time of the last of many frames, minutes past its own events: of a tape the
+            # smallest lag ever seen is the one it was recorded with.
+            self.lags.append(min([lag_ms, *self.lags]) if tape else lag_ms)
         self._streams[stream] = feed_ms, now_ms
+
+    @property
+    def lag_ms(self) -> int:
+        return max(0, min(self.lags))
 
     def slowest(self, now_ms: int) -> int:
         silent = [name for name, (_, heard_ms) in self._streams.items() if now_ms - heard_ms > SILENT_MS]

@@ -29,7 +29,7 @@ from service.partition import partition_of
 SYMBOL_CELLS = (*(f"{analyzer.name}:" for analyzer in roster.build(roster.ANALYZERS, {}, 1)), "heard:")
 PLUGIN_CELL = re.compile(f"(?:own|ownlog):{OWN_KIND.pattern}:")  # of a symbol; which plug-ins there are nobody has to know here
 PLUGIN = "plugin:"  # what a partition remembers of a plug-in
-OWN_CELLS = ("version", "life", "flush", "floor", "counts", "runs", ahead.FIELD)
+OWN_CELLS = ("version", "life", "flush", "floor", "counts", "runs", "lags", ahead.FIELD)
 POSITION = "position:"
 Run = tuple[str, int]
 Row = tuple[float, str, msgspec.Raw]  # of a partition's share of a board: rank, symbol, row
@@ -97,7 +97,7 @@ class Own:
             self.life = value.decode()
         elif name == ahead.FIELD:
             self.ahead = {(source, stream): at for source, stream, at in ahead.places(value)}
-        else:
+        elif name != "lags":  # of a feed's clock: the next events say it anew
             raise ValueError("this version knows none of that name")
 
     def lost_behind(self) -> dict[str, int]:

@@ -156,7 +156,9 @@ class Partition:
         if not batch.feed_ns:
             return  # nothing has come from the feed yet
         feed_ms, event_ms = batch.feed_ns // 1_000_000, self._event_ms
-        reached_ms = self._watermark.note(batch.source, batch.epoch, batch.stream, feed_ms, now_ms, event_ms)
+        reached_ms = self._watermark.note(
+            batch.source, batch.epoch, batch.stream, feed_ms, now_ms, event_ms, tape=batch.run > 0
+        )  # fmt: skip
         if reached_ms:
             for handler in self._time_handlers:
                 handler(batch.source, reached_ms)
@@ -335,6 +337,8 @@ class Partition:
             self.listing.restore(key.removeprefix("heard:"), value)
         elif key == "runs":
             self._runs.restore(value)
+        elif key == "lags":
+            self._watermark.restore(msgspec.json.decode(value, type=dict[str, tuple[str, int]]), self._now_ms)
         elif key == "floor":
             self._set_floor(int(value))
 
@@ -567,7 +571,8 @@ class Partition:
         counts = msgspec.json.encode(self.counts)
         flush.checkpoint += ("counts", counts)
         flush.add_share("counts", counts)
-        flush.checkpoint += ("runs", self._runs.cell(), "floor", b"%d" % self._floor)
+        lags = msgspec.json.encode(self._watermark.lags())
+        flush.checkpoint += ("runs", self._runs.cell(), "floor", b"%d" % self._floor, "lags", lags)
         for source, stream, position in self._gaps.positions():
             flush.checkpoint += (f"position:{source}/{stream}", msgspec.json.encode(position))
 

@@ -135,6 +135,19 @@ def minutes(desk: Desk, *starts: int) -> dict[str, Any]:
     return dict(desk.flush().data("bars:1m:A"))
 
 
+@pytest.mark.parametrize("flushes", [False, True])
+def test_what_is_too_late_does_not_hang_on_when_flushes_come(flushes: bool) -> None:
+    """Twelve minutes in one flush or in twelve: a trade of the seventh last one is too late, of the sixth last one it is not."""
+    desk, first = Desk(), START_MS - START_MS % 60_000
+    for minute in range(12):
+        desk.feed(trade(t=first + minute * 60_000))
+        if flushes:
+            desk.flush()
+    desk.feed(trade(s=7, t=first + 5 * 60_000), trade(s=9, t=first + 6 * 60_000))
+    rows = {row[0]: row[5] for row in desk.flush().history["bars:1m:A"]}
+    assert (rows[first + 5 * 60_000], rows[first + 6 * 60_000]) == (100, 109)
+
+
 def test_a_late_trade_corrects_the_previous_bar_in_the_update() -> None:
     """A correction of the bar before is in `prev`: neither number nor revision change."""
     desk = Desk()

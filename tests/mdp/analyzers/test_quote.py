@@ -52,6 +52,8 @@ class PlainQuotes:
         day = plain_day(event["t"], continuous)
         if event["ev"] == "C":
             pass  # pairs of currencies have days of their own, and no trades
+        elif event["ev"] in ("Q", "XQ") and self.days[continuous]:
+            pass  # trades of before may still wait in their queue
         elif len(day) > len(self.days[continuous]) or day > self.days[continuous]:
             self._roll(continuous, day)
         self.kinds[sym] = continuous
@@ -215,10 +217,22 @@ def test_a_new_session_reaches_silent_symbols() -> None:
     pre, regular = NOON_ET - 4 * 3_600_000, NOON_ET
     desk.feed(quote("A", t=pre), quote("B", t=pre), quote("X:BTC-USD", t=pre, ev="XQ"))
     assert desk.flush().data("quote:B")["session"] == "pre"
-    desk.feed(quote("A", t=regular))
+    desk.feed(trade("A", t=regular))
     cache = desk.flush()
     assert (cache.data("quote:A")["session"], cache.data("quote:B")["session"]) == ("regular", "regular")
     assert cache.documents["quote:X:BTC-USD"]["seq"] == 1
+
+
+def test_quotes_of_the_next_day_leave_the_trades_of_this_one_that_still_wait() -> None:
+    """Quotes have a queue of their own, which a replay at full speed may be ahead in by a night."""
+    desk, opens = Desk(), NINE_THIRTY + 86_400_000
+    desk.feed(quote(t=NINE_THIRTY), trade(p=10, t=NINE_THIRTY))
+    desk.feed(quote(t=opens))
+    desk.feed(trade(p=11, t=NINE_THIRTY + 60_000))
+    assert shown(desk, "last", "volume", "prev_close", "session") == (11, 200, None, "regular")
+    desk.feed(trade(p=12, t=opens))
+    assert shown(desk, "last", "volume", "prev_close") == (12, 100, 11)
+    assert "earlier_day" not in desk.partition.counts.discarded
 
 
 def test_a_feed_of_seconds_alone_makes_quotes() -> None:
@@ -317,7 +331,7 @@ def test_the_hours_after_the_close_leave_the_official_values() -> None:
     desk.hand_over()
     desk.feed(trade(p=11.5, t=close))  # the closing auction, reported behind them
     assert shown(desk, *names) == ("post", 5, 10, 11.5, 10, 500)
-    desk.feed(quote(t=close + 17 * 3_600_000))
+    desk.feed(trade(p=9, t=close + 17 * 3_600_000, c=[44]))
     assert shown(desk, "last", "prev_close", "high") == (5, 11.5, None)
 
 

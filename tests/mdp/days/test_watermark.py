@@ -127,6 +127,38 @@ def test_a_tape_that_skips_a_pause_is_confirmed_by_its_next_event() -> None:
     assert feed.says("trades", T + 10 * JUMP_MS) == T + 10 * JUMP_MS
 
 
+def test_the_end_of_a_tape_is_told_though_one_queue_was_hours_behind() -> None:
+    """At full speed the last event may be an old one of a slow queue; only marks follow, and no event says the lag anew."""
+    mark, streams, end = Watermark(), ("quotes", "trades", "halts"), T + 100 * JUMP_MS
+    for stream in streams:
+        mark.note("tape", "e", stream, T, 0, T, tape=True)
+    for stream, ms in (("quotes", end), ("trades", end - 20_000), ("halts", T + 1_000)):
+        mark.note("tape", "e", stream, ms, SETTLE_MS, ms, tape=True)
+    told = [mark.note("tape", "e", stream, end, SETTLE_MS + 1_000, tape=True) for stream in streams]
+    assert max(told) == end
+
+
+def test_at_full_speed_a_tape_s_smallest_lag_counts() -> None:
+    """Batches carry the time of the last of many frames; some end in that very frame."""
+    mark = Watermark()
+    for lag_ms in (0, 500_000, 400_000, 600_000):
+        mark.note("tape", "e", "trades", T, 0, T - lag_ms, tape=True)
+    assert mark.note("tape", "e", "trades", T + 1_000, SETTLE_MS, tape=True) == T + 1_000
+
+
+def test_who_takes_a_partition_over_tells_the_time_without_an_event() -> None:
+    """The lag of the same listener is in the checkpoint; of another one it says nothing."""
+    feed = settled()
+    feed.says("trades", T + 1_000, lag_ms=700)
+    for epoch, reached in (("e", T + 60_000), ("e2", 0)):
+        after = Watermark()
+        after.restore(feed.mark.lags(), 0)
+        heir = Feed(0, epoch, after)
+        heir.says("trades", T + 50_000, event=False)
+        heir.now_ms = SETTLE_MS
+        assert heir.says("trades", T + 60_000, event=False) == reached
+
+
 def test_no_number_of_sources_grows_it() -> None:
     """The one that was known first is forgotten."""
     mark = Watermark()
