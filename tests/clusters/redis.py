@@ -177,8 +177,8 @@ class PlainNames(ClusterClient):
 
     async def _share(self, key: str, field: Any, value: Any) -> Any:
         """Write a partition's share: one hash of all partitions on a single server, one of each in a cluster."""
-        number = int(str(field).split(" ")[0])
-        return await super().execute_command("HSET", self.space.of(number) + key, field, value)
+        number = str(field).split(" ")[0]
+        return await super().execute_command("HSET", self.space.of(int(number) if number.isdigit() else 0) + key, field, value)
 
     async def _keys(self) -> list[bytes]:
         found = [key for one in self.topology.primaries for key in await self.node(one).keys("*")]

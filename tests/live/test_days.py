@@ -104,6 +104,7 @@ def play_through(running: Stack, symbols: int, workers: int) -> None:
         assert not comparing.of_lists(running.redis, heard.since({}))
 
 
+@pytest.mark.faults
 def test_days_equal_the_oracle_with_a_worker_killed_and_one_added(running: Stack) -> None:
     """Two changes of the clocks, a holiday and a half day, two workers: every number is the oracle's, every alert told once."""
     play_through(running, 60, 2)
