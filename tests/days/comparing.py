@@ -21,6 +21,10 @@ OF_QUOTES = ("bid", "ask", "bid_size", "ask_size", "spread", "ts")
 BAR = ("t", "open", "high", "low", "close", "volume", "vwap", "trades")
 
 
+# What a symbol says whose bands were those of a tape before this one.
+CLEARED = {"state": "trading", "high_band": None, "low_band": None, "indicators": [], "ts": 0}
+
+
 class Listening:
     """Keeps every alert that is published, from `with` on."""
 
@@ -95,7 +99,8 @@ def of_symbols(cache: Any, oracle: Oracle, sides: bool = True) -> list[str]:
         if stats is not None and not sides:
             stats = {field: value for field, value in stats.items() if not field.startswith(("bought", "sold"))}
         found += _fields(f"stats:{name}", documents[f"ch:stats:{name}"], stats)
-        found += _fields(f"halts:{name}", documents[f"ch:halts:{name}"], states.get(name))
+        bands = documents[f"ch:halts:{name}"]
+        found += _fields(f"halts:{name}", None if bands == CLEARED and name not in states else bands, states.get(name))
         got = [doc["data"] for doc in prints[f"ch:trades:{name}"]]
         if got != (wanted := oracle.last_prints(name)):
             found.append(f"trades:{name}: {len(got)} {got[-2:]} is not {len(wanted)} {wanted[-2:]}")
