@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import aiormq
@@ -22,11 +22,15 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from mdq.topology import all_queues, progress_queue
+from service.tracing import is_installed
 from tests.clusters.rabbit import RabbitCluster
 from tests.scale import everything
 from tests.servers import Postgres, RabbitMQ, Redis, Server, ServerMissing
 from tests.starved import RERUNS, Starvation
 from tests.tapes import absent
+
+if TYPE_CHECKING:
+    from tests.traces.collector import Collector
 
 PARTITIONS_MAX = 16  # no test uses more; the queues up to this partition are deleted between tests
 
@@ -60,6 +64,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)
         message = crash.message.splitlines()[0] if crash is not None else str(report.longrepr)[:200]
         terminalreporter.write_line(f"run again: {report.nodeid}: {message[:300]}")
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """A collector that is there before anybody sends, where the packages of the extra are."""
+    if not is_installed():
+        absent("the extra otel: install the requirements of development again")
+    from tests.traces.collector import Collector
+
+    made = Collector()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

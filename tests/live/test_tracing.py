@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from service.tracing import is_installed
 from tests.live.test_clients import Watcher, busiest, token
 from tests.market import Market
 from tests.stack import ROOT
-from tests.tapes import absent
 from tests.waiting import until
 from wds.client import Client
 
@@ -29,18 +26,6 @@ PATH = [
     ("tapeline-mdl", "mdl.frame"), ("tapeline-mdl", "mdl.publish"), ("tapeline-mdp", "mdq.wait"), ("tapeline-mdp", "mdp.apply"),
     ("tapeline-mdp", "mdp.flush"), ("tapeline-wds", "wds.fanout"), ("tapeline-wds", "wds.push"),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """A collector that is there before anybody sends."""
-    if not is_installed():
-        absent("the extra otel: install the requirements of development again")
-    from tests.traces.collector import Collector
-
-    made = Collector()
-    yield made
-    made.close()
 
 
 def chain(spans: list[Seen]) -> list[Seen]:

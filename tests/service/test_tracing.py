@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,25 +12,12 @@ import pytest
 
 from service.errors import OperatorError
 from service.settings import ComponentSettings, load
-from service.tracing import Tracer, is_installed, open_tracer
+from service.tracing import Tracer, open_tracer
 from tests.stack import ROOT
-from tests.tapes import absent
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.traces.collector import Collector
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """A collector, where the packages of the extra are."""
-    if not is_installed():
-        absent("the extra otel: install the requirements of development again")
-    from tests.traces.collector import Collector
-
-    made = Collector()
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,16 @@ def enter(page: Page, username: str, password: str) -> None:
     page.click("#sign-in button[type=submit]")
 
 
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[LocalRun]:
+    """A run of the test's own: its link works once, also when the test is run again."""
+    with LocalRun(tmp_path / "run", **RUN) as started:
+        started.says("http://127.0.0.1:")
+        yield started
+        started.interrupt()
+        started.ends()
+
+
 def choose(page: Page, username: str, password: str) -> None:
     """Choose a name, where it can be chosen, and a password."""
     page.wait_for_selector("#new-password:not([hidden])")
@@ -141,6 +151,10 @@ def test_from_the_first_link_to_a_person_signed_out(run: LocalRun, browser: Brow
 def test_a_used_link_says_so(run: LocalRun, browser: Browser) -> None:
     """And offers to sign in instead."""
     link = run.says("once, within a day: ").rpartition(" ")[2]
+    ann = opened(browser, link)
+    choose(ann, "ann", PASSWORD)
+    desk_is_live(ann)
+    ann.close()
     page = opened(browser, link)
     page.wait_for_selector("#said:text('was used already or has ended')")
     assert page.locator("#sign-in").is_visible()
