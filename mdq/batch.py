@@ -73,6 +73,14 @@ def new_epoch(wall_ns: int, dice: float) -> str:
     return f"{wall_ns // 1_000_000:011x}{int(dice * 0x10000):04x}"
 
 
+def began_ms(epoch: str) -> int:
+    """Return when a tenure began by its epoch, 0 when it does not say."""
+    try:
+        return int(epoch[:-4], 16)
+    except ValueError:
+        return 0
+
+
 def leased_epoch(fence: int) -> str:
     """Return the epoch of a tenure of the source's lease; `fence` grows with every tenure and is at least the ms it began."""
     return f"{fence:011x}0000"

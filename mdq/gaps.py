@@ -7,6 +7,8 @@ Rules:
 - Sources know nothing of each other: each has its own epoch and positions.
 - An epoch is one tenure of the source's lease and sorts by time. A newer epoch counts from 0: what is missing at its start
   was lost.
+- Without a position we join. A tenure that began before the life of what we count for is joined where it stands: what it published
+  earlier was never ours to miss. A younger one counts from 0, too: who read it before us may have died without a word.
 - An older epoch is refused (`fenced`) while the newer publisher of the source is alive, that is, was heard within 3 s (it
   marks every queue each second): the older is a listener that lost its lease and flushes late. When the newer one is silent
   the older may speak again: a source without a lease, on a clock that runs behind, must not be silenced for ever.
@@ -23,11 +25,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from mdq.batch import Batch
+from mdq.batch import Batch, began_ms
 from mdq.topology import queue
 
 FENCE_NS = 3_000_000_000
 SOURCES_MAX = 64
+NEVER_MS = 1 << 62  # later than every tenure: all are joined where they stand
 
 
 class Verdict(Enum):
@@ -78,14 +81,19 @@ class GapTotals:
 
 
 class GapCounter:
-    """The positions of all sources' streams in one partition. Without a restored position a stream's first batch sets it.
+    """The positions of all sources' streams in one partition. `since_ms`: when the life began that they are counted for.
 
     At most `SOURCES_MAX` sources are remembered; when one more comes, the one not heard for longest is forgotten.
     """
 
-    def __init__(self, ttl_ns: int | None = None) -> None:
+    def __init__(self, ttl_ns: int | None = None, since_ms: int = NEVER_MS) -> None:
         self._ttl_ns = ttl_ns  # None: each stream's own
+        self._since_ms = since_ms
         self._sources: dict[str, dict[str, StreamGaps]] = {}
+
+    def forgot(self) -> None:
+        """Positions were lost: a stream without one may have been read from its start and is joined where it stands."""
+        self._since_ms = NEVER_MS
 
     def observe(self, batch: Batch, now_ns: int, redelivered: bool = False) -> Arrival:
         """Judge a batch that arrives at wall clock `now_ns` and move its stream's position behind it."""
@@ -107,10 +115,11 @@ class GapCounter:
             streams = self._sources[source] = {}
             while len(self._sources) > SOURCES_MAX:
                 del self._sources[min(self._sources, key=self._heard_ns)]
+                self.forgot()
         found = streams.get(stream)
         if found is None:
             ttl_ns = queue(stream, 0).ttl_ms * 1_000_000 if self._ttl_ns is None else self._ttl_ns
-            found = streams[stream] = StreamGaps(ttl_ns)
+            found = streams[stream] = StreamGaps(ttl_ns, self._since_ms)
         return found
 
     def _heard_ns(self, source: str) -> int:
@@ -120,11 +129,12 @@ class GapCounter:
 class StreamGaps:
     """The position in one (stream, partition)."""
 
-    def __init__(self, ttl_ns: int) -> None:
+    def __init__(self, ttl_ns: int, since_ms: int = NEVER_MS) -> None:
         self.epoch = ""
         self.seq = 0  # of the next event expected
         self.totals = GapTotals()
         self._ttl_ns = ttl_ns
+        self._since_ms = since_ms
         self._sent_ns = 0  # when the last batch judged new was sent (publisher's wall clock); 0 not known
         self.heard_ns = 0  # when the current publisher was last heard (our wall clock)
         self._past = "", 0  # the tenure before, and how far it was read
@@ -163,7 +173,8 @@ class StreamGaps:
             return False
         if self.epoch:
             self._past = self.epoch, self.seq
-        self.seq = 0 if newer and self.epoch else seq  # joining, or hearing an old one again: history is not ours to miss
+        ours = bool(self.epoch) or began_ms(epoch) > self._since_ms
+        self.seq = 0 if newer and ours else seq  # joining, or hearing an old one again: history is not ours to miss
         self.epoch = epoch
         self.totals.epochs += 1
         return True

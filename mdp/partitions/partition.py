@@ -36,8 +36,8 @@ from mdp.partitions.ahead import Ahead
 from mdp.partitions.counts import Counts
 from mdp.partitions.listing import Listing
 from mdp.partitions.runs import Runs, Turn
-from mdq.batch import Batch
-from mdq.gaps import SOURCES_MAX, Arrival, GapCounter, Position, Verdict
+from mdq.batch import Batch, began_ms
+from mdq.gaps import NEVER_MS, SOURCES_MAX, Arrival, GapCounter, Position, Verdict
 
 SAMPLE_BYTES_MAX = 500
 UNKNOWN_TYPES_MAX = 50
@@ -102,7 +102,7 @@ class Partition:
         self._ahead: Ahead | None = None  # what our predecessor's checkpoint holds beyond its positions
         self._settled = True  # nothing happened since the last whole flush that only a whole one can tell
         self._time_ahead_ms = time_ahead_ms
-        self._gaps = GapCounter()
+        self._gaps = GapCounter(since_ms=began_ms(epoch) or NEVER_MS)
         self._runs = Runs()
         self._watermark = Watermark()
         self._event_ms = 0  # time of the newest event of the batch in hand, 0 = it has none
@@ -301,6 +301,8 @@ class Partition:
                 continue
             elif fault := _fault_of(self._restore_own, key, value):
                 bad.append(Unreadable("", "", key, value, fault))
+                if key.startswith("position:"):
+                    self._gaps.forgot()
                 if key == "floor":
                     self._set_floor(now_ms)  # no channel can have counted as high
         self.listing.sort()
@@ -331,7 +333,9 @@ class Partition:
             self.counts = msgspec.json.decode(value, type=Counts)
         elif key.startswith("position:"):
             source, slash, stream = key.removeprefix("position:").partition("/")
-            if slash:  # version 1 knew no sources: where it stood nobody can tell
+            if not slash:  # version 1 knew no sources: where it stood nobody can tell
+                self._gaps.forgot()
+            else:
                 self._gaps.restore(source, stream, msgspec.json.decode(value, type=Position))
         elif key.startswith("heard:"):
             self.listing.restore(key.removeprefix("heard:"), value)

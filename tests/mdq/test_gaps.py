@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdq.batch import Batch
+from mdq.batch import Batch, new_epoch
 from mdq.gaps import FENCE_NS, SOURCES_MAX, Arrival, GapCounter, Position, StreamGaps, Verdict
 
 TTL_NS = 5_000_000_000
@@ -184,6 +184,17 @@ def test_sources_know_nothing_of_each_other() -> None:
     assert counter.observe(replace(newer, seq=903), at(1)).dropped == 2
     assert counter.observe(replace(older, epoch="b", seq=0), at(1)) == NEW
     assert counter.observe(replace(older, seq=7), at(1)).verdict is Verdict.FENCED
+
+
+def test_a_tenure_younger_than_the_life_is_counted_from_its_start() -> None:
+    """Who read its first events may have died before the first checkpoint, and they expired: they are missed, not joined."""
+    life_ms = at(0) // 1_000_000
+    counter = GapCounter(since_ms=life_ms)
+    young, old = new_epoch(at(1), 0.5), new_epoch(at(-1), 0.5)
+    assert counter.observe(Batch("s", 0, "trades", 0, young, 40, 2, at(9), at(9), at(9), b"[1]"), at(9)).expired == 40
+    assert counter.observe(Batch("t", 0, "trades", 0, old, 40, 2, at(9), at(9), at(9), b"[1]"), at(9)) == NEW
+    counter.forgot()
+    assert counter.observe(Batch("u", 0, "trades", 0, young, 40, 2, at(9), at(9), at(9), b"[1]"), at(9)) == NEW
 
 
 def test_only_so_many_sources_are_remembered() -> None:
