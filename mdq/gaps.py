@@ -7,8 +7,8 @@ Rules:
 - Sources know nothing of each other: each has its own epoch and positions.
 - An epoch is one tenure of the source's lease and sorts by time. A newer epoch counts from 0: what is missing at its start
   was lost.
-- Without a position we join. A tenure that began before the life of what we count for is joined where it stands: what it published
-  earlier was never ours to miss. A younger one counts from 0, too: who read it before us may have died without a word.
+- Without a position we join. A tenure that began before the life of what we count for is joined where it stands: what it
+  published earlier was never ours to miss. A younger one counts from 0, too: who read it before us may have died without a word.
 - An older epoch is refused (`fenced`) while the newer publisher of the source is alive, that is, was heard within 3 s (it
   marks every queue each second): the older is a listener that lost its lease and flushes late. When the newer one is silent
   the older may speak again: a source without a lease, on a clock that runs behind, must not be silenced for ever.
