@@ -15,6 +15,7 @@ PARTITIONS = LAYOUT  # how many partitions the writers use
 DEAD_LETTERS = "mdc:dead_letters"  # the last bad events, newest first
 PLUGINS = "mdp:plugins"  # which plug-ins of the processors are off, and why
 SINCE = "mdp:since"  # when a worker first saw this cache (ms)
+ALL = -1  # in place of a partition: what belongs to none
 WATCHED_NEWS = "mdc:watched_news"  # grows when somebody begins to watch something
 COMPONENTS = heartbeat.KEY  # what every component says of itself, once a second
 REVOKED = "scp:revoked"  # sessions that ended → until when their tokens could still be good
@@ -50,8 +51,8 @@ def checkpoint(partition: int) -> str:
 
 
 def watched(partition: int) -> str:
-    """Sorted set: `kind symbol` of a partition's channels that somebody watches → when that ends (ms)."""
-    return f"watched:{partition}"
+    """Sorted set: `kind symbol` of a partition's channels that somebody watches → when that ends (ms); `ALL`: of the boards."""
+    return "watched:all" if partition == ALL else f"watched:{partition}"
 
 
 def fence(partition: int) -> str:

@@ -225,6 +225,8 @@ class Reader:
             kind, name = split(channel)
             if not kind.is_shared(name):
                 found.setdefault(partition_of(name, self.partitions), []).append((kind.name, name))
+            elif kind.name == "board":
+                found.setdefault(keys.ALL, []).append((kind.name, name))
         return found
 
     async def _run(self) -> None:

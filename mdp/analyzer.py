@@ -85,6 +85,9 @@ class Analyzer:
     def on_time(self, now_ms: int) -> None:
         """Wall-clock time passes; called before every flush."""
 
+    def on_watched(self, boards: Set[str]) -> None:
+        """These boards are watched from now on, others by nobody. Until told so, anybody may look at all of them."""
+
     def on_days(self, days: Mapping[str, int]) -> None:
         """These calendars stand at least here (name → newest event, ms): other partitions have seen it."""
 

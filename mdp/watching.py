@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 
+from mdc import keys
 from mdc.connect import CacheUnavailable
 from mdc.interest import Interest
 from mdp.owned import Owned
@@ -36,6 +37,8 @@ class Watching:
         known = (await self._interest.news(), sorted(mine))
         if not mine or (known == self._known and now_s < self._due_s):
             return
-        for number, watched in (await self._interest.read(mine)).items():
-            mine[number].partition.watch(watched)
+        found = await self._interest.read([*mine, keys.ALL])
+        boards = frozenset(name for _, name in found.pop(keys.ALL))
+        for number, watched in found.items():
+            mine[number].partition.watch(watched, boards)
         self._known, self._due_s = known, now_s + READ_S

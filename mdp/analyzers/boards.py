@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import msgspec
 
@@ -17,7 +17,7 @@ from mdp.analyzer import Analyzer
 from mdp.analyzers.halts import HaltsAnalyzer
 from mdp.analyzers.news import NewsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.analyzers.ranks import BUILT_IN, QUICK_MS, Board, Facts, row_of
+from mdp.analyzers.ranks import BUILT_IN, CALM_MS, IDLE_MS, QUICK_MS, Board, Facts, row_of
 from mdp.analyzers.stats import StatsAnalyzer
 
 Share = list[tuple[float, str, msgspec.Raw]]  # (rank, symbol, row) best first
@@ -35,7 +35,10 @@ def share_rows(rows_max: int, partitions: int) -> int:
 
 
 class BoardsAnalyzer(Analyzer):
-    """Ranks a partition's symbols, each board at its own pace, when something of them changed. `rows_max` = length of a share."""
+    """Ranks a partition's symbols, each board at its own pace, when something of them changed. `rows_max` = length of a share.
+
+    What nobody watches is ranked seldom: of thirteen boards a desk shows a few.
+    """
 
     name = "boards"
 
@@ -47,7 +50,9 @@ class BoardsAnalyzer(Analyzer):
         self._quotes, self._stats, self._halts, self._news = quotes, stats, halts, news or NewsAnalyzer()
         self._rows_max = rows_max
         self._boards = boards
-        self._next_ms = dict.fromkeys((board.every_ms for board in boards), 0)  # pace → when it ranks next
+        self.watched: Set[str] | None = None  # None = nobody has said
+        self._paces = self._by_pace()
+        self._next_ms = dict.fromkeys(self._paces, 0)  # pace → when it ranks next
         self._now_ms = 0
         self._rounds = 0  # of the quotes that are ranked already
         self._ranked: dict[str, dict[str, tuple[float, str]]] = {board.name: {} for board in boards}  # what each is sorted by
@@ -61,17 +66,28 @@ class BoardsAnalyzer(Analyzer):
     def on_time(self, now_ms: int) -> None:
         self._now_ms = now_ms
 
+    def on_watched(self, boards: Set[str]) -> None:
+        if boards == self.watched:
+            return
+        for pace in self._paces:  # whoever changes its pace has seen all that its company had still to see
+            self._rank(pace)
+        self.watched = boards
+        self._paces = self._by_pace()
+        self._next_ms = dict.fromkeys(self._paces, 0)
+
     def collect(self, flush: Flush) -> None:
-        if flush.only is not None or not self._due(QUICK_MS):
+        if flush.only is not None:
+            return
+        due = [pace for pace, boards in self._paces.items() if boards and self._due(pace)]
+        if not due:
             return
         if self._quotes.rounds != self._rounds or self._stats.unranked or self._halts.unranked or self._news.unranked:
             self._rounds = self._quotes.rounds
             self._note_changed()
-        for pace in self._next_ms:
-            if self._due(pace):
-                self._next_ms[pace] = self._now_ms + pace
-                self._rank(pace)
-                self._write(flush, pace)
+        for pace in due:
+            self._next_ms[pace] = self._now_ms + pace
+            self._rank(pace)
+            self._write(flush, pace)
 
     def rewrite(self) -> None:
         self._written.clear()
@@ -80,12 +96,19 @@ class BoardsAnalyzer(Analyzer):
 
     def _due(self, pace: int) -> bool:
         """Whether that pace ranks now; also after the wall clock was put back."""
-        due_ms = self._next_ms.get(pace, 0)
+        due_ms = self._next_ms[pace]
         return self._now_ms >= due_ms or self._now_ms < due_ms - pace
 
-    def _write(self, flush: Flush, pace: int) -> None:
+    def _by_pace(self) -> dict[int, list[Board]]:
+        paces: dict[int, list[Board]] = {QUICK_MS: [], CALM_MS: [], IDLE_MS: []}
         for board in self._boards:
-            if board.every_ms == pace and (board.name in self._touched or board.name not in self._written):
+            shown = self.watched is None or board.name in self.watched
+            paces[board.every_ms if shown else IDLE_MS].append(board)
+        return paces
+
+    def _write(self, flush: Flush, pace: int) -> None:
+        for board in self._paces[pace]:
+            if board.name in self._touched or board.name not in self._written:
                 self._touched.discard(board.name)
                 share = self._share(board.name)
                 if share != self._written.get(board.name):
@@ -113,9 +136,7 @@ class BoardsAnalyzer(Analyzer):
         """Rank what changed since the boards of this pace were ranked last."""
         pending, self._pending[pace] = self._pending[pace], set()
         facts = [(symbol, self._facts.get(symbol)) for symbol in pending]
-        for board in self._boards:
-            if board.every_ms != pace:
-                continue
+        for board in self._paces[pace]:
             ranked, value_of, touched = self._ranked[board.name], board.value if board.filters else board.rank, False
             for symbol, known in facts:
                 value = None if known is None else value_of(known)

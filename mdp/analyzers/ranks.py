@@ -28,6 +28,7 @@ from service.errors import OperatorError
 
 SESSIONS = ("pre", "regular", "post", "closed", "continuous")
 QUICK_MS, CALM_MS = 250, 1_000  # how often a board is ranked
+IDLE_MS = 3_000  # one that nobody watches
 QUICK = ("volume", "gainers", "losers", "gappers")
 OWN_MAX = 50
 UNUSUAL_TIMES = 3.0  # the last minute's volume against the average minute of the hour

@@ -8,7 +8,7 @@ cells (`collect_watched`); the positions stay, and the checkpoint says which sym
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import msgspec
@@ -47,6 +47,7 @@ TIME_AHEAD_MS = 60_000  # of the feed's clock, which may differ a little from th
 TIME_BEHIND_MS = 8 * 86_400_000  # corrections of the last session are reported after a long weekend; nothing is older
 COUNTED = VOLUME | CANCEL
 KEPT_MAX = 200  # symbols in one flush whose documents live on
+NOBODY: Set[str] = frozenset()
 VERSION = 2  # of the checkpoint; 1 had positions without a source and quotes without a calendar
 Handler = Callable[[Any], None]
 
@@ -223,8 +224,10 @@ class Partition:
         """Whether there are symbols that should not wait for a whole flush."""
         return bool(self._watched) or any(analyzer.urgent for analyzer in self.analyzers)
 
-    def watch(self, channels: Iterable[tuple[str, str]]) -> None:
-        """From now on somebody looks at these (kind, symbol), and at no others."""
+    def watch(self, channels: Iterable[tuple[str, str]], boards: Set[str] = NOBODY) -> None:
+        """From now on somebody looks at these (kind, symbol) and at these boards, and at no others."""
+        for analyzer in self.analyzers:
+            analyzer.on_watched(boards)
         known = self.listing.marks  # names that nobody trades would cost with every flush, and anybody may ask for thousands
         found: dict[str, set[str]] = {}
         for kind, symbol in channels:

@@ -55,15 +55,16 @@ async def test_the_newest_are_kept_of_too_many(cache: Any) -> None:
 
 
 async def test_a_reader_says_what_it_watches(cache: Any, cache_url: str) -> None:
-    """Every kind of a symbol's channels counts, the market's boards do not; again and again as long as it is watched."""
+    """Every kind of a symbol's channels counts, and the market's boards; again and again as long as it is watched."""
     interest, partition = Interest(cache), partition_of("A", 8)
     async with reading(cache_url) as (made, _):
-        for channel in ("quote:A", "bars:1m:A", "board:volume"):
+        for channel in ("quote:A", "bars:1m:A", "board:volume", "alerts:range"):
             await made.watch(channel)
 
         async def told() -> bool:
             watched = {("quote", "A"), ("bars:1m", "A")}
-            return await interest.read(range(8)) == {n: watched if n == partition else frozenset() for n in range(8)}
+            everywhere = {n: watched if n == partition else frozenset() for n in range(8)}
+            return await interest.read([*range(8), keys.ALL]) == {**everywhere, keys.ALL: {("board", "volume")}}
 
         await until(told, what="the symbol is told")
         await cache.delete(keys.watched(partition))

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from mdc import keys
 from mdc.connect import open_cache
 from mdc.interest import Interest
 from mdp import roster
+from mdp.analyzers.boards import BoardsAnalyzer
 from mdp.owned import Owned
 from mdp.partitions.listing import Mark
 from mdp.partitions.partition import Partition
@@ -48,6 +50,16 @@ async def test_a_partition_learns_who_is_watched(cache: Any) -> None:
     assert mine[0].partition.watched == {"quote": {"A"}}
     await watching.look(0.2 + READ_S)
     assert mine[0].partition.watched == {}
+
+
+async def test_every_partition_learns_which_boards_are_watched(cache: Any) -> None:
+    """A board is the market's: whoever ranks a share of it is told."""
+    interest, mine = Interest(cache), [owned(0), owned(1)]
+    watching = Watching(interest, lambda: mine)
+    await interest.tell({keys.ALL: [("board", "volume"), ("board", "low_float")]})
+    await watching.look(0)
+    told = [one for part in mine for one in part.partition.analyzers if isinstance(one, BoardsAnalyzer)]
+    assert [one.watched for one in told] == [{"volume", "low_float"}] * 2
 
 
 async def test_names_that_nobody_trades_cost_nothing(cache: Any) -> None:

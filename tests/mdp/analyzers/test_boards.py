@@ -207,6 +207,30 @@ def test_shares_are_written_when_they_change_and_not_more_than_four_times_a_seco
         assert "board:volume" not in desk.flush(1_000).shares
 
 
+def test_what_nobody_watches_is_ranked_seldom_and_nothing_is_missed() -> None:
+    """Who begins to look sees the next flush's ranking at the old pace, with all that happened while nobody did."""
+    desk = Desk()
+    desk.partition.watch([], {"volume"})
+    written: dict[str, list[int]] = {"volume": [], "gainers": []}
+    for n in range(70):
+        desk.feed(trade(p=10 + n, s=1, t=START_MS + n))
+        desk.cache.shares.clear()
+        desk.flush(50)
+        for board, at in written.items():
+            if f"board:{board}" in desk.cache.shares:
+                at.append(n * 50)
+    assert written == {"volume": list(range(0, 3_500, 250)), "gainers": [0, 3_000]}
+    desk.feed(trade("LATE", p=10, t=START_MS + 100), trade("LATE", p=30, t=START_MS + 101))
+    desk.flush(1)
+    desk.partition.watch([], {"gainers"})
+    desk.cache.shares.clear()
+    shares = desk.flush(1).shares
+    assert [row[1] for row in json.loads(shares["board:gainers"])] == ["A", "LATE"]
+    desk.cache.shares.clear()
+    desk.feed(trade("LATE", p=300, t=START_MS + 102))
+    assert "board:gainers" in desk.flush(250).shares
+
+
 def test_an_emptied_cache_gets_the_shares_again() -> None:
     """The next flush into a new cache holds all boards, changed or not."""
     desk = Desk()
