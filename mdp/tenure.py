@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mdp.ownership import LEASE_MS
 
+QUICK_ANSWERS = 3  # a second's worth
 MARGIN = 0.25  # of the lease: closing the subscriptions takes a round trip to the broker
 
 
@@ -38,6 +39,27 @@ class Tenure:
             return True
         since_ns = now_ns - self._asked_ns
         return since_ns - (stood_ns - self._stood_ns) >= self._held_ns or since_ns >= self._excused_ns
+
+
+class Steadiness:
+    """Whether the cache answers us soon enough to own anything. Who has nothing and is answered too late takes nothing on.
+
+    Otherwise a worker on a slow line takes its share whenever one of its beats gets through, and cannot keep it.
+    """
+
+    def __init__(self) -> None:
+        self._quick = QUICK_ANSWERS
+
+    def answered(self) -> None:
+        self._quick += 1
+
+    def late(self) -> None:
+        self._quick = 0
+
+    @property
+    def proven(self) -> bool:
+        """Return whether the newest answers were quick; none that was late has come yet, or enough since."""
+        return self._quick >= QUICK_ANSWERS
 
 
 class Standstill:

@@ -37,7 +37,7 @@ from mdp.plugins.rack import Rack, hosts_of, not_to_import, take_failures
 from mdp.plugins.watchdog import Watchdog, starved_ns
 from mdp.reference import read_reference
 from mdp.settings import MdpSettings
-from mdp.tenure import Standstill, Tenure
+from mdp.tenure import Standstill, Steadiness, Tenure
 from mdp.tracing import traced
 from mdp.watching import Watching
 from mdq.broker import Broker, BrokerUnavailable, Delivery
@@ -95,7 +95,7 @@ class Worker:
         self._writer = Writer(redis)
         self._ownership = Ownership(redis, self.name, settings.mdq_partitions, lease_ms_of(redis))
         self._watching = Watching(Interest(redis), lambda: list(self.owned.values()))
-        self._tenure, self._standstill = Tenure(lease_ms_of(redis)), Standstill()
+        self._tenure, self._standstill, self._steadiness = Tenure(lease_ms_of(redis)), Standstill(), Steadiness()
         self._enrichment = Enrichment(settings, redis, clock, lambda: self.owned, self._lead)
         self._epoch = ""
         self._answer: Answer | None = None
@@ -186,7 +186,7 @@ class Worker:
         if self._broker.ready:
             self._broker_seen_ns = asked_ns
         hears = asked_ns - self._broker_seen_ns < DEAF_NS
-        share, epochs = await self._ask(hears)
+        share, epochs = await self._ask(hears and (bool(self.owned) or self._steadiness.proven))
         if hears:
             self._tenure.renewed(asked_ns, stood_ns)
         return Answer(asked_ns, hears, share, epochs)
@@ -230,26 +230,29 @@ class Worker:
         if fault is not None:
             raise fault
 
-    async def _ask(self, hears: bool) -> tuple[Share, dict[int, str | CacheUnavailable]]:
-        """Renew the leases, and claim what is free if we hear the broker.  Raises: CacheUnavailable, in time."""
+    async def _ask(self, claim: bool) -> tuple[Share, dict[int, str | CacheUnavailable]]:
+        """Renew the leases, and `claim` what is free.  Raises: CacheUnavailable, in time."""
         began_ns = self._ran_ns()
-        asking = asyncio.create_task(self._ask_cache(hears, began_ns))
+        asking = asyncio.create_task(self._ask_cache(claim, began_ns))
         try:
             while not asking.done():
                 if self._ran_ns() - began_ns > BEAT_NS_MAX:
+                    self._steadiness.late()
                     raise CacheUnavailable(f"no answer within {BEAT_NS_MAX / 1e9:.1f} s")
                 await asyncio.wait([asking], timeout=GUARD_S)
             share = asking.result()
+            self._steadiness.answered()
         finally:
             asking.cancel()
         return share, await self._writer.claim(share.owned, self._epoch, self._new_epoch())
 
-    async def _ask_cache(self, hears: bool, began_ns: int) -> Share:
+    async def _ask_cache(self, claim: bool, began_ns: int) -> Share:
         self._epoch = await self._writer.open(self._new_epoch(), self._settings.mdq_partitions)
         took_ns = self._ran_ns() - began_ns
         if took_ns > BEAT_NS_MAX / 2:  # or leases are renewed in our name by a beat whose answer comes too late
+            self._steadiness.late()
             raise CacheUnavailable(f"its answers take {took_ns / 1e9:.1f} s")
-        return await self._ownership.beat(claim=hears, remembered=self.owned if hears else ())
+        return await self._ownership.beat(claim=claim, remembered=self.owned if claim else ())
 
     def _ran_ns(self) -> int:
         """Return the time without our own standstills."""

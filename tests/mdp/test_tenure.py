@@ -8,7 +8,7 @@ from mdp.meters import Meters
 from mdp.owned import HEARD_NS, STUCK_NS, Owned
 from mdp.partitions.counts import Counts
 from mdp.partitions.partition import Partition
-from mdp.tenure import MARGIN, Tenure
+from mdp.tenure import MARGIN, QUICK_ANSWERS, Steadiness, Tenure
 from service.metrics import exposition
 
 MS = 1_000_000
@@ -52,6 +52,24 @@ def test_a_source_is_heard_for_a_few_seconds() -> None:
     assert one.hears("a", 7 + HEARD_NS - 1)
     assert not one.hears("a", 7 + HEARD_NS)
     assert not one.hears("b", 0)
+
+
+def test_who_was_answered_too_late_is_proven_again_by_quick_answers_in_a_row() -> None:
+    """At the start nothing speaks against it; one late answer, and all of them have to come anew."""
+    steadiness = Steadiness()
+    assert steadiness.proven
+    for _ in range(2):
+        steadiness.late()
+        for _ in range(QUICK_ANSWERS):
+            assert not steadiness.proven
+            steadiness.answered()
+        assert steadiness.proven
+    steadiness.late()
+    steadiness.answered()
+    steadiness.late()
+    steadiness.answered()
+    steadiness.answered()
+    assert not steadiness.proven
 
 
 def test_only_what_a_worker_counted_itself_is_metered() -> None:
