@@ -23,7 +23,7 @@ KEYS = (
     (keys.EPOCH, "string", "", "id of this life of the cache: another one means that it was emptied or rolled back"),
     (keys.SERVER, "string", "", "`run_id` of the server process of this life: a restart or fail-over begins a new one"),
     (keys.PARTITIONS, "string", "", "how many partitions the writers use"),
-    ("watched:{partition}", "sorted set", "watched", "`kind symbol` of a watched channel (`all`: of the boards) → when that ends (ms)"),
+    ("watched:{partition}", "sorted set", "watched", "`kind symbol` of a watched channel (`all`: boards) → when that ends (ms)"),
     ("scp:revoked", "sorted set", "revoked", "session of the control plane that ended → until when it is told (ms)"),
     (keys.COMPONENTS, "hash", "components", "component → `at_ms seal beat`: what it last said of itself, and when"),
     (keys.WATCHED_NEWS, "string", "", "grows when somebody begins to watch something"),
