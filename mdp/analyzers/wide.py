@@ -7,6 +7,7 @@ analyzer does not keep any more is summed up here (`base`); what it still may co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Set
+from copy import copy
 from itertools import islice
 
 import msgspec
@@ -119,7 +120,7 @@ class WideBars(SeriesAnalyzer):
         narrow = self._narrow.series_of(symbol)
         if narrow is None:
             return
-        made = [_copy(bar) for bar in self._base.get(symbol, ())]
+        made = [copy(bar) for bar in self._base.get(symbol, ())]
         for bar in (*narrow.closed, narrow.current):
             start = self._bucket(symbol, bar.start) if bar.start else None
             if start is not None:
@@ -132,12 +133,13 @@ class WideBars(SeriesAnalyzer):
         series = self._series.get(symbol)
         if series is not None:
             known = next((one for one in (series.current, *reversed(series.closed)) if one.start == bar.start), None)
-            if known is not None and _same(known, bar):
+            if known == bar:
                 return
         mine = self._bar_at(symbol, bar.start)
         if mine is not None:
-            for field in Bar.__struct_fields__:
-                setattr(mine, field, getattr(bar, field))
+            mine.open, mine.high, mine.low, mine.close = bar.open, bar.high, bar.low, bar.close
+            mine.volume, mine.notional, mine.trades = bar.volume, bar.notional, bar.trades
+            mine.close_ts, mine.open_ts, mine.official = bar.close_ts, bar.open_ts, bar.official
             self._changed.add(symbol)
 
 
@@ -159,14 +161,6 @@ def _sum_into(bars: list[Bar], start: int, bar: Bar) -> None:
     wide.volume += bar.volume
     wide.notional += bar.notional
     wide.trades += bar.trades
-
-
-def _copy(bar: Bar) -> Bar:
-    return Bar(*(getattr(bar, field) for field in Bar.__struct_fields__))
-
-
-def _same(one: Bar, other: Bar) -> bool:
-    return all(getattr(one, field) == getattr(other, field) for field in Bar.__struct_fields__)
 
 
 def whole(width_ms: int) -> Bucket:
