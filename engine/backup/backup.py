@@ -1,7 +1,8 @@
 """Takes a backup of an exchange's folder, also while the engine writes on, and puts one back into an empty folder.
 
-What is copied is what a crash at that moment would have left: whole groups of the journal, and the newest snapshot that belongs
-to them. The copy is recovered before it is given out, and again before it is put in place: one that does not come up is none.
+What is copied is what a crash at that moment would have left: whole groups of the journal, the newest snapshot that belongs
+to them, and what was set aside (`standby/set_aside.py`), which is nowhere else. The copy is recovered before it is given out,
+and again before it is put in place: one that does not come up is none.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from engine.recovery.replay import IMPORTING, NotOneHistory, Recovered, recover
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.recovery.snapshot_format import SnapshotInvalid
 from engine.standby import role as roles
+from engine.standby import set_aside
 from engine.standby.command import promote_stopped
 from engine.standby.role import Role
 from service import backup
@@ -48,6 +50,7 @@ def take(folder: Path, keys: Path, out: IO[bytes], now_ns: int) -> dict[str, Any
             for path in [keys, *folder.glob("*.key")]:  # secrets of the exchange's own making; hashes of all others
                 if path.is_file():
                     _copy(path, staging / (KEYS if path == keys else path.name), path.stat().st_size)
+            aside = _copy_aside(folder / set_aside.FOLDER, staging / set_aside.FOLDER)
         except OSError as error:
             what = f"{folder} cannot be copied: {(error.strerror or str(error)).lower()}"
             raise OperatorError(what, "Run it as the engine's user, with room for one segment on its disk", 3) from None
@@ -55,6 +58,7 @@ def take(folder: Path, keys: Path, out: IO[bytes], now_ns: int) -> dict[str, Any
         about = {
             "index": recovered.last_index, "chain": recovered.chain.hex(), "digest": recovered.state.digest(),
             "time": iso(recovered.time_ns), "snapshot": recovered.snapshot_index, "term": recovered.state.term,
+            "setAside": aside,
         }  # fmt: skip
         backup.pack(out, KIND, iso(now_ns), files, about)
         return about
@@ -95,6 +99,9 @@ def _ensure_whole(folder: Path) -> None:
         raise OperatorError(f"There is no journal in {folder}", "Set ENGINE_DIR as the engine has it", 3)
     if (folder / "journal" / IMPORTING).exists():
         raise OperatorError(f"A stream is being imported into {folder}", "Take the backup when that is done", 3)
+    if (folder / set_aside.REWIND).exists():
+        what = f"What the engine in {folder} alone has is set aside and not yet taken out of its journal"
+        raise OperatorError(what, "Start the engine, which finishes that, and take the backup then", 3)
     found = roles.read(folder)
     if found is not None and found.filling:
         raise OperatorError(f"The standby in {folder} does not have all of the leader's journal yet", "Wait until it follows", 3)
@@ -152,11 +159,9 @@ def _copy_journal(source: Path, target: Path) -> None:
     *closed, last = segments(source)
     for path in closed:
         try:
-            os.link(path, target / path.name)
+            _link(path, target / path.name)
         except FileNotFoundError:  # archived or pruned, and so is all before it
             _empty(target)
-        except OSError:  # a file system without hard links
-            _copy(path, target / path.name, path.stat().st_size)
     if not is_torn_preface(first_bytes(last)):
         scan = Scan(last)
         try:
@@ -165,6 +170,25 @@ def _copy_journal(source: Path, target: Path) -> None:
         finally:
             scan.close()
         _copy(last, target / last.name, scan.offset)
+
+
+def _copy_aside(source: Path, target: Path) -> int:
+    """Copy the files of what was set aside, each of which never changes once it has its name; return how many there are."""
+    target.mkdir()
+    paths = sorted(source.glob("*.jsonl"))
+    for path in paths:
+        _link(path, target / path.name)
+    return len(paths)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file that nobody changes a second name.  Raises: FileNotFoundError."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        _copy(source, target, source.stat().st_size)
 
 
 def _copy(source: Path, target: Path, size: int) -> None:

@@ -84,9 +84,9 @@ class GatewayServer:
             ],
             sequencer,
         )  # fmt: skip
-        entry = OrderEntry(Settled(self.application, sequencer), desk, sequencer)
-        door = Door(entry, SameOrigin(None, doors.names, json_only=True), keys.register, rates, clock)
-        self._server = uvicorn.Server(config(door, doors))
+        origin = SameOrigin(None, doors.names, json_only=True)
+        door = Door(Settled(self.application, sequencer), origin, keys.register, rates, clock)
+        self._server = uvicorn.Server(config(door, doors, OrderEntry(door, desk, sequencer)))
         self._task: asyncio.Task[None] | None = None
         self._tasks = Tasks("gateway")
 
@@ -124,12 +124,12 @@ def app(routes: Sequence[ControllerRouterHandler], sequencer: Sequencer) -> Lite
     )
 
 
-def config(application: Any, doors: Doors | None = None) -> uvicorn.Config:
-    """Return how the application is served. Nothing is compressed: frames go out as they are."""
+def config(application: Any, doors: Doors | None = None, entry: OrderEntry | None = None) -> uvicorn.Config:
+    """Return how the application is served, and plain orders beside it. Nothing is compressed: frames go out as they are."""
     doors = doors or Doors()
     return uvicorn.Config(
         application,
-        http=guarded(doors.connections),
+        http=guarded(doors.connections, entry),
         ws="websockets-sansio",
         ws_max_size=BODY_BYTES_MAX,
         ws_per_message_deflate=False,

@@ -1,19 +1,24 @@
 """Cuts connections that keep a place without asking anything: slow or endless heads, slow bodies, too many from one address.
 
 uvicorn waits for a head without end and takes it however long; a few thousand such connections would be all that the process
-may have open.
+may have open. What is a plain order is handed to `OrderEntry` and answered here; everything else is uvicorn's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from engine.access.keys import Caller
 from engine.access.limits import Limits, Places
+from engine.gateway.door import Denied, deny
+from engine.gateway.order_entry import Answer, OrderEntry
 from engine.gateway.problems import problem_bytes
+from service.origin import Message, Receive, Send
 
 HELD_S_MIN, HELD_S_MAX = 0.5, 1.0
 SPARE_BYTES = 1 << 16  # of a body that was answered before it came: read and thrown away
@@ -46,6 +51,14 @@ class OneWrite:
         if self._size > KEPT_BYTES:
             self.flush()
 
+    def write_last(self, data: bytes) -> None:
+        """Send what is kept and this: nothing more is to come in this turn."""
+        if self._parts:
+            self._parts.append(data)
+            self.flush()
+        else:
+            self.inner.write(data)
+
     def flush(self) -> None:
         """Send what is kept."""
         parts, self._parts, self._size = self._parts, [], 0
@@ -71,13 +84,10 @@ class ConnectionLimits(NamedTuple):
     opened_per_s: float = 200.0
 
 
-def guarded(limits: ConnectionLimits) -> type[HttpToolsProtocol]:
-    """Return uvicorn's protocol with these limits; all its connections share the count of addresses."""
-    return type(
-        "Guarded",
-        (GuardedConnection,),
-        {"limits": limits, "places": Places(limits.per_address), "opened": Limits(limits.opened_per_s)},
-    )
+def guarded(limits: ConnectionLimits, entry: OrderEntry | None = None) -> type[HttpToolsProtocol]:
+    """Return uvicorn's protocol with these limits; all its connections share the count of addresses, and the orders' entry."""
+    shared = {"limits": limits, "places": Places(limits.per_address), "opened": Limits(limits.opened_per_s), "entry": entry}
+    return type("Guarded", (GuardedConnection,), shared)
 
 
 class GuardedConnection(HttpToolsProtocol):
@@ -86,7 +96,9 @@ class GuardedConnection(HttpToolsProtocol):
     limits: ConnectionLimits
     places: Places
     opened: Limits
+    entry: OrderEntry | None
 
+    _order: tuple[RequestResponseCycle, Caller] | None = None  # that was let in and is not whole yet
     _address = ""
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
@@ -111,6 +123,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._let_go()
+        self._order = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -159,6 +172,48 @@ class GuardedConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head, self._began, self._whole = True, False, True
         super().on_message_complete()
+        if self._order is not None and self._order[0] is self.cycle:
+            self._place()
+
+    # Orders
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin a request whose turn it is: its head is there, its body maybe not."""
+        scope: Any = cycle.scope
+        if self.entry is None or self.flow.write_paused or not self.entry.takes(scope):
+            super()._start_asgi_task(cycle, app)  # with somebody who reads no answers uvicorn waits
+            return
+        found = self.entry.look(scope)
+        if isinstance(found, Denied):
+            super()._start_asgi_task(cycle, partial(_deny, found))
+            return
+        self._order = cycle, found
+        if not cycle.more_body:
+            self._place()
+
+    def _place(self) -> None:
+        assert self.entry is not None
+        assert self._order is not None
+        (cycle, caller), self._order = self._order, None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        tell = partial(self._answer, cycle)
+        if (wrong := self.entry.place(caller, body, tell)) is not None:
+            self.loop.call_soon(tell, wrong)  # at once it would begin the next one that waits, and that one the next
+
+    def _answer(self, cycle: RequestResponseCycle, answer: Answer) -> None:
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        head = [STATUS_LINE[answer.status]]
+        for name, value in self.server_state.default_headers:
+            head += (name, b": ", value, b"\r\n")
+        head += (answer.head, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", answer.body)
+        cycle.response_started = cycle.response_complete = True
+        assert isinstance(self.transport, OneWrite)
+        self.transport.write_last(b"".join(head))
+        if not cycle.keep_alive:
+            self.transport.close()
+        on_response, cycle.on_response = cycle.on_response, _nothing  # else cycle and connection hold each other
+        on_response()
 
     def handle_websocket_upgrade(self) -> None:
         self._let_go()  # a WebSocket is counted with its key
@@ -199,3 +254,11 @@ class GuardedConnection(HttpToolsProtocol):
         if self._address:
             self.places.leave(self._address)
             self._address = ""
+
+
+async def _deny(why: Denied, scope: Message, receive: Receive, send: Send) -> None:
+    await deny(scope, receive, send, why)
+
+
+def _nothing() -> None:
+    """Nobody waits for the end of an answer that was told."""

@@ -77,14 +77,15 @@ class Door:
         if scope["type"] not in ("http", "websocket"):
             await self._behind(scope, receive, send)
             return
-        found = self._look(scope)
+        found = self.look(scope)
         if isinstance(found, Denied):
             await deny(scope, receive, send, found)
             return
         scope[CALLER] = found
         await self._behind(scope, receive, send)
 
-    def _look(self, scope: Message) -> Caller | Denied:
+    def look(self, scope: Message) -> Caller | Denied:
+        """Return who sends a request, by its head, or why it is not let in."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}  # names are lower case
         method = str(scope.get("method", "WEBSOCKET"))
         refusal = self._origin.refusal(method, headers)

@@ -1,75 +1,99 @@
-"""Answers `POST /Order` itself and hands everything else on: the general router took half of the time of an order.
+"""Takes orders from connections and answers them, with no task, application or router in between.
 
-The router has the same route for the documentation, and both use the same desk, so that they answer alike.
+An order is decoded where its last byte is read, submitted, and answered when its future is done. What is unusual about a request
+(an idempotency key, a body in chunks, a risk service that is asked first) is the router's, which has the same route. Both use the
+same door and the same desk, so that they answer alike.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from engine.gateway.door import caller_of
+from engine.access.keys import Caller
+from engine.core.commands import PlaceOrder
+from engine.gateway.door import Denied, Door
 from engine.gateway.order_bodies import PlaceBody
 from engine.gateway.orders import OrderDesk
-from engine.gateway.problems import BODY_BYTES_MAX, Refused, Told, not_as_documented, problem_bytes, told
-from engine.journal.sequencer import Sequencer
-from service.origin import ASGI, Message, Receive, Send
+from engine.gateway.problems import Refused, not_as_documented, problem_bytes, told
+from engine.journal.sequencer import Outcome, Sequencer
+from service.origin import Message
 
+PATH = "/Order"
+LENGTH = b"content-length"
+UNUSUAL = frozenset((b"idempotency-key", b"transfer-encoding", b"expect", b"upgrade"))
 _DECODER = msgspec.json.Decoder(PlaceBody)
 _ENCODER = msgspec.json.Encoder()
-JSON = (b"content-type", b"application/json")
-PROBLEM = (b"content-type", b"application/problem+json")
-TOO_LARGE = f"A body has at most {BODY_BYTES_MAX} bytes."
 
 
-KEY_HEADER = b"idempotency-key"  # a request with one is answered behind, where all of them are
+class Answer(NamedTuple):
+    """The answer to an order; `head` are its own header lines."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
+class Sent(Protocol):
+    """A future that is done."""
+
+    def result(self) -> Outcome:
+        """Raises: what became of the command instead."""
 
 
 class OrderEntry:
-    """An ASGI application in front of the router, behind the door."""
+    """Places the orders of all connections."""
 
-    def __init__(self, behind: Any, desk: OrderDesk, sequencer: Sequencer) -> None:
-        self._behind: ASGI = behind
+    def __init__(self, door: Door, desk: OrderDesk, sequencer: Sequencer) -> None:
+        self._door = door
         self._desk = desk
         self._sequencer = sequencer
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope.get("method") != "POST" or scope["path"] != "/Order" or any(name == KEY_HEADER for name, _ in scope["headers"]):
-            await self._behind(scope, receive, send)
-            return
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return  # the client went before its request was whole
-            body = body + message["body"] if body else message["body"]
-            if len(body) > BODY_BYTES_MAX:
-                await _answer(send, 413, problem_bytes(413, "RequestEntityTooLarge", TOO_LARGE), PROBLEM)
-                return
-            if not message.get("more_body"):
-                break
+    def takes(self, scope: Message) -> bool:
+        """Return whether a request, of which the head is there, is placed here."""
+        if scope["path"] != PATH or scope["method"] != "POST" or self._desk.has_risk:
+            return False
+        names = [name for name, _ in scope["headers"]]
+        return LENGTH in names and UNUSUAL.isdisjoint(names)
+
+    def look(self, scope: Message) -> Caller | Denied:
+        """Return who sends it, or why it is not let in."""
+        return self._door.look(scope)
+
+    def place(self, caller: Caller, body: bytes, tell: Callable[[Answer], None]) -> Answer | None:
+        """Submit an order; return what is wrong with it, or None: `tell` gets the answer when the journal has it."""
         try:
-            answer = await self._place(scope, body)
+            if self._sequencer.refusal:
+                raise self._sequencer.unavailable()
+            command = self._desk.placing(caller, _decoded(body))
+            self._desk.send(caller, command).add_done_callback(partial(self._done, command, tell))
         except Exception as error:
-            why: Told = told(error, scope["path"])
-            await _answer(send, why.status, problem_bytes(why.status, why.code, why.detail, why.order_id), PROBLEM, why.headers)
-            return
-        await _answer(send, 201, answer, JSON)
+            return _problem(error)
+        return None
 
-    async def _place(self, scope: Message, body: bytes) -> bytes:
-        if self._sequencer.refusal:
-            raise self._sequencer.unavailable()
+    def _done(self, command: PlaceOrder, tell: Callable[[Answer], None], sent: Sent) -> None:
         try:
-            asked = _DECODER.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Refused(400, "BadRequest", not_as_documented(error)) from None
-        return _ENCODER.encode(await self._desk.place(caller_of(scope), asked))
+            body = _ENCODER.encode(self._desk.placed(command, sent.result()))
+            answer = Answer(201, b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body), body)
+        except Exception as error:
+            answer = _problem(error)
+        tell(answer)
 
 
-async def _answer(send: Send, status: int, body: bytes, kind: tuple[bytes, bytes], more: dict[str, str] | None = None) -> None:
-    headers = [kind, (b"content-length", b"%d" % len(body))]
-    if more:
-        headers += [(name.lower().encode(), value.encode()) for name, value in more.items()]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _decoded(body: bytes) -> PlaceBody:
+    try:
+        return _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, "BadRequest", not_as_documented(error)) from None
+
+
+def _problem(error: Exception) -> Answer:
+    why = told(error, PATH)
+    body = problem_bytes(why.status, why.code, why.detail, why.order_id)
+    head = b"content-type: application/problem+json\r\ncontent-length: %d\r\n" % len(body)
+    for name, value in why.headers.items():
+        head += f"{name.lower()}: {value}\r\n".encode()
+    return Answer(why.status, head, body)

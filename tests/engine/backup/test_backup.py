@@ -28,6 +28,7 @@ from engine.recovery.replay import NotOneHistory, recover
 from engine.recovery.snapshot import snapshot
 from engine.recovery.snapshot_files import FileSnapshotStore
 from engine.standby import role as roles
+from engine.standby import set_aside
 from engine.standby.role import Role
 from engine.stores.message_builder import MessageBuilder
 from service.backup import BackupInvalid
@@ -87,6 +88,30 @@ def test_a_backup_is_the_same_exchange_and_goes_on_in_a_new_term(folder: Path, t
     restored(content, exact, exact=True)
     assert recover(exact / "journal", exact / "snapshots").state.digest() == about["digest"]
     assert roles.read(exact) is None
+
+
+def test_what_was_set_aside_comes_along(folder: Path, tmp_path: Path) -> None:
+    """An earlier leader's own commands are in no journal: listed by the restored exchange as by the first, and backed up again."""
+    aside = folder / set_aside.FOLDER
+    aside.mkdir()
+    for name, first in (("00000000000000000101-00000000000000000102", 101), ("00000000000000000900-00000000000000000900", 900)):
+        about = json.dumps({"after": first - 1, "leader": "http://b", "leaderTerm": 1, "time": "2026-11-23T00:00:00Z"})
+        (aside / f"{name}.jsonl").write_text(f'{about}\n{{"index":{first}}}\n')
+    (aside / "next.tmp").write_text("a part of one")
+    content, about = packed(folder)
+    assert about["setAside"] == 2
+    listed = [list(set_aside.listed(folder, False))]
+    for number in (1, 2):
+        new = tmp_path / f"new{number}"
+        restored(content, new)
+        listed.append(list(set_aside.listed(new, False)))
+        files = [json.loads(line)["commands"] for line in set_aside.listed(new, True)]
+        assert (files, {path.suffix for path in (new / set_aside.FOLDER).iterdir()}) == ([1, 1], {".jsonl"})
+        content, _ = packed(new)
+    assert listed == [['{"index":101}', '{"index":900}']] * 3
+    (folder / set_aside.REWIND).write_text("{}")
+    with pytest.raises(OperatorError, match="not yet taken out of its journal"):
+        packed(folder)
 
 
 def test_what_was_archived_meanwhile_is_not_missed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
