@@ -128,8 +128,8 @@ class QuoteAnalyzer(Analyzer):
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
 
-    def on_source(self, source: str) -> None:
-        self._calendars.source = source
+    def on_source(self, source: str, market: str) -> None:
+        self._calendars.source, self._calendars.market = source, market
 
     def on_feed_time(self, source: str, feed_ms: int) -> None:
         for calendar in self._calendars.due(source, feed_ms):
@@ -137,7 +137,7 @@ class QuoteAnalyzer(Analyzer):
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         symbol, ts, price = trade.symbol, trade.ts, trade.price
-        calendar = self._calendar_of(symbol) or self._new(symbol, trade.continuous)
+        calendar = self._calendar_of(symbol) or self._new(symbol, trade)
         if ts >= calendar.change_ms:
             self._move(calendar, ts)
         elif ts < calendar.day_start_ms:
@@ -190,7 +190,7 @@ class QuoteAnalyzer(Analyzer):
 
     def on_quote(self, quote: AnyQuote) -> None:
         symbol, ts = quote.symbol, quote.ts
-        calendar = self._calendar_of(symbol) or self._new(symbol, quote.continuous)
+        calendar = self._calendar_of(symbol) or self._new(symbol, quote)
         if not calendar.day_start_ms:  # later ones move nothing: trades of before may still wait in their queue
             self._move(calendar, ts)
         data = self.quotes[symbol]
@@ -215,7 +215,7 @@ class QuoteAnalyzer(Analyzer):
 
     def _on_bar(self, bar: AnyBar, kind: int) -> None:
         symbol, start = bar.symbol, bar.start
-        calendar = self._calendar_of(symbol) or self._new(symbol, bar.continuous)
+        calendar = self._calendar_of(symbol) or self._new(symbol, bar)
         if not calendar.day_start_ms:
             self._move(calendar, start)
         if start >= calendar.day_end_ms:
@@ -244,7 +244,7 @@ class QuoteAnalyzer(Analyzer):
 
     def on_value(self, value: IndexValue) -> None:
         symbol, ts = value.symbol, value.ts
-        calendar = self._calendar_of(symbol) or self._new(symbol, value.continuous)
+        calendar = self._calendar_of(symbol) or self._new(symbol, value)
         if not calendar.day_start_ms:
             self._move(calendar, ts)
         made = held.of_value(value.value, ts, calendar.day_start_ms)
@@ -397,8 +397,8 @@ class QuoteAnalyzer(Analyzer):
         totals = self._totals[symbol]
         return totals.volume, totals.official_volume
 
-    def _new(self, symbol: str, continuous: bool) -> Calendar:
-        calendar = self._calendars.join(symbol, continuous)
+    def _new(self, symbol: str, event: AnyTrade | AnyQuote | AnyBar | IndexValue) -> Calendar:
+        calendar = self._calendars.join(symbol, event.continuous, event.listed)
         self._blank(symbol, calendar.name)
         return calendar
 

@@ -81,13 +81,18 @@ class Calendars:
 
     def __init__(self, markets: Markets | None = None) -> None:
         self.source = ""  # of the events that come now
+        self.market = ""  # what that source says of it: the name of a market, empty = nothing
         self._markets = markets or Markets()
         self.of: dict[str, Calendar] = {}  # symbol → the one it lives by
         self._named: dict[str, Calendar] = {}
 
-    def join(self, symbol: str, continuous: bool, queue: str = "") -> Calendar:
-        """Let a new symbol live by the calendar of its market and of the source that sends it, or of a `queue` of that."""
-        return self.rejoin(symbol, f"{queue or self.source}|{self._markets.of(symbol, continuous).name}")
+    def join(self, symbol: str, continuous: bool, listed: bool = False, queue: str = "") -> Calendar:
+        """Let a new symbol live by the calendar of its market and of the source that sends it, or of a `queue` of that.
+
+        `listed` = its event has what only those of stocks and options have.
+        """
+        market = self._markets.of(symbol, continuous, self.market or ("stocks" if listed else ""))
+        return self.rejoin(symbol, f"{queue or self.source}|{market.name}")
 
     def rejoin(self, symbol: str, name: str) -> Calendar:
         """Let a symbol live by the calendar of that name, as its checkpoint says."""

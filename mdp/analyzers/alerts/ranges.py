@@ -121,21 +121,23 @@ class RangeAnalyzer(Analyzer):
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Extremes)
 
-    def on_source(self, source: str) -> None:
-        self._calendars.source = source
+    def on_source(self, source: str, market: str) -> None:
+        self._calendars.source, self._calendars.market = source, market
         self._waits = self._waits_of[source]
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         if trade.ts >= self._waits.due_ms:
             self._tell_due(self._waits, trade.ts)
         if rule & HIGH_LOW:
-            self._see(trade.symbol, trade.price, trade.ts, trade.continuous, rule & EXTENDED, self._calendars.source)
+            self._see(
+                trade.symbol, trade.price, trade.ts, trade.continuous, rule & EXTENDED, self._calendars.source, trade.listed
+            )
 
     def on_value(self, value: IndexValue) -> None:
         queue = self._calendars.source + VALUES
         if value.ts >= self._waits_of[queue].due_ms:
             self._tell_due(self._waits_of[queue], value.ts)
-        self._see(value.symbol, value.value, value.ts, value.continuous, 0, queue)
+        self._see(value.symbol, value.value, value.ts, value.continuous, 0, queue, value.listed)
 
     def on_seen(self, day_ms: int, seen: Mapping[str, Seen]) -> None:
         for symbol in self._extremes.keys() & seen.keys():
@@ -212,8 +214,10 @@ class RangeAnalyzer(Analyzer):
             self._calendars.restart(queue)
             self._tell_due(self._waits_of[queue], NEVER_MS)  # the tape has ended in a pause
 
-    def _see(self, symbol: str, price: float, ts: int, continuous: bool, extended: int, queue: str) -> None:
-        calendar = self._calendars.of.get(symbol) or self._calendars.join(symbol, continuous, queue)
+    def _see(
+        self, symbol: str, price: float, ts: int, continuous: bool, extended: int, queue: str, listed: bool
+    ) -> None:  # fmt: skip
+        calendar = self._calendars.of.get(symbol) or self._calendars.join(symbol, continuous, listed, queue)
         if ts >= calendar.change_ms:
             calendar.move(ts)
         elif ts < calendar.day_start_ms:

@@ -15,13 +15,12 @@ import pytest
 
 from mdc.channels import QUOTE_FIELDS
 from mdp.analyzers.quote import QuoteData, difference
-from mdp.days.held import HELD_MAX
 from mdp.enrich.facts import Seen
 from mdp.events.conditions import EXTENDED, HIGH_LOW, LAST, VOLUME, rule_of
 from mdp.reference import Known
 from service.days.markets import STOCKS
 from tests.mdp.days.test_calendar import ms
-from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, quote, trade
+from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, pass_time, quote, trade
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAY_MS = 86_400_000
@@ -236,80 +235,6 @@ def test_quotes_of_the_next_day_leave_the_trades_of_this_one_that_still_wait() -
     assert "earlier_day" not in desk.partition.counts.discarded
 
 
-def pass_time(desk: Desk, feed_ms: int, *streams: str) -> None:
-    """Let the listener's marks say how far the feed's time has come in these streams, twice: once alone is not believed."""
-    for _ in range(2):
-        desk.now_ms += 1_500
-        for stream in streams:
-            desk.deliver(replace(batch([], stream, 0), feed_ns=feed_ms * 1_000_000))
-
-
-@pytest.mark.parametrize("ahead", ["aggregates", "values"])
-def test_aggregates_and_values_of_the_next_day_leave_the_trades_of_this_one_that_still_wait(ahead: str) -> None:
-    """They have a queue of their own, too; what they say counts from their day on, also for whoever has taken over meanwhile."""
-    desk, opens = Desk(), NINE_THIRTY + 86_400_000
-    desk.feed(trade(p=10, t=NINE_THIRTY))
-    made = {
-        "aggregates": [bar("A", day + n, 50 + n / 1_000, "B") for day in (NINE_THIRTY, opens) for n in (0, 1_000, 2_000)],
-        "values": [{"ev": "V", "T": "B", "val": 50 + n / 1_000, "t": day + n} for day in (NINE_THIRTY, opens) for n in (0, 1_000, 2_000)],
-    }  # fmt: skip
-    desk.feed(*made[ahead])
-    desk.hand_over()
-    desk.feed(trade(p=11, t=NINE_THIRTY + 60_000))
-    assert shown(desk, "last", "volume", "prev_close", "session") == (11, 200, None, "regular")
-    assert shown(desk, "last", "prev_close", sym="B") == (52, None), "of this day alone"
-    desk.feed(trade(p=12, t=opens))
-    assert shown(desk, "last", "volume", "prev_close") == (12, 100, 11)
-    first = {"aggregates": 49.5, "values": 50}[ahead]
-    assert shown(desk, "last", "open", "prev_close", sym="B") == (52, first, 52)
-    assert "earlier_day" not in desk.partition.counts.discarded
-    assert not any(body.endswith(b"]]]") for name, body in desk.cache.cells.items() if name == b"quote:B"), (
-        "nothing is held any more"
-    )
-
-
-@pytest.mark.parametrize("kind", ["A", "AM"])
-def test_days_of_aggregates_that_waited_end_as_those_that_did_not(kind: str) -> None:
-    """Three days read at once, trades of another symbol after them: the quotes are those of a feed that came in order."""
-    dice = random.Random(kind)
-    days = [
-        [
-            bar(
-                kind, PRE_MARKET + day * 86_400_000 + 60_000 * n, dice.randrange(900, 1_100) / 100, "B", av=1_000 + 10 * n, a=10.0
-            )
-            for n in sorted(dice.sample(range(600), 40))
-        ]
-        for day in range(3)
-    ]
-    anchors = [trade(p=10, t=PRE_MARKET + day * 86_400_000) for day in range(3)]
-    in_order, at_once = Desk(), Desk()
-    for anchor, many in zip(anchors, days, strict=True):
-        in_order.feed(anchor)
-        in_order.feed(*many)
-    at_once.feed(anchors[0])
-    at_once.feed(*[event for many in days for event in many])
-    for anchor in anchors[1:]:
-        at_once.hand_over()
-        at_once.feed(anchor)
-    wanted, got = (desk.flush().data("quote:B") for desk in (in_order, at_once))
-    assert got == wanted
-    assert got["prev_close"] is not None
-
-
-def test_a_symbol_holds_few_days_and_then_ends_them() -> None:
-    """Aggregates that run away for weeks take no memory without end: the oldest day that waits begins then."""
-    desk = Desk()
-    desk.feed(trade(p=10, t=NINE_THIRTY))
-    opens = [NINE_THIRTY + day * DAY_MS for day in range(60)]
-    opens = [ts for ts in opens if STOCKS.day_of(ts).start_ms == ts - 330 * 60_000][: HELD_MAX + 3]  # trading days
-    for number, ts in enumerate(opens):
-        desk.feed(bar("A", ts, 50 + number, "B"))
-    assert shown(desk, "last", "prev_close", sym="B") == (52, 51), "two days have ended, sixteen wait"
-    assert len(desk.cache.cells[b"quote:B"]) < 4_000
-    pass_time(desk, opens[-1] + 60_000, "trades", "aggregates")
-    assert shown(desk, "last", "prev_close", sym="B") == (50 + HELD_MAX + 2, 50 + HELD_MAX + 1), "the others, one after the other"
-
-
 def test_a_feed_of_seconds_alone_makes_quotes() -> None:
     """Without trades the vendor's aggregates give last, range and the day's official totals."""
     desk = Desk()
@@ -351,7 +276,6 @@ def test_the_last_minute_of_a_day_belongs_to_it() -> None:
     desk.feed(bar("XA", midnight - 60_000, 10, "X:BTC-USD"))
     desk.flush()
     desk.feed(bar("XA", midnight, 11, "X:BTC-USD"))
-    desk.now_ms += 3_000
     pass_time(desk, midnight + 60_000, "aggregates")
     data = desk.flush().data("quote:X:BTC-USD")
     assert (data["volume"], data["prev_close"], data["open"]) == (100, 10, 10.5)
@@ -378,7 +302,6 @@ def test_an_index_has_a_value_and_no_volume() -> None:
     assert data["change"] == 1.5
 
 
-PRE_MARKET = NOON_ET - 480 * 60_000
 NINE_THIRTY = NOON_ET - 150 * 60_000  # of the same day in New York
 FORM_T, FORM_T_LATE, ODD_LOT = [12], [13], [37]
 
