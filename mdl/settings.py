@@ -285,6 +285,11 @@ class MdlSettings(ComponentSettings):
         return tuple(item.strip() for item in text.split(",") if item.strip())
 
     @property
+    def one_market(self) -> str:
+        """Return the market that all events of the one feed are of; empty = there may be any on a tape or an exchange."""
+        return {"massive": self.market, "simulator": "stocks"}.get(self.feed, "")
+
+    @property
     def factor(self) -> float | None:
         """The replay's speed; None is `max`."""
         return None if self.speed == "max" else float(self.speed)

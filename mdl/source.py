@@ -79,7 +79,10 @@ class Source:
         epoch = leased_epoch(lease.epoch) if lease is not None else None
         self._tenure = lease.tenure if lease is not None else 0
         partitions = self.session.settings.mdq_partitions
-        publisher = Publisher(self._broker, partitions, self.name, epoch, self._clock, permit=lambda: self._held)
+        publisher = Publisher(
+            self._broker, partitions, self.name, epoch, self._clock,
+            permit=lambda: self._held, market=self.session.settings.one_market,
+        )  # fmt: skip
         while True:
             try:
                 await publisher.start()

@@ -42,8 +42,8 @@ class Analyzer:
         """Whether the partition has to call this handler."""
         return getattr(type(self), handler) is not getattr(Analyzer, handler)
 
-    def on_source(self, source: str) -> None:
-        """The events that come now are of this source."""
+    def on_source(self, source: str, market: str) -> None:
+        """The events that come now are of this source; `market` names the one that its feed is of, empty = it may be any."""
 
     def on_feed_time(self, source: str, feed_ms: int) -> None:
         """All streams of a source have reached this time; told about once a second of it, whether events come or not."""

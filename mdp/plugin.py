@@ -31,22 +31,22 @@ the symbols of that partition only, in one thread, and must neither wait nor do 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from mdp.analyzers.quote import QuoteData as QuoteView
 from mdp.events.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
-from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
+from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, Article, Book, IndexValue, LimitBands
 
 API = 1  # grows when a plug-in that was written for the one before would not run any more
 GROUP = "tapeline.analyzers"  # of the entry points
-HANDLERS = ("on_trade", "on_quote", "on_second_bar", "on_minute_bar", "on_value", "on_bands", "on_book")
+HANDLERS = ("on_trade", "on_quote", "on_second_bar", "on_minute_bar", "on_value", "on_bands", "on_book", "on_article")
 
 __all__ = [
-    "API", "CANCEL", "EXTENDED", "GROUP", "HANDLERS", "HIGH_LOW", "LAST", "VOLUME", "AnyBar", "AnyQuote", "AnyTrade", "Book",
-    "IndexValue", "LimitBands", "Plugin", "QuoteView",
+    "API", "CANCEL", "EXTENDED", "GROUP", "HANDLERS", "HIGH_LOW", "LAST", "VOLUME", "AnyBar", "AnyQuote", "AnyTrade",
+    "Article", "Book", "IndexValue", "LimitBands", "Plugin", "QuoteView",
 ]  # fmt: skip
 
 
@@ -54,6 +54,10 @@ class Desk(Protocol):
     """What Tapeline does for a plug-in."""
 
     def quote(self, symbol: str) -> QuoteView | None: ...
+
+    def quotes(self) -> Iterator[tuple[str, QuoteView]]: ...
+
+    def wake(self, at_ms: int) -> None: ...
 
     def report(self, ts: int, data: Any) -> None: ...
 
@@ -91,6 +95,12 @@ class Plugin:
     def on_book(self, state: Any, book: Book) -> None:
         """The best levels of a book."""
 
+    def on_article(self, state: Any, article: Article) -> None:
+        """A news article that names `article.symbol`, once; late ones may be hours old."""
+
+    def on_wake(self, state: Any, symbol: str, at_ms: int) -> None:
+        """The market's time has come to what `wake` asked for, whether anything was traded or not."""
+
     def document(self, symbol: str, state: Any) -> Mapping[str, Any] | msgspec.Struct | None:
         """Return what `own:NAME:SYMBOL` says now, None for nothing. Called in flushes, for symbols that had events."""
         return None
@@ -115,3 +125,19 @@ class Plugin:
         """
         assert self._desk is not None, "a plug-in asks for quotes when it is asked, not while it is made"
         return self._desk.quote(symbol)
+
+    def quotes(self) -> Iterator[tuple[str, QuoteView]]:
+        """Yield (symbol, copy of its quote) of all symbols of this partition, by name.
+
+        They are some of the market's, chosen by a hash. Cost: a microsecond each, which counts as the plug-in's time.
+        """
+        assert self._desk is not None, "a plug-in asks for quotes when it is asked, not while it is made"
+        return self._desk.quotes()
+
+    def wake(self, at_ms: int) -> None:
+        """Have `on_wake` called for the symbol in hand at that time of the market; 0 = not any more.
+
+        One time a symbol: a later call replaces it. Only in a handler of a market's event, or in `on_wake`.
+        """
+        assert self._desk is not None, "a plug-in is woken when it has asked, not while it is made"
+        self._desk.wake(at_ms)

@@ -55,11 +55,11 @@ def _bars(quotes: QuoteAnalyzer) -> list[Analyzer]:
 def build(
     names: Sequence[str], reference: Reference, board_rows: int, markets: Markets | None = None,
     boards: Sequence[Board] = BUILT_IN, thresholds: Thresholds = USUAL,
-    more: Callable[[QuoteAnalyzer], Sequence[Analyzer]] | None = None,
+    more: Callable[[QuoteAnalyzer, NewsAnalyzer], Sequence[Analyzer]] | None = None,
 ) -> list[Analyzer]:  # fmt: skip
     """Return new analyzers for one partition, in the order in which they see an event (`boards` ranks what others know).
 
-    `more` makes those that come last, and may read the quotes: plug-ins.
+    `more` makes those that come last, may read the quotes and hear of articles: plug-ins.
     """
     quotes = QuoteAnalyzer(reference, markets)
     stats, halts, news = StatsAnalyzer(quotes), HaltsAnalyzer(quotes), NewsAnalyzer()
@@ -84,7 +84,9 @@ def build(
     if "news_alerts" in wanted:
         made["news_alerts"] = [ArticleAlertAnalyzer(quotes, ranges, thresholds)]
         wanted.add("range")
-    last = more(quotes) if more is not None else ()
+    last = more(quotes, news) if more is not None else ()
+    if news.heard_by:
+        wanted.add("news")
     if last or {"boards", "stats", "range", "gap"} & wanted:
         wanted.add("quote")
     return [*(analyzer for name in ANALYZERS if name in wanted for analyzer in made[name]), *last]

@@ -11,6 +11,7 @@ EVENTS_GROWN_MAX = 2_000  # while the broker is slow or away batches grow up to 
 LINGER_NS = 5_000_000
 LINGER_GROWN_NS = 20_000_000  # at rates at which that brings more events into fewer messages, see linger.py
 TRACE = "traceparent"
+MARKET = "market"
 SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # one vendor connection: stocks, crypto, options-2, exchange
 
 
@@ -42,6 +43,7 @@ class Batch:
     feed_ns: int
     body: bytes
     trace: str | None = None  # the W3C traceparent of a batch that was drawn for a trace, its publish the parent
+    market: str = ""  # of which all events are, as the vendor calls it; empty = that does not follow from the feed
 
     def headers(self) -> dict[str, Any]:
         """Return the message headers; with the body they are the whole batch."""
@@ -59,6 +61,8 @@ class Batch:
         }
         if self.trace is not None:
             found[TRACE] = self.trace
+        if self.market:
+            found[MARKET] = self.market
         return found
 
 
@@ -92,7 +96,7 @@ def from_message(headers: dict[str, Any], body: bytes) -> Batch:
         return Batch(
             _source(headers["source"]), int(headers["run"]), str(headers["stream"]), int(headers["partition"]),
             str(headers["epoch"]), int(headers["seq"]), int(headers["count"]), int(headers["first_ns"]), int(headers["sent_ns"]),
-            int(headers["feed_ns"]), body, headers.get(TRACE),
+            int(headers["feed_ns"]), body, headers.get(TRACE), str(headers.get(MARKET, "")),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedBatch(f"batch headers: {error!r}") from None

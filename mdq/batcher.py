@@ -75,8 +75,11 @@ class Batcher:
     `source` and `epoch` name who publishes. `lossless`: nothing is ever dropped here; when full, the source must wait (`full`).
     """
 
-    def __init__(self, source: str, epoch: str, limits: Limits | None = None, lossless: bool = False) -> None:
+    def __init__(
+        self, source: str, epoch: str, limits: Limits | None = None, lossless: bool = False, market: str = ""
+    ) -> None:  # fmt: skip
         self.source = source
+        self.market = market
         self.epoch = epoch
         self.run = 0
         self.limits = limits or Limits()
@@ -221,7 +224,8 @@ class Batcher:
         body = b"[" + b",".join(events) + b"]"
         _, first_ns, opened_ns, _ = lane.arrivals[0]
         batch = Batch(
-            self.source, self.run, *key, self.epoch, lane.seq, len(events), first_ns, wall_ns, lane.feed_ns(len(events)), body
+            self.source, self.run, *key, self.epoch, lane.seq, len(events), first_ns, wall_ns, lane.feed_ns(len(events)), body,
+            market=self.market,
         )  # fmt: skip
         heapq.heappush(self._waiting, Sent(self._order, batch, opened_ns + lane.ttl_ns))
         self._order += 1

@@ -45,6 +45,7 @@ class Publisher:
         limits: Limits | None = None,
         lossless: bool = False,
         permit: Callable[[], bool] = lambda: True,
+        market: str = "",
     ) -> None:
         self.broker = broker
         self.source = source
@@ -53,7 +54,7 @@ class Publisher:
         self.partitions = partitions
         self.clock = clock or SystemClock()
         self.epoch = epoch or new_epoch(self.clock.wall_ns(), random.random())
-        self.batcher = Batcher(source, self.epoch, limits, lossless)
+        self.batcher = Batcher(source, self.epoch, limits, lossless, market)
         self._valid = {(stream, p) for stream in PARTITIONED for p in range(partitions)} | {(stream, 0) for stream in SINGLE}
         self.batcher.announce(sorted(self._valid))
         self._linger: asyncio.TimerHandle | None = None

@@ -10,7 +10,7 @@ passed over: whether it had been there nobody knows, and nobody would see it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -85,6 +85,7 @@ class NewsAnalyzer(Analyzer):
     """Publishes the articles of each symbol.
 
     `newest_ms` = symbol → when its newest was published; `unranked` = where that changed; who ranks them takes them out.
+    `heard_by` are told of each article once.
     """
 
     name = "news"
@@ -93,6 +94,7 @@ class NewsAnalyzer(Analyzer):
         super().__init__()
         self.newest_ms: dict[str, int] = {}
         self.unranked: set[str] = set()
+        self.heard_by: list[Callable[[Article], None]] = []
         self._known: dict[str, Known] = {}
         self._recent: dict[str, deque[tuple[int, bytes]]] = {}
         self._fresh: dict[str, list[tuple[int, bytes]]] = {}  # symbol → what is not in a flush yet; [] = only its cell
@@ -123,6 +125,8 @@ class NewsAnalyzer(Analyzer):
         if article.ts > self.newest_ms.get(symbol, 0):
             self.newest_ms[symbol] = article.ts
             self.unranked.add(symbol)
+        for hear in self.heard_by:
+            hear(article)
 
     def collect(self, flush: Flush) -> None:
         if not (self._fresh or self._out.announce):

@@ -13,7 +13,9 @@ import msgspec
 
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
+from mdp.days import held
 from mdp.days.calendar import Calendar, Calendars
+from mdp.days.held import MINUTES, SECONDS, VALUES, Held, Waiting
 from mdp.enrich.facts import Facts, Seen
 from mdp.events.bbo import Venues, best
 from mdp.events.conditions import CANCEL, EXTENDED, HIGH_LOW, LAST, VOLUME
@@ -88,6 +90,7 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
     data: QuoteData
     totals: Totals
     venues: Venues | None = None
+    held: list[Held] | None = None
 
 
 class Opening(IntEnum):
@@ -118,14 +121,15 @@ class QuoteAnalyzer(Analyzer):
         self._facts = Facts(reference)
         self._calendars = Calendars(markets)
         self._calendar_of = self._calendars.of.get
+        self._waiting = Waiting()  # aggregates and index values of days that have not begun
         self._changed: set[str] = set()
         self._traded: set[str] = set()
         self.outlet = self._out = Outlet("quote")
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Cell)
 
-    def on_source(self, source: str) -> None:
-        self._calendars.source = source
+    def on_source(self, source: str, market: str) -> None:
+        self._calendars.source, self._calendars.market = source, market
 
     def on_feed_time(self, source: str, feed_ms: int) -> None:
         for calendar in self._calendars.due(source, feed_ms):
@@ -133,7 +137,7 @@ class QuoteAnalyzer(Analyzer):
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         symbol, ts, price = trade.symbol, trade.ts, trade.price
-        calendar = self._calendar_of(symbol) or self._new(symbol, trade.continuous)
+        calendar = self._calendar_of(symbol) or self._new(symbol, trade)
         if ts >= calendar.change_ms:
             self._move(calendar, ts)
         elif ts < calendar.day_start_ms:
@@ -186,7 +190,7 @@ class QuoteAnalyzer(Analyzer):
 
     def on_quote(self, quote: AnyQuote) -> None:
         symbol, ts = quote.symbol, quote.ts
-        calendar = self._calendar_of(symbol) or self._new(symbol, quote.continuous)
+        calendar = self._calendar_of(symbol) or self._new(symbol, quote)
         if not calendar.day_start_ms:  # later ones move nothing: trades of before may still wait in their queue
             self._move(calendar, ts)
         data = self.quotes[symbol]
@@ -204,19 +208,26 @@ class QuoteAnalyzer(Analyzer):
         self._changed.add(symbol)
 
     def on_second_bar(self, bar: AnyBar) -> None:
-        self._on_bar(bar, seconds=True)
+        self._on_bar(bar, SECONDS)
 
     def on_minute_bar(self, bar: AnyBar) -> None:
-        self._on_bar(bar, seconds=False)
+        self._on_bar(bar, MINUTES)
 
-    def _on_bar(self, bar: AnyBar, seconds: bool) -> None:
+    def _on_bar(self, bar: AnyBar, kind: int) -> None:
+        symbol, start = bar.symbol, bar.start
+        calendar = self._calendar_of(symbol) or self._new(symbol, bar)
+        if not calendar.day_start_ms:
+            self._move(calendar, start)
+        if start >= calendar.day_end_ms:
+            day_ms, regular = calendar.ahead(start)
+            if self._hold(symbol, held.of_bar(bar, day_ms, kind, regular), calendar):
+                return
+        if start >= calendar.day_start_ms:
+            self._take_bar(symbol, bar, kind == SECONDS, calendar)
+
+    def _take_bar(self, symbol: str, bar: AnyBar | Held, seconds: bool, calendar: Calendar) -> None:
         """Aggregates fill in what trades cannot: a feed without trades, or totals from before we joined."""
-        calendar = self._calendar_of(bar.symbol) or self._new(bar.symbol, bar.continuous)
-        if bar.start >= calendar.change_ms:
-            self._move(calendar, bar.start)
-        elif bar.start < calendar.day_start_ms:
-            return
-        totals, data = self._totals[bar.symbol], self.quotes[bar.symbol]
+        totals, data = self._totals[symbol], self.quotes[symbol]
         official = data.open is not None and not totals.open_ts
         if bar.day_volume is not None and units(bar.day_volume) > totals.official_volume:
             totals.official_volume, totals.official_vwap = units(bar.day_volume), bar.day_vwap
@@ -227,26 +238,43 @@ class QuoteAnalyzer(Analyzer):
             if bar.day_volume is None and seconds == totals.by_seconds:  # pairs have no day's volume of the vendor's
                 totals.official_volume += units(bar.volume)
             self._from_bar(data, totals, bar, not calendar.extended(bar.start))
-        self._traded.add(bar.symbol)
+        self._traded.add(symbol)
         if not official and data.open is not None and not totals.open_ts and self.on_open is not None:
-            self.on_open(bar.symbol, data.open, bar.start, calendar, Opening.OFFICIAL)
+            self.on_open(symbol, data.open, bar.start, calendar, Opening.OFFICIAL)
 
     def on_value(self, value: IndexValue) -> None:
         symbol, ts = value.symbol, value.ts
-        calendar = self._calendar_of(symbol) or self._new(symbol, value.continuous)
-        if ts >= calendar.change_ms:
+        calendar = self._calendar_of(symbol) or self._new(symbol, value)
+        if not calendar.day_start_ms:
             self._move(calendar, ts)
+        made = held.of_value(value.value, ts, calendar.day_start_ms)
+        if ts >= calendar.day_end_ms:
+            made.day_ms, _ = calendar.ahead(ts)
+            if self._hold(symbol, made, calendar):
+                return
+        self._take_values(symbol, made, calendar)
+
+    def _take_values(self, symbol: str, values: Held, calendar: Calendar) -> None:
         totals, data = self._totals[symbol], self.quotes[symbol]
-        if ts >= max(totals.last_ts, calendar.day_start_ms):
-            totals.last_ts = totals.close_ts = data.ts = ts
-            self._range(data, totals, value.value, value.value, regular=True)
-            data.last = totals.close = value.value
+        if values.end >= max(totals.last_ts, calendar.day_start_ms):
+            totals.last_ts = totals.close_ts = data.ts = values.end
+            self._range(data, totals, values.high, values.low, regular=True)
+            data.last = totals.close = values.close
             first = data.open is None
             if first:
-                data.open = value.value
+                data.open = values.open
             self._traded.add(symbol)
             if first and self.on_open is not None:
-                self.on_open(symbol, value.value, ts, calendar, Opening.OFFICIAL)
+                self.on_open(symbol, values.open, values.start, calendar, Opening.OFFICIAL)
+
+    def _hold(self, symbol: str, made: Held, calendar: Calendar) -> bool:
+        """Let something wait for its day: trades of before may still be in their queue. False = its day has come after all."""
+        while made.start >= calendar.day_end_ms:
+            if self._waiting.add(symbol, made):
+                self._traded.add(symbol)
+                return True
+            self._move(calendar, min(made.day_ms, self._waiting.oldest_ms(symbol)))
+        return False
 
     def on_days(self, days: Mapping[str, int]) -> None:
         for calendar, ts in self._calendars.behind(days):
@@ -293,8 +321,10 @@ class QuoteAnalyzer(Analyzer):
             body = encode(data)
             if symbol not in waits:
                 write(symbol, data.ts, body)
-            venues = b",%b" % encode(self._venues[symbol]) if symbol in self._venues else b""
-            checkpoint += (f"quote:{symbol}", b"[%d,%b,%b%b]" % (out.seq(symbol), body, encode(totals[symbol]), venues))
+            more, waiting = b"", self._waiting.of(symbol)
+            if waiting is not None or symbol in self._venues:
+                more = b",%b,%b" % (encode(self._venues.get(symbol)), encode(waiting))
+            checkpoint += (f"quote:{symbol}", b"[%d,%b,%b%b]" % (out.seq(symbol), body, encode(totals[symbol]), more))
         for name, cell_body in self._calendars.cells():
             checkpoint += (f"quote:{name}", cell_body)
 
@@ -308,6 +338,8 @@ class QuoteAnalyzer(Analyzer):
             self._totals[symbol] = cell.totals
             if cell.venues is not None:
                 self._venues[symbol] = cell.venues
+            if cell.held is not None:
+                self._waiting.restore(symbol, cell.held)
             self.unranked.add(symbol)
             self._out.restore(symbol, cell.seq)
             self._inform(symbol)
@@ -328,6 +360,7 @@ class QuoteAnalyzer(Analyzer):
         if self.quotes.pop(symbol, None) is not None:
             del self._totals[symbol]
             self._venues.pop(symbol, None)
+            self._waiting.forget(symbol)
             self._calendars.leave(symbol)
             self._changed.discard(symbol)
             self._traded.discard(symbol)
@@ -337,6 +370,7 @@ class QuoteAnalyzer(Analyzer):
     def restart(self, symbol: str) -> None:
         if symbol in self.quotes:
             self._venues.pop(symbol, None)
+            self._waiting.forget(symbol)
             self._blank(symbol, self._totals[symbol].calendar)
             self._traded.add(symbol)
 
@@ -363,8 +397,8 @@ class QuoteAnalyzer(Analyzer):
         totals = self._totals[symbol]
         return totals.volume, totals.official_volume
 
-    def _new(self, symbol: str, continuous: bool) -> Calendar:
-        calendar = self._calendars.join(symbol, continuous)
+    def _new(self, symbol: str, event: AnyTrade | AnyQuote | AnyBar | IndexValue) -> Calendar:
+        calendar = self._calendars.join(symbol, event.continuous, event.listed)
         self._blank(symbol, calendar.name)
         return calendar
 
@@ -406,6 +440,19 @@ class QuoteAnalyzer(Analyzer):
                 self.on_open(symbol, seen.open, seen.ts, calendar, Opening.OFFICIAL)
 
     def _move(self, calendar: Calendar, ts: int) -> None:
+        """Go to the session of `ts`; days of which something was held come one after the other."""
+        for day_ms in self._waiting.days(calendar.symbols, ts):
+            if day_ms >= calendar.change_ms:
+                self._go_to(calendar, day_ms)
+            for symbol, one in self._waiting.take(calendar.symbols, day_ms):
+                if one.kind == VALUES:
+                    self._take_values(symbol, one, calendar)
+                else:
+                    self._take_bar(symbol, one, one.kind == SECONDS, calendar)
+        if ts >= calendar.change_ms:
+            self._go_to(calendar, ts)
+
+    def _go_to(self, calendar: Calendar, ts: int) -> None:
         before, first = calendar.session, not calendar.day_start_ms
         new_day = calendar.move(ts)
         if new_day:
@@ -440,7 +487,7 @@ class QuoteAnalyzer(Analyzer):
             if data.low is None or low < data.low:
                 data.low = low
 
-    def _from_bar(self, data: QuoteData, totals: Totals, bar: AnyBar, regular: bool) -> None:
+    def _from_bar(self, data: QuoteData, totals: Totals, bar: AnyBar | Held, regular: bool) -> None:
         self._range(data, totals, bar.high, bar.low, regular)
         if bar.end >= totals.last_ts:
             totals.last_ts = bar.end

@@ -179,7 +179,7 @@ class StatsAnalyzer(Analyzer):
         self._head = msgspec.json.Decoder(Head)
         self._slices = msgspec.json.Decoder(list[Slice])
 
-    def on_source(self, source: str) -> None:
+    def on_source(self, source: str, market: str) -> None:
         self._source = source
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:

@@ -20,6 +20,7 @@ class Calendar:
         self.session = market.sessions[-1][1]
         self.day_start_ms = 0
         self.change_ms = 0
+        self.day_end_ms = 0
         self.newest_ms = 0  # the event that moved it last
         self.moved = False  # since its checkpoint was written
         self.market = market.name
@@ -42,7 +43,7 @@ class Calendar:
         before = self.day_start_ms
         self.newest_ms, self.moved = ts, True
         day = self._market.day_of(ts)
-        self.day_start_ms = day.start_ms
+        self.day_start_ms, self.day_end_ms = day.start_ms, day.end_ms
         for (start, name), (end, _) in pairwise([*day.changes, (day.end_ms, "")]):
             if name == "regular":
                 self.official = start, end
@@ -60,9 +61,15 @@ class Calendar:
         """Whether `ts` is outside the regular session of a market whose official values are made in it alone."""
         return self._market.extended_hours and not self.official[0] <= ts < self.official[1]
 
+    def ahead(self, ts: int) -> tuple[int, bool]:
+        """Return of a moment after this trading day when its own begins, and whether it is in the session of official values."""
+        start_ms = self.day_start_of(ts)
+        session = next(name for begins_ms, name in reversed(self._asked.changes) if begins_ms <= ts)
+        return start_ms, not self._market.extended_hours or session == "regular"
+
     def restart(self) -> None:
         """Stand nowhere again: the next event, whatever its time, begins a day."""
-        self.day_start_ms = self.change_ms = self.newest_ms = 0
+        self.day_start_ms = self.day_end_ms = self.change_ms = self.newest_ms = 0
         self.moved = True
 
 
@@ -74,13 +81,18 @@ class Calendars:
 
     def __init__(self, markets: Markets | None = None) -> None:
         self.source = ""  # of the events that come now
+        self.market = ""  # what that source says of it: the name of a market, empty = nothing
         self._markets = markets or Markets()
         self.of: dict[str, Calendar] = {}  # symbol → the one it lives by
         self._named: dict[str, Calendar] = {}
 
-    def join(self, symbol: str, continuous: bool) -> Calendar:
-        """Let a new symbol live by the calendar of its market and of the source that sends it."""
-        return self.rejoin(symbol, f"{self.source}|{self._markets.of(symbol, continuous).name}")
+    def join(self, symbol: str, continuous: bool, listed: bool = False, queue: str = "") -> Calendar:
+        """Let a new symbol live by the calendar of its market and of the source that sends it, or of a `queue` of that.
+
+        `listed` = its event has what only those of stocks and options have.
+        """
+        market = self._markets.of(symbol, continuous, self.market or ("stocks" if listed else ""))
+        return self.rejoin(symbol, f"{queue or self.source}|{market.name}")
 
     def rejoin(self, symbol: str, name: str) -> Calendar:
         """Let a symbol live by the calendar of that name, as its checkpoint says."""

@@ -3,8 +3,9 @@
 Source of the shapes: the vendor's WebSocket reference. Times are ms since the Unix epoch; prices in the feed's currency;
 sizes in shares, contracts or coins. Stocks trade in fractions: the vendor gives them beside the whole numbers, as decimal
 strings (`ds`, `dv`, `dav`), and they count where they are present. (A future's `dv` is another thing: a number, its turnover.)
-Every event has a `symbol` and a `ts`, by which it is judged. Fields that no analyzer uses are not decoded. `gc=False`: events
-hold no references that could form a cycle, and tracking half a million of them a second cost as much as decoding them.
+Every event has a `symbol` and a `ts`, by which it is judged; trades, quotes and aggregates say whether they are `listed`: of a
+stock or an option for certain. Fields that no analyzer uses are not decoded. `gc=False`: events hold no references that could
+form a cycle, and tracking half a million of them a second cost as much as decoding them.
 """
 
 from __future__ import annotations
@@ -58,7 +59,12 @@ class Trade(Struct, tag_field="ev", tag="T", gc=False):
     exchange: int = field(name="x", default=0)
     id: TradeId = field(name="i", default="")
     fractional: Fraction | None = field(name="ds", default=None)
+    tape: int = field(name="z", default=0)
     continuous = False
+
+    @property
+    def listed(self) -> bool:
+        return self.tape > 0  # futures, and what our exchange trades, are on no tape
 
     def __post_init__(self) -> None:
         if self.fractional is not None:
@@ -76,6 +82,7 @@ class CryptoTrade(Struct, tag_field="ev", tag="XT", gc=False):
     exchange: int = field(name="x", default=0)
     id: TradeId = field(name="i", default="")
     continuous = True
+    listed = False
 
 
 class Quote(Struct, tag_field="ev", tag="Q", gc=False):
@@ -87,8 +94,13 @@ class Quote(Struct, tag_field="ev", tag="Q", gc=False):
     ask: PriceOrNone = field(name="ap", default=0.0)
     bid_size: Size = field(name="bs", default=0)
     ask_size: Size = field(name="as", default=0)
+    tape: int = field(name="z", default=0)
     venue = None  # the best of all of them already
     continuous = False
+
+    @property
+    def listed(self) -> bool:
+        return self.tape > 0
 
 
 class CryptoQuote(Struct, tag_field="ev", tag="XQ", gc=False):
@@ -102,6 +114,7 @@ class CryptoQuote(Struct, tag_field="ev", tag="XQ", gc=False):
     ask_size: Size = field(name="as", default=0)
     venue: int = field(name="x", default=0)
     continuous = True
+    listed = False
 
 
 class ForexQuote(Struct, tag_field="ev", tag="C", gc=False):
@@ -115,6 +128,7 @@ class ForexQuote(Struct, tag_field="ev", tag="C", gc=False):
     ask_size = None
     venue = None
     continuous = True
+    listed = False
 
 
 class _StockBar(Struct, gc=False):
@@ -133,6 +147,10 @@ class _StockBar(Struct, gc=False):
     fractional: Fraction | int | float | None = field(name="dv", default=None)
     day_fractional: Fraction | None = field(name="dav", default=None)
     continuous = False
+
+    @property
+    def listed(self) -> bool:
+        return self.day_volume is not None or self.day_open is not None  # a future's aggregates say nothing of the day
 
     @property
     def ts(self) -> int:
@@ -168,6 +186,7 @@ class _PairBar(Struct, gc=False):
     day_vwap = None
     day_open = None
     continuous = True
+    listed = False
 
     @property
     def ts(self) -> int:
@@ -200,6 +219,7 @@ class IndexValue(Struct, tag_field="ev", tag="V", gc=False):
     value: Price = field(name="val")
     ts: Ms = field(name="t")
     continuous = False
+    listed = True  # indices of stocks are all that there are
 
 
 class LimitBands(Struct, tag_field="ev", tag="LULD", gc=False):

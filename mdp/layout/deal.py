@@ -130,7 +130,7 @@ def newest_days(owns: Iterable[Own], runs: Mapping[str, Run]) -> dict[str, int]:
     found: dict[str, int] = {}
     for own in owns:
         for cell, newest_ms in own.days.items():
-            source = calendar_of(cell).partition("|")[0]
+            source = calendar_of(cell).partition("|")[0].partition("/")[0]  # a queue of a source has calendars of its own
             if own.runs.get(source) == runs.get(source):
                 found[cell] = max(found.get(cell, 0), newest_ms)
     return found

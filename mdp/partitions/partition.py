@@ -38,6 +38,7 @@ from mdp.partitions.listing import Listing
 from mdp.partitions.runs import Runs, Turn
 from mdq.batch import Batch, began_ms
 from mdq.gaps import NEVER_MS, SOURCES_MAX, Arrival, GapCounter, Position, Verdict
+from service.days.markets import calendar_of
 
 SAMPLE_BYTES_MAX = 500
 UNKNOWN_TYPES_MAX = 50
@@ -487,8 +488,9 @@ class Partition:
     def _take_events(self, batch: Batch, skip: int, redelivered: bool) -> None:
         if self._is_past(batch, skip):
             return
+        market = calendar_of(batch.market)
         for on_source in self._source_handlers:
-            on_source(batch.source)
+            on_source(batch.source, market)
         events, bad = self._decoder.decode(batch.body, skip)
         for body, reason in bad:
             self._bad(body, reason, batch.stream)

@@ -7,7 +7,7 @@ and every event that it did not have is counted as missed.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,16 +17,18 @@ import msgspec
 from mdc.writer import Flush
 from mdp.analyzer import Analyzer, Outlet
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, Book, IndexValue, LimitBands
+from mdp.events.vendor import AnyBar, AnyQuote, AnyTrade, Article, Book, IndexValue, LimitBands
 from mdp.plugin import HANDLERS, Plugin, QuoteView
 from mdp.plugins.ranking import RANKED_MAX, Ranking
 from mdp.plugins.reports import Reports, Unusable
+from mdp.plugins.wakes import LATE_MS, Wakes
 
 DOCUMENT_BYTES_MAX = STATE_BYTES_MAX = 65_536
 FAULT_CHARS_MAX = 300
 PAUSE_MS, PAUSE_MS_MAX = 1_000, 60_000  # before a plug-in that failed is started again; twice as long each time in a row
 SOUND_MS = 60_000  # who has run for so long has not failed in a row
 WINDOW_NS = 500_000_000  # in which a plug-in's time is added up
+WAKES_MAX = 1_000  # of a symbol before one event: what is more waits for the next one
 BARE_MAX = 1_000  # documents of a new cache in one flush: writing all of them is no fault of the plug-in, and would look like one
 RUNNING, PAUSED, OFF = "running", "paused", "off"
 
@@ -105,7 +107,12 @@ class Host(Analyzer):
         self._quotes, self._reports, self._limits, self._watch, self._clock = quotes, reports, limits, watch, clock
         self._starved = starved
         self._ranking = Ranking(plugin.make.boards, limits.rows, quotes)
-        self._heard = frozenset(name for name in HANDLERS if getattr(plugin.make, name) is not getattr(Plugin, name))
+        own = [name for name in (*HANDLERS, "on_wake") if getattr(plugin.make, name) is not getattr(Plugin, name)]
+        self._own = frozenset(own)  # the methods that the plug-in has
+        # What the partition calls for them: an article comes from the analyzer that knows whether it is a new one.
+        wakes = ("on_source", "on_feed_time") if "on_wake" in own else ()
+        self._heard = self._own.difference(("on_article", "on_wake")).union(wakes)
+        self._wakes = Wakes()
         self._instance: Plugin | None = None
         self._bound: dict[str, Callable[..., None]] = {}
         self._states: dict[str, Any] = {}
@@ -114,6 +121,8 @@ class Host(Analyzer):
         self._bare: dict[str, None] = {}  # symbols whose document is due although they had no event: some in each flush
         self._ts: dict[str, int] = {}  # symbol → time of its newest event (ms), of those since the last flush
         self._symbol = ""  # whose event is being handled
+        self._wakeful = True  # it is one of the market's
+        self._woken_ms = 0  # the time for which the plug-in is being woken, 0 = it is not
         self._window_ns = self._spent_ns = self._busy_ns = self._starved_ns = 0
         self._in_a_row = 0
         self._retry_ms = self._started_ms = self._now_ms = 0
@@ -150,6 +159,15 @@ class Host(Analyzer):
     def on_book(self, book: Book) -> None:
         self._hear("on_book", book)
 
+    def on_source(self, source: str, market: str) -> None:
+        self._wakes.source = source
+
+    def on_feed_time(self, source: str, feed_ms: int) -> None:
+        self._wakes.source = source
+        until_ms = feed_ms - LATE_MS
+        for symbol in self._wakes.due(source, until_ms):
+            self._wake_until(symbol, until_ms)
+
     def on_time(self, now_ms: int) -> None:
         self._now_ms = now_ms
         if self.state == PAUSED and (now_ms >= self._retry_ms or now_ms < self._retry_ms - PAUSE_MS_MAX):
@@ -177,8 +195,9 @@ class Host(Analyzer):
 
     def restore(self, cells: Iterable[tuple[str, bytes]]) -> None:
         for symbol, body in cells:
-            seq, state = msgspec.msgpack.decode(body, type=tuple[int, bytes])
+            seq, state, *wake = msgspec.msgpack.decode(body, type=list[Any])
             self._states[symbol] = self._decode(state)
+            self._wakes.restore(symbol, wake)
             self._cells[symbol] = state
             self._out.restore(symbol, seq)
             self._ranking.touch(symbol)
@@ -203,9 +222,11 @@ class Host(Analyzer):
     def forget(self, symbol: str) -> None:
         for known in (self._states, self._cells, self._since, self._bare, self._ts):
             known.pop(symbol, None)
+        self._wakes.forget(symbol)
         self._ranking.touch(symbol)
 
     def restart(self, symbol: str) -> None:
+        self._wakes.forget(symbol)
         if symbol in self._states or symbol in self._cells:
             state = self._states[symbol] = self.plugin.make.State()
             self._cells[symbol] = self._encode(state)
@@ -213,6 +234,11 @@ class Host(Analyzer):
             self._bare[symbol] = None
 
     # ---- what the worker asks and says
+
+    @property
+    def hears_news(self) -> bool:
+        """Whether the plug-in wants articles."""
+        return "on_article" in self._own
 
     def hold(self, why: str) -> None:
         """Take the plug-in out until `release`: the operator, or the watchdog, has said so."""
@@ -236,6 +262,21 @@ class Host(Analyzer):
     def quote(self, symbol: str) -> QuoteView | None:
         return self._quotes.snapshot(symbol)
 
+    def quotes(self) -> Iterator[tuple[str, QuoteView]]:
+        for symbol in sorted(self._quotes.quotes):  # in an order that no restart changes
+            quote = self._quotes.snapshot(symbol)
+            if quote is not None:  # gone, for who goes on with it later
+                yield symbol, quote
+
+    def wake(self, at_ms: int) -> None:
+        if not self._symbol or not self._wakeful:
+            raise Unusable("a wake belongs to an event of the market: it can only be asked for in a handler of one")
+        if "on_wake" not in self._own:
+            raise Unusable("a plug-in without on_wake cannot be woken")
+        if 0 < at_ms <= self._woken_ms:
+            raise Unusable(f"woken at {self._woken_ms} it asks for {at_ms} again: it would never end")
+        self._wakes.ask(self._symbol, int(at_ms))
+
     def report(self, ts: int, data: Any) -> None:
         if not self._symbol:
             raise Unusable("a report belongs to an event: it can only be made in a handler")
@@ -248,6 +289,11 @@ class Host(Analyzer):
             self.tally.missed += 1
             return
         symbol, since = event.symbol, self._since
+        if self._wakes.passed(symbol, event.ts) and self._wakeful:
+            self._wake_until(symbol, event.ts)
+            if self._instance is None:
+                self.tally.missed += 1
+                return
         since[symbol] = since.get(symbol, 0) + 1
         self._ts[symbol] = event.ts
         self._enter()
@@ -260,6 +306,35 @@ class Host(Analyzer):
             self._leave()
         except BaseException as error:
             self._fail(error, f"{handler} of {symbol} at {event.ts}")
+
+    def hear_article(self, article: Article) -> None:
+        """Take an article that is a new one for its symbol."""
+        self._wakeful = False  # its time is not the market's, and its source has a clock of its own
+        self._hear("on_article", article)
+        self._wakeful = True
+
+    def _wake_until(self, symbol: str, until_ms: int) -> None:
+        for _ in range(WAKES_MAX):
+            at_ms = self._wakes.passed(symbol, until_ms)
+            if not at_ms or self._instance is None:
+                return
+            self._wake(symbol, at_ms)
+
+    def _wake(self, symbol: str, at_ms: int) -> None:
+        """Tell the plug-in that the time has come; it counts as an event."""
+        self._wakes.take(symbol)
+        self._woken_ms = at_ms
+        self._since[symbol] = self._since.get(symbol, 0) + 1
+        self._ts[symbol] = max(at_ms, self._ts.get(symbol, 0))
+        self._enter()
+        try:
+            state = self._state_of(symbol) if self._states.get(symbol) is None else self._states[symbol]
+            self._symbol = symbol
+            self._bound["on_wake"](state, symbol, at_ms)
+            self._leave()
+        except BaseException as error:
+            self._fail(error, f"on_wake of {symbol} at {at_ms}")
+        self._woken_ms = 0
 
     def _write(self, flush: Flush, symbol: str, write: Callable[[str, int, bytes], None]) -> bool:
         """Write what the plug-in says of a symbol; return whether it did."""
@@ -280,6 +355,7 @@ class Host(Analyzer):
             self._fail(error, f"document of {symbol}")
             return False
         self._cells[symbol] = cell
+        self._wakes.keep(symbol)
         self._bare.pop(symbol, None)
         self._ranking.touch(symbol)
         if document is not None:
@@ -288,7 +364,7 @@ class Host(Analyzer):
 
     def _write_cell(self, flush: Flush, symbol: str) -> None:
         self._since.pop(symbol, None)
-        body = msgspec.msgpack.encode((self._out.seq(symbol), self._cells[symbol]))
+        body = msgspec.msgpack.encode((self._out.seq(symbol), self._cells[symbol], *self._wakes.cell(symbol)))
         flush.checkpoint += (f"{self.name}:{symbol}", body)
 
     def _rank(self, flush: Flush) -> None:
@@ -318,7 +394,7 @@ class Host(Analyzer):
         try:
             instance = self.plugin.make()
             instance._desk = self
-            self._bound = {name: getattr(instance, name) for name in self._heard}
+            self._bound = {name: getattr(instance, name) for name in self._own}
             self._leave()
         except BaseException as error:
             self._fail(error, "its __init__")
@@ -376,6 +452,7 @@ class Host(Analyzer):
         self.tally.gaps += self._instance is not None
         self._since = {symbol: 0 for symbol, n in self._since.items() if not n and symbol in self._cells}
         self._states.clear()
+        self._wakes.go_back()
         self._ts.clear()
         self._reports.drop()
         self._instance = None

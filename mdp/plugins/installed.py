@@ -114,7 +114,7 @@ def _fault_of(made: Any, boards: Collection[str]) -> str:
 
 def _calls_fault(made: type[Plugin]) -> str:
     """Return which method cannot be called as it will be; else it would fail at the first event."""
-    for name in (*HANDLERS, "document", "rank", "columns"):
+    for name in (*HANDLERS, "on_wake", "document", "rank", "columns"):
         own, wanted = getattr(made, name), signature(getattr(Plugin, name))
         if iscoroutinefunction(own) or isgeneratorfunction(own) or isasyncgenfunction(own):
             return f"{name} is a coroutine or a generator: it would never run"

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from mdp.analyzer import Analyzer
+from mdp.analyzers.news import NewsAnalyzer
 from mdp.analyzers.quote import QuoteAnalyzer
 from mdp.leader.status import PluginStats
 from mdp.plugins.host import OFF, PAUSED, RUNNING, Failure, Host, Limits, Watch
@@ -48,13 +49,15 @@ class Rack:
         """The boards that its plug-ins rank."""
         return tuple(board for plugin in self.found.plugins for board in plugin.make.boards)
 
-    def analyzers(self, quotes: QuoteAnalyzer) -> Sequence[Analyzer]:
+    def analyzers(self, quotes: QuoteAnalyzer, news: NewsAnalyzer) -> Sequence[Analyzer]:
         """Return new analyzers of one partition for all plug-ins."""
         made: list[Analyzer] = []
         for plugin in self.found.plugins:
             reports, order = Reports(plugin.name), self._orders.get(plugin.name)
             limits, watch, held = self._limits, self.watch, why_off(order)
             host = Host(plugin, quotes, reports, limits, watch, self._clock, order, held, self._starved)
+            if host.hears_news:
+                news.heard_by.append(host.hear_article)
             made += (host, reports)
         return made
 

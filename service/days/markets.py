@@ -96,7 +96,7 @@ FUTURES = Market(  # CME Globex
 FOREX = Market("forex", ZoneInfo("America/New_York"), ((time(17, 0), "regular"),), eve=True)
 ALWAYS = Market("always", UTC, ((time(0, 0), "continuous"),), always=True)
 KNOWN = {market.name: market for market in (STOCKS, FUTURES, FOREX, ALWAYS)}
-FUTURE = re.compile(r"[A-Z0-9]{1,4}[FGHJKMNQUVXZ][0-9]{1,2}(-.*)?")  # ESZ6, 6EH27, ESZ6-ESH7: no stock's ticker ends so
+FUTURE = re.compile(r"[A-Z0-9]{1,4}[FGHJKMNQUVXZ][0-9]{1,2}(-.*)?")  # ESZ6, 6EH27, ESZ6-ESH7; hardly a stock's ticker ends so
 
 
 class Markets:
@@ -116,14 +116,27 @@ class Markets:
         """Raises: KeyError."""
         return self._named[name]
 
-    def of(self, symbol: str, continuous: bool) -> Market:
-        """Return the market of a symbol; `continuous` = its events are a currency pair's or a coin's."""
+    def of(self, symbol: str, continuous: bool, said: str = "") -> Market:
+        """Return the market of a symbol; `continuous` = its events are a currency pair's or a coin's.
+
+        `said` = the market's name where its source or its events say it; only without it a ticker speaks for itself.
+        """
         for pattern, market in self._patterns:
             if fnmatchcase(symbol, pattern):
                 return market
         if continuous:
             return self._named["forex" if "/" in symbol else "always"]
-        return self._named["futures" if FUTURE.fullmatch(symbol) else "stocks"]
+        return self._named[said or ("futures" if FUTURE.fullmatch(symbol) else "stocks")]
+
+
+def calendar_of(market: str) -> str:
+    """Return the name of the market by which what a vendor's feed sends lives, empty when that does not follow from the feed.
+
+    Pairs and coins are known by the types of their events.
+    """
+    if market in ("stocks", "options", "indices"):
+        return STOCKS.name
+    return FUTURES.name if market.partition("/")[0] == "futures" else ""
 
 
 def _ms(day: date, start: time, zone: tzinfo) -> int:

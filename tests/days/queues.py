@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,8 +24,15 @@ from tests.days.boards import NAMES
 from tests.mdp.mirror import Mirror
 
 PARTITIONS, BATCH = 8, 500
-STREAMS = {"T": "trades", "Q": "quotes", "LULD": "halts"}
+STREAMS = {"T": "trades", "Q": "quotes", "LULD": "halts", "V": "aggregates", "AM": "aggregates"}
+LEVEL = 100.0  # of an index, and of what has aggregates alone: they stand still, so that no board and no alert names them
 Lane = list[tuple[int, str]]  # (clock of the tape, event)
+
+
+def named(begins: str, partition: int) -> str:
+    """Return a symbol of a partition whose name begins so."""
+    tails = ("".join(letters) for letters in product("ABCDEFGH", repeat=3))
+    return next(begins + tail for tail in tails if crc32((begins + tail).encode()) % PARTITIONS == partition)
 
 
 class Queues:
@@ -36,7 +44,9 @@ class Queues:
         self._now_ms = 1_800_000_000_000
         self._partitions = [Partition(n, 1, "e1", self._analyzers()) for n in range(PARTITIONS)]
         self._seqs: dict[tuple[str, int], int] = dict.fromkeys(((s, n) for s in STREAMS.values() for n in range(PARTITIONS)), 0)
+        self._minute_ms = 0
         self.mirrors = [Mirror() for _ in range(PARTITIONS)]
+        self.beside = [(named("ILEVEL", number), named("BARSONLY", number)) for number in range(PARTITIONS)]
 
     def _analyzers(self) -> Sequence[Any]:
         return roster.build(roster.ANALYZERS, self._reference, 500)
@@ -49,7 +59,7 @@ class Queues:
         for line in tape.open():
             recorded = json.loads(line)
             clock_ms = recorded["received_ns"] // 1_000_000
-            for event in recorded["frame"]:
+            for event in [*recorded["frame"], *self._beside(clock_ms)]:
                 place = crc32((event.get("sym") or event["T"]).encode()) % PARTITIONS
                 lanes[STREAMS[event["ev"]], place].append((clock_ms, json.dumps(event)))
                 held += 1
@@ -65,6 +75,22 @@ class Queues:
                 self._now_ms += 1_000
             for number in range(PARTITIONS):
                 self._flush(number)
+
+    def _beside(self, clock_ms: int) -> list[dict[str, Any]]:
+        """Return what comes beside the tape, each minute: an index's value, and an aggregate of what no trades come of.
+
+        They tell the time in a queue of their own, in every partition. Nobody may believe it while trades still wait in theirs.
+        """
+        start_ms = clock_ms - clock_ms % 60_000
+        if start_ms <= self._minute_ms:
+            return []
+        self._minute_ms = start_ms
+        prices: dict[str, Any] = dict.fromkeys("ohlc", LEVEL) | {"v": 0, "s": start_ms - 60_000, "e": start_ms}
+        return [
+            event
+            for index, untraded in self.beside
+            for event in ({"ev": "V", "T": index, "val": LEVEL, "t": clock_ms}, {"ev": "AM", "sym": untraded, **prices})
+        ]
 
     def _deliver(self, lanes: dict[tuple[str, int], Lane], clock_ms: int) -> None:
         keys = sorted(lanes)

@@ -74,15 +74,15 @@ def issues(plan: Plan) -> list[Issue]:
         if n % 3:
             row = {"prev_close": made[-1].price(dice.randrange(-made[-1].middle // 12, made[-1].middle // 12))}
             made[-1].reference = row | {"avg_volume": dice.randrange(2_000, 60_000), "float": dice.choice(["", 10**6 + n])}
+    # The last one ends in the letter and digit of a delivery month, and is a stock for all that.
     middle = dice.randrange(1_000, 9_000)
-    made += [Issue(name, middle, 0.01, every) for name in ("TWINA", "TWINB", "TWINC")]
+    made += [Issue(name, middle, 0.01, every) for name in ("TWINA", "TWINB", "TWIH1")]
     made.append(Issue("SILENT", 1_000, 0.01, every, trades=False, reference={"prev_close": 10.0, "avg_volume": 5_000}))
     made.append(Issue("UNQUOTED", 1_000, 0.01, every, quotes=False))
     return made
 
 
 def _anchor(partition: int) -> str:
-    # Not ANCH7: a ticker that ends in the letter and digit of a delivery month is a future.
     pairs = (f"ANCHOR{first}{second}" for first in ascii_uppercase for second in ascii_uppercase)
     return next(name for name in pairs if crc32(name.encode()) % PARTITIONS == partition)
 
@@ -107,7 +107,7 @@ def excerpt(whole: Path, path: Path, from_ms: int, until_ms: int) -> int:
             lines.append(line)
             events += len(recorded["frame"])
     closing = [
-        {"ev": "Q", "sym": symbol, "bp": 9.9, "ap": 10.1, "bs": 1, "as": 1, "t": until_ms}
+        {"ev": "Q", "sym": symbol, "bp": 9.9, "ap": 10.1, "bs": 1, "as": 1, "t": until_ms, "z": 3}
         for symbol in sorted({event.get("sym") or event["T"] for line in lines for event in json.loads(line)["frame"]})
     ]
     lines.append(json.dumps({"received_ns": until_ms * 1_000_000, "frame": closing}, separators=(",", ":")) + "\n")
@@ -242,6 +242,7 @@ def _trade(issue: Issue, ms: int, steps: int, dice: Random, codes: list[int] | N
         "sym": issue.symbol,
         "x": dice.randrange(1, 20),
         "i": f"{dice.getrandbits(40):x}",
+        "z": 3,
         "p": issue.price(steps),
     }
     if dice.random() < 0.1:
@@ -254,7 +255,7 @@ def _quote(issue: Issue, ms: int, dice: Random) -> Event:
     wide = dice.randrange(1, 4)
     return {
         "ev": "Q", "sym": issue.symbol, "bp": issue.price(-wide), "ap": issue.price(wide), "bs": dice.randrange(1, 90),
-        "as": dice.randrange(1, 90), "t": ms,
+        "as": dice.randrange(1, 90), "t": ms, "z": 3,
     }  # fmt: skip
 
 

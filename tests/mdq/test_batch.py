@@ -56,6 +56,15 @@ def test_epochs_sort_by_start_time(wall_ns: int, later_ms: int, dice: float, oth
     assert new_epoch(wall_ns, dice) < new_epoch(wall_ns + later_ms * 1_000_000, other)
 
 
+def test_a_market_travels_in_the_headers_where_there_is_one() -> None:
+    """A tape's batch says of no market that all is of it; a listener of before never does."""
+    plain = Batch("s", 0, "trades", 0, "e", 0, 1, 1, 2, 3, b"[1]")
+    assert "market" not in plain.headers()
+    futures = replace(plain, market="futures/cme")
+    assert from_message(futures.headers(), b"[1]") == futures
+    assert from_message(plain.headers(), b"[1]") == plain
+
+
 def test_a_trace_travels_in_the_headers_of_drawn_batches_only() -> None:
     """A batch without one has no such header; one with it is the same batch on the other side."""
     plain = Batch("s", 0, "trades", 0, "e", 0, 1, 1, 2, 3, b"[1]")

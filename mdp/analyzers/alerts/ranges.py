@@ -35,7 +35,7 @@ NEVER_MS = 2**60
 PRE, REGULAR, POST = range(3)
 SESSIONS = ("pre", "regular", "post")
 WHOSE = ("the pre-market", "the regular session's", "the after-hours")
-VALUES = "/values"  # those of indices come on a queue of their own, which no trade's time may hurry
+VALUES = "/values"  # those of indices come on a queue of their own: neither hurries the other's pauses, nor ends its days
 THE_DAYS = "the day's"  # of markets whose official values are made all day
 KINDS = {True: ("new_high", "above", "high"), False: ("new_low", "below", "low")}  # of a high, of a low
 
@@ -121,21 +121,23 @@ class RangeAnalyzer(Analyzer):
         self._encode = msgspec.json.Encoder().encode
         self._cell = msgspec.json.Decoder(Extremes)
 
-    def on_source(self, source: str) -> None:
-        self._calendars.source = source
+    def on_source(self, source: str, market: str) -> None:
+        self._calendars.source, self._calendars.market = source, market
         self._waits = self._waits_of[source]
 
     def on_trade(self, trade: AnyTrade, rule: int, volume: int, notional: int) -> None:
         if trade.ts >= self._waits.due_ms:
             self._tell_due(self._waits, trade.ts)
         if rule & HIGH_LOW:
-            self._see(trade.symbol, trade.price, trade.ts, trade.continuous, rule & EXTENDED, self._calendars.source)
+            self._see(
+                trade.symbol, trade.price, trade.ts, trade.continuous, rule & EXTENDED, self._calendars.source, trade.listed
+            )
 
     def on_value(self, value: IndexValue) -> None:
         queue = self._calendars.source + VALUES
         if value.ts >= self._waits_of[queue].due_ms:
             self._tell_due(self._waits_of[queue], value.ts)
-        self._see(value.symbol, value.value, value.ts, value.continuous, 0, queue)
+        self._see(value.symbol, value.value, value.ts, value.continuous, 0, queue, value.listed)
 
     def on_seen(self, day_ms: int, seen: Mapping[str, Seen]) -> None:
         for symbol in self._extremes.keys() & seen.keys():
@@ -171,6 +173,8 @@ class RangeAnalyzer(Analyzer):
             if self._calendars.restore(symbol, body):
                 continue
             extremes = self._read(body)
+            if extremes.queue.endswith(VALUES) and VALUES not in extremes.calendar:  # of before values had days of their own
+                extremes.calendar = f"{extremes.queue}|{extremes.calendar.rpartition('|')[2]}"
             self._calendars.rejoin(symbol, extremes.calendar)
             self._joined_ms[extremes.calendar] = 0  # whoever wrote it has seen more than we know
             self._extremes[symbol] = extremes
@@ -206,12 +210,14 @@ class RangeAnalyzer(Analyzer):
             self._changed.add(symbol)
 
     def restart_source(self, source: str) -> None:
-        self._calendars.restart(source)
         for queue in (source, source + VALUES):
+            self._calendars.restart(queue)
             self._tell_due(self._waits_of[queue], NEVER_MS)  # the tape has ended in a pause
 
-    def _see(self, symbol: str, price: float, ts: int, continuous: bool, extended: int, queue: str) -> None:
-        calendar = self._calendars.of.get(symbol) or self._calendars.join(symbol, continuous)
+    def _see(
+        self, symbol: str, price: float, ts: int, continuous: bool, extended: int, queue: str, listed: bool
+    ) -> None:  # fmt: skip
+        calendar = self._calendars.of.get(symbol) or self._calendars.join(symbol, continuous, listed, queue)
         if ts >= calendar.change_ms:
             calendar.move(ts)
         elif ts < calendar.day_start_ms:

@@ -27,7 +27,10 @@ def test_every_feed_is_a_source_of_its_own() -> None:
     """Named after what it is unless the operator says otherwise; the vendor's after its market."""
     both = MdlSettings(feed="simulator+engine").by_source()
     assert {name: own.feed for name, own in both.items()} == {"simulator": "simulator", "exchange": "engine"}
-    assert MdlSettings(feed="massive", market="futures/cme").sources == ("futures-cme",)
+    futures = MdlSettings(feed="massive", market="futures/cme")
+    assert (futures.sources, futures.one_market) == (("futures-cme",), "futures/cme")
+    markets = {name: one.one_market for name, one in both.items()}
+    assert markets == {"simulator": "stocks", "exchange": ""}, "an exchange may have contracts of any market"
     named = MdlSettings(feed="massive+engine", source="options-2+exchange-b").by_source()
     assert {name: (own.feed, own.source) for name, own in named.items()} == {
         "options-2": ("massive", "options-2"),

@@ -20,7 +20,7 @@ from mdp.events.conditions import EXTENDED, HIGH_LOW, LAST, VOLUME, rule_of
 from mdp.reference import Known
 from service.days.markets import STOCKS
 from tests.mdp.days.test_calendar import ms
-from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, quote, trade
+from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, pass_time, quote, trade
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAY_MS = 86_400_000
@@ -276,6 +276,7 @@ def test_the_last_minute_of_a_day_belongs_to_it() -> None:
     desk.feed(bar("XA", midnight - 60_000, 10, "X:BTC-USD"))
     desk.flush()
     desk.feed(bar("XA", midnight, 11, "X:BTC-USD"))
+    pass_time(desk, midnight + 60_000, "aggregates")
     data = desk.flush().data("quote:X:BTC-USD")
     assert (data["volume"], data["prev_close"], data["open"]) == (100, 10, 10.5)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -9,12 +11,16 @@ import pytest
 
 from mdp.days.calendar import Calendar, Calendars
 from service.days.markets import ALWAYS, FOREX, FUTURES, STOCKS, Market
+from tests.mdp.feed import Desk, Event, bar, batch, quote, trade
 
 NEW_YORK, CHICAGO = ZoneInfo("America/New_York"), ZoneInfo("America/Chicago")
 
 
 def ms(text: str, zone: object = NEW_YORK) -> int:
     return round(datetime.fromisoformat(text).replace(tzinfo=zone).timestamp() * 1000)  # type: ignore[arg-type]
+
+
+OPENS = ms("2026-11-20 09:30:00")
 
 
 @pytest.mark.parametrize(
@@ -190,3 +196,32 @@ def test_a_session_is_due_when_its_source_has_reached_its_end() -> None:
     crypto.move(ms("2026-11-20 15:59:00"))
     assert len(calendars.due("live", ms("2026-11-20 19:00:00"))) == 2
     assert calendars.due("other", ms("2027-11-20 19:00:00")) == []
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        trade("ANCH1", t=OPENS) | {"z": 3},
+        quote("ANCH1", t=OPENS) | {"z": 3},
+        bar("A", OPENS, 10, "ANCH1", av=5),
+    ],
+    ids=lambda event: str(event["ev"]),
+)
+def test_a_stock_whose_ticker_looks_like_a_futures_is_a_stock(first: Event) -> None:
+    """A tape, or the day's volume in an aggregate, are of stocks alone, also in a feed of several markets."""
+    desk = Desk()
+    desk.feed(first)
+    desk.feed(trade("ESZ6", t=OPENS), trade("ANCH1", t=OPENS))
+    desk.hand_over()
+    calendars = {name: json.loads(desk.cache.cells[f"quote:{name}".encode()])[2][0] for name in ("ANCH1", "ESZ6")}
+    assert calendars == {"ANCH1": "s|stocks", "ESZ6": "s|futures"}
+
+
+@pytest.mark.parametrize(("market", "calendar"), [("stocks", "stocks"), ("futures/cme", "futures"), ("", "futures")])
+def test_the_source_s_market_says_what_a_ticker_is(market: str, calendar: str) -> None:
+    """Where a feed is of one market; the exchange's and a tape's tickers speak for themselves."""
+    desk = Desk()
+    desk.deliver(replace(batch([trade("ANCH1")], "trades", 0), market=market))
+    desk.flush()
+    for name in ("quote", "range"):
+        assert f'"s|{calendar}"' in desk.cache.cells[f"{name}:ANCH1".encode()].decode()

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from mdp.settings import MdpSettings
-from service.days.markets import Markets
+from service.days.markets import Markets, calendar_of
 from service.errors import OperatorError
 from service.settings import load
 from tests.mdp.days.test_calendar import ms
@@ -19,9 +19,23 @@ from tests.mdp.days.test_calendar import ms
      ("O:SPY251219C00650000", "stocks"), ("I:SPX", "stocks")],
 )  # fmt: skip
 def test_a_symbol_names_its_market(symbol: str, market: str) -> None:
-    """No ticker of a stock ends like a future's; what never closes says so, and a pair of currencies has a slash."""
+    """Hardly a stock's ticker ends like a future's; what never closes says so, and a pair of currencies has a slash."""
     assert Markets().of(symbol, False).name == market
     assert (Markets().of("BTC-USD", True).name, Markets().of("EUR/USD", True).name) == ("always", "forex")
+
+
+@pytest.mark.parametrize(
+    ("market", "calendar"),
+    [("stocks", "stocks"), ("options", "stocks"), ("indices", "stocks"), ("futures", "futures"), ("futures/cme", "futures"),
+     ("crypto", ""), ("forex", ""), ("", ""), ("moon", "")],
+)  # fmt: skip
+def test_a_feed_of_one_market_says_when_it_is_open(market: str, calendar: str) -> None:
+    """Before what a ticker looks like; an operator's pattern and the type of an event have more to say."""
+    assert calendar_of(market) == calendar
+    markets = MdpSettings(MDP_CALENDARS="*-PERP=always").markets
+    assert markets.of("ANCH1", False, calendar).name == (calendar or "futures")
+    assert markets.of("MICRO", False, calendar).name == (calendar or "stocks")
+    assert (markets.of("X-PERP", False, calendar).name, markets.of("EUR/USD", True, calendar).name) == ("always", "forex")
 
 
 def test_patterns_come_first_and_the_exchange_s_contracts_never_close() -> None:
