@@ -52,6 +52,7 @@ class ClusterClient(AsyncCoreCommands):
         self._probes: dict[Address, asyncio.Task[None]] = {}  # of the nodes that do not answer
         self._look: asyncio.Task[None] | None = None
         self._looked_s = 0.0
+        self.answers = True  # whether a node answered when we looked last
 
     def node(self, address: Address) -> Any:
         """Return the client of one node."""
@@ -228,14 +229,17 @@ class ClusterClient(AsyncCoreCommands):
         asked = list(dict.fromkeys([*topology.primaries, *topology.others, *self._url.nodes]))
         quick = [address for address in asked if address not in self._probes] or asked
         tasks = {asyncio.create_task(self._shards_of(address)): address for address in quick}
+        answers = False
         try:
             for asking in asyncio.as_completed(tasks):
                 address, shards = await asking
                 if shards is not None:
+                    answers = True
                     topology.take(shards, address, self._url.secure)
                     if topology.complete:
                         break
         finally:
+            self.answers = answers
             self._looked_s = asyncio.get_running_loop().time()
             for task in tasks:
                 task.cancel()
