@@ -70,6 +70,7 @@ class Reader:
         self._on_away = on_away
         self._away: dict[int, str] = {}  # part → why it is away
         self._told = NOTHING
+        self._unreached = ""  # why it could not be reached last time
         self._redis = open_cache(url, client_name)
         self._space = space_of(self._redis)
         self._pubsub: Any = None
@@ -414,3 +415,6 @@ class Reader:
             self.up = False
             self._on_state(False, why)
             log.warning("cache_lost", error=why)
+        elif why != self._unreached:
+            log.warning("cache_not_reached", error=why)
+        self._unreached = why
