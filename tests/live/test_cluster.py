@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from mdc.away import SHARED, Away
+from mdc.channels import split
 from mdc.documents import Doc
 from mdc.reader import Reader
 from service.keyspace import CLUSTERED
@@ -28,8 +30,11 @@ from tests.oracle import differences, expected
 from tests.servers import RabbitMQ, free_port
 from tests.stack import ROOT
 from tests.tapes import tape
+from tests.wds.talk import Talk
+from wds.access.keys import mint_local
 
 pytestmark = pytest.mark.live
+OTHERS_S = 2.5  # without a print of a partition that lost nothing; a quiet machine shows no pause at all
 
 
 @pytest.fixture
@@ -77,15 +82,22 @@ def test_a_tape_gives_the_same_numbers_on_three_primaries(running: ClusterStack)
 
 
 class Watcher:
-    """A reader of the cache that notes when each partition's documents came, and checks that none comes twice."""
+    """A reader of the cache that notes when each partition's documents came, which were missed, and that none comes twice."""
 
     def __init__(self, url: str, symbols: list[str]) -> None:
         self.heard: dict[int, list[float]] = {number: [] for number in range(8)}
         self.states: list[tuple[bool, float]] = []
+        self.away: list[tuple[list[int], float]] = []
         self.doubled: list[str] = []
+        self.missed: set[int] = set()  # partitions of which a print is missing between two that came
         self._newest: dict[tuple[str, str], int] = {}
-        self._symbols = symbols
-        self.reader = Reader(url, self._on_docs, lambda up, _: self.states.append((up, time.monotonic())))
+        self.symbols = symbols
+        self.reader = Reader(
+            url,
+            self._on_docs,
+            lambda up, _: self.states.append((up, time.monotonic())),
+            on_away=lambda away: self.away.append((sorted(away.parts), time.monotonic())),
+        )
 
     def _on_docs(self, docs: list[Doc]) -> None:
         now_s = time.monotonic()
@@ -95,12 +107,14 @@ class Watcher:
             if doc.seq <= before:
                 self.doubled.append(f"{doc.ch} {doc.epoch} {doc.seq} after {before}")
             self._newest[doc.ch, doc.epoch] = doc.seq
+            if kind == "trades" and before and doc.seq > before + 1:
+                self.missed.add(zlib.crc32(symbol.encode()) % 8)
             if kind == "trades":
                 self.heard[zlib.crc32(symbol.encode()) % 8].append(now_s)
 
     async def watch(self, until_s: float) -> None:
         await self.reader.start()
-        for symbol in self._symbols:
+        for symbol in self.symbols:
             await self.reader.watch(f"trades:{symbol}")
             await self.reader.watch(f"quote:{symbol}")
         await self.reader.watch("alerts:range")
@@ -113,10 +127,10 @@ class Watcher:
         return max((later - earlier for earlier, later in pairwise(times)), default=99.0)
 
 
-def lost_of(running: ClusterStack) -> int:
-    """Return what the listener says that it has lost when it could not renew its lease."""
-    lines = (running.folder / "mdl.log").read_text().splitlines()
-    return sum(json.loads(line).get("lost_events", 0) for line in lines if '"publisher_closed_with_events"' in line)
+def part_of(channel: str) -> int:
+    """Return the part of the cache that holds a channel."""
+    kind, name = split(channel)
+    return Away(8).part_of(kind, name)
 
 
 @pytest.mark.faults
@@ -139,18 +153,26 @@ def test_a_killed_primary_is_made_good_in_time(
     watcher = Watcher(running.cluster.url, [sorted(names)[0].decode() for names in homes])
     killed: list[float] = []
 
+    channels = [f"quote:{symbol}" for symbol in watcher.symbols] + ["board:volume", "alerts:range"]
+    port = int(market.start_wds().rpartition(":")[2])
+    statuses: list[dict[str, Any]] = []
+
     async def scene() -> None:
         began_s = time.monotonic()
+        client = await Talk.to(port, mint_local(running.folder, ("*",)))
+        await client.ask(op="sub", ch=channels)
         watching = asyncio.create_task(watcher.watch(began_s + 18))
         await asyncio.sleep(4)
         killed.append(time.monotonic())
         await asyncio.to_thread(victim.kill)
         await watching
+        statuses.extend(client.all(t="status"))
+        await client.close()
 
     asyncio.run(scene())
     pauses = {number: round(watcher.pause_s(number, killed[0]), 2) for number in range(8)}
     affected = sorted(number for number, node in nodes.items() if node is victim)
-    told = [(up, round(at - killed[0], 2)) for up, at in watcher.states]
+    told = [(parts, round(at - killed[0], 2)) for parts, at in watcher.away]
     epochs: dict[str, Any] = {}
     running.redis = running.connect()
     for number in range(8):
@@ -161,7 +183,18 @@ def test_a_killed_primary_is_made_good_in_time(
     )
     assert not watcher.doubled, watcher.doubled[:5]
     assert max(pauses.values()) <= most_s, pauses
-    assert (told[1][0], told[2][0]) == (False, True), told
+    gone = {*affected, SHARED} if victim is shared else set(affected)
+    assert [up for up, _ in watcher.states] == [True], "the whole cache was called away"
+    assert set().union(*(parts for parts, _ in told)) == gone, told
+    assert told[-1][0] == [], told
+    assert watcher.missed <= set(affected), "partitions of other nodes missed something"
+    if victim is not shared:
+        assert max(pause for number, pause in pauses.items() if number not in affected) <= OTHERS_S, pauses
+    told_clients = [one for one in statuses if one["reason"].startswith("cache unavailable")]
+    assert {one["ch"] for one in told_clients} == {ch for ch in channels if part_of(ch) in gone}, told_clients
+    assert {one["ch"]: one["state"] for one in statuses}.keys() >= {one["ch"] for one in told_clients}
+    last = {one["ch"]: one["state"] for one in statuses}
+    assert set(last.values()) == {"live"}, last
     assert len({epochs[str(number)] for number in range(8) if number not in affected} & {epochs[str(n)] for n in affected}) == 0
     alerts = [json.loads(body) for body in running.redis.lrange(f"{CLUSTERED.shared}ch:alerts:range", 0, -1)]
     kept = [(one["epoch"], one["seq"]) for one in alerts]
