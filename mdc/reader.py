@@ -206,7 +206,10 @@ class Reader:
         return found
 
     async def list_channels(self, kind: str) -> list[str]:
-        """Return the channels of `kind` that hold or held something, sorted.  Raises: KeyError, CacheUnavailable."""
+        """Return the channels of `kind` that hold or held something, sorted.  Raises: KeyError, CacheUnavailable.
+
+        In a cluster those of a node that does not answer are left out.
+        """
         known = kind_named(kind)
         if known is None:
             raise KeyError(kind)
@@ -218,7 +221,11 @@ class Reader:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for home in homes:
                     pipe.smembers(home + keys.index(kind))
-                names = set[bytes]().union(*await pipe.execute())
+                answers = await pipe.execute(raise_on_error=False)
+            told = [answer for answer in answers if not isinstance(answer, BaseException)]
+            if not told:
+                raise answers[0]
+            names = set[bytes]().union(*told)
         except AWAY as error:
             raise unavailable(error) from None
         return sorted({f"{kind}:{name.decode()}" for name in names} | {f"{kind}:{name}" for name in known.names})
@@ -310,6 +317,7 @@ class Reader:
 
     async def _receive(self) -> None:
         checking = asyncio.create_task(self._check_partitions(), name="partitions")  # a node that hangs holds up no document
+        checking.add_done_callback(lambda done: done.cancelled() or done.exception())  # the stream may end before it is looked at
         try:
             while not checking.done():
                 await self._take(min(1.0, PARTITIONS_CHECK_S))

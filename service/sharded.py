@@ -180,6 +180,12 @@ class ShardedPubSub:
             await line.pubsub.aclose()
 
     async def _retry(self) -> None:
+        try:
+            await self._find_missing()
+        except Exception as error:  # a defect: who reads begins anew
+            self._waiting.put_nowait((None, ConnectionLost(f"cannot subscribe again: {error!r}")))
+
+    async def _find_missing(self) -> None:
         while self._missing:
             await asyncio.sleep(RETRY_S)
             await self._client.look()
@@ -218,7 +224,7 @@ class ShardedPubSub:
                     continue
                 if message is not None:
                     await self._take(line, message)
-        except LOST as error:
+        except Exception as error:  # one of LOST, or a defect: what is not read any more is lost all the same
             self._break(line, error)
 
     def _refused(self, line: _Line, slot: int) -> None:

@@ -117,7 +117,11 @@ async def test_only_what_a_lost_node_has_goes_stale(
     began_s = asyncio.get_running_loop().time()
     await other.ask(op="sub", ch=[*lost, *rest], hz="raw")
     await until(holds(other, rest, 2))
+    pattern = await Talk.to(wds.port, token())
+    await pattern.ask(op="sub", ch=["quote:*"], hz="raw")
+    quotes = [channel for channel in rest if channel.startswith("quote")]
     await publish(publisher, rest, 3)
+    await until(holds(pattern, quotes, 3))
     for one in (talk, other):
         await until(holds(one, rest, 3))
     assert asyncio.get_running_loop().time() - began_s < 5, "new clients waited for the lost node"
@@ -135,7 +139,8 @@ async def test_only_what_a_lost_node_has_goes_stale(
         for channel in lost:
             await until(lambda one=one, channel=channel: one.all(t="status", ch=channel)[-1]["state"] == "live", 10)
         assert {status["ch"] for status in one.all(t="status")} == set(lost), "others were called stale"
-    for one in (talk, other):
+    await until(holds(pattern, [channel for channel in lost if channel.startswith("quote")], 4), 20)
+    for one in (talk, other, pattern):
         await one.close()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
-from mdc.away import SHARED, Away
+from mdc.away import NOTHING, SHARED, Away
 from mdc.channels import kind_named, kind_of
 from mdc.connect import CacheUnavailable
 from mdc.documents import Doc, Snapshot
@@ -42,6 +42,7 @@ class Upstream:
 
     def __init__(self, hub: Hub, settings: WdsSettings, clock: Clock, on_fault: Callable[[BaseException], None]) -> None:
         self.up = False
+        self.away = NOTHING  # parts of the cache that cannot be read now
         self._hub = hub
         self._clock = clock
         self._on_fault = on_fault
@@ -111,7 +112,8 @@ class Upstream:
 
     def _on_away(self, away: Away) -> None:
         self._hand_over()
-        log.warning("cache_parts_away" if away.parts else "cache_parts_back", parts=named(away))
+        self.away = away
+        (log.warning if away.parts else log.info)("cache_parts_away" if away.parts else "cache_parts_back", parts=named(away))
         self._hub.on_away(away, self._clock.mono_ns())
         self.carry_out()
 
