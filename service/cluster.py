@@ -123,7 +123,7 @@ class ClusterClient(AsyncCoreCommands):
                 raise type(why)(str(why))
             if why is None:
                 raise ConnectionLost(f"no node of the cluster serves slot {slot}")
-            raise ConnectionLost(f"no node of the cluster answers: {why or type(why).__name__}")
+            raise ConnectionLost(f"no node of the cluster answers: {str(why) or type(why).__name__}")
         if address in self._probes:
             raise ConnectionLost(f"the cluster's node {address[0]}:{address[1]} does not answer")
         return address
@@ -183,7 +183,7 @@ class ClusterClient(AsyncCoreCommands):
             answers = [error] * len(commands)
         except LOST as error:
             self._lost(address, error)
-            why = f"the cluster's node {address[0]}:{address[1]}: {error or type(error).__name__}"
+            why = f"the cluster's node {address[0]}:{address[1]}: {str(error) or type(error).__name__}"
             answers = [ConnectionLost(why)] * len(commands)
         if any(isinstance(answer, ClusterDownError) for answer in answers):
             self._looked_s = 0.0

@@ -149,6 +149,13 @@ class Cluster:
                 client.flushall()
                 client.script_flush()
 
+    def revive(self) -> None:
+        """Start what a test has killed, and wait until all slots are served again."""
+        for node in self.nodes:
+            if not node.running:
+                node.start()
+        _until(lambda: all(self._in_step(node) for node in self.nodes), "serve all slots")
+
     def node_of(self, key: str) -> ClusterNode:
         """Return the server that has been given the slot of `key` at the start."""
         slot = redis.crc.key_slot(key.encode())

@@ -146,7 +146,8 @@ async def test_a_killed_node_s_channels_are_lost_and_found_again(nodes: Cluster)
     for name in "bca":
         await client.execute_command("SPUBLISH", f"{HOME}{name}", name)
     heard.clear()
-    await until(lambda: hear(pubsub, heard, "message") and heard[-1]["data"] == b"a", 10)
+    for _ in range(2):
+        await until(lambda: hear(pubsub, heard, "message"), 10)
     assert [one["data"] for one in heard] == [b"c", b"a"]
     for node in nodes.primaries:
         await asyncio.to_thread(node.kill)
