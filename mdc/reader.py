@@ -363,7 +363,7 @@ class Reader:
             if not waiting.done():
                 waiting.set_result(None)  # who waits for it goes on without it
             self._confirmed[group] = asyncio.get_running_loop().create_future()
-            self._away[self._part_of(group)] = why
+            self._away.setdefault(self._part_of(group), why)
         self._tell_away()
 
     def _settle(self, part: int) -> None:
