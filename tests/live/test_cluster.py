@@ -125,7 +125,7 @@ class Watcher:
     def pause_s(self, partition: int, killed_s: float, before: bool = False) -> float:
         """Return the longest time without a print of the partition: since a little before the kill, or until it."""
         times = [at for at in self.heard[partition] if (at < killed_s if before else at > killed_s - 1)]
-        return max((later - earlier for earlier, later in pairwise(times)), default=99.0)
+        return max((later - earlier for earlier, later in pairwise(times)), default=0.0 if before else 99.0)
 
 
 def states_of(client: Talk) -> dict[str, str]:
