@@ -22,7 +22,7 @@ from mdc.channels import split
 from mdc.documents import Doc
 from mdc.reader import Reader
 from service.keyspace import CLUSTERED
-from tests.clusters.redis import FAST_MS, Cluster
+from tests.clusters.redis import FAST_MS, Cluster, ClusterNode
 from tests.clusters.stack import ClusterStack
 from tests.live.test_tapes import check, events_on, finished, partition_of_es, start
 from tests.market import RATE, Market, answers
@@ -139,6 +139,22 @@ def part_of(channel: str) -> int:
     return Away(8).part_of(kind, name)
 
 
+async def kill_in_mid_stream(
+    victim: ClusterNode, watcher: Watcher, url: str, run_dir: Path, channels: list[str]
+) -> tuple[float, list[dict[str, Any]]]:
+    """Kill a node while a reader and a client of the data service listen; return when, and what the client was told of freshness."""
+    client = await Talk.to(int(url.rpartition(":")[2]), mint_local(run_dir, ("*",)))
+    await client.ask(op="sub", ch=channels)
+    watching = asyncio.create_task(watcher.watch(time.monotonic() + 18))
+    await asyncio.sleep(4)
+    killed_s = time.monotonic()
+    await asyncio.to_thread(victim.kill)
+    await watching
+    await until(lambda: set(states_of(client).values()) == {"live"}, 10, "all live again")
+    await client.close()
+    return killed_s, client.all(t="status")
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize(("which", "most_s"), [("of partitions alone", 5), ("of what all share", 15)])
 def test_a_killed_primary_is_made_good_in_time(
@@ -157,48 +173,19 @@ def test_a_killed_primary_is_made_good_in_time(
     victim = shared if which == "of what all share" else next(node for node in nodes.values() if node is not shared)
     homes = (running.redis.smembers(f"{home}idx:quote") for home in CLUSTERED.homes(8))
     watcher = Watcher(running.cluster.url, [sorted(names)[0].decode() for names in homes])
-    killed: list[float] = []
-
     channels = [f"quote:{symbol}" for symbol in watcher.symbols] + ["board:volume", "alerts:range"]
-    port = int(market.start_wds().rpartition(":")[2])
-    statuses: list[dict[str, Any]] = []
-
-    async def scene() -> None:
-        began_s = time.monotonic()
-        client = await Talk.to(port, mint_local(running.folder, ("*",)))
-        await client.ask(op="sub", ch=channels)
-        watching = asyncio.create_task(watcher.watch(began_s + 18))
-        await asyncio.sleep(4)
-        killed.append(time.monotonic())
-        await asyncio.to_thread(victim.kill)
-        await watching
-        await until(lambda: set(states_of(client).values()) == {"live"}, 10, "all live again")
-        statuses.extend(client.all(t="status"))
-        await client.close()
-
-    asyncio.run(scene())
-    pauses = {number: round(watcher.pause_s(number, killed[0]), 2) for number in range(8)}
-    usual = {number: round(watcher.pause_s(number, killed[0], before=True), 2) for number in range(8)}
+    killed_s, statuses = asyncio.run(kill_in_mid_stream(victim, watcher, market.start_wds(), running.folder, channels))
+    pauses = {number: round(watcher.pause_s(number, killed_s), 2) for number in range(8)}
+    usual = {number: round(watcher.pause_s(number, killed_s, before=True), 2) for number in range(8)}
     affected = sorted(number for number, node in nodes.items() if node is victim)
-    told = [(parts, round(at - killed[0], 2)) for parts, at in watcher.away]
+    told = [(parts, round(at - killed_s, 2)) for parts, at in watcher.away]
     epochs: dict[str, Any] = {}
     running.redis = running.connect()
     for number in range(8):
         epochs[str(number)] = running.redis.get(f"{CLUSTERED.of(number)}mdc:epoch").decode()
     counts = market.settle()
-    print(
-        json.dumps(
-            {
-                "killed": which,
-                "affected": affected,
-                "pauses_s": pauses,
-                "usual_s": usual,
-                "told": told,
-                "counts": counts,
-                "epochs": epochs,
-            }
-        )
-    )
+    shown = {"killed": which, "affected": affected, "pauses_s": pauses, "usual_s": usual, "told": told, "counts": counts}
+    print(json.dumps(shown | {"epochs": epochs}))
     assert not watcher.doubled, watcher.doubled[:5]
     assert max(pauses.values()) <= most_s, pauses
     gone = {*affected, SHARED} if victim is shared else set(affected)
