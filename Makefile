@@ -141,7 +141,7 @@ faults: $(VENV)/installed-dev
 	@TEST_FAULTS=1 PY=$(PY) exec tests/run tests/live/test_engine_kills.py tests/live/test_standby.py tests/live/test_oms.py \
 		tests/live/test_message_store_script.py tests/live/test_quiet.py tests/live/test_bots.py tests/live/page tests/deploy/test_local.py tests/engine/oms/test_consumer.py \
 		tests/engine/core/test_matching.py tests/engine/journal/test_crashes.py tests/bench tests/engine/gateway/test_benches.py \
-		tests/sim/test_seeds.py tests/sim/test_unmended.py tests/live/test_days.py $(ARGS)
+		tests/sim/test_seeds.py tests/sim/test_unmended.py tests/live/test_days.py tests/live/test_cluster.py $(ARGS)
 
 sim: $(VENV)/installed-dev
 	@exec $(PY) -m tests.sim

@@ -23,7 +23,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as ConnectionLost
 
 from service.cluster import open_redis
-from service.cluster_url import is_cluster
+from service.cluster_url import EXAMPLE, is_cluster
 from service.errors import OperatorError
 from service.settings import hide_password
 
@@ -141,4 +141,5 @@ async def check_cache(redis: Any, url: str) -> None:
         await redis.ping()
     except (AuthenticationError, NoPermissionError) as error:
         what = f"the cache at {hide_password(url)} refused the credentials ({error})"
-        raise OperatorError(what, "Set MDC_URL=redis://user:password@host:port/db to valid ones", 3) from None
+        fix = EXAMPLE.replace("://:", "://user:") if is_cluster(url) else "redis://user:password@host:port/db"
+        raise OperatorError(what, f"Set MDC_URL={fix} to valid ones", 3) from None

@@ -186,7 +186,7 @@ class SourceLease:
                     self._answer(granted, asked_s, about)
         except Exception as error:  # redis-py raises its own tree besides OSError; all of it means: no answer
             self._tenure.away()
-            self.reason = f"the lease cannot be renewed: {error or type(error).__name__}"
+            self.reason = f"the lease cannot be renewed: {str(error) or type(error).__name__}"
         return self.held
 
     def _refuse_layout(self, layout: int) -> None:

@@ -13,7 +13,17 @@ from typing import Any
 
 import structlog
 from redis.commands.core import AsyncCoreCommands
-from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, RedisError, ResponseError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import TimeoutError as TimedOut
 
@@ -28,6 +38,7 @@ LOOK_S_MAX = 1.0  # for one node to say who serves what
 LOOK_PAUSE_S = 0.1
 PROBE_S = 0.2
 LOST = (ConnectionLost, TimedOut, OSError, TimeoutError)
+REFUSED = (AuthenticationError, NoPermissionError)  # our credentials: asking another node, or later, mends nothing
 Make = Callable[[str], Any]
 Command = tuple[tuple[Any, ...], dict[str, Any]]
 log = structlog.get_logger()
@@ -52,6 +63,8 @@ class ClusterClient(AsyncCoreCommands):
         self._probes: dict[Address, asyncio.Task[None]] = {}  # of the nodes that do not answer
         self._look: asyncio.Task[None] | None = None
         self._looked_s = 0.0
+        self.answers = True  # whether a node answered when we looked last
+        self._untold: BaseException | None = None  # why none did
 
     def node(self, address: Address) -> Any:
         """Return the client of one node."""
@@ -98,14 +111,19 @@ class ClusterClient(AsyncCoreCommands):
                 await node.aclose()
 
     async def address_of(self, key: Any) -> Address:
-        """Return the node that serves a key's slot.  Raises: ConnectionError when none is known."""
+        """Return the node that serves a key's slot.  Raises: ConnectionError when none is known, one of REFUSED."""
         slot = slot_of(CLUSTERED.shared if key is None else key)
         address = self.topology.node_of(slot)
         if address is None or address in self._probes:
             await self.look()
             address = self.topology.node_of(slot)
         if address is None:
-            raise ConnectionLost(f"no node of the cluster serves slot {slot}")
+            why = self._untold
+            if isinstance(why, REFUSED):
+                raise type(why)(str(why))
+            if why is None:
+                raise ConnectionLost(f"no node of the cluster serves slot {slot}")
+            raise ConnectionLost(f"no node of the cluster answers: {str(why) or type(why).__name__}")
         if address in self._probes:
             raise ConnectionLost(f"the cluster's node {address[0]}:{address[1]} does not answer")
         return address
@@ -121,8 +139,8 @@ class ClusterClient(AsyncCoreCommands):
                     args, options = commands[at]
                     near = options.get("near") or key_in(args)
                     by_node.setdefault(await self.address_of(near), []).append(at)
-                except (ConnectionLost, Unroutable) as error:
-                    answers[at] = error if isinstance(error, ConnectionLost) else ResponseError(str(error))
+                except (ConnectionLost, NoPermissionError, Unroutable) as error:
+                    answers[at] = ResponseError(str(error)) if isinstance(error, Unroutable) else error
             if len(by_node) == 1:
                 [(address, mine)] = by_node.items()
                 told = [await self._ask(address, [commands[at] for at in mine], transaction)]
@@ -161,11 +179,11 @@ class ClusterClient(AsyncCoreCommands):
         node = self.node(address)
         try:
             answers = await _send(node, commands, transaction)
-        except ResponseError as error:
+        except (ResponseError, AuthenticationError) as error:
             answers = [error] * len(commands)
         except LOST as error:
             self._lost(address, error)
-            why = f"the cluster's node {address[0]}:{address[1]}: {error or type(error).__name__}"
+            why = f"the cluster's node {address[0]}:{address[1]}: {str(error) or type(error).__name__}"
             answers = [ConnectionLost(why)] * len(commands)
         if any(isinstance(answer, ClusterDownError) for answer in answers):
             self._looked_s = 0.0
@@ -228,14 +246,20 @@ class ClusterClient(AsyncCoreCommands):
         asked = list(dict.fromkeys([*topology.primaries, *topology.others, *self._url.nodes]))
         quick = [address for address in asked if address not in self._probes] or asked
         tasks = {asyncio.create_task(self._shards_of(address)): address for address in quick}
+        answers = False
+        untold: BaseException | None = None
         try:
             for asking in asyncio.as_completed(tasks):
                 address, shards = await asking
-                if shards is not None:
+                if isinstance(shards, BaseException):
+                    untold = shards
+                else:
+                    answers = True
                     topology.take(shards, address, self._url.secure)
                     if topology.complete:
                         break
         finally:
+            self.answers, self._untold = answers, None if answers else untold
             self._looked_s = asyncio.get_running_loop().time()
             for task in tasks:
                 task.cancel()
@@ -247,7 +271,7 @@ class ClusterClient(AsyncCoreCommands):
                 return address, await self.node(address).execute_command("CLUSTER", "SHARDS")
         except (ResponseError, *LOST) as error:
             log.debug("cluster_not_told", node=f"{address[0]}:{address[1]}", error=str(error))
-            return address, None
+            return address, error
 
 
 async def _send(node: Any, commands: list[Command], transaction: bool) -> list[Any]:

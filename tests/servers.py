@@ -97,6 +97,10 @@ class Server:
         assert self._process is not None, "not started"
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.running
+
     def start(self) -> None:
         """Start the process and wait until it answers."""
         self._process = self._spawn()

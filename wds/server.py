@@ -40,7 +40,7 @@ from wds.fanout.freshness import PIPELINE, Freshness
 from wds.fanout.hub import Hub
 from wds.fanout.outbox import Ladder
 from wds.fanout.traced_hub import TracedHub
-from wds.fanout.upstream import Upstream
+from wds.fanout.upstream import Upstream, named
 from wds.protocol import DRAINING
 from wds.session.session import Session, SessionLimits
 from wds.settings import WdsSettings
@@ -156,7 +156,7 @@ class Server:
             {"frames": metrics.total(meter.frames), "client_frames": metrics.total(meter.commands)},
             more={
                 "worker": self.settings.worker, "connections": self.census.connections, "channels": self.hub.watched,
-                "state": verdict.state, "draining": self.draining, "port": self.port,
+                "state": verdict.state, "cache_away": named(self.upstream.away), "draining": self.draining, "port": self.port,
             },
         )  # fmt: skip
 
@@ -250,6 +250,7 @@ def _state_route(server: Server) -> Any:
             "channels": server.hub.watched,
             "state": verdict.state,
             "reason": verdict.reason,
+            "cache_away": named(server.upstream.away),
             "draining": server.draining,
         }
 

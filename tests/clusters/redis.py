@@ -7,7 +7,10 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import redis
 
@@ -24,16 +27,45 @@ FORM_S_MAX = 60
 PORTS_TRIED = 5
 
 
+@dataclass(frozen=True)
+class Door:
+    """Who may enter: one user with a password (the default user may not), over TLS with a certificate and its key."""
+
+    user: str = ""
+    password: str = ""
+    certificate: tuple[Path, Path] | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """Return the server's arguments."""
+        given = []
+        if self.user:
+            given += ["--user", self.user, "on", f">{self.password}", "~*", "&*", "+@all", "--user", "default", "off"]
+        if self.certificate:
+            cert, key = map(str, self.certificate)
+            given += ["--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no"]
+            given += ["--tls-cluster", "yes"]
+        return given
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return what redis-py's client needs to enter."""
+        secure = {"ssl": True, "ssl_ca_certs": str(self.certificate[0])} if self.certificate else {}
+        return ({"username": self.user, "password": self.password} if self.user else {}) | secure
+
+
 class ClusterNode(Redis):
     """One server of a cluster."""
 
-    def __init__(self, node_timeout_ms: int) -> None:
+    def __init__(self, node_timeout_ms: int, door: Door) -> None:
         super().__init__()
         self.bus_port = free_port()
         self._timeout_ms = node_timeout_ms
+        self._door = door
 
     def _spawn(self) -> Process:
-        argv = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        ports = ["--port", "0", "--tls-port", str(self.port)] if self._door.certificate else ["--port", str(self.port)]
+        argv = [self._program, *ports, *self._door.arguments, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         argv += ["--dir", str(self.dir), "--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)]
         argv += ["--cluster-config-file", "nodes.conf", "--cluster-node-timeout", str(self._timeout_ms)]
         argv += ["--cluster-require-full-coverage", "no", "--cluster-announce-ip", "127.0.0.1", "--repl-diskless-sync-delay", "0"]
@@ -52,15 +84,23 @@ class ClusterNode(Redis):
                 self.port, self.bus_port = free_port(), free_port()
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=5)
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, **self._door.options)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(redis.RedisError), self.client() as client:
+            return bool(client.ping())
+        return False
 
 
 class Cluster:
     """`primaries` servers that share the slots evenly, each with `replicas` of its own."""
 
-    def __init__(self, primaries: int = 3, replicas: int = 0, node_timeout_ms: int = NODE_TIMEOUT_MS) -> None:
-        self.primaries = [ClusterNode(node_timeout_ms) for _ in range(primaries)]
-        self.replicas = [ClusterNode(node_timeout_ms) for _ in range(primaries * replicas)]
+    def __init__(
+        self, primaries: int = 3, replicas: int = 0, node_timeout_ms: int = NODE_TIMEOUT_MS, door: Door | None = None
+    ) -> None:
+        self.door = door or Door()
+        self.primaries = [ClusterNode(node_timeout_ms, self.door) for _ in range(primaries)]
+        self.replicas = [ClusterNode(node_timeout_ms, self.door) for _ in range(primaries * replicas)]
 
     @property
     def nodes(self) -> list[ClusterNode]:
@@ -68,7 +108,14 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return "redis-cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        door = self.door
+        enter = f"{quote(door.user, safe='')}:{quote(door.password, safe='')}@" if door.user else ""
+        nodes = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
+        return (
+            f"rediss-cluster://{enter}{nodes}?ssl_ca_certs={door.certificate[0]}"
+            if door.certificate
+            else (f"redis-cluster://{enter}{nodes}")
+        )
 
     def start(self) -> None:
         """Start all and make them one cluster."""
@@ -101,6 +148,13 @@ class Cluster:
             with node.client() as client, contextlib.suppress(redis.ReadOnlyError):
                 client.flushall()
                 client.script_flush()
+
+    def revive(self) -> None:
+        """Start what a test has killed, and wait until all slots are served again."""
+        for node in self.nodes:
+            if not node.running:
+                node.start()
+        _until(lambda: all(self._in_step(node) for node in self.nodes), "serve all slots")
 
     def node_of(self, key: str) -> ClusterNode:
         """Return the server that has been given the slot of `key` at the start."""

@@ -9,16 +9,11 @@ import signal
 import ssl
 import time
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 import pytest
 import websockets
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from engine.access.key_file import KeyFile
 from engine.core.events import OrderAccepted, decode
@@ -27,6 +22,7 @@ from engine.journal.reader import read, segments
 from engine.serve import Engine
 from engine.settings import EngineSettings
 from service.run import Shutdown
+from tests.clusters.certificates import certified
 from tests.engine_process import OPERATOR, EngineProcess
 from tests.servers import free_port
 from tests.waiting import until
@@ -245,18 +241,3 @@ async def test_the_gateway_speaks_tls(tmp_path: Path) -> None:
         with pytest.raises(httpx.TransportError):
             await http.get("/Instrument")
     assert engine.end(signal.SIGTERM) == 0
-
-
-def certified(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate for 127.0.0.1 that nobody else has signed, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = made.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-    paths = folder / "cert.pem", folder / "key.pem"
-    paths[0].write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    return paths

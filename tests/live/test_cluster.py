@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
+from mdc.away import SHARED, Away
+from mdc.channels import split
 from mdc.documents import Doc
 from mdc.reader import Reader
 from service.keyspace import CLUSTERED
-from tests.clusters.redis import FAST_MS, Cluster
+from tests.clusters.redis import FAST_MS, Cluster, ClusterNode
 from tests.clusters.stack import ClusterStack
 from tests.live.test_tapes import check, events_on, finished, partition_of_es, start
 from tests.market import RATE, Market, answers
@@ -28,8 +30,12 @@ from tests.oracle import differences, expected
 from tests.servers import RabbitMQ, free_port
 from tests.stack import ROOT
 from tests.tapes import tape
+from tests.waiting import until
+from tests.wds.talk import Talk
+from wds.access.keys import mint_local
 
 pytestmark = pytest.mark.live
+OTHERS_S = 2.5  # without a print of a partition that lost nothing; a quiet machine shows no pause at all
 
 
 @pytest.fixture
@@ -77,15 +83,22 @@ def test_a_tape_gives_the_same_numbers_on_three_primaries(running: ClusterStack)
 
 
 class Watcher:
-    """A reader of the cache that notes when each partition's documents came, and checks that none comes twice."""
+    """A reader of the cache that notes when each partition's documents came, which were missed, and that none comes twice."""
 
     def __init__(self, url: str, symbols: list[str]) -> None:
         self.heard: dict[int, list[float]] = {number: [] for number in range(8)}
         self.states: list[tuple[bool, float]] = []
+        self.away: list[tuple[list[int], float]] = []
         self.doubled: list[str] = []
+        self.missed: set[int] = set()  # partitions of which a print is missing between two that came
         self._newest: dict[tuple[str, str], int] = {}
-        self._symbols = symbols
-        self.reader = Reader(url, self._on_docs, lambda up, _: self.states.append((up, time.monotonic())))
+        self.symbols = symbols
+        self.reader = Reader(
+            url,
+            self._on_docs,
+            lambda up, _: self.states.append((up, time.monotonic())),
+            on_away=lambda away: self.away.append((sorted(away.parts), time.monotonic())),
+        )
 
     def _on_docs(self, docs: list[Doc]) -> None:
         now_s = time.monotonic()
@@ -95,28 +108,51 @@ class Watcher:
             if doc.seq <= before:
                 self.doubled.append(f"{doc.ch} {doc.epoch} {doc.seq} after {before}")
             self._newest[doc.ch, doc.epoch] = doc.seq
+            if kind == "trades" and before and doc.seq > before + 1:
+                self.missed.add(zlib.crc32(symbol.encode()) % 8)
             if kind == "trades":
                 self.heard[zlib.crc32(symbol.encode()) % 8].append(now_s)
 
     async def watch(self, until_s: float) -> None:
         await self.reader.start()
-        for symbol in self._symbols:
+        for symbol in self.symbols:
             await self.reader.watch(f"trades:{symbol}")
             await self.reader.watch(f"quote:{symbol}")
         await self.reader.watch("alerts:range")
         await asyncio.sleep(until_s - time.monotonic())
         await self.reader.close()
 
-    def pause_s(self, partition: int, after_s: float) -> float:
-        """Return the longest time without a print of the partition, from a little before `after_s` on."""
-        times = [at for at in self.heard[partition] if at > after_s - 1]
-        return max((later - earlier for earlier, later in pairwise(times)), default=99.0)
+    def pause_s(self, partition: int, killed_s: float, before: bool = False) -> float:
+        """Return the longest time without a print of the partition: since a little before the kill, or until it."""
+        times = [at for at in self.heard[partition] if (at < killed_s if before else at > killed_s - 1)]
+        return max((later - earlier for earlier, later in pairwise(times)), default=0.0 if before else 99.0)
 
 
-def lost_of(running: ClusterStack) -> int:
-    """Return what the listener says that it has lost when it could not renew its lease."""
-    lines = (running.folder / "mdl.log").read_text().splitlines()
-    return sum(json.loads(line).get("lost_events", 0) for line in lines if '"publisher_closed_with_events"' in line)
+def states_of(client: Talk) -> dict[str, str]:
+    """Return what a client was told last of each channel that was ever not live."""
+    return {one["ch"]: one["state"] for one in client.all(t="status")}
+
+
+def part_of(channel: str) -> int:
+    """Return the part of the cache that holds a channel."""
+    kind, name = split(channel)
+    return Away(8).part_of(kind, name)
+
+
+async def kill_in_mid_stream(
+    victim: ClusterNode, watcher: Watcher, url: str, run_dir: Path, channels: list[str]
+) -> tuple[float, list[dict[str, Any]]]:
+    """Kill a node while a reader and a client of the data service listen; return when, and what the client was told of freshness."""
+    client = await Talk.to(int(url.rpartition(":")[2]), mint_local(run_dir, ("*",)))
+    await client.ask(op="sub", ch=channels)
+    watching = asyncio.create_task(watcher.watch(time.monotonic() + 18))
+    await asyncio.sleep(4)
+    killed_s = time.monotonic()
+    await asyncio.to_thread(victim.kill)
+    await watching
+    await until(lambda: set(states_of(client).values()) == {"live"}, 10, "all live again")
+    await client.close()
+    return killed_s, client.all(t="status")
 
 
 @pytest.mark.faults
@@ -137,31 +173,31 @@ def test_a_killed_primary_is_made_good_in_time(
     victim = shared if which == "of what all share" else next(node for node in nodes.values() if node is not shared)
     homes = (running.redis.smembers(f"{home}idx:quote") for home in CLUSTERED.homes(8))
     watcher = Watcher(running.cluster.url, [sorted(names)[0].decode() for names in homes])
-    killed: list[float] = []
-
-    async def scene() -> None:
-        began_s = time.monotonic()
-        watching = asyncio.create_task(watcher.watch(began_s + 18))
-        await asyncio.sleep(4)
-        killed.append(time.monotonic())
-        await asyncio.to_thread(victim.kill)
-        await watching
-
-    asyncio.run(scene())
-    pauses = {number: round(watcher.pause_s(number, killed[0]), 2) for number in range(8)}
+    channels = [f"quote:{symbol}" for symbol in watcher.symbols] + ["board:volume", "alerts:range"]
+    killed_s, statuses = asyncio.run(kill_in_mid_stream(victim, watcher, market.start_wds(), running.folder, channels))
+    pauses = {number: round(watcher.pause_s(number, killed_s), 2) for number in range(8)}
+    usual = {number: round(watcher.pause_s(number, killed_s, before=True), 2) for number in range(8)}
     affected = sorted(number for number, node in nodes.items() if node is victim)
-    told = [(up, round(at - killed[0], 2)) for up, at in watcher.states]
+    told = [(parts, round(at - killed_s, 2)) for parts, at in watcher.away]
     epochs: dict[str, Any] = {}
     running.redis = running.connect()
     for number in range(8):
         epochs[str(number)] = running.redis.get(f"{CLUSTERED.of(number)}mdc:epoch").decode()
     counts = market.settle()
-    print(
-        json.dumps({"killed": which, "affected": affected, "pauses_s": pauses, "told": told, "counts": counts, "epochs": epochs})
-    )
+    shown = {"killed": which, "affected": affected, "pauses_s": pauses, "usual_s": usual, "told": told, "counts": counts}
+    print(json.dumps(shown | {"epochs": epochs}))
     assert not watcher.doubled, watcher.doubled[:5]
     assert max(pauses.values()) <= most_s, pauses
-    assert (told[1][0], told[2][0]) == (False, True), told
+    gone = {*affected, SHARED} if victim is shared else set(affected)
+    assert [up for up, _ in watcher.states] == [True], "the whole cache was called away"
+    assert set().union(*(parts for parts, _ in told)) == gone, told
+    assert told[-1][0] == [], told
+    assert watcher.missed <= set(affected), "partitions of other nodes missed something"
+    if victim is not shared:
+        others_s = max(pause for number, pause in pauses.items() if number not in affected)
+        assert others_s <= OTHERS_S + max(usual.values()), (pauses, usual)
+    told_clients = [one for one in statuses if one.get("reason", "").startswith("cache unavailable")]
+    assert {one["ch"] for one in told_clients} == {ch for ch in channels if part_of(ch) in gone}, told_clients
     assert len({epochs[str(number)] for number in range(8) if number not in affected} & {epochs[str(n)] for n in affected}) == 0
     alerts = [json.loads(body) for body in running.redis.lrange(f"{CLUSTERED.shared}ch:alerts:range", 0, -1)]
     kept = [(one["epoch"], one["seq"]) for one in alerts]

@@ -80,17 +80,77 @@ async def test_a_flush_is_whole_or_not_at_all_while_its_slot_moves(nodes: Cluste
     await client.aclose()
 
 
-async def test_a_subscription_whose_slot_moves_ends_in_an_error(nodes: Cluster) -> None:
-    """So that the reader subscribes anew, where the messages are now."""
+async def test_a_subscription_follows_its_slot(nodes: Cluster) -> None:
+    """What is lost on the way is said before the messages go on, from where they are now; other nodes' channels hear nothing of it."""
     client = open_cache(nodes.url)
     pubsub = client.pubsub()
     await pubsub.subscribe(f"{HOME}up")
     assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
+    other = away_from(nodes, nodes.node_of(HOME))
+    await pubsub.subscribe(f"{other}up")
+    assert (await pubsub.get_message(timeout=5))["channel"] == f"{other}up".encode()
     moving = move(nodes, slot_of(HOME))
     for _ in range(2):
         await asyncio.to_thread(next, moving)
         await client.set(f"{HOME}k", 1)
     await asyncio.to_thread(next, moving)
+    heard: list[Any] = []
+    await until(lambda: hear(pubsub, heard, "subscribe"), 10)
+    assert [(one["type"], one.get("channels")) for one in heard if one["type"] != "subscribe"] == [("lost", [f"{HOME}up"])]
+    assert heard[-1]["channel"] == f"{HOME}up".encode()
+    for home in (HOME, other):
+        await client.execute_command("SPUBLISH", f"{home}up", "on")
+        assert (await pubsub.get_message(timeout=5))["channel"] == f"{home}up".encode()
+    await pubsub.aclose()
+    await client.aclose()
+
+
+async def hear(pubsub: Any, heard: list[Any], kind: str) -> bool:
+    """Take messages until there is one of a kind."""
+    message = await pubsub.get_message(timeout=0.1)
+    heard += [message] if message is not None else []
+    return bool(message and message["type"] == kind)
+
+
+def away_from(nodes: Cluster, node: Any) -> str:
+    """Return what stands before the keys of a partition that another node has."""
+    return next(CLUSTERED.of(n) for n in range(8) if nodes.node_of(CLUSTERED.of(n)) is not node)
+
+
+async def test_a_killed_node_s_channels_are_lost_and_found_again(nodes: Cluster) -> None:
+    """The other node's go on; watching and leaving meanwhile confuses nothing; with no node left, that is an error."""
+    client = open_cache(nodes.url)
+    pubsub = client.pubsub()
+    killed = nodes.node_of(HOME)
+    other = away_from(nodes, killed)
+    for channel in (f"{HOME}a", f"{HOME}b", f"{other}a"):
+        await pubsub.subscribe(channel)
+        assert (await pubsub.get_message(timeout=5))["last"]
+    await asyncio.to_thread(killed.kill)
+    heard: list[Any] = []
+    await until(lambda: hear(pubsub, heard, "lost"), 10)
+    assert sorted(heard[-1]["channels"]) == [f"{HOME}a", f"{HOME}b"]
+    await client.execute_command("SPUBLISH", f"{other}a", "on")
+    await until(lambda: hear(pubsub, heard, "message"), 10)
+    began_s = time.monotonic()
+    await pubsub.subscribe(f"{HOME}c")
+    assert time.monotonic() - began_s < 1.4, "it was waited for"
+    await pubsub.unsubscribe(f"{HOME}b")
+    await pubsub.unsubscribe(f"{HOME}c")
+    await pubsub.subscribe(f"{HOME}c")
+    await asyncio.to_thread(killed.start)
+    found: set[bytes] = set()
+    while found != {f"{HOME}a".encode(), f"{HOME}c".encode()}:
+        await until(lambda: hear(pubsub, heard, "subscribe"), 10)
+        found.add(heard[-1]["channel"])
+    for name in "bca":
+        await client.execute_command("SPUBLISH", f"{HOME}{name}", name)
+    heard.clear()
+    for _ in range(2):
+        await until(lambda: hear(pubsub, heard, "message"), 10)
+    assert [one["data"] for one in heard] == [b"c", b"a"]
+    for node in nodes.primaries:
+        await asyncio.to_thread(node.kill)
 
     async def ended() -> bool:
         try:

@@ -10,10 +10,13 @@ from typing import Any
 
 from msgspec import Raw
 
-from mdc.channels import kind_of
+from mdc.away import Away
+from mdc.channels import kind_of, split
 from mdc.documents import Doc, Snapshot
 from wds.fanout.hub import Hub
 from wds.fanout.topic import Request
+
+PARTITIONS = 8
 
 
 class Cache:
@@ -61,6 +64,7 @@ class Wire:
         self.cache = cache
         self.hub = hub
         self.up = True
+        self.parts: dict[int, str] = {}  # of a cluster: those that are away
         self.watched: set[str] = set()
         self.flying: list[Doc] = []
         self.asked: list[Request] = []  # not yet executed by the cache
@@ -69,7 +73,7 @@ class Wire:
 
     def publish(self, channel: str, data: Any) -> None:
         doc = self.cache.publish(channel, data)
-        if self.up and channel in self.watched:
+        if self.up and channel in self.watched and self.part_of(channel) not in self.parts:
             self.flying.append(doc)
 
     def deliver(self, n: int) -> None:
@@ -89,7 +93,7 @@ class Wire:
     def read_one(self) -> None:
         if self.asked:
             request = self.asked.pop(0)
-            if self.up:
+            if self.up and self.part_of(request.channel) not in self.parts:
                 self.answers.append((request, self.cache.read(request.channel)))
             else:
                 self.hub.on_read_failed(request.channel, request.ticket, self.now_ns)
@@ -110,12 +114,32 @@ class Wire:
 
     def mend(self) -> None:
         self.up = True
+        self.parts.clear()
+        self.hub.on_away(Away(PARTITIONS), self.now_ns)
         self.hub.on_cache(True, "", self.now_ns)
+
+    def part_of(self, channel: str) -> int:
+        name = split(channel)[1]
+        return Away(PARTITIONS).part_of(kind_of(channel), name)
+
+    def cut_part(self, channel: str) -> None:
+        """The node of a channel breaks: what of it is on the wire is gone, reads under way fail or were answered before."""
+        part = self.part_of(channel)
+        self.parts[part] = "cut"
+        self.flying = [doc for doc in self.flying if self.part_of(doc.ch) != part]
+        self.hub.on_away(Away(PARTITIONS, dict(self.parts)), self.now_ns)
+
+    def mend_part(self) -> None:
+        """The part that broke first is back."""
+        self.parts.pop(next(iter(self.parts), -2), None)
+        self.hub.on_away(Away(PARTITIONS, dict(self.parts)), self.now_ns)
 
     def settle(self) -> None:
         """Let everything arrive."""
         if not self.up:
             self.mend()
+        while self.parts:
+            self.mend_part()
         for _ in range(10_000):
             self.carry_out()
             more = self.hub.work(self.now_ns)

@@ -1,6 +1,7 @@
 """Judges whether a channel may be called live: by cache, processors, its partition and its source.
 
-Invariant: live is said only on the word of a status:pipeline document that arrived lately, over a cache that is there.
+Invariant: live is said only on the word of a status:pipeline document that arrived lately, over a cache that is there, and since
+the part of it that holds the channel was last away.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
+from mdc.away import NOTHING, Away
 from mdc.channels import Kind
 from service.partition import partition_of
 
@@ -63,6 +65,7 @@ _decoder = msgspec.json.Decoder(Pipeline)
 LIVE = Verdict("live")
 STARTING = Verdict("stale", "waiting for the pipeline's first sign of life")
 RETURNED = Verdict("stale", "the cache is back; waiting for the pipeline")
+PART_RETURNED = Verdict("stale", "this part of the cache is back; waiting for the pipeline")
 
 
 class Freshness:
@@ -76,6 +79,16 @@ class Freshness:
         self._heard_ns: int | None = None
         self._before = STARTING  # what to say until the pipeline is heard
         self._pipeline: Pipeline | None = None
+        self._away = NOTHING
+        self._returned: frozenset[int] = frozenset()  # parts that are back, and the pipeline not heard since
+
+    def on_away(self, away: Away) -> frozenset[int]:
+        """These parts of the cache are away now, the others are not; return those that are back."""
+        back = frozenset(self._away.parts.keys() - away.parts.keys())
+        self._returned = (self._returned | back) - away.parts.keys()
+        self._away = away
+        self.version += 1
+        return back
 
     def on_cache(self, up: bool, reason: str, now_ns: int) -> Verdict:
         """The cache went away or came back; back, nothing is live before the pipeline was heard anew."""
@@ -88,8 +101,8 @@ class Freshness:
         """A status:pipeline document arrived just now."""
         self._heard_ns = now_ns
         pipeline = _read(data)
-        if pipeline != self._pipeline:
-            self._pipeline = pipeline
+        if pipeline != self._pipeline or self._returned:
+            self._pipeline, self._returned = pipeline, frozenset()
             self.version += 1
         return self.on_time(now_ns)
 
@@ -104,8 +117,14 @@ class Freshness:
     def of(self, kind: Kind, name: str, source: str) -> Verdict:
         """Judge one channel. `source` is what its documents name, empty when they name none (or there is none yet)."""
         pipeline = self._pipeline
-        if self._absent or pipeline is None or kind.name == "status":
-            return self.verdict if self._absent or pipeline is None else LIVE
+        if self._absent or pipeline is None:
+            return self.verdict
+        if reason := self._away.why(kind, name):
+            return Verdict("stale", f"cache unavailable: {reason}")
+        if self._returned and self._away.part_of(kind, name) in self._returned:
+            return PART_RETURNED
+        if kind.name == "status":
+            return LIVE
         if kind.is_shared(name):
             stale = pipeline.processors.stale_partitions
             return Verdict("stale", _unread(stale)) if stale and self.verdict == LIVE else self.verdict

@@ -16,6 +16,7 @@ from typing import Literal, cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from mdc.away import Away
 from mdc.channels import kind_of
 from mdc.documents import Doc, Snapshot
 from wds.fanout.channel import Channel, Moved
@@ -171,15 +172,23 @@ class Hub:
         """The cache went away or came back; back, everything watched is read anew."""
         self._now_ns = now_ns
         self._freshness.on_cache(up, reason, now_ns)
-        with self._turn:
-            self._judge_all()
+        self._judge_all()
         self._up = up
         if up:
-            for topic in self._topics.values():
-                topic.channel.reopen()
-                topic.reading = False
-                topic.ticket = topic.retry_ns = 0  # an answer to a read from before is none
-            self._start(self._read_all(list(self._topics.values())))
+            self._read_anew(list(self._topics.values()))
+
+    def on_away(self, away: Away, now_ns: int) -> None:
+        """Other parts of the cache are away now than before; what is watched of those that are back is read anew."""
+        self._now_ns = now_ns
+        back = self._freshness.on_away(away)
+        self._judge_all()
+        if self._up and back:
+            self._read_anew([topic for topic in self._topics.values() if away.part_of(topic.channel.kind, topic.name) in back])
+
+    def _read_anew(self, topics: list[Topic]) -> None:
+        for topic in topics:
+            topic.reopen()
+        self._start(self._read_all(topics))
 
     def _read_all(self, topics: list[Topic]) -> Iterator[None]:
         for at, topic in enumerate(topics, 1):

@@ -58,6 +58,12 @@ class Topic:
     def __post_init__(self) -> None:
         self.name = split(self.channel.name)[1]
 
+    def reopen(self) -> None:
+        """Documents may have been missed: what is known is read anew, and an answer to a read from before is none."""
+        self.channel.reopen()
+        self.reading = False
+        self.ticket = self.retry_ns = 0
+
     @property
     def used(self) -> bool:
         return bool(self.groups or self.batches or self.pinned)

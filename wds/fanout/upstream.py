@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
+from mdc.away import NOTHING, SHARED, Away
 from mdc.channels import kind_named, kind_of
 from mdc.connect import CacheUnavailable
 from mdc.documents import Doc, Snapshot
@@ -41,11 +42,14 @@ class Upstream:
 
     def __init__(self, hub: Hub, settings: WdsSettings, clock: Clock, on_fault: Callable[[BaseException], None]) -> None:
         self.up = False
+        self.away = NOTHING  # parts of the cache that cannot be read now
         self._hub = hub
         self._clock = clock
         self._on_fault = on_fault
         self._timeout_s = settings.read_timeout_s
-        self._reader = Reader(settings.mdc_url, self._on_docs, self._on_state, settings.mdq_partitions, on_fault=on_fault)
+        self._reader = Reader(
+            settings.mdc_url, self._on_docs, self._on_state, settings.mdq_partitions, on_fault=on_fault, on_away=self._on_away
+        )
         self._room = asyncio.Semaphore(READS_AT_ONCE)
         self._tasks = Tasks("wds upstream", on_fault)
         self._docs: list[Doc] = []  # not handed over yet
@@ -106,6 +110,13 @@ class Upstream:
         self._hub.on_cache(up, reason, self._clock.mono_ns())
         self.carry_out()
 
+    def _on_away(self, away: Away) -> None:
+        self._hand_over()
+        self.away = away
+        (log.warning if away.parts else log.info)("cache_parts_away" if away.parts else "cache_parts_back", parts=named(away))
+        self._hub.on_away(away, self._clock.mono_ns())
+        self.carry_out()
+
     def account(self, began_ns: int) -> None:
         """Add what the hub did since `began_ns` to the metrics."""
         tally = self._hub.tally
@@ -158,8 +169,12 @@ class Upstream:
             self._tasks.start(f"read {len(some)} channels", self._read_batch(some), ends=True)
 
     async def _read_batch(self, requests: list[Request]) -> None:
-        try:
-            await self._read(requests)
+        asked: dict[str, list[Request]] = {}
+        for request in requests:
+            asked.setdefault(request.channel, []).append(request)
+        try:  # node by node: in a cluster those of one that hangs hold up no others
+            nodes = self._reader.by_node(asked)
+            await asyncio.gather(*(self._read([one for channel in mine for one in asked[channel]]) for mine in nodes))
         finally:
             self._batches -= 1
             self._pump()
@@ -252,6 +267,11 @@ class Upstream:
             self._names.clear()  # kinds of plug-ins that clients have made up
         self._names[kind] = (now_ns, names)
         return names
+
+
+def named(away: Away) -> dict[str, str]:
+    """Return the parts of the cache that are away, and why, as people call them."""
+    return {"shared" if part == SHARED else f"partition {part}": why for part, why in sorted(away.parts.items())}
 
 
 def is_plain(channel: str) -> bool:

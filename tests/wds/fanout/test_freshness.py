@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from mdc.away import NOTHING, SHARED, Away
 from mdc.channels import KINDS, kind_of
 from service.partition import partition_of
-from wds.fanout.freshness import LIVE, RETURNED, Freshness, Verdict
+from wds.fanout.freshness import LIVE, PART_RETURNED, RETURNED, Freshness, Verdict
 
 S = 1_000_000_000
 QUOTE, BOARD, STATUS = KINDS["quote"], KINDS["board"], KINDS["status"]
@@ -75,6 +76,39 @@ def test_a_cache_that_is_back_proves_nothing() -> None:
     assert fresh.of(QUOTE, "AAPL", "s") == RETURNED
     assert fresh.on_pipeline(ALIVE, 3 * S) == LIVE
     assert fresh.of(QUOTE, "AAPL", "s") == LIVE
+
+
+def test_a_part_of_the_cache_that_is_away_takes_only_its_own_channels() -> None:
+    """In a cluster: the others stay live; what is back is live when the pipeline was heard since, the status document itself, too."""
+    fresh = Freshness(5, 0)
+    fresh.on_pipeline(ALIVE, 0)
+    other = next(symbol for symbol in ("A", "B", "C", "D") if partition_of(symbol, 8) != P)
+    assert fresh.on_away(Away(8, {P: "refused"})) == set()
+    assert fresh.of(QUOTE, "AAPL", "s") == Verdict("stale", "cache unavailable: refused")
+    assert fresh.of(QUOTE, other, "s") == fresh.of(BOARD, "gainers", "") == fresh.of(STATUS, "pipeline", "") == LIVE
+    assert fresh.on_away(Away(8, {P: "refused", SHARED: "frozen"})) == set()
+    assert fresh.of(QUOTE, other, "s") == fresh.verdict == LIVE
+    for kind, name in ((BOARD, "gainers"), (STATUS, "pipeline")):
+        assert fresh.of(kind, name, "") == Verdict("stale", "cache unavailable: frozen")
+    assert fresh.on_away(Away(8, {P: "refused"})) == {SHARED}
+    assert fresh.of(BOARD, "gainers", "") == PART_RETURNED
+    before = fresh.version
+    fresh.on_pipeline(ALIVE, 1 * S)
+    assert fresh.version > before
+    assert fresh.of(BOARD, "gainers", "") == LIVE
+    assert fresh.of(QUOTE, "AAPL", "s").reason == "cache unavailable: refused"
+    assert fresh.on_away(NOTHING) == {P}
+    fresh.on_pipeline(ALIVE, 2 * S)
+    assert fresh.of(QUOTE, "AAPL", "s") == LIVE
+
+
+def test_nobody_vouches_for_what_flows_when_the_pipeline_is_silent() -> None:
+    """The part that holds the status document away for longer than silence may last: nothing is called live any more."""
+    fresh = Freshness(5, 0)
+    fresh.on_pipeline(ALIVE, 0)
+    fresh.on_away(Away(8, {SHARED: "refused"}))
+    assert fresh.on_time(5 * S) == LIVE
+    assert fresh.on_time(6 * S) == fresh.of(QUOTE, "AAPL", "s") == Verdict("stale", "processors silent")
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ class Simulation:
         moves = (
             self.publish, self.publish, self.deliver, self.lose, self.carry_out, self.read, self.answer, self.outage, self.come_back,
             self.tick, self.time, self.subscribe, self.unsubscribe, self.retune, self.hide, self.stall, self.ask, self.settle,
-            self.work, self.work, self.reconnect,
+            self.work, self.work, self.reconnect, self.part_outage, self.part_back,
         )  # fmt: skip
         self.moves: list[Callable[[], None]] = list(moves)
         self.weights = [self.random.choice((0, 1, 1, 3, 8)) for _ in moves]
@@ -185,6 +185,14 @@ class Simulation:
     def outage(self) -> None:
         if self.wire.up:
             self.wire.cut()
+
+    def part_outage(self) -> None:
+        if self.wire.up:
+            self.wire.cut_part(self.random.choice(self.channels))
+
+    def part_back(self) -> None:
+        if self.wire.up and self.wire.parts:
+            self.wire.mend_part()
 
     def come_back(self) -> None:
         if self.wire.up:
