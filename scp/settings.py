@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from service.address import exposed
+from service.address import exposed, hosts_of
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
 
@@ -103,6 +103,10 @@ class ScpSettings(ComponentSettings):
     rest_key: SecretStr = Field(
         SecretStr(""), validation_alias="SCP_REST_KEY", description="its API key; it goes nowhere else, and never to a browser"
     )
+    private_hosts: str = Field(
+        "", validation_alias="SCP_PRIVATE_HOSTS",
+        description="hosts on a network of containers of our own, comma-separated: SCP_REST_URL may name them with http://",
+    )  # fmt: skip
     rest_rate: float = Field(
         120, gt=0, le=6_000, validation_alias="SCP_REST_RATE",
         description="questions a minute to it, at most, of all people together; one may use a quarter",
@@ -163,8 +167,8 @@ class ScpSettings(ComponentSettings):
             return value
         check_url(value, ("https", "http"), "https://api.massive.com")
         parts = urlsplit(value)
-        if parts.query or parts.fragment or parts.username or exposed(value):
-            raise ValueError("is https:// (or http:// on a loopback address) without user, query and #: the key must not be read")
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError("is a scheme, a name and perhaps a path, without user, query and #: https://api.massive.com")
         return value.rstrip("/")
 
     @field_validator("database_url")
@@ -201,6 +205,15 @@ class ScpSettings(ComponentSettings):
     def _client(self) -> ScpSettings:
         if self.oidc_issuer and not self.oidc_client_id:
             raise ValueError("SCP_OIDC_ISSUER is set without SCP_OIDC_CLIENT_ID; register Tapeline there and give its client id")
+        return self
+
+    @model_validator(mode="after")
+    def _no_key_in_clear(self) -> ScpSettings:
+        if self.rest_url and exposed(self.rest_url, hosts_of(self.private_hosts)):
+            raise ValueError(
+                f"SCP_REST_URL={self.rest_url} would send the vendor's key in clear: write https://, use a loopback address, or "
+                "name the host in SCP_PRIVATE_HOSTS when nobody else is on that network"
+            )
         return self
 
     @property

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from deploy.credentials import make
 from deploy.health import PORTS
+from mdl.vendor.desk_routes import PREFIX
+from scp.settings import ScpSettings
 from service.settings import variables
 from tests.helm.test_chart import SETTINGS
 
@@ -58,6 +62,31 @@ def test_the_standby_is_the_exchange_with_a_volume_of_its_own() -> None:
         value for one in services().values() for value in dict(one.get("environment") or {}).values() if ":8181" in str(value)
     ]
     assert sorted(set(urls)) == ["http://${ENGINE_LEADER:-engine}:8181", "http://engine:8181"]
+
+
+def test_the_page_may_ask_the_listener_for_the_simulated_market() -> None:
+    """What `make up` gives as SIMULATED_URL is the listener's admin port, which the control plane names as one of our own."""
+    (url,) = re.findall(r"SIMULATED_URL=(\S+?)\)", (DEPLOY.parent / "Makefile").read_text())
+    mdl, scp = services()["mdl"]["environment"], services()["scp"]["environment"]
+    assert mdl["MDL_SIMULATED_REST"] == "true"
+    assert scp["SCP_REST_URL"] == "${REST_URL:-${SIMULATED_URL:-}}"
+    ScpSettings(rest_url=url, private_hosts=scp["SCP_PRIVATE_HOSTS"])
+    assert (urlsplit(url).hostname, urlsplit(url).port, urlsplit(url).path) == ("mdl", PORTS["MDL"], PREFIX)
+
+
+@pytest.mark.parametrize(
+    "given", [["FEED=massive"], ["FEED=simulator+news", "REST_URL=https://api.example.com"], ["FEED=simulator"], []]
+)
+def test_make_up_asks_the_listener_only_beside_the_simulator(given: list[str]) -> None:
+    """With a vendor's service that one is asked, and without either nobody."""
+    said = subprocess.run(
+        ["make", "--dry-run", "up", "BUILD=no", "STACK=/nowhere", *given],
+        cwd=DEPLOY.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert ("SIMULATED_URL=" in said) == (given in (["FEED=simulator"], []))
 
 
 @pytest.mark.parametrize("service", sorted(services()))
