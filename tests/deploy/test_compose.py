@@ -64,6 +64,14 @@ def test_the_standby_is_the_exchange_with_a_volume_of_its_own() -> None:
     assert sorted(set(urls)) == ["http://${ENGINE_LEADER:-engine}:8181", "http://engine:8181"]
 
 
+def test_another_port_is_in_the_address_of_the_page_too() -> None:
+    """`make up SCP_PORT=9000` alone: the page refuses other origins, and tells browsers where the stream is."""
+    page, door = services()["scp"]["environment"], services()["door"]["ports"]
+    assert page["SCP_PUBLIC_URL"] == "${PUBLIC_URL:-http://127.0.0.1:${SCP_PORT:-8000}}"
+    assert page["WDS_PUBLIC_URL"] == "${WDS_PUBLIC_URL:-ws://127.0.0.1:${WDS_PORT:-8400}/v1/stream}"
+    assert ["${SCP_PORT:-8000}" in door[0], "${WDS_PORT:-8400}" in door[1]] == [True, True]
+
+
 def test_the_page_may_ask_the_listener_for_the_simulated_market() -> None:
     """What `make up` gives as SIMULATED_URL is the listener's admin port, which the control plane names as one of our own."""
     (url,) = re.findall(r"SIMULATED_URL=(\S+?)\)", (DEPLOY.parent / "Makefile").read_text())
