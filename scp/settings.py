@@ -103,6 +103,9 @@ class ScpSettings(ComponentSettings):
     rest_key: SecretStr = Field(
         SecretStr(""), validation_alias="SCP_REST_KEY", description="its API key; it goes nowhere else, and never to a browser"
     )
+    rest_key_file: Path | None = Field(
+        None, validation_alias="SCP_REST_KEY_FILE", description="holds it instead; read anew for every question, empty = no key"
+    )
     private_hosts: str = Field(
         "", validation_alias="SCP_PRIVATE_HOSTS",
         description="hosts on a network of containers of our own, comma-separated: SCP_REST_URL may name them with http://",
@@ -215,6 +218,15 @@ class ScpSettings(ComponentSettings):
                 "name the host in SCP_PRIVATE_HOSTS when nobody else is on that network"
             )
         return self
+
+    def rest_key_now(self) -> str:
+        """Return the vendor's key, "" = none. A file is read each time: it is replaced without a restart."""
+        if given := self.rest_key.get_secret_value().strip():
+            return given
+        try:
+            return self.rest_key_file.read_text().strip() if self.rest_key_file is not None else ""
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     @property
     def proxies(self) -> list[Network]:

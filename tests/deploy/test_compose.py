@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -123,8 +124,48 @@ def test_every_secret_is_made(tmp_path: Path) -> None:
     assert {secret["file"].rsplit("/", 1)[1] for secret in wanted.values()} <= made
 
 
+@pytest.mark.parametrize("service", OURS)
+def test_no_component_refuses_a_secret_as_it_is_made(service: str, tmp_path: Path) -> None:
+    """A file that has to have a value has one from the start; an empty key is for settings that take a file which is filled later."""
+    make(tmp_path)
+    known, files = (
+        variables(SETTINGS[service]),
+        {s if isinstance(s, str) else s["source"] for s in services()[service]["secrets"]},
+    )
+    for name, value in services()[service]["environment"].items():
+        secret = str(value).removeprefix("/run/secrets/")
+        if name.endswith("_FILE") and name not in known and secret in files:
+            assert (tmp_path / secret).read_text().strip(), f"{service} would not start: {name}"
+
+
 def test_the_readme_has_a_row_for_every_port() -> None:
     """Who may reach a port, and why, is written down before the port is opened."""
     text = (DEPLOY / "README.md").read_text()
     rows = {int(port) for port in re.findall(r"^\| `(\d+)`", text, re.MULTILINE)}
     assert set(PORTS.values()) | {8000, 8181, 8400, 8443, 3000, 5432, 5671, 5672, 6379, 9090, 15672} <= rows
+
+
+@pytest.mark.parametrize(
+    ("states", "code", "says"),
+    [
+        (["mdl running healthy", "door running "], 0, ""),
+        (["mdl running healthy", "scp restarting unhealthy"], 1, "not healthy: scp "),
+        ([], 1, "nothing was started"),
+    ],
+)
+def test_make_up_names_who_is_not_healthy(states: list[str], code: int, says: str, tmp_path: Path) -> None:
+    """By the engine's own word on each container; one that dies again and again never passes."""
+    docker = tmp_path / "docker"
+    docker.write_text(f"""#!/bin/sh
+[ "$1" = inspect ] || {{ echo {" ".join(str(at) for at in range(len(states)))}; exit; }}
+printf '%s\\n' {" ".join(f"'{one}'" for one in states)}
+""")
+    docker.chmod(0o755)
+    (tmp_path / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "sleep").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", str(DEPLOY / "stack" / "healthy.sh"), "docker", "compose"],
+        env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, says in done.stderr) == (code, True), done.stderr

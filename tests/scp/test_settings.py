@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from scp.settings import ScpSettings, is_loopback, refuse_public_address
@@ -79,3 +81,17 @@ def test_the_vendors_key_goes_in_clear_only_to_hosts_of_a_network_of_our_own() -
     ):
         with pytest.raises(ValueError, match=r"SCP_PRIVATE_HOSTS when nobody else is on that network"):
             ScpSettings(rest_url=other, private_hosts=hosts)
+
+
+def test_the_vendors_key_may_come_from_a_file_that_is_filled_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack gives everybody the file; without a key in it the page starts, and a new key needs no new start."""
+    file = tmp_path / "key"
+    file.write_text("")
+    monkeypatch.setenv("SCP_REST_KEY_FILE", str(file))
+    settings = load(ScpSettings)
+    assert settings.rest_key_now() == ""
+    file.write_text("later\n")
+    assert settings.rest_key_now() == "later"
+    file.unlink()
+    assert settings.rest_key_now() == ""
+    assert ScpSettings(rest_key_file=file, rest_key="given").rest_key_now() == "given"
