@@ -235,12 +235,7 @@ def _told(viewers: list[Viewer]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _play() -> None:
-    reader = asyncio.StreamReader(limit=1 << 20)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    given = orjson.loads(await reader.readline())
-    place = Place(given["host"], given["port"], given["token"])
-    viewers = [Viewer(place, given["channels"][at % len(given["channels"])]) for at in range(given["clients"])]
+async def _join(place: Place, viewers: list[Viewer]) -> None:
     for at in range(0, len(viewers), AT_ONCE):
         some = viewers[at : at + AT_ONCE]
         for one in some:
@@ -248,6 +243,15 @@ async def _play() -> None:
         for one in some:
             await one.arrived.wait()
     print(orjson.dumps({"ready": len(viewers)}).decode(), flush=True)
+
+
+async def _play() -> None:
+    reader = asyncio.StreamReader(limit=1 << 20)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    given = orjson.loads(await reader.readline())
+    place = Place(given["host"], given["port"], given["token"])
+    viewers = [Viewer(place, given["channels"][at % len(given["channels"])]) for at in range(given["clients"])]
+    place.start(_join(place, viewers))
     while line := await reader.readline():
         said = orjson.loads(line)
         place.token = said.get("token", place.token)

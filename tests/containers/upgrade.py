@@ -25,6 +25,7 @@ from wds.client import Client
 CLIENTS = 2_000
 PROCESSES = 2  # that play them
 ANSWER_BYTES_MAX = 1 << 24
+JOIN_S_MAX = 240.0
 NEXT = f"{IMAGE}:next"
 TOKEN_S = 60.0  # a token lives 120 s
 OWN = """services:
@@ -68,8 +69,13 @@ class Crowd:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "limit": ANSWER_BYTES_MAX}
         self._processes = [await asyncio.create_subprocess_exec(*command, cwd=ROOT, **pipes) for _ in range(PROCESSES)]
         self._tell({**self._given, "token": await self._tokens.get()})
-        await asyncio.gather(*(self._hear(one) for one in self._processes))
-        self._renewing = asyncio.create_task(self._renew())
+        self._renewing = asyncio.create_task(self._renew())  # on a busy machine they need longer to join than a token lives
+        try:
+            async with asyncio.timeout(JOIN_S_MAX):
+                await asyncio.gather(*(self._hear(one) for one in self._processes))
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
