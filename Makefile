@@ -74,11 +74,14 @@ endif
 closes = $(if $(MDP_REFERENCE),,$(if $(findstring simulator,$(FEED)),simulator-$(or $(SYMBOLS),500)-$(or $(SEED),7).csv))
 closes_name = $(if $(closes),MDP_REFERENCE=/reference/$(closes))
 
+# Companies and older candles of the simulated market, of which the listener that plays it tells; with REST_URL the vendor is asked.
+simulated = $(if $(or $(REST_URL),$(if $(findstring simulator,$(FEED)),,no)),,SIMULATED_URL=http://mdl:9101/simulated)
+
 # A container whose limit of open files is above the Docker engine's own does not start at all.
 files_open = NOFILE=$${NOFILE:-$$(docker run --rm --network none $(TAPELINE_IMAGE) sh -c \
 	'most=$$(ulimit -Hn); if [ "$$most" = unlimited ] || [ "$$most" -gt 65536 ]; then most=65536; fi; echo $$most')}
 
-start = $(files_open) $(closes_name) $(COMPOSE) up -d
+start = $(files_open) $(closes_name) $(simulated) $(COMPOSE) up -d
 healthy = TAPELINE_IMAGE=$(TAPELINE_IMAGE) SECRETS=$(SECRETS) sh deploy/stack/healthy.sh $(DOCKER_COMPOSE)
 scales = $(foreach one,$(SCALE),--scale $(one))
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
 from mdq.batch import SOURCE
-from service.address import exposed
+from service.address import exposed, hosts_of
 from service.settings import ComponentSettings, check_url, hide_password
 
 FEEDS = ("massive", "replay", "simulator", "engine", "news")
@@ -223,7 +223,7 @@ class MdlSettings(ComponentSettings):
     def _no_secret_in_clear(self) -> MdlSettings:
         key = self.api_key.get_secret_value() or self.api_key_file
         news_key = self.news_key.get_secret_value() or self.news_key_file or (key if not self.news_url.startswith("ws") else "")
-        private = {name.strip().lower() for name in self.private_hosts.split(",")}
+        private = hosts_of(self.private_hosts)
         for secret, name, url, what in (
             (key, "MDL_MASSIVE_URL", self.massive_url, "the vendor's key in clear: write wss://"),
             (news_key, "MDL_NEWS_URL", self.news_url, "the news server's key in clear: write https:// or wss://"),

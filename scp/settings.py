@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from service.address import exposed
+from service.address import exposed, hosts_of
 from service.errors import OperatorError
 from service.settings import ComponentSettings, check_url
 
@@ -103,6 +103,13 @@ class ScpSettings(ComponentSettings):
     rest_key: SecretStr = Field(
         SecretStr(""), validation_alias="SCP_REST_KEY", description="its API key; it goes nowhere else, and never to a browser"
     )
+    rest_key_file: Path | None = Field(
+        None, validation_alias="SCP_REST_KEY_FILE", description="holds it instead; read anew for every question, empty = no key"
+    )
+    private_hosts: str = Field(
+        "", validation_alias="SCP_PRIVATE_HOSTS",
+        description="hosts on a network of containers of our own, comma-separated: SCP_REST_URL may name them with http://",
+    )  # fmt: skip
     rest_rate: float = Field(
         120, gt=0, le=6_000, validation_alias="SCP_REST_RATE",
         description="questions a minute to it, at most, of all people together; one may use a quarter",
@@ -163,8 +170,8 @@ class ScpSettings(ComponentSettings):
             return value
         check_url(value, ("https", "http"), "https://api.massive.com")
         parts = urlsplit(value)
-        if parts.query or parts.fragment or parts.username or exposed(value):
-            raise ValueError("is https:// (or http:// on a loopback address) without user, query and #: the key must not be read")
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError("is a scheme, a name and perhaps a path, without user, query and #: https://api.massive.com")
         return value.rstrip("/")
 
     @field_validator("database_url")
@@ -202,6 +209,24 @@ class ScpSettings(ComponentSettings):
         if self.oidc_issuer and not self.oidc_client_id:
             raise ValueError("SCP_OIDC_ISSUER is set without SCP_OIDC_CLIENT_ID; register Tapeline there and give its client id")
         return self
+
+    @model_validator(mode="after")
+    def _no_key_in_clear(self) -> ScpSettings:
+        if self.rest_url and exposed(self.rest_url, hosts_of(self.private_hosts)):
+            raise ValueError(
+                f"SCP_REST_URL={self.rest_url} would send the vendor's key in clear: write https://, use a loopback address, or "
+                "name the host in SCP_PRIVATE_HOSTS when nobody else is on that network"
+            )
+        return self
+
+    def rest_key_now(self) -> str:
+        """Return the vendor's key, "" = none. A file is read each time: it is replaced without a restart."""
+        if given := self.rest_key.get_secret_value().strip():
+            return given
+        try:
+            return self.rest_key_file.read_text().strip() if self.rest_key_file is not None else ""
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     @property
     def proxies(self) -> list[Network]:

@@ -41,6 +41,11 @@ def exposed(url: str, private: Collection[str] = ()) -> bool:
     return parts.scheme in ("ws", "http") and not _loopback(host) and host not in private
 
 
+def hosts_of(words: str) -> frozenset[str]:
+    """Return the host names of a comma-separated setting, in lower case."""
+    return frozenset(filter(None, (word.strip().lower() for word in words.split(","))))
+
+
 def _loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback

@@ -5,7 +5,11 @@
 tries=0
 fallen=0
 while [ "$tries" -lt 120 ]; do
-  all=$("$@" ps -a --format '{{.Service}} {{.State}} {{.Health}}') || exit 1
+  ids=$("$@" ps -aq) || exit 1
+  # One look at each: what Compose lists puts two together, and one that dies again and again passes as running in between.
+  [ -n "$ids" ] || { echo "make: nothing was started" >&2; exit 1; }
+  all=$(docker inspect -f '{{index .Config.Labels "com.docker.compose.service"}} {{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}' $ids) ||
+    { tries=$((tries + 1)); left="docker "; sleep 1; continue; }  # one was replaced meanwhile
   left=$(printf '%s\n' "$all" | grep -v -e ' running healthy$' -e ' running $')
   [ -n "$left" ] || exit 0
   printf '%s\n' "$left" | grep -q -e ' restarting ' -e ' exited ' && fallen=$((fallen + 1))

@@ -1,6 +1,7 @@
 """Answers the vendor's REST questions on the listener's admin port while it plays a simulated market: `/simulated/…`.
 
-So a run on one machine has company data and older candles of the very market that it shows, with no further process.
+So a run on one machine, and a stack of containers, has company data and older candles of the very market that it shows, with no
+further process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from litestar import Request, Response, get
-from litestar.exceptions import NotFoundException
+from litestar.exceptions import NotFoundException, ServiceUnavailableException
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
@@ -46,7 +47,8 @@ def routes(listener: Playing) -> list[ControllerRouterHandler]:
     def simulated(request: Request[Any, Any, Any], rest: FromPath[str]) -> Response[bytes]:
         market = next((one for source in listener.sources.values() if (one := market_of(source.session.feed)) is not None), None)
         if market is None:
-            raise NotFoundException("No simulated market is played here now")
+            # Not 404, which whoever asked would keep for hours as "unknown": this passes when the feed starts again.
+            raise ServiceUnavailableException("No simulated market is played here now")
         if not desks or not desks[0].answers_for(market):
             desks[:] = [ReferenceDesk(market)]
         target = f"{rest}?{urlsplit(str(request.url)).query}"

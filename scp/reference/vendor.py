@@ -57,7 +57,7 @@ class Vendor:
 
     def __init__(self, settings: ScpSettings, shelf: Shelf, now_s: Callable[[], float] = time.time) -> None:
         self.errands = Errands(max(1, settings.threads // 4))
-        self._url, self._key = settings.rest_url.rstrip("/"), settings.rest_key.get_secret_value().strip()
+        self._url, self._key_now = settings.rest_url.rstrip("/"), settings.rest_key_now
         self._shelf = shelf
         self._remote = Remote(CONNECT_S)
         self._allowance = Allowance(settings.rest_rate)
@@ -172,13 +172,18 @@ class Vendor:
     async def _ask(self, name: str, path: str, params: Mapping[str, str], read: Callable[[Reply], Any]) -> Any:
         parts = urlsplit(self._url)
         url = path if path.startswith(f"{parts.scheme}://{parts.netloc}/") else self._url + path
-        reply = await self._remote.ask("GET", url, self._key, params=params)
+        reply = await self._remote.ask("GET", url, self._key_now(), params=params)
         if reply.status == 404:
             asked_total.labels("unknown").inc()
             return Nothing(refused=False)
         if reply.status in (401, 402, 403):
             asked_total.labels("refused").inc()
-            log.warning("vendor_refuses", question=name, status=reply.status, hint="look at SCP_REST_KEY and its plan")
+            log.warning(
+                "vendor_refuses",
+                question=name,
+                status=reply.status,
+                hint="look at SCP_REST_KEY(_FILE) and its plan",
+            )
             return Nothing(refused=True)
         if reply.status == 429:
             raise Unreachable("it says that it is asked too often (429): lower SCP_REST_RATE")

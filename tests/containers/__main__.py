@@ -1,7 +1,8 @@
 """Builds the image, brings the stack up, replays a recorded day through it and reads the day's numbers through the door.
 
 `make stack` runs it, `make faults-stack` adds kills, partitions and rescaling, `make stack ARGS=--recovery` does what deploy/README.md says
-when something is lost, `ARGS=--upgrade` brings a stack with 2,000 clients to another image. One line a check; the exit code is 1 when
+when something is lost, `ARGS=--upgrade` brings a stack with 2,000 clients to another image, `ARGS=--servers` takes RabbitMQ and Redis
+from a stack under load. One line a check; the exit code is 1 when
 one fails.
 Without a Docker engine it says so: exit code 0, in CI 1.
 """
@@ -20,7 +21,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.containers import checks, faults, recovery, upgrade
+from tests.containers import checks, faults, recovery, servers, upgrade
 from tests.containers.docker import IMAGE, ROOT, Stack, run
 from tests.oracle import events
 
@@ -46,18 +47,24 @@ def main() -> int:
         "--recovery", action="store_true", help="promotion of the standby, backup and restore: five minutes, no tape"
     )
     parser.add_argument("--upgrade", action="store_true", help="2,000 clients over `make upgrade`: three minutes, no tape")
+    parser.add_argument(
+        "--servers",
+        action="store_true",
+        help="RabbitMQ and Redis away, a replica promoted, with 500 clients and 2,000 events/s; no tape",
+    )
     given = parser.parse_args()
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
         say("stack: no Docker engine answers: nothing was tried (install one, or start dockerd)")
         return 1 if os.environ.get("CI") else 0
     data = Path(os.environ.get("TAPELINE_DATA") or ROOT.parent / "shared" / "data")
-    if not (given.recovery or given.upgrade or (data / TAPE).is_file()):
+    drills = given.recovery or given.upgrade or given.servers
+    if not (drills or (data / TAPE).is_file()):
         say(f"stack: the recorded tape {TAPE} is not in {data}: set TAPELINE_DATA")
         return 1
     run("sh", "tests/containers/stand-ins.sh")
     build(IMAGE)
     with tempfile.TemporaryDirectory(prefix="tapeline-stack-") as folder:
-        if given.recovery or given.upgrade:
+        if drills:
             return drill(given, Path(folder))
         return judge(given, Path(folder), data / TAPE)
 
@@ -88,7 +95,9 @@ class Report:
 def drill(given: argparse.Namespace, folder: Path) -> int:
     """Run what needs no tape, on a stack that `make up` started; return 1 when something failed."""
     check, feed = Report(), {"FEED": "simulator+engine+news", "RATE": "100", "SYMBOLS": "100"}
-    profiles = ("exchange", "standby") if given.recovery else ("exchange",)
+    if given.servers:
+        feed = {"FEED": "simulator+news", "RATE": "2000", "SYMBOLS": "500"}
+    profiles = ("exchange", "standby") if given.recovery else () if given.servers else ("exchange",)
     stack = Stack(folder, profiles, own="" if given.recovery else upgrade.OWN, **feed)
     lasting = {"PROFILES": ",".join(profiles)} | ({"ENGINE_REPLICATION": "sync"} if given.recovery else {"SCALE": "wds=2 mdp=2"})
     try:
@@ -100,7 +109,11 @@ def drill(given: argparse.Namespace, folder: Path) -> int:
             check("a leader that had more", lambda: recovery.two_histories(stack))
             check("backup and restore", lambda: recovery.restores(stack))
         else:
-            check("make upgrade", lambda: upgrade.rolling(stack))
+            check("as `make run` shows it", lambda: asyncio.run(checks.simulated(stack)))
+            if given.servers:
+                check("servers away under load", lambda: servers.all_of_them(stack))
+            else:
+                check("make upgrade", lambda: upgrade.rolling(stack))
     finally:
         if check.failed:
             say(stack.compose("ps", "-a", check=False) + stack.compose("logs", "--tail", "20", check=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -102,6 +103,38 @@ async def prices(stack: Stack) -> str:
 
     await until(lambda: stored() > 0, 60, "trades in the OMS's tables", every_s=0.5)
     return f"within {time.monotonic() - began_s:.1f} s; {stored():.0f} trades in SQL"
+
+
+async def simulated(stack: Stack) -> str:
+    """What `make run` shows of its simulated market is there: changes since yesterday, boards, news, activity, companies, the past."""
+    began_s = time.monotonic()
+    async with client_of(stack) as client:
+
+        async def shown() -> Any:
+            (board,) = await client.get("board:volume")
+            symbol = next(iter(board.get("data", {}).get("order", ())), "")
+            found = await client.get(f"quote:{symbol}", f"bars:1m:{symbol}", f"stats:{symbol}", "news:latest", "board:gainers")
+            whole = all(one.get("data") for one in found) and found[0]["data"].get("prev_close") and found[4]["data"]["order"]
+            return symbol if whole else None
+
+        symbol = await until(shown, 60, "quotes with changes, bars, activity, news and boards", every_s=0.5)
+
+    def known() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        paths = (f"company/{symbol}", f"candles/{symbol}?span=1d&limit=20", f"candles/{symbol}?span=1m&limit=500")
+        found = [stack.page(f"/api/v1/{path}") for path in paths]
+        assert [status for status, _ in found] == [200] * 3, found
+        return found[0][1], found[1][1], found[2][1]
+
+    def whole() -> Any:
+        found = known()
+        return found if "pending" not in found[0]["parts"].values() else None
+
+    company, days, minutes = await asyncio.to_thread(until_sync, whole, 20, "all of a company", 0.5)
+    assert set(company["parts"].values()) <= {"known", "none"}, company["parts"]
+    assert company["overview"]
+    assert len(days["bars"]) == 20
+    assert len(minutes["bars"]) == 500
+    return f"{company['overview']['name']}, 20 days, 500 minutes, after {time.monotonic() - began_s:.1f} s"
 
 
 def panels(stack: Stack) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Stack:
         self._profiles = [f"--profile={profile}" for profile in profiles if profile != "tls"]
         self._tls = bool(tls)
         self._cookie = ""  # of the administrator's session
+        self.replica = ""  # the container that took the place of the cache
         self.lasting = folder / "stack.env"  # what every `make up` reads
         self.variables = {
             "TAPELINE_IMAGE": IMAGE, "SECRETS": str(self.secrets), "INSIDE_SUBNET": "172.31.249.0/24", "OUTSIDE_SUBNET": "172.31.248.0/24",
@@ -88,6 +90,8 @@ class Stack:
 
     def down(self) -> None:
         """Remove containers, networks and volumes."""
+        if self.replica:
+            run("docker", "rm", "-f", self.replica, check=False)
         run(*self._compose, "--profile=*", "down", "--volumes", "--remove-orphans", "--timeout", "5", **self.variables)
 
     def containers(self, service: str = "") -> list[str]:
@@ -103,7 +107,8 @@ class Stack:
         tls = "--tls --cacert /run/secrets/ca.pem" if self._tls else ""
         ask = f"REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli {tls} --json hvals part:counts"
         total = dict.fromkeys(("events", "expired", "dropped", "redelivered", "bad"), 0)
-        for body in json.loads(self.compose("exec", "-T", "redis", "sh", "-c", ask) or "[]"):
+        (cache,) = [self.replica] if self.replica else self.containers("redis")
+        for body in json.loads(run("docker", "exec", cache, "sh", "-c", ask) or "[]"):
             part = json.loads(body)
             for name in total:
                 value = part[name] if isinstance(part[name], dict) else {"": part[name]}
@@ -135,6 +140,15 @@ class Stack:
             self._cookie = self._ask(request)[0].partition(";")[0]
         answer = self._ask(urllib.request.Request(f"{self.page_url}/api/session", headers={"Cookie": self._cookie}))[1]
         return str(json.loads(answer)["token"])
+
+    def page(self, path: str) -> tuple[int, Any]:
+        """Return status and document of what a browser asks the page for, signed in as the administrator."""
+        self.stream_token()
+        request = urllib.request.Request(f"{self.page_url}{path}", headers={"Cookie": self._cookie})
+        try:
+            return 200, json.loads(self._ask(request)[1])
+        except urllib.error.HTTPError as refused:
+            return refused.code, json.loads(refused.read() or b"null")
 
     def sign_out(self) -> None:
         """Forget the session."""

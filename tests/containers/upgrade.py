@@ -2,26 +2,30 @@
 
 Every client has to come back by itself and resume without a gap: each print of its channel is there once, in sequence, whatever was
 replaced meanwhile. Events that waited in a queue for longer than it keeps them, as they do on a machine that has other work, are
-counted as ever and told, not judged; so are the times, in which the crowd's own process has a large part.
+counted as ever and told, not judged; so are the times: the stack shares its cores with its clients here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 import uvloop
 
-from tests.containers.docker import IMAGE, OURS, Stack, run
+from tests.containers.docker import IMAGE, OURS, ROOT, Stack, run
 from tests.waiting import until
 from wds.client import Client
 
 CLIENTS = 2_000
-AT_ONCE = 50  # that connect at the same time
+PROCESSES = 2  # that play them
+ANSWER_BYTES_MAX = 1 << 24
+JOIN_S_MAX = 240.0
 NEXT = f"{IMAGE}:next"
 TOKEN_S = 60.0  # a token lives 120 s
 OWN = """services:
@@ -47,77 +51,106 @@ class Tokens:
             return self._token
 
 
-class Watcher(Client):
-    """A client that notes when it was lost and when it was back; of what it hears only the numbers are kept."""
-
-    def __init__(self, url: str, token: Callable[[], Awaitable[str]]) -> None:
-        super().__init__(url, token)
-        self.lost_s: list[float] = []
-        self.back_s: list[float] = []
-        self.codes: list[int] = []  # with which it was lost
-        self.kinds: dict[str, int] = {}
-        self.skipped = 0
-        self.declared = 0
-
-    async def _come_back(self) -> None:
-        self.lost_s.append(time.monotonic())
-        self.codes.append(self._socket.close_code or 1006 if self._socket is not None else 1006)
-        await super()._come_back()
-        self.back_s.append(time.monotonic())
-
-    async def watch(self, channel: str) -> None:
-        """Follow a channel until cancelled; a step in the numbers that nothing declares is counted."""
-        await self.subscribe(channel)
-        at = -1
-        async for push in self:  # its copy may be further by now: the frame says what it was
-            self.kinds[push.kind] = self.kinds.get(push.kind, 0) + 1
-            if push.kind == "event":
-                self.skipped += push.frame["prev"] != at
-            if push.kind == "lost":
-                self.declared += push.frame["n"]
-                at += push.frame["n"]
-            elif push.kind in ("event", "snap"):
-                at = push.frame["seq"]
-
-
 class Crowd:
-    """Many clients of the door, each on one symbol's prints."""
+    """Clients of the door, each on one symbol's prints, in processes of their own; see crowd.py."""
 
-    def __init__(self, stack: Stack, symbols: list[str]) -> None:
-        tokens = Tokens(stack)
-        self.all = [Watcher(stack.stream_url, tokens.get) for _ in range(CLIENTS)]
-        self._symbols = symbols
-        self._tasks: list[asyncio.Task[None]] = []
+    def __init__(self, stack: Stack, symbols: list[str], clients: int = CLIENTS) -> None:
+        self.clients = clients
+        self._tokens = Tokens(stack)
+        self._given = {
+            "host": "127.0.0.1", "port": stack.stream_port, "clients": clients // PROCESSES,
+            "channels": [f"trades:{symbol}" for symbol in symbols],
+        }  # fmt: skip
+        self._processes: list[asyncio.subprocess.Process] = []
+        self._renewing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Crowd:
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def join(number: int, client: Watcher) -> None:
-            async with gate:
-                await client.__aenter__()
-            self._tasks.append(asyncio.create_task(client.watch(f"trades:{self._symbols[number % len(self._symbols)]}")))
-
-        await asyncio.gather(*(join(number, client) for number, client in enumerate(self.all)))
+        command = (sys.executable, "-m", "tests.containers.crowd")
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "limit": ANSWER_BYTES_MAX}
+        self._processes = [await asyncio.create_subprocess_exec(*command, cwd=ROOT, **pipes) for _ in range(PROCESSES)]
+        self._tell({**self._given, "token": await self._tokens.get()})
+        self._renewing = asyncio.create_task(self._renew())  # on a busy machine they need longer to join than a token lives
+        try:
+            async with asyncio.timeout(JOIN_S_MAX):
+                await asyncio.gather(*(self._hear(one) for one in self._processes))
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*(client.close() for client in self.all))
+        if self._renewing is not None:
+            self._renewing.cancel()
+        for one in self._processes:
+            if one.stdin is not None:
+                one.stdin.close()
+        await asyncio.gather(*(one.wait() for one in self._processes))
 
-    async def back(self, since_s: float) -> dict[str, Any]:
-        """Wait until whoever was lost is back; return how many were, and when they came."""
-        await until(lambda: all(len(one.back_s) == len(one.lost_s) for one in self.all), 60, "every client is back", every_s=0.2)
-        lost = [s for one in self.all for s in one.lost_s if s >= since_s]
-        waits = sorted(back - gone for one in self.all for gone, back in zip(one.lost_s, one.back_s, strict=True))
+    async def _renew(self) -> None:
+        while True:
+            self._tell({"token": await self._tokens.get()})
+            await asyncio.sleep(TOKEN_S / 2)
+
+    def _tell(self, command: dict[str, Any]) -> None:
+        for one in self._processes:
+            assert one.stdin is not None
+            one.stdin.write(orjson.dumps(command) + b"\n")
+
+    async def _hear(self, process: asyncio.subprocess.Process) -> dict[str, Any]:
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        assert line, "a process of the crowd has ended"
+        return dict(orjson.loads(line))
+
+    async def told(self) -> dict[str, Any]:
+        """Return what all of them have heard and lost until now."""
+        self._tell({"tell": True})
+        parts = [await self._hear(one) for one in self._processes]
+        kinds = sum((Counter(part["kinds"]) for part in parts), Counter[str]())
         return {
-            "lost": dict(Counter(code for one in self.all for code in one.codes)), "twice": sum(len(one.lost_s) > 1 for one in self.all), "sent_off_over_s": _over(lost),
-            "waited_s": round(waits[-1], 1), "median_s": round(waits[len(waits) // 2], 1),
+            "losses": [one for part in parts for one in part["losses"]], "kinds": dict(kinds),
+            **{name: sum(part[name] for part in parts) for name in ("skipped", "declared", "away")},
+            "cpu_s": round(sum(part["cpu_s"] for part in parts), 1),
         }  # fmt: skip
 
-    def ended(self) -> list[BaseException | None]:
-        """Return what ended a client."""
-        return [task.exception() for task in self._tasks if task.done()]
+    async def back(self) -> dict[str, Any]:
+        """Wait until whoever was lost is back; return what they have heard and lost."""
+
+        async def found() -> dict[str, Any] | None:
+            told = await self.told()
+            return told if not told["away"] else None
+
+        return dict(await until(found, 60, "every client is back", every_s=0.5))
+
+    async def go_on(self) -> dict[str, Any]:
+        """Wait until whoever was lost is back and prints come to all; return what they have heard and lost."""
+        before = (await self.back())["kinds"].get("event", 0)
+
+        async def prints() -> dict[str, Any] | None:
+            told = await self.told()
+            return told if told["kinds"].get("event", 0) - before > self.clients * 0.9 else None
+
+        return dict(await until(prints, 60, "prints", every_s=0.5))
+
+
+def spread(losses: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return how the clients were lost, how long they were away, and what that time went to: median and longest of each step."""
+    every = [loss for one in losses for loss in one]
+    if not every:
+        return {"lost": {}}
+    steps = {
+        "away": lambda one: one["back_s"] - one["lost_s"], "told": lambda one: (one["after_ms"] or 0) / 1000,
+        "tries": lambda one: one["asked_s"] - one["lost_s"] - (one["after_ms"] or 0) / 1000, "open": lambda one: one["open_s"] - one["asked_s"],
+        "token": lambda one: one["known_s"] - one["open_s"], "channel": lambda one: one["back_s"] - one["known_s"],
+    }  # fmt: skip
+    times = {name: sorted(step(loss) for loss in every) for name, step in steps.items()}
+    return {
+        "lost": dict(Counter(loss["code"] for loss in every)), "twice": sum(len(one) > 1 for one in losses),
+        "refused": dict(Counter(why for loss in every for why in loss["refusals"])),
+        "sent_off_over_s": _over([loss["lost_s"] for loss in every]), "back_over_s": _over([loss["back_s"] for loss in every]),
+        "first_lost_to_last_back_s": round(max(loss["back_s"] for loss in every) - min(loss["lost_s"] for loss in every), 1),
+        **{f"{name}_s": [round(some[len(some) // 2], 2), round(some[-1], 2)] for name, some in times.items()},
+    }  # fmt: skip
 
 
 def _over(times: list[float]) -> float:
@@ -126,54 +159,32 @@ def _over(times: list[float]) -> float:
 
 def rolling(stack: Stack) -> str:
     """Replace everything by the other image, under load; return what the clients saw."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    run(
-        "docker",
-        "build",
-        "-q",
-        "--build-arg",
-        "VERSION=0.1.1",
-        "--build-arg",
-        "REVISION=next",
-        "-f",
-        "deploy/Dockerfile",
-        "-t",
-        NEXT,
-        ".",
-    )
+    extra = ("--build-arg", "VERSION=0.1.1", "--build-arg", "REVISION=next")
+    run("docker", "build", "-q", *extra, "-f", "deploy/Dockerfile", "-t", NEXT, ".")
     return uvloop.run(_rolling(stack))
 
 
 async def _rolling(stack: Stack) -> str:
-    symbols = await _symbols(stack)
-    async with Crowd(stack, symbols) as crowd:
-        before = stack.counts()
-        began_s = time.monotonic()
+    async with Crowd(stack, await symbols(stack)) as crowd:
+        before, heard = stack.counts(), (await crowd.told())["kinds"]
         took_s = await asyncio.to_thread(stack.make_up, "upgrade", TAPELINE_IMAGE=NEXT)
-        found = await crowd.back(began_s)
-        heard = [sum(one.kinds.values()) for one in crowd.all]
-        await until(
-            lambda: sum(sum(one.kinds.values()) > was for one, was in zip(crowd.all, heard, strict=True)) > CLIENTS * 0.9,
-            60,
-            "prints",
-        )
-        assert not crowd.ended(), crowd.ended()[:3]
-        skipped, declared = sum(one.skipped for one in crowd.all), sum(one.declared for one in crowd.all)
-        kinds: dict[str, int] = {}
-        for one in crowd.all:
-            for kind, count in one.kinds.items():
-                kinds[kind] = kinds.get(kind, 0) + count
+        found = await crowd.go_on()
     after = stack.counts()
     lost = {name: after[name] - before[name] for name in ("expired", "dropped", "bad")}
-    assert not skipped, f"{skipped} gaps"
-    assert not declared, f"{declared} prints were not kept for those who came back"
+    assert not found["skipped"], f"{found['skipped']} gaps"
+    assert not found["declared"], f"{found['declared']} prints were not kept for those who came back"
     assert not lost["bad"]
     images = {one["Config"]["Image"] for name in OURS for one in stack.inspect(*stack.containers(name))}
     assert images == {NEXT}
-    return f"{CLIENTS} clients, {took_s:.0f} s: {found}; {kinds}; {after['events'] - before['events']} events, lost {lost}"
+    prints_heard = found["kinds"]["event"] - heard.get("event", 0)
+    return (
+        f"{CLIENTS} clients, {took_s:.0f} s, load {os.getloadavg()[0]:.0f}: {spread(found['losses'])}; {prints_heard} prints; "
+        f"clients' processor time {found['cpu_s']} s; {after['events'] - before['events']} events, lost {lost}"
+    )
 
 
-async def _symbols(stack: Stack) -> list[str]:
+async def symbols(stack: Stack) -> list[str]:
+    """Return a hundred symbols that are traded."""
     async with Client(stack.stream_url, stack.stream_token()) as client:
         (board,) = await client.get("board:volume")
     return [str(name) for name in board["data"]["order"][:100]]

@@ -7,6 +7,7 @@ import re
 from base64 import b64decode
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -258,6 +259,23 @@ def test_one_vendor_connection_and_one_engine() -> None:
     engine = next(one for one in of_kind("exchange", "StatefulSet") if one["metadata"]["name"].endswith("-engine"))
     assert engine["spec"]["replicas"] == 1
     assert engine["spec"]["volumeClaimTemplates"]
+
+
+def test_companies_of_the_simulated_market_come_from_the_one_listener_that_plays_it() -> None:
+    """By a Service of its admin port, which only the control plane may reach; the vendor's own service and its key come first."""
+    page, service = environment(pods("minimal")["scp"]), ("Service", "t-tapeline-mdl")
+    assert page["SCP_REST_URL"] == "http://t-tapeline-mdl:9101/simulated"
+    assert urlsplit(page["SCP_REST_URL"]).hostname == page["SCP_PRIVATE_HOSTS"]
+    assert "SCP_REST_KEY_FILE" not in page
+    assert environment(pods("minimal")["mdl"])["MDL_SIMULATED_REST"] == "true"
+    assert service in {(one["kind"], one["metadata"]["name"]) for one in objects("minimal")}
+    assert "scp" in who_may("minimal")["mdl", 9101]
+    for values, url in (({"mdl": {"replicas": 2}}, None), (MATRIX["production"], "https://rest.example.com")):
+        found = parsed(run("template", "t", values=values).stdout)
+        (workload,) = (one for one in found if one["metadata"]["name"] == "t-tapeline-scp" and "template" in one.get("spec", {}))
+        told = environment(workload["spec"]["template"])
+        assert (told.get("SCP_REST_URL"), told.get("SCP_PRIVATE_HOSTS")) == (url, None)
+        assert service not in {(one["kind"], one["metadata"]["name"]) for one in found}
 
 
 def test_clients_have_time_to_leave_a_data_service() -> None:

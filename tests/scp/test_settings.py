@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from scp.settings import ScpSettings, is_loopback, refuse_public_address
@@ -55,7 +57,8 @@ def test_the_probe_of_wds_may_go_another_way_than_browsers() -> None:
         ("SCP_PUBLIC_URL", "https://me@desk.example.com"), ("SCP_PUBLIC_URL", "desk.example.com"),
         ("SCP_TRUSTED_PROXIES", "10.0.0.0/8,proxy"), ("SCP_DATABASE_URL", "mysql://x/y"), ("SCP_DATABASE_URL", "postgresql://x"),
         ("SCP_OIDC_ISSUER", "http://id.example.com"), ("SCP_OIDC_ISSUER", "https://id.example.com"), ("SCP_OIDC_ROLE", "admin"),
-        ("SCP_SMTP_URL", "mail.example.com"), ("SCP_SESSION_S", "1"),
+        ("SCP_SMTP_URL", "mail.example.com"), ("SCP_SESSION_S", "1"), ("SCP_REST_URL", "https://me@api.example.com"),
+        ("SCP_REST_URL", "http://mdl:9101/simulated"),
     ],
 )  # fmt: skip
 def test_an_address_that_cannot_be_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -63,3 +66,32 @@ def test_an_address_that_cannot_be_is_refused_by_name(monkeypatch: pytest.Monkey
     monkeypatch.setenv(name, value)
     with pytest.raises(OperatorError, match=name):
         load(ScpSettings)
+
+
+def test_the_vendors_key_goes_in_clear_only_to_hosts_of_a_network_of_our_own() -> None:
+    """Each is named whole; a longer name, an address that is not named, and everybody when nobody is named are others."""
+    url = "http://mdl:9101/simulated"
+    assert ScpSettings(rest_url=url, private_hosts="engine, MDL").rest_url == url
+    for other, hosts in (
+        (url, ""),
+        (url, ","),
+        (url, "mdl2,l"),
+        ("http://mdl.evil.example/x", "mdl"),
+        ("http://10.0.0.7", "mdl"),
+    ):
+        with pytest.raises(ValueError, match=r"SCP_PRIVATE_HOSTS when nobody else is on that network"):
+            ScpSettings(rest_url=other, private_hosts=hosts)
+
+
+def test_the_vendors_key_may_come_from_a_file_that_is_filled_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack gives everybody the file; without a key in it the page starts, and a new key needs no new start."""
+    file = tmp_path / "key"
+    file.write_text("")
+    monkeypatch.setenv("SCP_REST_KEY_FILE", str(file))
+    settings = load(ScpSettings)
+    assert settings.rest_key_now() == ""
+    file.write_text("later\n")
+    assert settings.rest_key_now() == "later"
+    file.unlink()
+    assert settings.rest_key_now() == ""
+    assert ScpSettings(rest_key_file=file, rest_key="given").rest_key_now() == "given"

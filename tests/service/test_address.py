@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.address import address_of, exposed, one_host_each
+from service.address import address_of, exposed, hosts_of, one_host_each
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,8 @@ def test_a_network_of_our_own_is_named_host_by_host() -> None:
     """Containers of one deployment may speak unencrypted to each other; a longer name is another host."""
     assert not exposed("http://Engine:8181", {"engine"})
     assert exposed("http://engine.evil.example:8181", {"engine"})
+    assert hosts_of(" Engine,,standby ") == {"engine", "standby"}
+    assert not hosts_of(" , ")
 
 
 @pytest.mark.parametrize(

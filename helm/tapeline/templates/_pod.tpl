@@ -31,6 +31,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{ .Values.rabbitmq.queueType | default (ternary "quorum" "classic" $three) }}
 {{- end }}
 
+{{/* Where companies and older candles of the simulated market are asked: the one listener that plays it. Empty: there is none. */}}
+{{- define "tapeline.simulatedUrl" -}}
+{{- if and (contains "simulator" .Values.mdl.feed) (not .Values.mdp.restUrl) (eq (int .Values.mdl.replicas) 1) }}http://{{ include "tapeline.name" . }}-mdl:9101/simulated{{ end }}
+{{- end }}
+
 {{/* The page's address in browsers. */}}
 {{- define "tapeline.publicUrl" -}}
 {{- if .Values.scp.publicUrl }}{{ .Values.scp.publicUrl }}{{ else if .Values.ingress.host }}https://{{ .Values.ingress.host }}{{ else }}http://127.0.0.1:8000{{ end }}
