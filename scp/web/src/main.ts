@@ -9,7 +9,7 @@ import { report, type PipelineReport } from "./data/pipeline.ts";
 import { FIELDS, QuoteTable } from "./data/quotes.ts";
 import { SharedChannels } from "./data/shared.ts";
 import { byId } from "./dom.ts";
-import { Frames } from "./frames.ts";
+import { Frames, onHand } from "./frames.ts";
 import { Finder } from "./head/finder.ts";
 import { Meters } from "./head/meters.ts";
 import { Shortcuts } from "./head/shortcuts.ts";
@@ -37,8 +37,8 @@ const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalo
 
 const table = new QuoteTable();
 const judge = new FreshnessJudge();
-const frames = new Frames();
-const stream = openStream();
+const frames = new Frames(() => desk.rounds);
+const stream = openStream(() => frames.wake());
 let pipeline: PipelineReport | null = null;
 let newestAt = NaN; // time of the newest market data, ms since the epoch
 let applied = 0; // documents applied since the page opened
@@ -222,6 +222,7 @@ market.start(); // last: a pattern takes all the room that a limit leaves
 addEventListener("hashchange", selectFromAddress);
 document.addEventListener("visibilitychange", () => document.hidden || judge.shown(performance.now()));
 selectFromAddress();
+onHand(() => frames.wake());
 void stream.start();
 void shelf.start();
 frames.start();

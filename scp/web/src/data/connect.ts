@@ -34,8 +34,9 @@ const REASONS: Readonly<Record<number, string>> = {
   4200: "the stream restarts",
 };
 
-export function openStream(): Stream {
-  return new TapelineStream();
+/** `told` is called for whatever the stream says of the market; not for the pipeline's report, which comes each second. */
+export function openStream(told: () => void): Stream {
+  return new TapelineStream(told);
 }
 
 class TapelineStream implements Stream {
@@ -48,7 +49,7 @@ class TapelineStream implements Stream {
   clockAheadMs = 0;
   private readonly waiting = new Set<() => void>(); // what was subscribed before the stream's address was known
 
-  constructor() {
+  constructor(private readonly told: () => void) {
     addEventListener("online", () => this.tape ?? this.retry());
   }
 
@@ -89,7 +90,10 @@ class TapelineStream implements Stream {
 
   subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription {
     const ends: (() => void)[] = [];
-    const tell = (data: unknown, info: Info) => deliver(listener, data, info);
+    const tell = (data: unknown, info: Info) => {
+      deliver(listener, data, info);
+      if (!info.ch.startsWith("status:")) this.told();
+    };
     const begin = () => channels.forEach((channel) => ends.push(this.tape!.on(channel, tell, options)));
     if (this.tape) begin();
     else this.waiting.add(begin);
