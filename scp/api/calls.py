@@ -129,7 +129,8 @@ class Route:
     """One route of the API. `takes` and `gives` are structs; `may_answer` are statuses beside the usual ones.
 
     `query` are (name, what it is) of whole numbers, or (name, what it is, "string"). `destroys`: it takes an Idempotency-Key.
-    `keyed`: it must have one, which the exchange keeps. `matches`: it takes If-Match. `content_type` is that of a good answer.
+    `keyed`: it must have one, which the exchange keeps. `matches`: it takes If-Match. `content_types` are those that
+    a good answer may have.
     """
 
     method: str
@@ -144,7 +145,7 @@ class Route:
     destroys: bool = False
     matches: bool = False
     keyed: bool = False
-    content_type: str = "application/json"
+    content_types: tuple[str, ...] = ("application/json",)
 
     @property
     def rule(self) -> Rule:

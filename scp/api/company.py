@@ -5,6 +5,7 @@ from __future__ import annotations
 from scp.api.calls import Answer, Call, Route
 from scp.problems import Problem
 from scp.reference.desk import Candles, Company
+from scp.reference.picture import PICTURE_KINDS
 from scp.reference.windows import SPANS
 
 LIMIT, LIMIT_MAX = 500, 1_000
@@ -35,7 +36,7 @@ def read_candles(call: Call) -> Answer:
 ASKED = (404, 429)
 ROUTES = (
     Route("GET", "/api/v1/company/{symbol}", "view", read_company, gives=Company, may_answer=ASKED),
-    Route("GET", "/api/v1/company/{symbol}/logo", "view", read_logo, may_answer=ASKED, content_type="image/png"),
+    Route("GET", "/api/v1/company/{symbol}/logo", "view", read_logo, may_answer=ASKED, content_types=PICTURE_KINDS),
     Route(
         "GET", "/api/v1/candles/{symbol}", "view", read_candles, gives=Candles, may_answer=ASKED,
         query=(
