@@ -15,6 +15,7 @@ from scp.security.audit import Asked, note
 from scp.security.door import Caller
 from scp.security.rules import Rule
 from scp.store.database import StoreUnavailable
+from service.errors import UNREADABLE
 
 if TYPE_CHECKING:
     from scp.control import Control
@@ -52,7 +53,7 @@ class Call:
             return msgspec.json.decode(self.raw or b"{}", type=kind)
         except msgspec.ValidationError as error:
             raise Problem(400, "bad_request", f"The body is not right: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise Problem(400, "bad_request", f"The body is no JSON: {error}") from None
 
     def number(self, name: str, default: int, most: int) -> int:
