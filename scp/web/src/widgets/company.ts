@@ -102,7 +102,7 @@ class CompanyCard implements Widget {
       ["Listed", text("listed_on") || NONE],
       ["Employees", typeof overview?.["employees"] === "number" ? count(overview["employees"]) : NONE],
       ["Homepage", home ? outward(home, new URL(home).hostname) : NONE],
-      ["Short interest", interest ? `${quantity(interest.shares)} on ${interest.settled_on}${cover != null ? `, ${cover} days to cover` : ""}` : said(parts["short_interest"])],
+      ["Short interest", interest ? `${quantity(interest.shares)} on ${interest.settled_on}${cover != null ? `, ${quantity(cover)} days to cover` : ""}` : said(parts["short_interest"])],
       ["Short volume", volume ? `${quantity(volume.shares)} of ${quantity(volume.of)} on ${volume.on}${volume.pct != null ? `, ${volume.pct} %` : ""}` : said(parts["short_volume"])],
       ["Splits", known.splits.length ? known.splits.slice(0, SHOWN_MAX).map(({ on, before, after }) => `${after} for ${before} on ${on}`).join("; ") : said(parts["splits"])],
       ["Tickers", known.events.length ? known.events.slice(0, SHOWN_MAX).map(({ on, ticker }) => `${ticker} since ${on}`).join("; ") : said(parts["events"])],
