@@ -1,5 +1,6 @@
 // Wires the page: one stream, one table of quotes, one frame loop; every widget is a view of these.
 
+import { pipelineNow } from "./data/clock.ts";
 import { openStream } from "./data/connect.ts";
 import { Books } from "./data/books.ts";
 import { FreshnessJudge } from "./data/freshness.ts";
@@ -153,7 +154,7 @@ function paintMeters(now: number): void {
   appliedBefore = applied;
   metersAt = now;
   const freshness = judge.verdict(now);
-  const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - stream.clockAheadMs - newestAt;
+  const ageMs = Number.isNaN(newestAt) ? NaN : pipelineNow() - newestAt;
   meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
   if (!desk.first.symbol && table.size > 0) chooseSomething(now);
   const flows = freshness.verdict === "live" || freshness.verdict === "partly";

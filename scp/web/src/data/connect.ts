@@ -1,6 +1,7 @@
 // Opens the page's one stream, with the control plane's session, through WDS's own browser client.
 
 import { Tapeline, type Info, type State } from "tapeline";
+import { learnClock } from "./clock.ts";
 import { learnReference } from "./reference.ts";
 import { learn } from "./rights.ts";
 import type { Connection } from "./freshness.ts";
@@ -46,7 +47,6 @@ class TapelineStream implements Stream {
   private tape: Tapeline | null = null;
   private fresh: Session | null = null; // fetched and not used yet
   private tell: (connection: Connection, reason: string, waitMs: number) => void = () => {};
-  clockAheadMs = 0;
   private readonly waiting = new Set<() => void>(); // what was subscribed before the stream's address was known
 
   constructor(private readonly told: () => void) {
@@ -131,7 +131,7 @@ class TapelineStream implements Stream {
     const aheadMs = askedAt + onTheWayMs / 2 - made.now_ms;
     learn(made.may);
     learnReference(made.reference ?? false);
-    this.clockAheadMs = Math.abs(aheadMs) > onTheWayMs ? aheadMs : 0; // less cannot be told from a slow answer; NaN is none
+    learnClock(Math.abs(aheadMs) > onTheWayMs ? aheadMs : 0); // less cannot be told from a slow answer; NaN is none
     return made;
   }
 

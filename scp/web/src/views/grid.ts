@@ -4,6 +4,7 @@
 import { el, showState, Text } from "../dom.ts";
 import { Flashes } from "./flash.ts";
 import { ageOf } from "./newspaper.ts";
+import { pipelineNow } from "../data/clock.ts";
 import { count, percent, price, quantity, short, signed } from "../format.ts";
 import { ordered, type Sorting } from "../data/order.ts";
 import { BITS, EVERYTHING, STATES, type Field, type QuoteTable } from "../data/quotes.ts";
@@ -405,9 +406,9 @@ export class Grid {
   }
 }
 
-/** How old news are that were published then; as on the boards, by the clock of this machine. */
+/** How old news are that were published then. */
 function newsAge(ms: number): string {
-  return Number.isNaN(ms) ? "" : ageOf(Date.now() - ms);
+  return Number.isNaN(ms) ? "" : ageOf(pipelineNow() - ms);
 }
 
 /** "up", "down" or "flat": the colour of a change. */
