@@ -184,3 +184,9 @@ def test_news_stand_with_their_age_beside_the_symbols(desk: Desk) -> None:
     desk.until(lambda: desk.value(listed), 20, "the symbol's news")
     assert symbol in desk.texts(".panel.news .note")
     assert desk.texts("#i-symbol") == [symbol]
+    desk.page.locator(".panel.news").nth(1).get_by_role("button", name="News: menu").click()
+    desk.page.get_by_role("menuitem", name="Remove").click()
+    desk.until(lambda: desk.page.locator(".panel.news").count() == 1, 5, "it is gone")
+    desk.page.focus("#grid")
+    desk.page.keyboard.press("n")
+    desk.until(lambda: desk.value(listed), 20, "the symbol's news, by a key")
