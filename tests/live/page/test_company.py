@@ -95,6 +95,9 @@ def test_the_company_is_shown_with_what_is_known(desk: Desk) -> None:
     assert desk.value("new URL(document.querySelector('.company-logo').src).origin === location.origin")
     desk.page.evaluate("location.hash = 'BTC-PERP'")
     desk.until(lambda: "no stock" in "".join(desk.texts(".company-body")), 10, "a word on what is no stock")
+    desk.page.evaluate("location.hash = 'NO-SUCH'")
+    desk.until(lambda: desk.texts("#i-change") == ["nobody quotes this symbol"], 10, "a word on what nobody quotes")
+    assert desk.page.locator("#ticket").get_attribute("data-tone") == "flat", "and not in the colour of the symbol before"
 
 
 def test_a_company_that_did_not_come_is_asked_for_until_it_does(desk: Desk) -> None:
