@@ -85,7 +85,7 @@ def test_a_window_that_the_vendor_says_in_pages_is_read_to_its_end(
     monkeypatch.setattr(desk_module, "BASE_BARS_MAX", 1_000)  # four days have at most 3 * 960
     again = desk_at(stand.url, tmp_path).candles("NVDA", "1m", before, 1_000, 1)
     assert (again.bars, again.next) == (whole.bars, whole.next)
-    monkeypatch.setattr(desk_module, "BASE_BARS_MAX", 100)
+    monkeypatch.setattr(desk_module, "BASE_BARS_MAX", 20)
     with pytest.raises(Problem) as found:
         desk_at(stand.url, tmp_path).candles("NVDA", "1m", before, 1_000, 1)
     assert "pages" in found.value.detail
