@@ -124,6 +124,18 @@ def no_fault(context: Any, response: Any, case: Any) -> None:
         not_a_server_error(context, response, case)
 
 
+def test_the_logo_and_the_bars_are_of_the_kinds_that_the_document_names(plane: Plane) -> None:
+    """Every kind of picture that is served is in it; a page of candles leads to the next by `next`."""
+    document = plane.ask("GET", "/openapi.json")
+    kinds = document["paths"]["/api/v1/company/{symbol}/logo"]["get"]["responses"]["200"]["content"]
+    assert set(kinds) == {"image/png", "image/jpeg"}
+    first = until_sync(
+        lambda: said if (said := plane.ask("GET", "/api/v1/candles/AMD?span=1m&limit=50"))["bars"] else None, 30, "bars"
+    )
+    again = plane.ask("GET", f"/api/v1/candles/AMD?span=1m&limit=50&before={first['next']}")
+    assert again["bars"][-1][0] < first["bars"][0][0]
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_what_runs_answers_as_documented(run: LocalRun, plane: Plane, mode: GenerationMode) -> None:
     """Everything that is asked of components, exchange and vendor; afterwards all of it runs as before."""
@@ -136,15 +148,3 @@ def test_what_runs_answers_as_documented(run: LocalRun, plane: Plane, mode: Gene
     assert asked > len(chosen)
     assert run.pids() == before, "nothing has ended"
     assert plane.ask("GET", "/api/v1/me")["username"]
-
-
-def test_the_logo_and_the_bars_are_of_the_kinds_that_the_document_names(plane: Plane) -> None:
-    """Every kind of picture that is served is in it; a page of candles leads to the next by `next`."""
-    document = plane.ask("GET", "/openapi.json")
-    kinds = document["paths"]["/api/v1/company/{symbol}/logo"]["get"]["responses"]["200"]["content"]
-    assert set(kinds) == {"image/png", "image/jpeg"}
-    first = until_sync(
-        lambda: said if (said := plane.ask("GET", "/api/v1/candles/AMD?span=1m&limit=50"))["bars"] else None, 30, "bars"
-    )
-    again = plane.ask("GET", f"/api/v1/candles/AMD?span=1m&limit=50&before={first['next']}")
-    assert again["bars"][-1][0] < first["bars"][0][0]
