@@ -8,6 +8,7 @@ import msgspec
 
 from mdc import keys
 from mdc.connect import AWAY, unavailable
+from service.errors import UNREADABLE
 from service.heartbeat import Kept
 from service.keyspace import space_of
 
@@ -33,6 +34,6 @@ async def read(redis: Any, prefix: str = "") -> tuple[int, dict[str, Kept]]:
     for name, value in [one for one in found.items() if one[0].startswith(wanted)][:COMPONENTS_MAX]:
         try:
             kept[name.decode()] = _KEPT.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             continue
     return int(seconds) * 1000 + int(micros) // 1000, kept

@@ -1,6 +1,17 @@
-"""Defines the operating failure: one clear line that says what is wrong and what the operator does about it."""
+"""Defines the operating failure: one clear line that says what is wrong and what the operator does about it.
+
+And names what reading JSON of others raises, which is nobody's failure here.
+"""
 
 from __future__ import annotations
+
+import msgspec
+
+UNREADABLE = (
+    msgspec.DecodeError,
+    UnicodeError,
+    RecursionError,
+)  # another shape, no JSON, no UTF-8, nested too deeply
 
 
 class OperatorError(Exception):

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from service.errors import UNREADABLE
+
 VERSION = 1
 PATH = "/v1/stream"
 EVENTS_PATH = "/v1/sse"
@@ -359,7 +361,7 @@ def split(data: bytes) -> list[Any]:
         return [data]
     try:
         return list(_items.decode(data))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
+    except UNREADABLE as bad:
         raise BadCommand(f"not JSON: {bad}") from None
 
 
@@ -370,14 +372,14 @@ def decode(item: Any) -> Command:
         return command
     except msgspec.ValidationError as bad:
         raise BadCommand(str(bad), _id_of(item)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
+    except UNREADABLE as bad:
         raise BadCommand(f"not JSON: {bad}") from None
 
 
 def _id_of(item: Any) -> Any:
     try:
         return _envelope.decode(item).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return UNSET
 
 

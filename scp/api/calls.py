@@ -15,6 +15,7 @@ from scp.security.audit import Asked, note
 from scp.security.door import Caller
 from scp.security.rules import Rule
 from scp.store.database import StoreUnavailable
+from service.errors import UNREADABLE
 
 if TYPE_CHECKING:
     from scp.control import Control
@@ -52,7 +53,7 @@ class Call:
             return msgspec.json.decode(self.raw or b"{}", type=kind)
         except msgspec.ValidationError as error:
             raise Problem(400, "bad_request", f"The body is not right: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise Problem(400, "bad_request", f"The body is no JSON: {error}") from None
 
     def number(self, name: str, default: int, most: int) -> int:
@@ -129,7 +130,8 @@ class Route:
     """One route of the API. `takes` and `gives` are structs; `may_answer` are statuses beside the usual ones.
 
     `query` are (name, what it is) of whole numbers, or (name, what it is, "string"). `destroys`: it takes an Idempotency-Key.
-    `keyed`: it must have one, which the exchange keeps. `matches`: it takes If-Match. `content_type` is that of a good answer.
+    `keyed`: it must have one, which the exchange keeps. `matches`: it takes If-Match. `content_types` are those that
+    a good answer may have.
     """
 
     method: str
@@ -144,7 +146,7 @@ class Route:
     destroys: bool = False
     matches: bool = False
     keyed: bool = False
-    content_type: str = "application/json"
+    content_types: tuple[str, ...] = ("application/json",)
 
     @property
     def rule(self) -> Rule:

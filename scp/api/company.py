@@ -5,6 +5,7 @@ from __future__ import annotations
 from scp.api.calls import Answer, Call, Route
 from scp.problems import Problem
 from scp.reference.desk import Candles, Company
+from scp.reference.picture import PICTURE_KINDS
 from scp.reference.windows import SPANS
 
 LIMIT, LIMIT_MAX = 500, 1_000
@@ -35,11 +36,11 @@ def read_candles(call: Call) -> Answer:
 ASKED = (404, 429)
 ROUTES = (
     Route("GET", "/api/v1/company/{symbol}", "view", read_company, gives=Company, may_answer=ASKED),
-    Route("GET", "/api/v1/company/{symbol}/logo", "view", read_logo, may_answer=ASKED, content_type="image/png"),
+    Route("GET", "/api/v1/company/{symbol}/logo", "view", read_logo, may_answer=ASKED, content_types=PICTURE_KINDS),
     Route(
         "GET", "/api/v1/candles/{symbol}", "view", read_candles, gives=Candles, may_answer=ASKED,
         query=(
-            ("span", "1m, 5m, 1h or 1d", "string"), ("before", "bars that begin before this time, ms; 0 = now"),
+            ("span", "1m, 5m, 1h or 1d", "string"), ("before", "bars that begin before this time, ms: `next` of the page before; 0 = now"),
             ("limit", "how many at most, up to 1000"),
         ),
     ),

@@ -178,7 +178,7 @@ ROUTES = (
     ),
     Route("GET", ONE, "inspect", read_component, gives=Component, may_answer=(404,)),
     Route("GET", f"{ONE}/readyz", "inspect", read_readiness, gives=Readiness, may_answer=ASKED),
-    Route("GET", f"{ONE}/metrics", "inspect", read_metrics, may_answer=ASKED, content_type="text/plain"),
+    Route("GET", f"{ONE}/metrics", "inspect", read_metrics, may_answer=ASKED, content_types=("text/plain",)),
     Route("POST", f"{ONE}/drain", "operate", drain, gives=Drained, status=202, may_answer=ASKED, destroys=True),
     Route("PUT", f"{ONE}/log-level", "operate", set_log_level, LevelBody, Level, may_answer=ASKED),
     Route("GET", f"{ONE}/feed", "inspect", read_feed, gives=dict, may_answer=ASKED),

@@ -10,6 +10,7 @@ from scp.api.calls import Answer, Call, Route
 from scp.fleet.fleet import SLOW_S
 from scp.fleet.inventory import Component
 from scp.problems import Problem
+from service.errors import UNREADABLE
 
 PAGE, PAGE_MAX = 100, 1000
 
@@ -132,7 +133,7 @@ def _engine(call: Call) -> Component:
 def _bad_event(body: bytes) -> BadEvent:
     try:
         return msgspec.json.decode(body, type=BadEvent)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # of another version
+    except UNREADABLE:  # of another version
         return BadEvent(0, "", -1, "not one of ours", body[:2000].decode(errors="replace"))
 
 

@@ -117,5 +117,5 @@ def _response(route: Route, by_kind: dict[int, Any]) -> dict[str, Any]:
     elif route.gives is not None:
         found["content"] = {"application/json": {"schema": by_kind[id(route.gives)]}}
     elif route.status == 200:
-        found["content"] = {route.content_type if route.content_type != "application/json" else "application/x-ndjson": {}}
+        found["content"] = {kind if kind != "application/json" else "application/x-ndjson": {} for kind in route.content_types}
     return found

@@ -139,7 +139,7 @@ ONE = "/api/v1/paper/orders/{order}"
 ASKED = (400, 404, 409, 422, 429)
 ROUTES = (
     Route("GET", "/api/v1/paper", "trade", read_paper, gives=PaperDesk, may_answer=(304, *ASKED)),
-    Route("GET", "/api/v1/paper/stream", "trade", stream_paper, may_answer=(409, 429), content_type="text/event-stream"),
+    Route("GET", "/api/v1/paper/stream", "trade", stream_paper, may_answer=(409, 429), content_types=("text/event-stream",)),
     Route("POST", "/api/v1/paper/account", "trade", open_paper, gives=PaperDesk, may_answer=ASKED),
     Route("POST", "/api/v1/paper/orders", "trade", place_paper_order, PaperOrderBody, PaperOrder, may_answer=ASKED, keyed=True),
     Route("PUT", ONE, "trade", amend_paper_order, PaperAmendBody, PaperOrder, may_answer=ASKED, keyed=True),

@@ -60,7 +60,7 @@ def groups(routes: Iterable[Route], run: Run) -> dict[str, click.Group]:
     """Return a group of commands for each noun of the API."""
     made: dict[str, click.Group] = {}
     for route in routes:
-        streams = route.content_type == "text/event-stream"  # these are for pages
+        streams = "text/event-stream" in route.content_types  # these are for pages
         if streams or route.need not in TOKEN_SCOPES or not route.path.startswith(PREFIX):
             continue
         noun = route.path.removeprefix(PREFIX).partition("/")[0]

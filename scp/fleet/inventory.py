@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from scp.settings import Network
+from service.errors import UNREADABLE
 from service.heartbeat import Beat, Kept, seal
 
 STALE_MS = 3_500  # three beats did not come
@@ -81,7 +82,7 @@ def inventory(
         if judged is None or judged.seal != one.seal or judged.raw != bytes(one.beat):
             try:
                 beat = _BEAT.decode(one.beat)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNREADABLE:
                 continue
             judged = Judged(one.seal, bytes(one.beat), beat, distrust(name, one, beat, token, networks))
         now[name] = judged

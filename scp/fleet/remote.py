@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 
+from service.errors import UNREADABLE
+
 ANSWER_BYTES_MAX = 8 << 20
 CONNECT_S = 1.0
 
@@ -24,7 +26,7 @@ class Reply(NamedTuple):
         """Return the JSON in it; None when there is none."""
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return None
 
     @property

@@ -15,6 +15,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 from msgspec.structs import fields
 
+from service.errors import UNREADABLE
+
 ROWS_MAX = 10  # of splits, events and filings that are passed on
 TEXT_MAX, URL_MAX = 4_000, 500
 Count = Annotated[float, Meta(ge=0, lt=1e15)]
@@ -204,7 +206,7 @@ def read_bars(body: bytes, symbol: str) -> BarPage:
         raise BadAnswer("an answer of another shape: it has no results")
     try:
         rows = _bars.decode(page.results)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadAnswer(f"a bar that is none: {error}") from None
     if page.results_count not in (None, len(rows)):
         raise BadAnswer(f"half an answer: {len(rows)} of {page.results_count} bars")
@@ -226,7 +228,7 @@ def web(url: str | None) -> str | None:
 def _decode(body: bytes) -> _Page:
     try:
         return _page.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadAnswer(f"an answer of another shape: {error}") from None
 
 
@@ -240,7 +242,7 @@ def _results(body: bytes) -> Raw:
 def _fields(raw: Raw) -> dict[str, Raw]:
     try:
         return msgspec.json.decode(raw, type=dict[str, Raw])
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except UNREADABLE:
         return {}
 
 
@@ -248,7 +250,7 @@ def _as(found: dict[str, Raw], name: str, kind: Any) -> Any:
     """Return a field when it is what it must be, else None."""
     try:
         return msgspec.json.decode(found[name], type=kind) if name in found else None
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except UNREADABLE:
         return None
 
 

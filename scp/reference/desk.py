@@ -17,10 +17,10 @@ import msgspec
 from scp.fleet.remote import Reply
 from scp.problems import Problem
 from scp.reference import answers
-from scp.reference.answers import BadAnswer, BarRow, Branded, Filing, Overview, Renaming, ShortInterest, ShortVolume, Split
+from scp.reference.answers import BarRow, Branded, Filing, Overview, Renaming, ShortInterest, ShortVolume, Split
 from scp.reference.picture import kind_of
 from scp.reference.shelf import Kept, Shelf
-from scp.reference.vendor import WAIT_S, Nothing, Vendor
+from scp.reference.vendor import WAIT_S, Further, Nothing, Vendor
 from scp.reference.windows import (
     DAY_MS,
     HOLES_MAX,
@@ -42,6 +42,7 @@ from service.days.markets import STOCKS
 STOCK = re.compile(r"[A-Z][A-Za-z0-9.]{0,15}")
 OPTION = re.compile(r"O:[A-Z0-9]{1,40}")
 SHELF_NUMBERS = 4_000_000  # of bars, 8 bytes each; the rest is small beside it
+BASE_BARS_MAX = 50_000  # of a page; the vendor counts the minutes that an hour is made of. More has a `next_url`
 COMPANY_WEIGHT = 1_000  # as many such numbers
 WINDOWS_MAX = 8  # of one answer
 CACHED_DAYS = 45  # the pipeline's own bars of so many days are not worked over after a split
@@ -251,13 +252,14 @@ class ReferenceDesk:
         start = (
             f"/v2/aggs/ticker/{quote(symbol, safe=':')}/range/{span.times}/{span.unit}/{window.since_ms}/{window.until_ms - 1}"
         )
-        params = {"adjusted": "true", "sort": "asc", "limit": "50000"}
+        params = {"adjusted": "true", "sort": "asc", "limit": str(BASE_BARS_MAX)}
+        rows: list[BarRow] = []
 
-        def read(reply: Reply) -> Packed[float]:
+        def read(reply: Reply) -> Packed[float] | Further:
             page = answers.read_bars(reply.body, symbol)
+            rows.extend(page.rows)
             if page.next_url:
-                raise BadAnswer("more bars than fit into one answer")
-            rows: list[BarRow] = page.rows
+                return Further(page.next_url)
             return pack(rows, span, window, self._vendor.now_ms, page.delayed)
 
         return await self._vendor.said(

@@ -5,6 +5,7 @@ SVG is a document that may hold scripts and addresses of others; it is refused, 
 
 from __future__ import annotations
 
+PICTURE_KINDS = ("image/png", "image/jpeg")
 PICTURE_BYTES_MAX = 256 * 1024
 PIXELS_MAX = 1_024  # a side; a picture of a few bytes may unpack to gigabytes
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"

@@ -33,6 +33,7 @@ ANSWER_S, CONNECT_S = 20.0, 5.0
 QUESTIONS_MAX = 4  # at once
 FLIGHTS_MAX = 64  # that are under way or wait for their turn
 FAILURES_MAX, OPEN_S = 3, 30.0
+PAGES_MAX = 4  # of one answer
 HOUR_MS = 3_600_000
 UNKNOWN_MS, REFUSED_MS, FAILED_MS = 6 * HOUR_MS, HOUR_MS // 4, 10_000
 NOT_SET_UP = Problem(
@@ -50,6 +51,13 @@ class Nothing:
 
     def __init__(self, refused: bool) -> None:
         self.refused = refused
+
+
+class Further:
+    """What a reader returns for a page that is not the last one: where the next one is."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
 
 
 class Vendor:
@@ -97,6 +105,7 @@ class Vendor:
     ) -> Kept:
         """Return what the vendor says under `name`, kept until then; an old answer where there is none now.
 
+        `read` is given one page after the other for as long as it returns Further.
         Raises: Problem 429, 503 when nothing is kept.
         """
         known = self._shelf.get(name)
@@ -106,7 +115,9 @@ class Vendor:
             flight = self._flights.get(name)
             if flight is None:
                 self._admit(name, person)
-                flight = self._flights[name] = asyncio.create_task(self._fetch(name, path, params, read, until_ms, weight))
+                flight = self._flights[name] = asyncio.create_task(
+                    self._fetch(name, path, params, person, read, until_ms, weight)
+                )
                 flight.add_done_callback(lambda done: self._landed(name, done))
             return await asyncio.shield(flight)
         except Problem:
@@ -143,6 +154,7 @@ class Vendor:
         name: str,
         path: str,
         params: Mapping[str, str],
+        person: int,
         read: Callable[[Reply], Any],
         until_ms: Callable[[], int],
         weight: Callable[[Any], int],
@@ -150,7 +162,7 @@ class Vendor:
         self._places = self._places or asyncio.Semaphore(QUESTIONS_MAX)
         try:
             async with asyncio.timeout(ANSWER_S), self._places:
-                value = await self._ask(name, path, params, read)
+                value = await self._pages(name, path, params, person, read)
         except (Unreachable, BadAnswer, TimeoutError) as error:
             if isinstance(error, (BadAnswer, Redirected)):  # it answers; one picture that is elsewhere must not end the rest
                 self._breaker.succeeded(time.monotonic())
@@ -169,9 +181,23 @@ class Vendor:
         self._shelf.put(name, value, now_ms, ends_ms, kept.weight)
         return kept
 
-    async def _ask(self, name: str, path: str, params: Mapping[str, str], read: Callable[[Reply], Any]) -> Any:
+    async def _pages(self, name: str, path: str, params: Mapping[str, str], person: int, read: Callable[[Reply], Any]) -> Any:
         parts = urlsplit(self._url)
-        url = path if path.startswith(f"{parts.scheme}://{parts.netloc}/") else self._url + path
+        ours = f"{parts.scheme}://{parts.netloc}/"
+        value = await self._ask(name, path if path.startswith(ours) else self._url + path, params, read)
+        for _ in range(PAGES_MAX - 1):
+            if not isinstance(value, Further):
+                return value
+            if not value.url.startswith(ours):
+                raise BadAnswer("its next page is at another server, where our key does not go")
+            while wait_s := self._allowance.wait_s(person, time.monotonic())[0]:  # noqa: ASYNC110 - time itself is waited for
+                await asyncio.sleep(wait_s)
+            value = await self._ask(name, value.url, None, read)
+        if isinstance(value, Further):
+            raise BadAnswer(f"an answer of more than {PAGES_MAX} pages")
+        return value
+
+    async def _ask(self, name: str, url: str, params: Mapping[str, str] | None, read: Callable[[Reply], Any]) -> Any:
         reply = await self._remote.ask("GET", url, self._key_now(), params=params)
         if reply.status == 404:
             asked_total.labels("unknown").inc()

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from engine.core import events as ev
-from engine.core.state import State
-from engine.journal.reader import read
 from engine.recovery.replay import recover
 from tests.cable import Cable
-from tests.engine_process import OPERATOR, TOKEN, EngineProcess
-from tests.stack import ROOT
+from tests.engine_pair import Client, Pair, acknowledged_by, opened, ordered, promote, shown, told
 from tests.waiting import until
 
 pytestmark = pytest.mark.live
@@ -32,94 +23,6 @@ pytestmark = pytest.mark.live
 FAULTS = 10 if os.environ.get("TEST_FAULTS") else 3  # one of each kind; `make faults` has 50 of them, in five lives
 LIVES = 5 if os.environ.get("TEST_FAULTS") else 1
 CLIENTS = 6
-BTC = {"symbol": "BTC-PERP", "tickSize": "0.5", "lotSize": "0.001", "markPrice": 50_000}
-
-
-class Pair:
-    """Two engines, of which one leads; `lead` and `stand` change places as promotions do."""
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.engines = []
-        for name in ("one", "two"):
-            (folder / name).mkdir()
-            self.engines.append(EngineProcess(folder / name, ENGINE_SNAPSHOT_INTERVAL_MS="500", **settings))
-        self.lead, self.stand = self.engines
-
-    async def start(self) -> None:
-        """Start both; return when both are ready: the standby follows, and the leader takes commands."""
-        self.lead.start()
-        self.follow()
-        await self.ready()
-
-    async def ready(self) -> None:
-        """Wait until both do what they are for."""
-        for engine in self.engines:
-            await until(lambda engine=engine: engine.readiness().get("ready"), 60, f"{engine.folder.name}: {engine.readiness()}")
-
-    def follow(self, url: str = "") -> None:
-        """Start the standby."""
-        self.stand.settings |= {"ENGINE_FOLLOW": url or self.lead.url, "ENGINE_FOLLOW_KEY": TOKEN}
-        self.stand.start()
-
-    async def promote(self, *more: str) -> dict[str, Any]:
-        """Make the standby the leader by the command; return what it prints."""
-        done = await asyncio.to_thread(promote, self.stand, *more)
-        assert done.returncode == 0, done.stderr
-        self.lead, self.stand = self.stand, self.lead
-        return dict(json.loads(done.stdout))
-
-    def stop(self) -> None:
-        """End both."""
-        for engine in self.engines:
-            if engine.process is not None and engine.process.poll() is None:
-                engine.process.kill()
-                engine.process.wait(20)
-
-
-def promote(engine: EngineProcess, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command beside an engine, with its settings."""
-    argv = [sys.executable, "-m", "engine", "promote", *more]
-    return subprocess.run(argv, cwd=ROOT, env=engine.settings, capture_output=True, text=True, timeout=180, check=False)
-
-
-class Client:
-    """Sends orders of its own account to whoever leads; what has no answer it sends again, as it was, until it has one."""
-
-    def __init__(self, pair: Pair, account: int) -> None:
-        self.pair = pair
-        self.account = account
-        self.acknowledged: dict[str, str] = {}  # client id → order id
-        self.repeated = 0
-        self._http = httpx.AsyncClient(headers=OPERATOR, timeout=3, trust_env=False)
-        self._dice = random.Random(account)
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Trade until `stop`."""
-        number = 0
-        while not stop.is_set():
-            number += 1
-            terms = {
-                "account": self.account, "symbol": "BTC-PERP", "clOrdID": f"{self.account}-{number}",
-                "side": self._dice.choice(("Buy", "Sell")), "orderQty": self._dice.randint(1, 9),
-                "price": 50_000 + self._dice.randint(-4, 4) / 2, "timeInForce": "ImmediateOrCancel",
-            }  # fmt: skip
-            answer = await self.insist("POST", "/Order", terms)
-            assert answer.status_code in (201, 409), answer.text
-            self.repeated += answer.status_code == 409
-            self.acknowledged[str(terms["clOrdID"])] = answer.json()["orderId"]
-        await self._http.aclose()
-
-    async def insist(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """Send a request until somebody answers it."""
-        while True:
-            for engine in self.pair.engines:
-                try:
-                    answer = await self._http.request(method, engine.url + path, json=body)
-                except httpx.TransportError:
-                    continue
-                if answer.status_code != 503:
-                    return answer
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("seed", range(LIVES))
@@ -134,10 +37,8 @@ async def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Pat
 
     try:
         await pair.start()
-        assert (await clients[0].insist("PUT", "/Instrument", BTC)).status_code in (200, 201)
         assert (await clients[0].insist("PUT", "/MessageStore?storeId=audit")).status_code == 200
-        for client in clients:
-            await client.insist("POST", f"/Account/{client.account}/Deposit", {"amount": 10**12})
+        await opened(*clients)
         running = [asyncio.create_task(client.run(stop)) for client in clients]
         terms = 0
         for fault in range(FAULTS):
@@ -167,28 +68,11 @@ async def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Pat
         pair.stop()
     folders = [tmp_path / engine.folder.name / "engine" for engine in (pair.lead, pair.stand)]
     plain, by_name = told(folders[0])
-    acknowledged = {name: order for client in clients for name, order in client.acknowledged.items()}
+    acknowledged = acknowledged_by(clients)
     assert acknowledged.items() <= by_name.items(), "an acknowledged order is lost or has another id"
     assert plain.term == terms > 0
     assert recover(folders[0] / "journal", folders[0] / "snapshots").state.digest() == plain.digest()
     assert told(folders[1])[0].digest() == plain.digest(), "the standby has the same state"
-
-
-def told(folder: Path) -> tuple[State, dict[str, str]]:
-    """Return the state that an engine's journal makes, and the id of each order in it; none is in it twice."""
-    plain, by_name, accepted, last = State(), {}, Counter[str](), 0
-    for record in read(folder / "journal"):
-        for event in ev.decode(record.payload):
-            plain.apply(event)
-            if isinstance(event, ev.OrderAccepted):
-                accepted[event.order.cl_ord_id] += 1
-                by_name[event.order.cl_ord_id] = str(event.order_id)
-        if record.message:
-            message = json.loads(record.message)
-            assert message["prevMessageIndex"] == last
-            last = plain.message_index = message["messageIndex"]
-    assert set(accepted.values()) == {1}, "an order was taken twice"
-    return plain, by_name
 
 
 @pytest.mark.parametrize("replication", ["sync", "async"])
@@ -198,8 +82,7 @@ async def test_a_frozen_leader_wakes_up_to_a_later_term(tmp_path: Path, replicat
     try:
         await pair.start()
         client = Client(pair, 1)
-        await client.insist("PUT", "/Instrument", BTC)
-        await client.insist("POST", "/Account/1/Deposit", {"amount": 10**12})
+        await opened(client)
         old = pair.lead
         assert old.process is not None
         await until(lambda: shown(pair.stand)["missingCommands"] == 0)
@@ -227,25 +110,6 @@ async def test_a_frozen_leader_wakes_up_to_a_later_term(tmp_path: Path, replicat
         pair.stop()
 
 
-def shown(engine: EngineProcess) -> dict[str, Any]:
-    """Return an engine's view of the replication, nothing while it does not answer."""
-    try:
-        return dict(httpx.get(f"{engine.url}/Replication", headers=OPERATOR, timeout=5, trust_env=False).json())
-    except httpx.TransportError:
-        return {}
-
-
-async def ordered(engine: EngineProcess, name: str) -> tuple[int, str]:
-    """Return status and code of the answer to one order, 0 when there is none."""
-    terms = {"account": 1, "symbol": "BTC-PERP", "clOrdID": name, "side": "Buy", "orderQty": 1, "price": 50_000}
-    async with httpx.AsyncClient(headers=OPERATOR, timeout=60, trust_env=False) as http:
-        try:
-            answer = await http.post(f"{engine.url}/Order", json=terms)
-        except httpx.TransportError:
-            return 0, ""
-        return answer.status_code, answer.json().get("code", "")
-
-
 async def test_a_standby_reads_refuses_waits_for_its_disk_and_is_promoted_when_it_does_not_run(tmp_path: Path) -> None:
     """Books from the standby, orders refused with the leader's address; a full disk is said on both sides; a standby that was
     stopped is promoted from its folder, and keeps what it had."""
@@ -253,8 +117,7 @@ async def test_a_standby_reads_refuses_waits_for_its_disk_and_is_promoted_when_i
     try:
         await pair.start()
         client = Client(pair, 1)
-        await client.insist("PUT", "/Instrument", BTC)
-        await client.insist("POST", "/Account/1/Deposit", {"amount": 10**12})
+        await opened(client)
         assert await ordered(pair.lead, "before") == (201, "")
         async with httpx.AsyncClient(trust_env=False) as http:
             book = await http.get(f"{pair.stand.url}/OrderBook?symbol=BTC-PERP")

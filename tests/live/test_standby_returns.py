@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from engine.recovery.replay import recover
+from tests.engine_pair import Client, Pair, acknowledged_by, opened, ordered, promote, shown, told
 from tests.engine_process import OPERATOR, TOKEN, EngineProcess
-from tests.live.test_standby import BTC, Client, Pair, ordered, promote, shown, told
 from tests.stack import ROOT
 from tests.waiting import until
 
@@ -67,10 +67,8 @@ async def test_the_old_leader_returns_follows_and_leads_again(tmp_path: Path) ->
     lost: dict[str, str] = {}
     try:
         await pair.start()
-        await clients[0].insist("PUT", "/Instrument", BTC)
         await clients[0].insist("PUT", "/MessageStore?storeId=audit")
-        for client in clients:
-            await client.insist("POST", f"/Account/{client.account}/Deposit", {"amount": 10**12})
+        await opened(*clients)
         assert await ordered(pair.lead, "rests") == (201, "")
         running = [asyncio.create_task(client.run(stop)) for client in clients]
         for turn in range(1, ROUNDS + 1):
@@ -105,7 +103,7 @@ async def test_the_old_leader_returns_follows_and_leads_again(tmp_path: Path) ->
         pair.stop()
     folders = [tmp_path / engine.folder.name / "engine" for engine in (pair.lead, pair.stand)]
     plain, by_name = told(folders[0])
-    acknowledged = {name: order for client in clients for name, order in client.acknowledged.items()}
+    acknowledged = acknowledged_by(clients)
     missing = acknowledged.items() - by_name.items()
     assert missing <= lost.items(), "an acknowledged order is neither in the journal nor in a list"
     assert missing, "the kills had something to lose"
@@ -121,8 +119,7 @@ async def test_a_start_before_the_new_leader_answers_ends_when_it_calls(tmp_path
     try:
         await pair.start()
         client = Client(pair, 1)
-        await client.insist("PUT", "/Instrument", BTC)
-        await client.insist("POST", "/Account/1/Deposit", {"amount": 10**12})
+        await opened(client)
         await until(lambda: shown(pair.stand).get("missingCommands") == 0, 20)
         old = pair.lead
         old.end(signal.SIGKILL)

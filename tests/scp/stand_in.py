@@ -1,7 +1,8 @@
 """Serves a WDS-protocol stream of made-up quotes, from a seed, at a given rate: load and looks for the page's tests.
 
 It answers like WDS but checks nothing; the page's life with the real one is tests/live/page/test_desk.py's subject.
-Run it by itself: python -m tests.scp.stand_in PORT [SYMBOLS] [UPDATES_S]. Each SIGUSR1 breaks a partition off, or mends it.
+Run it by itself: python -m tests.scp.stand_in PORT [SYMBOLS] [UPDATES_S]; at 0 updates a second nothing moves at all, and the
+pipeline goes on to report. Each SIGUSR1 breaks a partition off, or mends it.
 """
 
 from __future__ import annotations
@@ -328,9 +329,9 @@ class Session:
         """Return boards 2×/s, prints and alerts and bars 4×/s, status 1×/s."""
         frames = []
         for channel in sorted(self.channels):
-            if self.market.stands(channel):
-                continue
             kind, _, name = channel.partition(":")
+            if self.market.stands(channel) or (self.updates_s == 0 and kind != "status"):
+                continue
             if kind == "board" and tick % 10 == 0:
                 board = self.market.board(name)
                 frame = self.next_frame("rows", channel, None, set=board["rows"], order=board["order"])

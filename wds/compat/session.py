@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from mdc.channels import kind_of
+from service.errors import UNREADABLE
 from wds.access.tokens import AUDIENCE, COMPAT_AUDIENCE, Claims, TokenRefused
 from wds.compat.feeds import FAMILIES, NAME_CHARS_MAX, Feed, Wild, find, is_pattern, match
 from wds.compat.payloads import FAULTS, RANGES, Ranges, read
@@ -314,7 +315,7 @@ def _command(data: bytes) -> Command:
     """Return what a frame asks for, as a command of ours.  Raises: BadFrame."""
     try:
         frame = _frame.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise BadFrame("invalid message", f"not a JSON object in a text frame; {EXAMPLE}") from None
     if frame.action == "auth":
         if not isinstance(frame.api_key, str) or not 0 < len(frame.api_key) <= 8192:

@@ -1,5 +1,6 @@
 // Wires the page: one stream, one table of quotes, one frame loop; every widget is a view of these.
 
+import { pipelineNow } from "./data/clock.ts";
 import { openStream } from "./data/connect.ts";
 import { Books } from "./data/books.ts";
 import { FreshnessJudge } from "./data/freshness.ts";
@@ -9,7 +10,7 @@ import { report, type PipelineReport } from "./data/pipeline.ts";
 import { FIELDS, QuoteTable } from "./data/quotes.ts";
 import { SharedChannels } from "./data/shared.ts";
 import { byId } from "./dom.ts";
-import { Frames } from "./frames.ts";
+import { Frames, onHand } from "./frames.ts";
 import { Finder } from "./head/finder.ts";
 import { Meters } from "./head/meters.ts";
 import { Shortcuts } from "./head/shortcuts.ts";
@@ -37,8 +38,8 @@ const SYMBOL = /^[A-Za-z0-9][A-Za-z0-9._:/^+-]{0,63}$/; // as the channel catalo
 
 const table = new QuoteTable();
 const judge = new FreshnessJudge();
-const frames = new Frames();
-const stream = openStream();
+const frames = new Frames(() => desk.rounds);
+const stream = openStream(() => frames.wake());
 let pipeline: PipelineReport | null = null;
 let newestAt = NaN; // time of the newest market data, ms since the epoch
 let applied = 0; // documents applied since the page opened
@@ -153,7 +154,7 @@ function paintMeters(now: number): void {
   appliedBefore = applied;
   metersAt = now;
   const freshness = judge.verdict(now);
-  const ageMs = Number.isNaN(newestAt) ? NaN : Date.now() - stream.clockAheadMs - newestAt;
+  const ageMs = Number.isNaN(newestAt) ? NaN : pipelineNow() - newestAt;
   meters.paint({ freshness, pipeline, ageMs, updatesPerSecond: rate, fps: frames.fps(1000), connection: connectionText });
   if (!desk.first.symbol && table.size > 0) chooseSomething(now);
   const flows = freshness.verdict === "live" || freshness.verdict === "partly";
@@ -222,6 +223,7 @@ market.start(); // last: a pattern takes all the room that a limit leaves
 addEventListener("hashchange", selectFromAddress);
 document.addEventListener("visibilitychange", () => document.hidden || judge.shown(performance.now()));
 selectFromAddress();
+onHand(() => frames.wake());
 void stream.start();
 void shelf.start();
 frames.start();

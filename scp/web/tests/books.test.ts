@@ -5,7 +5,6 @@ import type { Snap, Stream } from "../src/data/stream.ts";
 
 class FakeStream implements Stream {
   readonly reconnects = 0;
-  readonly clockAheadMs = 0;
   readonly subscriptionsMax = 200;
   asked = 0;
   answer: readonly Snap[] | null = [];

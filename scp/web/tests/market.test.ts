@@ -6,7 +6,6 @@ import type { Listener, Stream } from "../src/data/stream.ts";
 
 class FakeStream implements Stream {
   readonly reconnects = 0;
-  readonly clockAheadMs = 0;
   readonly followed = new Map<string, Listener>();
   constructor(readonly subscriptionsMax: number) {}
   subscribe(channels: readonly string[], _: object, listener: Listener) {

@@ -95,6 +95,65 @@ def test_the_company_is_shown_with_what_is_known(desk: Desk) -> None:
     assert desk.value("new URL(document.querySelector('.company-logo').src).origin === location.origin")
     desk.page.evaluate("location.hash = 'BTC-PERP'")
     desk.until(lambda: "no stock" in "".join(desk.texts(".company-body")), 10, "a word on what is no stock")
+    desk.page.evaluate("location.hash = 'NO-SUCH'")
+    desk.until(lambda: desk.texts("#i-change") == ["nobody quotes this symbol"], 10, "a word on what nobody quotes")
+    assert desk.page.locator("#ticket").get_attribute("data-tone") == "flat", "and not in the colour of the symbol before"
+
+
+def test_a_company_that_did_not_come_is_asked_for_until_it_does(desk: Desk) -> None:
+    """Without an answer the card says so and has a button, which keeps the keyboard; one that is shown stays while asking again."""
+    opened(desk)
+    placed(desk)
+    desk.page.route("**/api/v1/company/NVDA", lambda route: route.abort("connectionrefused"))
+    desk.page.evaluate("location.hash = 'NVDA'")
+    again = desk.page.locator(".company").first.get_by_role("button", name="Try again")
+    desk.until(again.is_visible, 15, "a button")
+    again.focus()
+    desk.page.keyboard.press("Enter")
+    desk.until(
+        lambda: desk.value("document.activeElement.textContent") == "Try again", 15, "the button once more, with the keyboard"
+    )
+    desk.page.unroute("**/api/v1/company/NVDA")
+    desk.page.keyboard.press("Enter")
+    desk.until(lambda: "Short interest" in "".join(desk.texts(".company")), 15, "the company")
+    assert desk.value("document.activeElement.className") == "company-body"
+
+
+HOSTILE = {
+    "symbol": "NVDA", "logo": True, "parts": {}, "as_of_ms": 1, "again_s": None, "events": [], "short_volume": None,
+    "overview": {
+        "name": "\u202eمؤسسة " + "W" * 180, "about": "x" * 4000, "industry": "<b>I</b>", "place": "א" * 90, "market_cap": 9.99e14,
+        "homepage": "https://" + "h" * 60 + ".example/" + "p" * 400, "exchange": "E" * 200, "currency": "c" * 200,
+    },
+    "short_interest": {"settled_on": "2026-11-13", "shares": 999999999999999, "usual_volume": None, "days_to_cover": 123456.123456789},
+    "splits": [{"on": "2026-01-01", "before": 0.333333333333, "after": 999999999}] * 10,
+    "filings": [{"on": "2026-01-01", "form": "F" * 32, "url": "javascript:alert(1)"}] * 10,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_words_of_others_stay_in_their_place(run: LocalRun, browser: Browser, width: int) -> None:
+    """Names without a space, right to left, markup, endless numbers, no link that runs: nothing sticks out, nothing else turns round."""
+    desk = Desk(browser, run, "dark", (width, 900), symbol=SYMBOL)
+    desk.live()
+    desk.page.route("**/api/v1/company/NVDA", lambda route: route.fulfill(json=HOSTILE))
+    desk.page.route("**/api/v1/company/NVDA/logo", lambda route: route.abort("connectionrefused"))
+    desk.tab("more")
+    if not desk.page.locator(".company").count():
+        placed(desk)
+    desk.page.evaluate("location.hash = 'NVDA'")
+    desk.tab("more")
+    desk.until(lambda: "WWWW" in "".join(desk.texts(".company-name")), 15, "the company")
+    assert desk.value("document.documentElement.scrollWidth <= innerWidth")
+    assert desk.value("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.company-body'))")
+    inside = "[...document.querySelectorAll('.company-body *')].every(e => e.getBoundingClientRect().right <= box.right + 1)"
+    assert desk.value(f"(box => {inside})(document.querySelector('.company').getBoundingClientRect())")
+    assert desk.value("getComputedStyle(document.querySelector('.company-name b')).direction") == "rtl"
+    assert desk.value("getComputedStyle(document.querySelector('.company-facts')).direction") == "ltr"
+    assert desk.page.locator(".company a[href^=javascript], .company b b, .company img").count() == 0
+    assert "123K days to cover" in "".join(desk.texts(".company-facts"))
+    desk.close()
+    assert desk.complaints == []
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
@@ -128,3 +187,9 @@ def test_news_stand_with_their_age_beside_the_symbols(desk: Desk) -> None:
     desk.until(lambda: desk.value(listed), 20, "the symbol's news")
     assert symbol in desk.texts(".panel.news .note")
     assert desk.texts("#i-symbol") == [symbol]
+    desk.page.locator(".panel.news").nth(1).get_by_role("button", name="News: menu").click()
+    desk.page.get_by_role("menuitem", name="Remove").click()
+    desk.until(lambda: desk.page.locator(".panel.news").count() == 1, 5, "it is gone")
+    desk.page.focus("#grid")
+    desk.page.keyboard.press("n")
+    desk.until(lambda: desk.value(listed), 20, "the symbol's news, by a key")

@@ -36,10 +36,11 @@ class Loaded(NamedTuple):
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> Iterator[Loaded]:
-    """A real control plane whose stream is a stand-in that sends 5,000 updates a second."""
+def loaded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Loaded]:
+    """A real control plane whose stream is a stand-in that sends 5,000 updates a second, or as many as the test says."""
     port = free_port()
-    argv = [sys.executable, "-m", "tests.scp.stand_in", str(port), str(LOAD_SYMBOLS), str(LOAD_UPDATES_S)]
+    updates_s = getattr(request, "param", LOAD_UPDATES_S)
+    argv = [sys.executable, "-m", "tests.scp.stand_in", str(port), str(LOAD_SYMBOLS), str(updates_s)]
     stream = subprocess.Popen(argv, cwd=ROOT)
     scp = ScpProcess(tmp_path / "run", WDS_PORT=str(port))
     yield Loaded(f"http://127.0.0.1:{scp.port}/?fps", stream, [scp.admin])
@@ -141,5 +142,36 @@ def test_a_partition_that_stands_still_greys_out_its_own_rows(browser: Browser, 
     loaded.stream.send_signal(signal.SIGUSR1)
     desk.live()
     desk.until(lambda: not any(greyed(desk).values()), 20, "all rows in colour again")
+    desk.close()
+    assert desk.complaints == []
+
+
+@pytest.mark.parametrize("loaded", [0], indirect=True, ids=["still"])
+def test_a_page_on_which_nothing_happens_asks_for_no_frames(browser: Browser, loaded: Loaded) -> None:
+    """While the pipeline only reports, not one in two seconds; ages go on. A key, a wheel and a change of the market bring frames at once."""
+    desk = Desk(browser, f"{loaded.url}#BTC-PERP", cookies=loaded.cookies)
+    desk.live()
+    desk.until(lambda: desk.value("tapeline.symbols") == LOAD_SYMBOLS and desk.value("tapeline.bars > 0"), 20, "everything")
+
+    def at_rest(for_ms: int = 2000) -> bool:
+        before = desk.value("tapeline.frames")
+        desk.page.wait_for_timeout(for_ms)
+        return bool(desk.value("tapeline.frames") == before)
+
+    age = desk.texts("#m-age")
+    desk.until(at_rest, 30, "a page at rest")
+    desk.until(lambda: desk.texts("#m-age") != age, 10, "the age of what is shown goes on")
+    rows = desk.texts(".grid-row:not([hidden]) .cell:first-child")
+    desk.page.eval_on_selector(".grid-scroll", "e => { e.scrollTop = 4800 }")
+    desk.until(lambda: not set(desk.texts(".grid-row:not([hidden]) .cell:first-child")) & set(rows), 5, "other rows")
+    desk.until(at_rest, 30, "rest after scrolling")
+    frames = desk.value("tapeline.frames")
+    desk.page.focus("#grid")
+    desk.page.keyboard.press("ArrowDown")
+    desk.until(lambda: desk.value("tapeline.frames") > frames and desk.texts("#i-symbol") != ["BTC-PERP"], 5, "the next symbol")
+    desk.until(at_rest, 30, "rest after a key")
+    loaded.stream.send_signal(signal.SIGUSR1)
+    desk.until(lambda: only_the_broken(greyed(desk)), 10, "what the stream says")
+    desk.until(at_rest, 30, "rest after a message")
     desk.close()
     assert desk.complaints == []

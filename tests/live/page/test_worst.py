@@ -71,7 +71,7 @@ def cable() -> Iterator[SlowCable]:
 @pytest.fixture(scope="module")
 def run(cable: SlowCable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
     """Everything on free ports, with the stream behind the cable."""
-    given = {"FEED": "simulator", "SYMBOLS": "300", "RATE": "1200"}
+    given = {"FEED": "simulator+news", "SYMBOLS": "300", "RATE": "1200"}
     given |= {"WDS_PORT": str(cable._target[1]), "WDS_PUBLIC_URL": cable.url}
     with LocalRun(tmp_path_factory.mktemp("worst") / "run", **given) as started:
         started.says("http://127.0.0.1:")
@@ -120,12 +120,17 @@ def test_a_slow_machine_is_only_slow(desk: Desk) -> None:
 
 @pytest.mark.parametrize("ahead_ms", [HOUR_MS, -HOUR_MS])
 def test_a_clock_that_is_an_hour_wrong_makes_no_data_old(run: LocalRun, browser: Browser, ahead_ms: int) -> None:
-    """The age of the data is told by the pipeline's clock, whatever the browser's says."""
+    """The ages of data and news are told by the pipeline's clock, whatever the browser's says."""
     desk = Desk(browser, run, script=f"const now = Date.now; Date.now = () => now() + {ahead_ms};")
     desk.live()
     ages = "document.querySelector('#m-age').textContent"
     desk.until(lambda: desk.value(ages) not in ("—", "0 ms"), 15, "an age")
     assert "min" not in desk.value(ages)
+    desk.until(lambda: any(desk.texts(".grid-row:not([hidden]) .cell.opens")), 60, "a row with news")
+    assert {text for text in desk.texts(".grid-row:not([hidden]) .cell.opens") if text} <= {
+        "now",
+        *(f"{n} min" for n in range(30)),
+    }
     desk.close()
     assert desk.complaints == []
 

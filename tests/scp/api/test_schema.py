@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
-from schemathesis.core.control import SkipTest
-from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
+from tests.scp.api.probing import probe
 from tests.scp.conftest import ScpProcess
 
 EXAMPLES = 2  # of each route, each role and each mode
-AWAY = ("no_listener", "no_engine", "engine_unavailable")  # what is not there in this test; with all of it: tests/live
+AWAY = (
+    "no_listener",
+    "no_engine",
+    "engine_unavailable",
+)  # what is not there in this test; with all of it: test_schema_running.py
 
 
 def not_our_fault(context: Any, response: Any, case: Any) -> None:
@@ -25,7 +26,6 @@ def not_our_fault(context: Any, response: Any, case: Any) -> None:
         not_a_server_error(context, response, case)
 
 
-CHECKS = [not_our_fault, status_code_conformance, content_type_conformance, response_schema_conformance]
 ENDS_THE_SESSION = ("/api/v1/sign-out",)
 
 
@@ -55,29 +55,9 @@ def test_every_answer_is_documented(
     schema = schemathesis.openapi.from_dict(plane.api("GET", "/openapi.json").body)
     operations = [found.ok() for found in schema.get_all_operations()]
     url = f"http://127.0.0.1:{plane.port}"
-    asked = sum(probe(one, mode, url, headers[role]) for one in operations if one.path not in ENDS_THE_SESSION)
+    asked = sum(
+        probe(one, mode, url, headers[role], [not_our_fault], EXAMPLES) for one in operations if one.path not in ENDS_THE_SESSION
+    )
     assert asked > len(operations)
     if role != "nobody":
         assert plane.ask("/api/v1/me", **{name.replace("-", "_"): value for name, value in headers[role].items()}).status == 200
-
-
-def probe(operation: Any, mode: GenerationMode, url: str, headers: dict[str, str]) -> int:
-    """Ask one operation some times; return how often."""
-    asked = 0
-
-    @settings(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(case=operation.as_strategy(generation_mode=mode))
-    def ask(case: Any) -> None:
-        nonlocal asked
-        asked += 1
-        case.cookies = {}
-        case.validate_response(case.call(base_url=url, headers=headers), checks=CHECKS)
-
-    try:
-        ask()
-    except (Unsatisfiable, SkipTest):  # nothing can be wrong about a request without parameters
-        assert mode is GenerationMode.NEGATIVE
-    return asked

@@ -5,33 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from scp.fleet.paper import client_id, units_of
 from tests.engine_process import OPERATOR, EngineProcess
 from tests.scp.conftest import Person, ScpProcess
 from tests.scp.fleet.paper_ground import BTC, ORDERS, exchange_in, opened, order, plane_of
 from tests.waiting import until_sync
-
-
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
-    """An exchange with a contract, and nobody on it."""
-    engine = exchange_in(tmp_path_factory.mktemp("exchange"))
-    yield engine
-    engine.end(signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def plane(exchange: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScpProcess]:
-    """A control plane that has an operator's key of it."""
-    started = plane_of(exchange, tmp_path_factory.mktemp("plane"))
-    yield started
-    started.end()
 
 
 def test_two_people_trade_with_each_other(plane: ScpProcess) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,28 +12,10 @@ import pytest
 from scp.fleet.paper_streams import PER_PERSON_MAX
 from tests.engine_process import EngineProcess
 from tests.scp.conftest import Person, ScpProcess
-from tests.scp.fleet.paper_ground import STREAM, Pushed, exchange_in, opened, order, plane_of
+from tests.scp.fleet.paper_ground import STREAM, Pushed, opened, order
 from tests.waiting import until_sync
 
 ENDS_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
-    """An exchange of this file's own: it is killed."""
-    engine = exchange_in(tmp_path_factory.mktemp("exchange"))
-    yield engine
-    engine.end(signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def plane(exchange: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScpProcess]:
-    """A control plane on it."""
-    started = plane_of(exchange, tmp_path_factory.mktemp("plane"))
-    yield started
-    assert started.event("request_failed") is None
-    assert not [line for line in started.lines if '"level": "error"' in line or "Traceback" in line]
-    started.end()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from scp.problems import Problem
-from scp.reference.vendor import WAIT_S
+from scp.reference import desk as desk_module
+from scp.reference.vendor import PAGES_MAX, WAIT_S
 from service.days.markets import STOCKS
 from tests.scp.conftest import ScpProcess
 from tests.scp.reference.conftest import KEY, Stand, desk_at, http, server
@@ -71,6 +72,42 @@ def test_candles_are_the_bars_of_the_market(stand: Stand, tmp_path: Path, name: 
     assert [row[1:6] for row in rows] == [
         [bar.open / 100, bar.high / 100, bar.low / 100, bar.close / 100, bar.volume] for bar in wanted
     ]
+
+
+def test_a_window_that_the_vendor_says_in_pages_is_read_to_its_end(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page once, joined without a seam; one with more pages than we read is none."""
+    before = time.time_ns() // 1_000_000 // (4 * DAY_MS) * 4 * DAY_MS - 1  # a window that has ended
+    whole = desk_at(stand.url, tmp_path).candles("NVDA", "1m", before, 1_000, 1)
+    rows = len(whole.bars)
+    assert rows > 900
+    monkeypatch.setattr(desk_module, "BASE_BARS_MAX", 1_000)  # four days have at most 3 * 960
+    again = desk_at(stand.url, tmp_path).candles("NVDA", "1m", before, 1_000, 1)
+    assert (again.bars, again.next) == (whole.bars, whole.next)
+    monkeypatch.setattr(desk_module, "BASE_BARS_MAX", 20)
+    with pytest.raises(Problem) as found:
+        desk_at(stand.url, tmp_path).candles("NVDA", "1m", before, 1_000, 1)
+    assert "pages" in found.value.detail
+
+
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["another server", "the same page for ever"])
+def test_a_next_page_that_leads_nowhere_is_not_followed(tmp_path: Path, elsewhere: bool) -> None:
+    """The key goes to no other server, and what never ends is given up after some pages: no half answer is shown."""
+    with server(lambda _: http(b"{}")) as (stranger, heard):
+        leads_to = [stranger]
+
+        def answer(path: str) -> bytes:
+            page = {"results": [BAR], "next_url": f"{leads_to[-1]}/v2/aggs?cursor=x"}
+            return http(b'{"results":[]}' if "splits" in path else json.dumps(page).encode())
+
+        with server(answer) as (own, asked):
+            leads_to += [] if elsewhere else [own]
+            with pytest.raises(Problem) as found:
+                desk_at(own, tmp_path).candles("NVDA", "1m", 1_790_000_100_000, 10, 1)
+            assert found.value.code == "vendor_away"
+            assert sum("/v2/aggs" in head for head in asked) == (1 if elsewhere else PAGES_MAX)
+        assert heard == []
 
 
 def test_days_begin_as_the_pipelines_do(stand: Stand, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 // Opens the page's one stream, with the control plane's session, through WDS's own browser client.
 
 import { Tapeline, type Info, type State } from "tapeline";
+import { learnClock } from "./clock.ts";
 import { learnReference } from "./reference.ts";
 import { learn } from "./rights.ts";
 import type { Connection } from "./freshness.ts";
@@ -34,8 +35,9 @@ const REASONS: Readonly<Record<number, string>> = {
   4200: "the stream restarts",
 };
 
-export function openStream(): Stream {
-  return new TapelineStream();
+/** `told` is called for whatever the stream says of the market; not for the pipeline's report, which comes each second. */
+export function openStream(told: () => void): Stream {
+  return new TapelineStream(told);
 }
 
 class TapelineStream implements Stream {
@@ -45,10 +47,9 @@ class TapelineStream implements Stream {
   private tape: Tapeline | null = null;
   private fresh: Session | null = null; // fetched and not used yet
   private tell: (connection: Connection, reason: string, waitMs: number) => void = () => {};
-  clockAheadMs = 0;
   private readonly waiting = new Set<() => void>(); // what was subscribed before the stream's address was known
 
-  constructor() {
+  constructor(private readonly told: () => void) {
     addEventListener("online", () => this.tape ?? this.retry());
   }
 
@@ -89,7 +90,10 @@ class TapelineStream implements Stream {
 
   subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription {
     const ends: (() => void)[] = [];
-    const tell = (data: unknown, info: Info) => deliver(listener, data, info);
+    const tell = (data: unknown, info: Info) => {
+      deliver(listener, data, info);
+      if (!info.ch.startsWith("status:")) this.told();
+    };
     const begin = () => channels.forEach((channel) => ends.push(this.tape!.on(channel, tell, options)));
     if (this.tape) begin();
     else this.waiting.add(begin);
@@ -127,7 +131,7 @@ class TapelineStream implements Stream {
     const aheadMs = askedAt + onTheWayMs / 2 - made.now_ms;
     learn(made.may);
     learnReference(made.reference ?? false);
-    this.clockAheadMs = Math.abs(aheadMs) > onTheWayMs ? aheadMs : 0; // less cannot be told from a slow answer; NaN is none
+    learnClock(Math.abs(aheadMs) > onTheWayMs ? aheadMs : 0); // less cannot be told from a slow answer; NaN is none
     return made;
   }
 

@@ -40,8 +40,6 @@ export interface Snap {
 
 export interface Stream {
   readonly reconnects: number;
-  /** How far this browser's clock is ahead of the pipeline's, in ms; negative when it is behind, 0 until it is known. */
-  readonly clockAheadMs: number;
   /** How many channels the stream lets one page follow. */
   readonly subscriptionsMax: number;
   subscribe(channels: readonly string[], options: Options, listener: Listener): Subscription;

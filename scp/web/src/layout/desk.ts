@@ -20,6 +20,8 @@ export interface Mounted {
 const NARROW = matchMedia("(max-width: 1180px)");
 const PHONE = matchMedia("(max-width: 760px), (max-width: 960px) and (max-height: 480px)");
 
+const LISTS_A_TURN = 2;
+
 export class Desk {
   layout: Layout = BUILT_IN;
   readonly mounted = new Map<string, Mounted>();
@@ -162,6 +164,13 @@ export class Desk {
     }
   }
 
+  /** How many rounds of all turns it takes until every list has had its own. */
+  get rounds(): number {
+    let lists = 0;
+    for (const { kind } of this.mounted.values()) if ((kind?.turn ?? 2) === 2) lists++;
+    return Math.max(1, Math.ceil(lists / LISTS_A_TURN));
+  }
+
   /** Paint the widgets whose turn it is; lists one after the other, a list each time. */
   turn(turn: 0 | 1, now: number): void {
     for (const { widget, kind } of this.mounted.values()) if ((kind?.turn ?? 2) === turn) widget.paint(now);
@@ -169,7 +178,7 @@ export class Desk {
 
   turnLists(now: number): void {
     const lists = [...this.mounted.values()].filter(({ kind }) => (kind?.turn ?? 2) === 2);
-    for (let n = 0; n < Math.min(2, lists.length); n++) lists[this.listTurn++ % lists.length]!.widget.paint(now);
+    for (let n = 0; n < Math.min(LISTS_A_TURN, lists.length); n++) lists[this.listTurn++ % lists.length]!.widget.paint(now);
   }
 
   // What it is made of

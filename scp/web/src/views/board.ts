@@ -1,5 +1,6 @@
 // Paints a board's rows in their order as one ranked table.
 
+import { pipelineNow } from "../data/clock.ts";
 import { heat, wantedOf, type BoardRow, type Measure, type Wanted } from "../data/boards.ts";
 import type { BoardDocument } from "../data/shared.ts";
 import { attributes, button, el, type Ids, Text } from "../dom.ts";
@@ -120,7 +121,7 @@ export class Board {
 
   private text(column: Measure, symbol: string, row: BoardRow): string {
     const value = row[column] ?? (column === "gap_pct" ? row.change_pct : undefined) ?? NaN;
-    if (column === "news_ts") return Number.isNaN(value) ? NONE : ageOf(Date.now() - value);
+    if (column === "news_ts") return Number.isNaN(value) ? NONE : ageOf(pipelineNow() - value);
     if (PERCENTS.includes(column)) return percent(value);
     if (column === "rel_volume") return Number.isNaN(value) ? NONE : `${quantity(Number(value.toPrecision(3)))}×`;
     if (column !== "last" && column !== "change") return quantity(value);

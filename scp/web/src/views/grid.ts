@@ -4,6 +4,7 @@
 import { el, showState, Text } from "../dom.ts";
 import { Flashes } from "./flash.ts";
 import { ageOf } from "./newspaper.ts";
+import { pipelineNow } from "../data/clock.ts";
 import { count, percent, price, quantity, short, signed } from "../format.ts";
 import { ordered, type Sorting } from "../data/order.ts";
 import { BITS, EVERYTHING, STATES, type Field, type QuoteTable } from "../data/quotes.ts";
@@ -104,6 +105,7 @@ export class Grid {
     this.ages = columns.some(({ key }) => key === "news_ts");
     root.setAttribute("role", "grid");
     root.setAttribute("aria-label", "Quotes");
+    root.setAttribute("aria-keyshortcuts", this.ages ? "Enter N" : "Enter");
     root.setAttribute("aria-colcount", String(this.columns.length));
     root.tabIndex = 0;
     this.setWidths(0, 0, 0);
@@ -309,7 +311,7 @@ export class Grid {
     for (const column of this.columns) {
       const button = el("button", "", column.title) as HTMLButtonElement;
       button.type = "button";
-      button.title = `${column.about}: sort`;
+      button.title = `${column.about}: sort${column.opens ? "; the key N opens that of the chosen row" : ""}`;
       join(row, button);
       const head = el("span", "cell", button);
       head.setAttribute("role", "columnheader");
@@ -382,6 +384,7 @@ export class Grid {
   }
 
   private onKey(event: KeyboardEvent): void {
+    if (event.target === this.root && !event.ctrlKey && !event.metaKey && !event.altKey) this.openByKey(event);
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: this.viewRows - 2, PageUp: 2 - this.viewRows }[event.key];
     if (step === undefined || this.order.length === 0) return;
     event.preventDefault();
@@ -389,6 +392,14 @@ export class Grid {
     const place = Math.min(Math.max(from + step, 0), this.order.length - 1);
     this.choose(this.table.symbols[this.order[place]!]!);
     this.reveal(place);
+  }
+
+  /** What a click does: Enter opens the chosen symbol, N its news, where the column is shown and there are some. */
+  private openByKey({ key }: KeyboardEvent): void {
+    const row = this.table.row(this.selectedSymbol);
+    if (row < 0) return;
+    if (key === "Enter") this.open(this.selectedSymbol);
+    else if (key.toLowerCase() === "n" && this.ages && !Number.isNaN(this.table.columns.news_ts[row]!)) this.openCell(this.selectedSymbol, "news");
   }
 
   private reveal(place: number): void {
@@ -405,9 +416,9 @@ export class Grid {
   }
 }
 
-/** How old news are that were published then; as on the boards, by the clock of this machine. */
+/** How old news are that were published then. */
 function newsAge(ms: number): string {
-  return Number.isNaN(ms) ? "" : ageOf(Date.now() - ms);
+  return Number.isNaN(ms) ? "" : ageOf(pipelineNow() - ms);
 }
 
 /** "up", "down" or "flat": the colour of a change. */

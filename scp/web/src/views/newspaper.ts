@@ -59,8 +59,8 @@ export class Newspaper {
     const when = attributes(el("time", "news-age"), { datetime: new Date(ts).toISOString(), title: `${day(ts)} ${clock(ts)}` });
     // No opener: the page that is opened must have no hand on this one; no referrer: it need not know where its reader came from.
     const line = url
-      ? attributes(el("a", "news-title", title), { href: url, target: "_blank", rel: "noopener noreferrer" })
-      : el("span", "news-title", title);
+      ? attributes(el("a", "news-title", title), { dir: "auto", href: url, target: "_blank", rel: "noopener noreferrer" })
+      : attributes(el("span", "news-title", title), { dir: "auto" });
     const shown = tickers.slice(0, CHIPS_MAX);
     const left = tickers.length - shown.length + more;
     const chips = shown.map((symbol) => {
@@ -69,7 +69,7 @@ export class Newspaper {
       return chip;
     });
     const foot = el("div", "news-foot", ...chips, ...(left > 0 ? [el("span", "news-more", `+${left}`)] : []), el("span", "news-source", source));
-    const about = this.summaries && summary ? [el("p", "news-summary", summary)] : [];
+    const about = this.summaries && summary ? [attributes(el("p", "news-summary", summary), { dir: "auto" })] : [];
     const element = el("li", "news-row", when, el("div", "news-body", line, ...about, foot));
     return { element, age: new Text(when), article };
   }

@@ -82,6 +82,7 @@ export class Ticket {
     if (row < 0) {
       for (const [name, text] of this.texts) if (name !== "symbol") text.set(name === "change" || name.endsWith("_size") ? "" : NONE);
       this.text("change").set(this.noted);
+      this.tint("flat"); // of the symbol before
       return;
     }
     const { columns } = this.table;
@@ -100,7 +101,10 @@ export class Ticket {
   private paintChange(change: number, changePct: number, decimals: number): void {
     const known = !Number.isNaN(change);
     this.text("change").set(known ? `${signed(change, decimals)}  ${percent(changePct)}` : "no previous close");
-    const tone = toneOf(change);
+    this.tint(toneOf(change));
+  }
+
+  private tint(tone: string): void {
     if (this.element.dataset["tone"] !== tone) this.element.dataset["tone"] = tone;
   }
 

@@ -1,6 +1,7 @@
 // Candles of one symbol with the bar in the making, volume, moving average and VWAP; the quote card may stand on top.
 
 import { BarSeries, type Bar, type BarDocument, type ChartStep } from "../data/bars.ts";
+import { pipelineNow } from "../data/clock.ts";
 import { History } from "../data/history.ts";
 import { olderBars, type Older } from "../data/reference.ts";
 import type { Subscription } from "../data/stream.ts";
@@ -179,11 +180,11 @@ export class Candles implements Widget {
   /** Whoever looks at the first bars there are is shown older ones, where somebody has them. */
   private askOlder(now: number): void {
     const span = SPANS_MS[this.length];
-    const { history, symbol, place } = this;
+    const { history, symbol } = this;
     if (!this.chart || !symbol || !this.subscription || span === undefined || this.older.state === "asking") return;
     if (this.older.state === "away" && now < (this.older.again ?? 0)) return;
     if (this.bars > 0 ? !this.chart.nearStart : !this.heard) return;
-    const before = history.before(Date.now() - place.market.stream.clockAheadMs);
+    const before = history.before(pipelineNow());
     if (before === null || this.older.state === "none") return;
     this.older = { state: "asking", said: "older bars are loading" };
     this.name();

@@ -2,12 +2,12 @@
 
 import { linkOf } from "../data/articles.ts";
 import { company, type Company, type PartState } from "../data/reference.ts";
-import { attributes, el } from "../dom.ts";
+import { attributes, button, el } from "../dom.ts";
 import { clock, count, day, NONE, quantity } from "../format.ts";
 import type { Kind, Place, Widget } from "./widget.ts";
 
 const AGAIN_MS = 6_000;
-const TRIES_MAX = 5; // until the symbol is chosen again
+const AGAIN_MS_MAX = 60_000;
 const SHOWN_MAX = 4; // splits and tickers
 const WORDS: Readonly<Record<PartState, string>> = {
   known: "", none: NONE, stale: "", refused: "not in the operators' plan", pending: "loading", failed: "unknown just now",
@@ -21,6 +21,7 @@ class CompanyCard implements Widget {
   private symbol = "";
   private timer: ReturnType<typeof setTimeout> | undefined;
   private tries = 0;
+  private shown: Company | null = null;
 
   constructor(place: Place) {
     const heading = place.ids.name("h-company", el("h2", "", "Company"));
@@ -32,6 +33,7 @@ class CompanyCard implements Widget {
   show(symbol: string): void {
     clearTimeout(this.timer);
     this.symbol = symbol;
+    this.shown = null;
     this.note.textContent = symbol;
     this.say(symbol ? "Loading" : "A company appears here once a symbol is chosen");
   }
@@ -52,14 +54,34 @@ class CompanyCard implements Widget {
     clearTimeout(this.timer);
     const found = await company(symbol);
     if (symbol !== this.symbol) return;
-    if ("said" in found) this.say(found.said);
-    else this.fill(found);
     const again = "said" in found ? found.again : found.again_s !== null;
-    if (again && ++this.tries < TRIES_MAX) this.timer = setTimeout(() => void this.load(symbol), AGAIN_MS * this.tries);
+    if (!("said" in found)) this.renew(found);
+    else if (this.shown) this.note.textContent = `${symbol}, not complete: ${found.said}`;
+    else this.say(found.said, again);
+    if (again) this.timer = setTimeout(() => void this.load(symbol), Math.min(AGAIN_MS_MAX, AGAIN_MS * ++this.tries));
   }
 
-  private say(text: string): void {
-    this.body.replaceChildren(el("p", "empty", text));
+  private say(text: string, again = false): void {
+    const now = button("as-table", "Try again", () => this.follow(this.symbol));
+    this.replace(el("div", "empty", el("p", "", text), ...(again ? [now] : [])));
+    if (again && document.activeElement === this.body) now.focus();
+  }
+
+  /** Whoever has the keyboard in it keeps it. */
+  private replace(...content: HTMLElement[]): void {
+    const held = this.body.contains(document.activeElement);
+    this.body.replaceChildren(...content);
+    if (held) this.body.focus({ preventScroll: true });
+  }
+
+  /** Fill the card anew when there is something new: whoever reads in it keeps their place. */
+  private renew(found: Company): void {
+    const same = JSON.stringify({ ...found, again_s: 0 }) === JSON.stringify({ ...this.shown, again_s: 0 });
+    const { scrollTop } = this.body;
+    this.shown = found;
+    if (same) return;
+    this.fill(found);
+    this.body.scrollTop = scrollTop;
   }
 
   private fill(known: Company): void {
@@ -69,7 +91,7 @@ class CompanyCard implements Widget {
     const stale = Object.values(parts).includes("stale") && known.as_of_ms !== null;
     this.note.textContent = [known.symbol, stale ? `as of ${day(known.as_of_ms!)} ${clock(known.as_of_ms!)}, the vendor is away` : ""].filter(Boolean).join(", ");
     const home = linkOf(text("homepage"));
-    const name = el("div", "company-name", el("b", "", text("name") || (overview ? known.symbol : said(parts["overview"]))), el("span", "", [text("industry"), text("place")].filter(Boolean).join(" · ")));
+    const name = el("div", "company-name", foreign("b", "", text("name") || (overview ? known.symbol : said(parts["overview"]))), foreign("span", "", [text("industry"), text("place")].filter(Boolean).join(" · ")));
     const picture = known.logo ? [this.logo(known.symbol)] : [];
     const { short_interest: interest, short_volume: volume } = known;
     const cover = interest?.days_to_cover;
@@ -80,7 +102,7 @@ class CompanyCard implements Widget {
       ["Listed", text("listed_on") || NONE],
       ["Employees", typeof overview?.["employees"] === "number" ? count(overview["employees"]) : NONE],
       ["Homepage", home ? outward(home, new URL(home).hostname) : NONE],
-      ["Short interest", interest ? `${quantity(interest.shares)} on ${interest.settled_on}${cover != null ? `, ${cover} days to cover` : ""}` : said(parts["short_interest"])],
+      ["Short interest", interest ? `${quantity(interest.shares)} on ${interest.settled_on}${cover != null ? `, ${quantity(cover)} days to cover` : ""}` : said(parts["short_interest"])],
       ["Short volume", volume ? `${quantity(volume.shares)} of ${quantity(volume.of)} on ${volume.on}${volume.pct != null ? `, ${volume.pct} %` : ""}` : said(parts["short_volume"])],
       ["Splits", known.splits.length ? known.splits.slice(0, SHOWN_MAX).map(({ on, before, after }) => `${after} for ${before} on ${on}`).join("; ") : said(parts["splits"])],
       ["Tickers", known.events.length ? known.events.slice(0, SHOWN_MAX).map(({ on, ticker }) => `${ticker} since ${on}`).join("; ") : said(parts["events"])],
@@ -88,8 +110,8 @@ class CompanyCard implements Widget {
     const facts = el("dl", "company-facts", ...lines.map(([title, ...value]) => el("div", "", el("dt", "", title), el("dd", "", ...value))));
     const filings = known.filings.map(({ on, form, url }) => el("li", "", `${on} `, linkOf(url) ? outward(linkOf(url), form) : form));
     const reports = el("div", "company-filings", el("h3", "", "Reports"), filings.length ? el("ul", "", ...filings) : el("p", "", said(parts["filings"])));
-    const about = text("about") ? [el("p", "company-about", text("about"))] : [];
-    this.body.replaceChildren(el("div", "company-who", ...picture, name), ...about, facts, reports);
+    const about = text("about") ? [foreign("p", "company-about", text("about"))] : [];
+    this.replace(el("div", "company-who", ...picture, name), ...about, facts, reports);
   }
 
   private logo(symbol: string): HTMLElement {
@@ -102,6 +124,11 @@ class CompanyCard implements Widget {
 /** Why nothing stands there. */
 function said(state: PartState | undefined): string {
   return (state && WORDS[state]) || NONE;
+}
+
+/** Words of others, in whichever direction they are written: that of the page around them stays as it is. */
+function foreign(tag: string, className: string, text: string): HTMLElement {
+  return attributes(el(tag, className, text), { dir: "auto" });
 }
 
 /** No opener, no referrer: see newspaper.ts. */

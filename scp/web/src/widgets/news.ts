@@ -1,6 +1,7 @@
 // News as they are published: of all symbols, of some, or of the chosen one.
 
 import { Articles, type Article } from "../data/articles.ts";
+import { pipelineNow } from "../data/clock.ts";
 import type { Source } from "../data/pipeline.ts";
 import type { Subscription } from "../data/stream.ts";
 import { attributes, el, showState, Text } from "../dom.ts";
@@ -77,7 +78,7 @@ class News implements Widget {
     if (this.dirty) this.paper.set(this.wanted());
     this.dirty = false;
     this.growAt = now + GROW_MS;
-    this.paper.grow(Date.now());
+    this.paper.grow(pipelineNow());
     const sources = Object.values(this.place.market.shared.pipeline?.sources ?? {}).filter(({ listener }) => listener?.["feed"] === "news");
     const fault = faultOf(sources);
     const skipped = this.lost ? `${this.lost} skipped` : "";
