@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mdc.writer import Flush
-from mdp.analyzer import Analyzer
+from mdp.analyzer import NONE, Analyzer
 from mdp.days.watermark import Watermark
 from mdp.events.conditions import ALL, CANCEL, VOLUME, Rules
 from mdp.events.exact import units
@@ -48,7 +48,6 @@ TIME_AHEAD_MS = 60_000  # of the feed's clock, which may differ a little from th
 TIME_BEHIND_MS = 8 * 86_400_000  # corrections of the last session are reported after a long weekend; nothing is older
 COUNTED = VOLUME | CANCEL
 KEPT_MAX = 200  # symbols in one flush whose documents live on
-NOBODY: Set[str] = frozenset()
 VERSION = 2  # of the checkpoint; 1 had positions without a source and quotes without a calendar
 Handler = Callable[[Any], None]
 
@@ -225,7 +224,7 @@ class Partition:
         """Whether there are symbols that should not wait for a whole flush."""
         return bool(self._watched) or any(analyzer.urgent for analyzer in self.analyzers)
 
-    def watch(self, channels: Iterable[tuple[str, str]], boards: Set[str] = NOBODY) -> None:
+    def watch(self, channels: Iterable[tuple[str, str]], boards: Set[str] = NONE) -> None:
         """From now on somebody looks at these (kind, symbol) and at these boards, and at no others."""
         for analyzer in self.analyzers:
             analyzer.on_watched(boards)

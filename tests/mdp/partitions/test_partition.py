@@ -12,7 +12,7 @@ from mdp import roster
 from mdp.analyzer import Analyzer
 from mdp.partitions.counts import Counts
 from mdp.partitions.partition import NewerCheckpoint, Partition
-from mdq.batch import Batch, new_epoch
+from mdq.batch import Batch
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, book, quote, trade
 
 
@@ -559,17 +559,6 @@ def test_a_checkpoint_of_version_one_is_read_but_for_its_positions() -> None:
     new = Partition(3, 2, "e1", roster.build(roster.ANALYZERS, {}, 500))
     assert new.restore(cells) == []
     assert new.positions() == []
-
-
-@pytest.mark.parametrize(("cells", "expired"), [({}, 3), ({b"position:s/trades": b"garbage"}, 0)])
-def test_what_a_dead_owner_read_and_never_flushed_is_missed(cells: dict[bytes, bytes], expired: int) -> None:
-    """Without a position a tenure younger than the cache is counted from its start; not if a position was there and cannot be read."""
-    life, tenure = new_epoch(START_MS * 1_000_000, 0), new_epoch((START_MS + 1_000) * 1_000_000, 0)
-    partition = Partition(3, 2, life, roster.build(roster.ANALYZERS, {}, 500))
-    partition.restore(dict(cells), START_MS)
-    one = batch([trade("A")], "trades", 3, epoch=tenure)
-    partition.on_batch(one, False, (START_MS + 9_000) * 1_000_000)
-    assert sum(partition.counts.expired.values()) == expired
 
 
 def test_a_document_names_the_source_that_spoke_of_its_symbol_last() -> None:
