@@ -114,9 +114,7 @@ class ClusterClient(AsyncCoreCommands):
         """Return the node that serves a key's slot.  Raises: ConnectionError when none is known, one of REFUSED."""
         slot = slot_of(CLUSTERED.shared if key is None else key)
         address = self.topology.node_of(slot)
-        if address in self._probes or (address is None and self._probes):
-            self._look_soon()  # commands for other nodes, sent together with this one, do not wait for the answer
-        elif address is None:
+        if address is None or address in self._probes:
             await self.look()
             address = self.topology.node_of(slot)
         if address is None:
@@ -237,16 +235,11 @@ class ClusterClient(AsyncCoreCommands):
 
     async def look(self) -> None:
         """Ask who serves what, unless somebody did a moment ago; all who want to know wait for the same answer."""
-        if (looking := self._look_soon()) is not None:
-            await asyncio.shield(looking)
-
-    def _look_soon(self) -> asyncio.Task[None] | None:
-        """Begin to ask who serves what; return who asks, None when somebody did a moment ago."""
         if self._look is None or self._look.done():
             if asyncio.get_running_loop().time() - self._looked_s < LOOK_PAUSE_S:
-                return None
+                return
             self._look = asyncio.create_task(self._look_once(), name="cluster look")
-        return self._look
+        await asyncio.shield(self._look)
 
     async def _look_once(self) -> None:
         topology = self.topology
