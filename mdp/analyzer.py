@@ -172,6 +172,10 @@ class Outlet:
                 flush.add_channel(self.kind, symbol)
         return self.write
 
+    def end(self) -> None:
+        """Let go of the flush: it may be tens of megabytes, and whoever writes seldom would hold it until they write again."""
+        self._flush, self._pairs = None, []
+
     def due(self, flush: Flush, changed: Sequence[str]) -> tuple[Collection[str], Set[str]]:
         """Return the symbols to write, which are those that changed and those that are late, and whose document waits.
 

@@ -157,9 +157,7 @@ class Partition:
         if not batch.feed_ns:
             return  # nothing has come from the feed yet
         feed_ms, event_ms = batch.feed_ns // 1_000_000, self._event_ms
-        reached_ms = self._watermark.note(
-            batch.source, batch.epoch, batch.stream, feed_ms, now_ms, event_ms, tape=batch.run > 0
-        )  # fmt: skip
+        reached_ms = self._watermark.note(batch.source, batch.epoch, batch.stream, feed_ms, now_ms, event_ms, batch.run > 0)
         if reached_ms:
             for handler in self._time_handlers:
                 handler(batch.source, reached_ms)
@@ -194,8 +192,7 @@ class Partition:
         flush = self._begin(now_ms)
         flush.start_over, flush.events = self._start_over, sum(self.counts.events.values())
         self._forget_past(flush)
-        for analyzer in self.analyzers:
-            analyzer.collect(flush)
+        self._fill(flush)
         self._count_passed_over()
         self._catch_up(flush, now_ms)
         for letter in self._letters:
@@ -245,14 +242,19 @@ class Partition:
         # Who was flushed alone stays in until the next whole flush: all who are ahead stand at the same positions.
         hurried = flush.only = self._chosen()
         flush.watched = self.watched
-        for analyzer in self.analyzers:
-            analyzer.collect(flush)
+        self._fill(flush)
         if flush.empty:
             return None
         self._hurried = hurried
         flush.checkpoint += (ahead.FIELD, ahead.cell(hurried, self._gaps.positions()))
         self.flush_number += 1
         return flush
+
+    def _fill(self, flush: Flush) -> None:
+        for analyzer in self.analyzers:
+            analyzer.collect(flush)
+            if analyzer.outlet is not None:
+                analyzer.outlet.end()
 
     def _chosen(self) -> set[str]:
         return self._hurried.union(self._watched, *(analyzer.urgent for analyzer in self.analyzers))

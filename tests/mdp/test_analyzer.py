@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 from mdc.writer import Flush
 from mdp.analyzer import Outlet
+from tests.mdp.feed import START_MS, Desk, quote, trade
 
 
 def documents(flush: Flush, kind: str = "quote") -> list[dict[str, Any]]:
@@ -68,3 +71,15 @@ def test_a_forgotten_channel_never_repeats_a_number() -> None:
     outlet.begin(again)("A", 1, b"{}")
     assert [doc["seq"] for doc in documents(again, "bars:1m")] == [4]
     assert again._index == ["idx:bars:1m", "A"]
+
+
+def test_nobody_holds_on_to_a_flush_that_was_made() -> None:
+    """A flush of a market's opening is large: once it is applied, no outlet keeps it, however seldom it writes."""
+    desk = Desk()
+    desk.feed(trade("A"), quote("A"), {"ev": "LULD", "T": "A", "h": 11, "l": 9, "i": [17], "t": START_MS})
+    flush = desk.partition.collect(desk.now_ms)
+    assert flush is not None
+    alive = weakref.ref(flush)
+    del flush
+    gc.collect()
+    assert alive() is None

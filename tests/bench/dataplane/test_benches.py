@@ -18,6 +18,12 @@ FIGURES = {
     "pipeline": {"events_per_s", "cpu_us_per_event"},
     "latency": {"p50_ms", "p99_ms", "p999_ms", "histogram"},
     "opening": {"board_p99_ms", "quote_p99_ms", "trades_p99_ms", "alerts_range_p99_ms", "alerts_gap", "expired"},
+    "symbols": {
+        "worker_bytes_a_symbol",
+        "redis_bytes_a_symbol",
+        "redis_trades_bytes_a_symbol",
+        "redis_checkpoint_cells_bytes_a_symbol",
+    },
     "steady": {"p50_ms", "p999_ms", "cpu_us_per_event", "cpu_us_per_event_rabbitmq", "events_per_batch", "flush_ms"},
     "scp": {"tokens_per_s", "list_p99_ms", "list_500_p99_ms", "sign_in_ms", "revocation_p99_ms", "memory_growth_mb"},
     "listener": {"events_per_s"},

@@ -6,6 +6,7 @@ import pytest
 
 from mdp.events.vendor import BadEvent
 from mdp.partitions.listing import LEAVING_MAX, SILENT_DAYS, Listing
+from tests.mdp.feed import START_MS, Desk, quote
 
 DAY_MS = 86_400_000
 
@@ -144,3 +145,26 @@ def test_a_name_that_no_symbol_has_is_refused_every_time(name: str) -> None:
     assert not listing.marks
     hear(listing, 1, "BRK.B", "O:SPY251219C00650000", "C:EUR/USD", "I:SPX", "X^A", "A+", "A_B", "BTC-PERP", "7203.T")
     assert len(listing.marks) == 9
+
+
+def test_the_longest_silent_symbols_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the bound a new symbol is taken and the one not heard for longest goes."""
+    monkeypatch.setattr("mdp.partitions.listing.SYMBOLS_MAX", 3)
+    desk = Desk()
+    for n in range(5):
+        desk.feed(quote(f"S{n}", t=START_MS + 60_000 * n))
+        desk.flush()
+    cache = desk.flush()
+    assert sorted(cache.channels("quote")) == ["S2", "S3", "S4"]
+    assert (desk.partition.counts.forgotten, desk.partition.counts.bad) == (2, 0)
+
+
+def test_a_flood_of_invented_symbols_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two flushes the rest is refused and counted; those known go on."""
+    monkeypatch.setattr("mdp.partitions.listing.SYMBOLS_MAX", 3)
+    monkeypatch.setattr("mdp.partitions.listing.SURPLUS_MAX", 0)
+    desk = Desk()
+    desk.feed(*[quote(f"S{n}") for n in range(5)], quote("S0", 5))
+    cache = desk.flush()
+    assert sorted(cache.channels("quote")) == ["S0", "S1", "S2"]
+    assert (cache.data("quote:S0")["bid"], desk.partition.counts.discarded) == (5, {"no_room": 2})

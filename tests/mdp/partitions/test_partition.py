@@ -457,29 +457,6 @@ def test_documents_of_what_is_heard_live_on() -> None:
         assert len(kept) == len(set(kept))
 
 
-def test_the_longest_silent_symbols_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above the bound a new symbol is taken and the one not heard for longest goes."""
-    monkeypatch.setattr("mdp.partitions.listing.SYMBOLS_MAX", 3)
-    desk = Desk()
-    for n in range(5):
-        desk.feed(quote(f"S{n}", t=START_MS + 60_000 * n))
-        desk.flush()
-    cache = desk.flush()
-    assert sorted(cache.channels("quote")) == ["S2", "S3", "S4"]
-    assert (counts(desk).forgotten, counts(desk).bad) == (2, 0)
-
-
-def test_a_flood_of_invented_symbols_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two flushes the rest is refused and counted; those known go on."""
-    monkeypatch.setattr("mdp.partitions.listing.SYMBOLS_MAX", 3)
-    monkeypatch.setattr("mdp.partitions.listing.SURPLUS_MAX", 0)
-    desk = Desk()
-    desk.feed(*[quote(f"S{n}") for n in range(5)], quote("S0", 5))
-    cache = desk.flush()
-    assert sorted(cache.channels("quote")) == ["S0", "S1", "S2"]
-    assert (cache.data("quote:S0")["bid"], counts(desk).discarded) == (5, {"no_room": 2})
-
-
 def test_a_new_cache_knows_who_was_heard() -> None:
     """After `rewrite` the rule goes on: silent days are counted from when a symbol was really heard."""
     desk = Desk()
