@@ -50,8 +50,8 @@ from wds.transport.connection import Connection
 from wds.transport.roster import Roster
 
 CLOSING_S = 2.5
-# Clients sent off in a second, while that takes no longer than WDS_DRAIN_S. Each comes back within five seconds more and costs the
-# next worker 0.8 ms: 2,000 are there again after 7.5 s, at most 400 a second, a third of a core.
+# Clients sent off in a second, while that takes no longer than WDS_DRAIN_S. Each comes back within five seconds more and costs
+# the next worker 0.8 ms: 2,000 are there again after 7.5 s, at most 400 a second, a third of a core.
 SENT_OFF_A_S = 800
 PROBE_NS = 2_000_000_000  # between two looks at whether the connections of a user or an address still answer
 PROBED_MAX = 1000
