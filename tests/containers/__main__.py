@@ -133,7 +133,7 @@ def judge(given: argparse.Namespace, folder: Path, tape: Path) -> int:
     feed = "simulator+engine" if given.exchange else "replay"
     stack = Stack(
         folder, (*profiles, "tls") if given.tls else profiles, FEED=feed, TAPES=str(tape.parent), TAPE=f"/tapes/{tape.name}",
-        SPEED="200" if given.faults else "max",
+        SPEED="100" if given.faults else "max",
     )  # fmt: skip
     try:
         stack.make_secrets()

@@ -254,7 +254,7 @@ async def _play() -> None:
     place.start(_join(place, viewers))
     while line := await reader.readline():
         said = orjson.loads(line)
-        place.token = said.get("token", place.token)
+        place.token, place.port = said.get("token", place.token), said.get("port", place.port)
         if "tell" in said:
             print(orjson.dumps(_told(viewers)).decode(), flush=True)
     place.open = False
