@@ -40,7 +40,8 @@ ROUTES = (
     Route(
         "GET", "/api/v1/candles/{symbol}", "view", read_candles, gives=Candles, may_answer=ASKED,
         query=(
-            ("span", "1m, 5m, 1h or 1d", "string"), ("before", "bars that begin before this time, ms: `next` of the page before; 0 = now"),
+            ("span", "1m, 5m, 1h or 1d", "string"),
+            ("before", "bars that begin before this time, ms: `next` of the page before; 0 = now"),
             ("limit", "how many at most, up to 1000"),
         ),
     ),
