@@ -14,8 +14,8 @@ PATIENCE_S = 150
 
 
 def take(out: Path, scheme: str) -> None:
-    """Start everything, wait until the chart has some bars, and save the picture."""
-    with tempfile.TemporaryDirectory() as folder, LocalRun(Path(folder) / "run", SYMBOLS="1500", RATE="3000") as run:
+    """Start everything, wait until the chart has some bars, and save the picture; the rate is one that a busy machine carries."""
+    with tempfile.TemporaryDirectory() as folder, LocalRun(Path(folder) / "run", SYMBOLS="500", RATE="800") as run:
         run.says("http://127.0.0.1:")
         with chromium() as browser:
             desk = Desk(browser, run, scheme, symbol="BTC-PERP")

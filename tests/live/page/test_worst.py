@@ -126,11 +126,8 @@ def test_a_clock_that_is_an_hour_wrong_makes_no_data_old(run: LocalRun, browser:
     ages = "document.querySelector('#m-age').textContent"
     desk.until(lambda: desk.value(ages) not in ("—", "0 ms"), 15, "an age")
     assert "min" not in desk.value(ages)
-    desk.until(lambda: any(desk.texts(".grid-row:not([hidden]) .cell.opens")), 60, "a row with news")
-    assert {text for text in desk.texts(".grid-row:not([hidden]) .cell.opens") if text} <= {
-        "now",
-        *(f"{n} min" for n in range(30)),
-    }
+    news = ".grid-row:not([hidden]) .cell.opens"  # all of the last hour: by another clock all are "now", or of hours ago
+    desk.until(lambda: any(text.endswith("min") for text in desk.texts(news)), 60, "news of some minutes ago")
     desk.close()
     assert desk.complaints == []
 
