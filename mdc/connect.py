@@ -62,7 +62,7 @@ class Sending:
         except BaseException as error:
             await self.disconnect(nowait=True)  # half a command may have been written: nothing can follow it
             if isinstance(error, OSError):  # TimeoutError is one
-                raise ConnectionLost(f"cannot write to the cache: {error or type(error).__name__}") from None
+                raise ConnectionLost(f"cannot write to the cache: {str(error) or type(error).__name__}") from None
             raise
 
 

@@ -31,7 +31,7 @@ async def redeclare(settings: ComponentSettings) -> str:
             await broker.connect()
         changed, lost = await _declare(broker, [*all_queues(settings.mdq_partitions), progress_queue()])
     except (OSError, TimeoutError, BrokerUnavailable) as error:
-        what = f"RabbitMQ at MDQ_URL does not answer: {error or type(error).__name__}"
+        what = f"RabbitMQ at MDQ_URL does not answer: {str(error) or type(error).__name__}"
         raise OperatorError(what, "Start it and run the command again", DEPENDENCY) from None
     finally:
         await broker.close()

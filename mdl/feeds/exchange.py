@@ -170,7 +170,7 @@ class EngineFeed:
                 log.info("feed_connected", feed=self.name, url=url, symbols=len(self._market.symbols))
                 await self._receive(socket)
         except (OSError, TimeoutError, WebSocketException) as error:
-            raise FeedClosed(f"cannot connect to {url}: {error or type(error).__name__}") from None
+            raise FeedClosed(f"cannot connect to {url}: {str(error) or type(error).__name__}") from None
 
     async def _receive(self, socket: ClientConnection) -> None:
         """Take what arrives.  Raises: FeedClosed; never returns."""

@@ -70,7 +70,7 @@ async def repartition(settings: MdpSettings, to: int, shutdown: Shutdown) -> str
         before = settings.model_copy(update={"mdq_partitions": int(known)})
         return await Move(before, redis, to, shutdown).run()
     except (*AWAY, CacheUnavailable, TimeoutError) as error:
-        what = f"Redis at MDC_URL does not answer: {error or type(error).__name__}"
+        what = f"Redis at MDC_URL does not answer: {str(error) or type(error).__name__}"
         raise OperatorError(what, "Look at it, then run the command again; nothing is lost", 3) from None
     finally:
         await redis.aclose()
@@ -148,7 +148,7 @@ class Move:
                 await broker.connect()
             depths = await broker.survey(all_queues(self._from))
         except (OSError, TimeoutError, BrokerUnavailable) as error:
-            what = f"RabbitMQ at MDQ_URL does not answer: {error or type(error).__name__}"
+            what = f"RabbitMQ at MDQ_URL does not answer: {str(error) or type(error).__name__}"
             raise OperatorError(what, "Its queues must be looked at: start it and run the command again", 3) from None
         finally:
             await broker.close()

@@ -45,7 +45,7 @@ async def plugins(settings: MdpSettings, on: str = "", off: str = "", remove: st
             return [await _order(redis, on or off, "on" if on else "off")]
         return _table(known, await redis.hgetall(_orders(redis)))
     except AWAY as error:
-        raise OperatorError(f"Redis at MDC_URL does not answer: {error or type(error).__name__}", FIX, 3) from None
+        raise OperatorError(f"Redis at MDC_URL does not answer: {str(error) or type(error).__name__}", FIX, 3) from None
     finally:
         await redis.aclose()
 

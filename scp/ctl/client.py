@@ -54,7 +54,7 @@ class ControlPlane:
         try:
             answer = self._web.request(method, path, params=dict(query or {}), headers=dict(headers or {}), json=body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(f"{self._web.base_url} does not answer: {error or type(error).__name__}") from None
+            raise Unreachable(f"{self._web.base_url} does not answer: {str(error) or type(error).__name__}") from None
         if answer.is_success:
             return answer
         raise _refused(answer)
