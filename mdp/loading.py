@@ -14,7 +14,8 @@ from mdc.documents import decode_doc
 from mdp import roster
 from mdp.analyzers.boards import share_rows
 from mdp.analyzers.ranks import BUILT_IN, Board
-from mdp.partitions.partition import NewerCheckpoint, Partition, Unreadable
+from mdp.partitions.partition import Partition
+from mdp.partitions.reading import NewerCheckpoint, Unreadable
 from mdp.plugins.installed import Found
 from mdp.plugins.rack import Rack
 from mdp.reference import Reference

@@ -19,7 +19,7 @@ from mdp.days.calendar import Calendars
 from mdp.leader.status import add_up
 from mdp.partitions import ahead
 from mdp.partitions.counts import Counts
-from mdp.partitions.partition import VERSION
+from mdp.partitions.reading import VERSION
 from mdp.partitions.runs import Runs
 from mdp.plugins.host import Tally
 from mdq.gaps import Position

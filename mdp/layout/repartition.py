@@ -22,7 +22,7 @@ from mdp.layout import deal
 from mdp.layout.deal import Own, UnreadableCell
 from mdp.loading import Loader
 from mdp.ownership import BEAT_S, Ownership
-from mdp.partitions.partition import VERSION
+from mdp.partitions.reading import VERSION
 from mdp.reference import read_reference
 from mdp.settings import MdpSettings
 from mdq.broker import BrokerUnavailable

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -35,6 +35,7 @@ from mdp.partitions import ahead
 from mdp.partitions.ahead import Ahead
 from mdp.partitions.counts import Counts
 from mdp.partitions.listing import Listing
+from mdp.partitions.reading import VERSION, NewerCheckpoint, Unreadable, fault_of, version_of
 from mdp.partitions.runs import Runs, Turn
 from mdq.batch import Batch, began_ms
 from mdq.gaps import NEVER_MS, SOURCES_MAX, Arrival, GapCounter, Position, Verdict
@@ -48,25 +49,7 @@ TIME_AHEAD_MS = 60_000  # of the feed's clock, which may differ a little from th
 TIME_BEHIND_MS = 8 * 86_400_000  # corrections of the last session are reported after a long weekend; nothing is older
 COUNTED = VOLUME | CANCEL
 KEPT_MAX = 200  # symbols in one flush whose documents live on
-VERSION = 2  # of the checkpoint; 1 had positions without a source and quotes without a calendar
 Handler = Callable[[Any], None]
-
-
-class NewerCheckpoint(ValueError):
-    """A checkpoint that a newer version of the processors has written."""
-
-
-class Unreadable(NamedTuple):
-    """A checkpoint cell that could not be read: of an analyzer's symbol, or (empty) one of the partition's own.
-
-    Without a `fault` it was set aside, and told, by an earlier owner.
-    """
-
-    analyzer: str
-    symbol: str
-    field: str
-    value: bytes
-    fault: str
 
 
 def _misdated(ts: int, feed_ms: int) -> BadEvent:
@@ -289,7 +272,7 @@ class Partition:
         Returns: what could not be read. It is kept among the dead letters and its symbols begin anew: call `resume` for
         each, so that its channel does not count from one again.  Raises: NewerCheckpoint.
         """
-        version = _version(cells.pop(b"version", b"1"))
+        version = version_of(cells.pop(b"version", b"1"))
         if version > VERSION:
             raise NewerCheckpoint(f"the checkpoint of partition {self.number} has version {version}, this worker reads {VERSION}")
         self._now_ms = self._now_ms or now_ms
@@ -304,7 +287,7 @@ class Partition:
                 by_symbol.setdefault((analyzer, rest.partition("|")[0]), []).append((rest, value))
             elif not value:
                 continue
-            elif fault := _fault_of(self._restore_own, key, value):
+            elif fault := fault_of(self._restore_own, key, value):
                 bad.append(Unreadable("", "", key, value, fault))
                 if key.startswith("position:"):
                     self._gaps.forgot()
@@ -313,13 +296,13 @@ class Partition:
         self.listing.sort()
         for analyzer in self.analyzers:
             own_cell = cells.get(analyzer.own_cell.encode())
-            if own_cell and (fault := _fault_of(analyzer.restore_own, own_cell, sum(self.counts.events.values()))):
+            if own_cell and (fault := fault_of(analyzer.restore_own, own_cell, sum(self.counts.events.values()))):
                 bad.append(Unreadable("", "", analyzer.own_cell, own_cell, fault))
         late = self._ahead.symbols if self._ahead is not None else frozenset()  # their documents may be older than their cells
         for (analyzer, symbol), own in by_symbol.items():
             if not any(value for _, value in own):  # set aside by an earlier owner, and nothing came since
                 bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"", ""))
-            elif fault := _fault_of(analyzer.restore, [(name, value) for name, value in own if value]):
+            elif fault := fault_of(analyzer.restore, [(name, value) for name, value in own if value]):
                 bad.append(Unreadable(analyzer.name, symbol, own[0][0], b"\n".join(value for _, value in own), fault))
                 self._set_aside += [f"{analyzer.name}:{name}" for name, _ in own]
             elif symbol in late and analyzer.outlet is not None:
@@ -585,18 +568,3 @@ class Partition:
         flush.checkpoint += ("runs", self._runs.cell(), "floor", b"%d" % self._floor, "lags", lags)
         for source, stream, position in self._gaps.positions():
             flush.checkpoint += (f"position:{source}/{stream}", msgspec.json.encode(position))
-
-
-def _version(value: bytes) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        return VERSION  # a cell like any other may be unreadable; the others say themselves whether they can be read
-
-
-def _fault_of(call: Callable[..., None], *arguments: Any) -> str:
-    try:
-        call(*arguments)
-    except Exception as error:  # whatever a decoder or an analyzer makes of bytes that are not its own
-        return f"{type(error).__name__}: {error}"[:200]
-    return ""

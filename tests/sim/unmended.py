@@ -32,7 +32,7 @@ def unreadable_cells_are_fatal() -> None:
         call(*arguments)
         return ""
 
-    partition._fault_of = raise_faults
+    partition.fault_of = raise_faults  # type: ignore[attr-defined]
 
 
 def one_verdict_for_all() -> None:

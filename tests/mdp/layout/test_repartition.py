@@ -23,7 +23,8 @@ from mdp.layout import repartition as moves
 from mdp.layout.repartition import repartition
 from mdp.loading import Loader
 from mdp.ownership import Ownership
-from mdp.partitions.partition import VERSION, Partition
+from mdp.partitions.partition import Partition
+from mdp.partitions.reading import VERSION
 from mdp.settings import MdpSettings
 from service.clock import SystemClock
 from service.errors import OperatorError

@@ -11,7 +11,8 @@ import pytest
 from mdp import roster
 from mdp.analyzer import Analyzer
 from mdp.partitions.counts import Counts
-from mdp.partitions.partition import NewerCheckpoint, Partition
+from mdp.partitions.partition import Partition
+from mdp.partitions.reading import NewerCheckpoint
 from mdq.batch import Batch
 from tests.mdp.feed import START_MS, Desk, Dice, Event, bar, batch, book, quote, trade
 
