@@ -6,7 +6,7 @@ so that an event needs to carry no more than what changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from engine.core import events as ev
@@ -26,9 +26,6 @@ from engine.stores.message_text import (
     transaction,
 )
 from engine.stores.messages import SCHEMA_VERSION, Execution, FundingSummary, LiquidationSummary, LivenessCheck
-
-LIQUIDATIONS, CHARGES, CHECKS = OTHERS = ("liquidations", "fundingCharges", "livenessChecks")  # as in `Message`
-NO_OTHERS = ",".join(f'"{name}":[]' for name in OTHERS)
 
 
 class MessageBuilder:
@@ -59,11 +56,13 @@ class MessageBuilder:
             self._stamp = time_ns // 1_000_000, iso(time_ns)
         self._time = self._stamp[1]
         self._count = 0
-        self._groups: list[str] = []  # of executions
-        self._sweeps: dict[int, tuple[int, list[str]]] = {}  # taker's order id → the place of its group, and its trades
+        self._executions: list[list[str]] = []  # groups of their texts
         self._transactions: list[str] = []
-        self._others: dict[str, list[Any]] = {}  # by name, what is rare
+        self._liquidations: list[LiquidationSummary] = []
+        self._charges: list[FundingSummary] = []
+        self._checks: list[LivenessCheck] = []
         self._controls: Controls | None = None
+        self._sweeps: dict[int, list[str]] = {}  # taker's order id → the group of its trades
         self._touched: dict[tuple[str, int, int], None] = {}  # symbol, side, ticks of levels that may have changed
 
     def apply(self, event: ev.Event) -> None:
@@ -76,30 +75,24 @@ class MessageBuilder:
 
     def finish(self) -> bytes:
         """Return the frame, empty when the command has nothing for consumers. Cost: O(levels touched × their orders)."""
-        groups = self._groups
-        if not (groups or self._touched or self._transactions or self._others or self._controls is not None):
+        orders = self._executions or self._transactions or self._checks or self._charges or self._touched
+        if not orders and self._controls is None:
             return b""
-        for place, trades in self._sweeps.values():
-            groups[place] = f"[{','.join(trades)}]"
-        others = ",".join(f'"{name}":{_listed(self._others.get(name))}' for name in OTHERS) if self._others else NO_OTHERS
+        groups = ",".join(f"[{','.join(group)}]" for group in self._executions)
         frame = (
             f'{{"messageIndex":{self._index},"prevMessageIndex":{self._state.message_index},"timestamp":"{self._time}",'
-            f'"schemaVersion":{SCHEMA_VERSION},"executions":[{",".join(groups)}],'
-            f'"accountTransactions":[{",".join(self._transactions)}],{others},"bookUpdates":[{",".join(self._updates())}]'
+            f'"schemaVersion":{SCHEMA_VERSION},"executions":[{groups}],"accountTransactions":[{",".join(self._transactions)}],'
+            f'"liquidations":{_listed(self._liquidations)},"fundingCharges":{_listed(self._charges)},'
+            f'"livenessChecks":{_listed(self._checks)},"bookUpdates":[{",".join(self._updates())}]'
             f"{self._controls.text() if self._controls is not None else ''}}}"
         )
         return frame.encode()
 
-    def _updates(self) -> list[str]:
-        found = []
+    def _updates(self) -> Iterator[str]:
         for symbol, side, ticks in self._touched:
             name, over, under, *_ = self._scale(symbol)
             qty = self._state.markets[symbol].book.shown(side, ticks)
-            found.append(book_update(name, side, price_text(ticks, over, under), qty))
-        return found
-
-    def _other(self, name: str, struct: Any) -> None:
-        self._others.setdefault(name, []).append(struct)
+            yield book_update(name, side, price_text(ticks, over, under), qty)
 
     def _price(self, symbol: str, ticks: int) -> float:
         """Return a price as the float nearest to the exact decimal."""
@@ -127,7 +120,7 @@ class MessageBuilder:
             leaves = order.size_lots - order.filled_lots
         scale, exec_id = self._scale(order.terms.symbol), self._next_id()
         one = execution(order, scale, self._time, exec_type, exec_id, status or status_of(order), leaves, more=more)
-        self._groups.append(f"[{one}]")
+        self._executions.append([one])
 
     def _accepted(self, event: ev.OrderAccepted) -> None:
         self._state.apply(event)
@@ -143,7 +136,7 @@ class MessageBuilder:
         if terms.symbol in self._state.markets:
             order.price_ticks, order.stop_ticks, scale = terms.price_ticks, terms.stop_ticks, self._scale(terms.symbol)
         exec_id, why = self._next_id(), f',"ordRejReason":"{event.reason}"'
-        self._groups.append(f"[{execution(order, scale, self._time, 'Rejected', exec_id, 'Rejected', 0, more=why)}]")
+        self._executions.append([execution(order, scale, self._time, "Rejected", exec_id, "Rejected", 0, more=why)])
 
     def _triggered(self, event: ev.OrderTriggered) -> None:
         self._state.apply(event)
@@ -193,15 +186,15 @@ class MessageBuilder:
         )
         before = [accounts[order.terms.account].balance_units for order, *_ in parts]
         self._state.apply(event)
-        sweep = self._sweeps.get(event.taker_id)
-        if sweep is None:
-            sweep = self._sweeps[event.taker_id] = len(self._groups), []
-            self._groups.append("")  # filled in at the end
+        group = self._sweeps.get(event.taker_id)
+        if group is None:
+            group = self._sweeps[event.taker_id] = []
+            self._executions.append(group)
         lots, value = event.size_lots, contract.value_units(event.size_lots, event.price_ticks)
         price = price_text(event.price_ticks, scale.over, scale.under)
         for (order, fee, rate, more), balance in zip(parts, before, strict=True):
             exec_id, last, leaves = self._next_id(), trade(lots, value, price, rate, fee), order.size_lots - order.filled_lots
-            sweep[1].append(execution(order, scale, self._time, "Trade", exec_id, status_of(order), leaves, last, more))
+            group.append(execution(order, scale, self._time, "Trade", exec_id, status_of(order), leaves, last, more))
             account = accounts[order.terms.account]
             realised = account.balance_units - balance + fee
             if realised:
@@ -251,7 +244,7 @@ class MessageBuilder:
 
     def _charge(self, symbol: str, rate_ppm: int, mark_ticks: int) -> None:
         price = self._price(symbol, mark_ticks)
-        self._other(CHARGES, FundingSummary(symbol=symbol, rate=rate_ppm / PPM, price=price, timestamp=self._time))
+        self._charges.append(FundingSummary(symbol=symbol, rate=rate_ppm / PPM, price=price, timestamp=self._time))
 
     def _pay(self, symbol: str, rate_ppm: int, mark_ticks: int, payments: Iterable[tuple[int, int]]) -> None:
         contract = self._state.ledger.contracts[symbol]
@@ -259,7 +252,7 @@ class MessageBuilder:
             lots = contract.holders[account].lots
             value = contract.value_units(lots, mark_ticks)
             exec_id, told = self._of_position(account, symbol, "Funding", lots, value, mark_ticks, rate_ppm, units)
-            self._groups.append(f"[{told}]")
+            self._executions.append([told])
             self._book(account, "Funding", -units, self._balance(account), self._scale(symbol).symbol, exec_id)
 
     def _give_rest(self, symbol: str, rest: int) -> None:
@@ -280,17 +273,15 @@ class MessageBuilder:
             if realised := self._balance(account) - balance:
                 symbol = self._scale(event.symbol).symbol
                 self._book(account, "RealisedPnl", realised, balance + realised, symbol, exec_id)
-        self._groups.append(f"[{','.join(group)}]")
+        self._executions.append(group)
         if settled:
             return
-        number = len(self._others.get(LIQUIDATIONS, ())) + 1
-        self._other(
-            LIQUIDATIONS,
+        self._liquidations.append(
             LiquidationSummary(
-                liquidation_id=f"{self._index}-l{number}", account=event.giver,
+                liquidation_id=f"{self._index}-l{len(self._liquidations) + 1}", account=event.giver,
                 exec_type=event.reason.value, symbol=event.symbol, last_qty=abs(event.lots),
                 last_px=self._price(event.symbol, ticks), counterparty=event.taker, timestamp=self._time,
-            ),
+            )
         )  # fmt: skip
 
     def _of_position(
@@ -315,8 +306,8 @@ class MessageBuilder:
 
     def _liveness(self, event: ev.LivenessChecked) -> None:
         self._state.apply(event)
-        self._other(CHECKS, LivenessCheck(check_id=event.check_id, source=event.source, timestamp=self._time))
+        self._checks.append(LivenessCheck(check_id=event.check_id, source=event.source, timestamp=self._time))
 
 
-def _listed(structs: list[Any] | None) -> str:
-    return "[]" if structs is None else text(structs)
+def _listed(structs: list[Any]) -> str:
+    return text(structs) if structs else "[]"
