@@ -34,8 +34,8 @@ from engine.gateway.bodies import (
 )  # fmt: skip
 from engine.gateway.problems import rejected
 from engine.journal.sequencer import Sequencer
+from engine.stores.message_builder import contingency, link_id, ord_type, status_of
 from engine.stores.message_log import MessageLog
-from engine.stores.message_text import contingency, link_id, ord_type, status_of
 from service.clock import Clock
 
 

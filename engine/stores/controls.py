@@ -8,18 +8,18 @@ from engine.core import events as ev
 from engine.core.commands import Instrument
 from engine.core.state import State
 from engine.core.units import PPM, price
-from engine.stores.message_text import text
 from engine.stores.messages import KillSwitchChange, Listing, MarkPrice, SuspensionChange
-
-LISTS = ("listings", "markPrices", "killSwitches", "suspensions")  # as in `Message`
 
 
 class Controls:
-    """What one command changed."""
+    """What one command changed; false while that is nothing."""
 
     def __init__(self, timestamp: str) -> None:
         self._time = timestamp
         self._lists: dict[str, list[Any]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._lists)
 
     def note(self, event: ev.Event, state: State) -> None:
         """Note an event that `state` has applied already."""
@@ -33,10 +33,10 @@ class Controls:
             case ev.MarkSet():
                 mark = price(state.ledger.contracts[event.symbol].instrument, event.mark_ticks)
                 what = MarkPrice(symbol=event.symbol, mark_price=mark, pending=event.pending, timestamp=self._time)
-                self._add("markPrices", what)
+                self._add("mark_prices", what)
             case ev.KillSwitchSet():
                 switch = KillSwitchChange(account=event.account, kill_switch=event.on, timestamp=self._time)
-                self._add("killSwitches", switch)
+                self._add("kill_switches", switch)
             case ev.Suspended() | ev.Resumed():
                 reasons, is_set = sorted(state.suspended), isinstance(event, ev.Suspended)
                 change = SuspensionChange(reason=event.reason, set=is_set, reasons=reasons, timestamp=self._time)
@@ -44,9 +44,9 @@ class Controls:
             case _:
                 raise AssertionError(f"{type(event).__name__} is no control")
 
-    def text(self) -> str:
-        """Return the end of the message: each list that is not empty, behind a comma, in the sequence of `Message`."""
-        return "".join(f',"{name}":{text(self._lists[name])}' for name in LISTS if name in self._lists)
+    def lists(self) -> dict[str, list[Any]]:
+        """Return what was noted, by the field of `Message` that it belongs to."""
+        return self._lists
 
     def _add(self, name: str, change: object) -> None:
         self._lists.setdefault(name, []).append(change)

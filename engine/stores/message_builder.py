@@ -6,26 +6,30 @@ so that an event needs to carry no more than what changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import msgspec
+from msgspec import UNSET
 
 from engine.core import events as ev
 from engine.core.commands import BUY, INSURANCE, SELL, SIDE_NAMES, Command, Instrument, PlaceOrder
+from engine.core.linked import group_of, with_legs
 from engine.core.state import Order, State
-from engine.core.units import PPM, iso
+from engine.core.units import PPM, iso, scale
 from engine.stores.controls import Controls
-from engine.stores.message_text import (
-    Scale,
-    book_update,
-    execution,
-    price_text,
-    scale_of,
-    status_of,
-    text,
-    trade,
-    transaction,
+from engine.stores.messages import (
+    SCHEMA_VERSION,
+    BookUpdate,
+    Execution,
+    FundingSummary,
+    LiquidationSummary,
+    LivenessCheck,
+    Message,
+    Transaction,
 )
-from engine.stores.messages import SCHEMA_VERSION, Execution, FundingSummary, LiquidationSummary, LivenessCheck
+
+_ENCODER = msgspec.json.Encoder()
 
 
 class MessageBuilder:
@@ -33,7 +37,7 @@ class MessageBuilder:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._scales: dict[str, Scale] = {}  # by symbol; a contract's terms never change
+        self._ratios: dict[str, tuple[int, int]] = {}  # symbol → price of a tick as numerator, denominator
         self._stamp = (-1, "")
         self._command: Command | None = None
         self._index = 0
@@ -56,13 +60,13 @@ class MessageBuilder:
             self._stamp = time_ns // 1_000_000, iso(time_ns)
         self._time = self._stamp[1]
         self._count = 0
-        self._executions: list[list[str]] = []  # groups of their texts
-        self._transactions: list[str] = []
+        self._executions: list[list[Execution]] = []
+        self._transactions: list[Transaction] = []
         self._liquidations: list[LiquidationSummary] = []
         self._charges: list[FundingSummary] = []
         self._checks: list[LivenessCheck] = []
-        self._controls: Controls | None = None
-        self._sweeps: dict[int, list[str]] = {}  # taker's order id → the group of its trades
+        self._controls = Controls(self._time)
+        self._sweeps: dict[int, list[Execution]] = {}  # taker's order id → the group of its trades
         self._touched: dict[tuple[str, int, int], None] = {}  # symbol, side, ticks of levels that may have changed
 
     def apply(self, event: ev.Event) -> None:
@@ -76,34 +80,33 @@ class MessageBuilder:
     def finish(self) -> bytes:
         """Return the frame, empty when the command has nothing for consumers. Cost: O(levels touched × their orders)."""
         orders = self._executions or self._transactions or self._checks or self._charges or self._touched
-        if not orders and self._controls is None:
+        if not (orders or self._controls):
             return b""
-        groups = ",".join(f"[{','.join(group)}]" for group in self._executions)
-        frame = (
-            f'{{"messageIndex":{self._index},"prevMessageIndex":{self._state.message_index},"timestamp":"{self._time}",'
-            f'"schemaVersion":{SCHEMA_VERSION},"executions":[{groups}],"accountTransactions":[{",".join(self._transactions)}],'
-            f'"liquidations":{_listed(self._liquidations)},"fundingCharges":{_listed(self._charges)},'
-            f'"livenessChecks":{_listed(self._checks)},"bookUpdates":[{",".join(self._updates())}]'
-            f"{self._controls.text() if self._controls is not None else ''}}}"
-        )
-        return frame.encode()
+        message = Message(
+            message_index=self._index, prev_message_index=self._state.message_index, timestamp=self._time,
+            schema_version=SCHEMA_VERSION, **self._controls.lists(),
+            executions=self._executions, account_transactions=self._transactions, liquidations=self._liquidations,
+            funding_charges=self._charges, liveness_checks=self._checks, book_updates=self._updates(),
+        )  # fmt: skip
+        return _ENCODER.encode(message)
 
-    def _updates(self) -> Iterator[str]:
+    def _updates(self) -> list[BookUpdate]:
+        found = []
         for symbol, side, ticks in self._touched:
-            name, over, under, *_ = self._scale(symbol)
             qty = self._state.markets[symbol].book.shown(side, ticks)
-            yield book_update(name, side, price_text(ticks, over, under), qty)
+            found.append(BookUpdate(symbol=symbol, side=SIDE_NAMES[side], price=self._price(symbol, ticks), qty=qty))
+        return found
 
     def _price(self, symbol: str, ticks: int) -> float:
         """Return a price as the float nearest to the exact decimal."""
-        scale = self._scale(symbol)
-        return ticks * scale.over / scale.under
+        numerator, denominator = self._ratio(symbol)
+        return ticks * numerator / denominator
 
-    def _scale(self, symbol: str) -> Scale:
-        scale = self._scales.get(symbol)
-        if scale is None:
-            scale = self._scales[symbol] = scale_of(self._instrument(symbol))
-        return scale
+    def _ratio(self, symbol: str) -> tuple[int, int]:
+        ratio = self._ratios.get(symbol)
+        if ratio is None:
+            ratio = self._ratios[symbol] = scale(self._instrument(symbol).tick_size)
+        return ratio
 
     def _instrument(self, symbol: str) -> Instrument:
         return self._state.ledger.contracts[symbol].instrument
@@ -114,33 +117,51 @@ class MessageBuilder:
 
     # Orders
 
-    def _tell(self, order: Order, exec_type: str, status: str = "", leaves: int | None = None, more: str = "") -> None:
-        """Add an execution of an order as it is now, in a group of its own."""
-        if leaves is None:
-            leaves = order.size_lots - order.filled_lots
-        scale, exec_id = self._scale(order.terms.symbol), self._next_id()
-        one = execution(order, scale, self._time, exec_type, exec_id, status or status_of(order), leaves, more=more)
-        self._executions.append([one])
+    def _of_order(
+        self, order: Order, exec_type: str, status: str = "", leaves: int | None = None, lots: int = 0, cost: int = 0,
+        price_ticks: int = 0, rate_ppm: int = 0, fee: int = 0, text: str = "", liquidity: str = "", match: str = "",
+    ) -> Execution:  # fmt: skip
+        """Return an execution of an order as it is now."""
+        terms, filled = order.terms, order.filled_lots
+        symbol = terms.symbol
+        average = 0.0
+        if filled:
+            numerator, denominator = self._ratio(symbol)
+            average = order.cost_units * numerator / (filled * self._instrument(symbol).lot_tick_units * denominator)
+        left = order.size_lots - filled
+        return Execution(
+            order_id=str(order.order_id), cl_ord_id=terms.cl_ord_id, account=terms.account, symbol=symbol,
+            side=SIDE_NAMES[terms.side], ord_type=ord_type(terms), time_in_force=terms.time_in_force.value,
+            price=None if order.price_ticks is None else self._price(symbol, order.price_ticks),
+            stop_px=None if order.stop_ticks is None else self._price(symbol, order.stop_ticks),
+            display_qty=terms.display_lots, order_qty=order.size_lots, leaves_qty=left if leaves is None else leaves,
+            ord_status=status or status_of(order), cum_qty=filled, link_id=link_id(order), contingency_type=contingency(order),
+            cum_cost=order.cost_units, avg_px=average, timestamp=self._time, exec_type=exec_type, exec_id=self._next_id(),
+            last_qty=lots, exec_cost=cost, last_px=self._price(symbol, price_ticks) if price_ticks else 0.0,
+            commission=rate_ppm / PPM, exec_comm=fee, transact_time=self._time, text=text, last_liquidity_ind=liquidity,
+            trd_match_id=match,
+        )  # fmt: skip
 
     def _accepted(self, event: ev.OrderAccepted) -> None:
         self._state.apply(event)
-        self._tell(self._state.orders[event.order_id], "New")
+        self._executions.append([self._of_order(self._state.orders[event.order_id], "New")])
 
     def _rejected(self, event: ev.OrderRejected) -> None:
         self._state.apply(event)
         terms = self._command
         assert isinstance(terms, PlaceOrder), "only an order is rejected"
+        order = Order(self._index, terms, terms.size_lots, None, None, 0)
+        if terms.symbol in self._state.markets:
+            order.price_ticks, order.stop_ticks = terms.price_ticks, terms.stop_ticks
         if terms.side not in (BUY, SELL):
             return  # what has no side is no order that anyone could store
-        order, scale = Order(self._index, terms, terms.size_lots, None, None, 0), None
-        if terms.symbol in self._state.markets:
-            order.price_ticks, order.stop_ticks, scale = terms.price_ticks, terms.stop_ticks, self._scale(terms.symbol)
-        exec_id, why = self._next_id(), f',"ordRejReason":"{event.reason}"'
-        self._executions.append([execution(order, scale, self._time, "Rejected", exec_id, "Rejected", 0, more=why)])
+        execution = self._of_order(order, "Rejected", "Rejected", 0)
+        execution.ord_rej_reason = event.reason.value
+        self._executions.append([execution])
 
     def _triggered(self, event: ev.OrderTriggered) -> None:
         self._state.apply(event)
-        self._tell(self._state.orders[event.order_id], "Triggered")
+        self._executions.append([self._of_order(self._state.orders[event.order_id], "Triggered")])
 
     def _rested(self, event: ev.OrderRested) -> None:
         self._state.apply(event)
@@ -155,34 +176,33 @@ class MessageBuilder:
         order = self._state.orders[event.order_id]
         self._touch(order)
         self._state.apply(event)
-        self._tell(order, "Replaced")
+        self._executions.append([self._of_order(order, "Replaced")])
 
     def _released(self, event: ev.OrderReleased) -> None:
         order = self._state.orders[event.order_id]
         self._touch(order)
         self._state.apply(event)
-        self._tell(order, "Replaced")
+        self._executions.append([self._of_order(order, "Replaced")])
 
     def _trailed(self, event: ev.StopsTrailed) -> None:
         self._state.apply(event)
         for order_id, _ in event.moves:
-            self._tell(self._state.orders[order_id], "Restated")
+            self._executions.append([self._of_order(self._state.orders[order_id], "Restated")])
 
     def _canceled(self, event: ev.OrderCanceled) -> None:
         order = self._state.orders[event.order_id]
         self._touch(order)
         self._state.apply(event)
-        self._tell(order, "Canceled", "Canceled", 0, f',"text":"{event.reason}"')
+        self._executions.append([self._of_order(order, "Canceled", "Canceled", 0, text=event.reason.value)])
 
     def _traded(self, event: ev.Traded) -> None:
         taker, maker = self._state.orders[event.taker_id], self._state.orders[event.maker_id]
         symbol, contract = taker.terms.symbol, self._state.ledger.contracts[taker.terms.symbol]
         self._touched[symbol, maker.terms.side, event.price_ticks] = None
-        accounts, scale = self._state.ledger.accounts, self._scale(symbol)
-        match = f'","trdMatchID":"{event.trade_id}"'
+        accounts = self._state.ledger.accounts
         parts = (
-            (taker, event.taker_fee_units, scale.taker_rate, f',"lastLiquidityInd":"RemovedLiquidity{match}'),
-            (maker, event.maker_fee_units, scale.maker_rate, f',"lastLiquidityInd":"AddedLiquidity{match}'),
+            (taker, event.taker_fee_units, contract.instrument.taker_fee_ppm, "RemovedLiquidity"),
+            (maker, event.maker_fee_units, contract.instrument.maker_fee_ppm, "AddedLiquidity"),
         )
         before = [accounts[order.terms.account].balance_units for order, *_ in parts]
         self._state.apply(event)
@@ -190,24 +210,29 @@ class MessageBuilder:
         if group is None:
             group = self._sweeps[event.taker_id] = []
             self._executions.append(group)
-        lots, value = event.size_lots, contract.value_units(event.size_lots, event.price_ticks)
-        price = price_text(event.price_ticks, scale.over, scale.under)
-        for (order, fee, rate, more), balance in zip(parts, before, strict=True):
-            exec_id, last, leaves = self._next_id(), trade(lots, value, price, rate, fee), order.size_lots - order.filled_lots
-            group.append(execution(order, scale, self._time, "Trade", exec_id, status_of(order), leaves, last, more))
+        lots, value, match = event.size_lots, contract.value_units(event.size_lots, event.price_ticks), str(event.trade_id)
+        for (order, fee, rate, liquidity), balance in zip(parts, before, strict=True):
+            execution = self._of_order(
+                order, "Trade", lots=lots, cost=value, price_ticks=event.price_ticks, rate_ppm=rate, fee=fee,
+                liquidity=liquidity, match=match,
+            )  # fmt: skip
+            group.append(execution)
             account = accounts[order.terms.account]
             realised = account.balance_units - balance + fee
             if realised:
-                self._book(account.number, "RealisedPnl", realised, balance + realised, scale.symbol, exec_id)
+                self._book(account.number, "RealisedPnl", realised, balance + realised, symbol, execution.exec_id)
             if fee:
-                self._book(account.number, "Fee", -fee, account.balance_units, scale.symbol, exec_id)
+                self._book(account.number, "Fee", -fee, account.balance_units, symbol, execution.exec_id)
 
     # Money
 
     def _book(self, account: int, kind: str, amount: int, balance: int, symbol: str = "", exec_id: str = "") -> None:
-        """Add a transaction; `symbol` is with its quotation marks."""
-        number = f"{self._index}-t{len(self._transactions) + 1}"
-        self._transactions.append(transaction(number, account, kind, amount, balance, self._time, symbol, exec_id))
+        self._transactions.append(
+            Transaction(
+                transaction_id=f"{self._index}-t{len(self._transactions) + 1}", account=account, transact_type=kind,
+                amount=amount, balance=balance, timestamp=self._time, symbol=symbol, exec_id=exec_id,
+            )
+        )  # fmt: skip
 
     def _balance(self, account: int) -> int:
         found = self._state.ledger.accounts.get(account)
@@ -251,13 +276,13 @@ class MessageBuilder:
         for account, units in payments:
             lots = contract.holders[account].lots
             value = contract.value_units(lots, mark_ticks)
-            exec_id, told = self._of_position(account, symbol, "Funding", lots, value, mark_ticks, rate_ppm, units)
-            self._executions.append([told])
-            self._book(account, "Funding", -units, self._balance(account), self._scale(symbol).symbol, exec_id)
+            execution = self._of_position(account, symbol, "Funding", lots, value, mark_ticks, rate_ppm, units)
+            self._executions.append([execution])
+            self._book(account, "Funding", -units, self._balance(account), symbol, execution.exec_id)
 
     def _give_rest(self, symbol: str, rest: int) -> None:
         if rest:
-            self._book(INSURANCE, "Funding", rest, self._balance(INSURANCE), self._scale(symbol).symbol)
+            self._book(INSURANCE, "Funding", rest, self._balance(INSURANCE), symbol)
 
     def _position_moved(self, event: ev.PositionMoved) -> None:
         settled = event.reason is ev.MoveReason.SETTLEMENT  # CLEARING takes them all, and is left with none: nobody's business
@@ -268,11 +293,10 @@ class MessageBuilder:
         group = []
         for (account, lots), balance in zip(parts, before, strict=True):
             value = event.value_units if lots == event.lots else -event.value_units
-            exec_id, told = self._of_position(account, event.symbol, event.reason.value, lots, value, ticks, 0, 0)
-            group.append(told)
+            execution = self._of_position(account, event.symbol, event.reason.value, lots, value, ticks, 0, 0)
+            group.append(execution)
             if realised := self._balance(account) - balance:
-                symbol = self._scale(event.symbol).symbol
-                self._book(account, "RealisedPnl", realised, balance + realised, symbol, exec_id)
+                self._book(account, "RealisedPnl", realised, balance + realised, event.symbol, execution.exec_id)
         self._executions.append(group)
         if settled:
             return
@@ -286,22 +310,19 @@ class MessageBuilder:
 
     def _of_position(
         self, account: int, symbol: str, exec_type: str, lots: int, value: int, ticks: int, rate_ppm: int, fee: int
-    ) -> tuple[str, str]:
-        """Return id and text of an execution without an order: signed lots that a position gained, or funding was paid for."""
+    ) -> Execution:
+        """Return an execution that has no order: signed lots that a position gained, or that funding was paid for."""
         exec_id, price, size = self._next_id(), self._price(symbol, ticks), abs(lots)
-        one = Execution(
+        return Execution(
             order_id=exec_id, cl_ord_id="", account=account, symbol=symbol, side=SIDE_NAMES[BUY if lots > 0 else SELL],
             ord_type="Market", time_in_force="ImmediateOrCancel", price=None, order_qty=size, leaves_qty=0, ord_status="Filled",
             cum_qty=size, cum_cost=abs(value), avg_px=price, timestamp=self._time, exec_type=exec_type, exec_id=exec_id,
             last_qty=size, exec_cost=abs(value), last_px=price, commission=rate_ppm / PPM, exec_comm=fee,
             transact_time=self._time,
         )  # fmt: skip
-        return exec_id, text(one)
 
     def _control(self, event: ev.Event) -> None:
         self._state.apply(event)
-        if self._controls is None:
-            self._controls = Controls(self._time)
         self._controls.note(event, self._state)
 
     def _liveness(self, event: ev.LivenessChecked) -> None:
@@ -309,5 +330,30 @@ class MessageBuilder:
         self._checks.append(LivenessCheck(check_id=event.check_id, source=event.source, timestamp=self._time))
 
 
-def _listed(structs: list[Any]) -> str:
-    return text(structs) if structs else "[]"
+def status_of(order: Order) -> str:
+    """Return the state of an order that is open, or filled: PendingNew is an exit before its entry's first fill."""
+    if order.filled_lots:
+        return "PartiallyFilled" if order.leaves_lots else "Filled"
+    return "PendingNew" if order.held else "New"
+
+
+def link_id(order: Order) -> str:
+    """Return what all orders of one command have in common when there are several: the id of the first; else nothing."""
+    first = group_of(order.order_id)
+    return str(first) if first != order.order_id or len(with_legs(order.terms)) > 1 else ""
+
+
+def contingency(order: Order) -> str:
+    """Return FIX's name for what an order does to those that it is linked to."""
+    if order.link is UNSET:
+        return ""
+    return "OneTriggersTheOther" if order.link.exits else "OneCancelsTheOther"
+
+
+def ord_type(terms: PlaceOrder) -> str:
+    """Return FIX's name for an order with these terms, triggered or not."""
+    if terms.trail is not UNSET:
+        return "TrailingStop" if terms.price_ticks is None else "TrailingStopLimit"
+    if terms.stop_ticks is None:
+        return "Market" if terms.price_ticks is None else "Limit"
+    return "Stop" if terms.price_ticks is None else "StopLimit"
