@@ -52,7 +52,7 @@ class Tenure:
     def seen(self, fence: int, now_s: float) -> None:
         """Redis answered: this many changes of holder so far. Fewer than before means that it was emptied."""
         if (self._away or fence < self._fence) and not self._ever_held:
-            self._ask_from_s = now_s + self.ttl_s
+            self._ask_from_s = now_s + self.ttl_s / 2
         self._away = False
         self._fence = fence
 

@@ -318,9 +318,9 @@ class Worker:
 
         def on_delivery(delivery: Delivery) -> None:
             batch = delivery.batch
-            partition.on_batch(batch, delivery.redelivered, clock.wall_ns())
+            speaks = partition.on_batch(batch, delivery.redelivered, clock.wall_ns())
             owned.tag = delivery.tag
-            if batch.stream not in LONG_KEPT:
+            if speaks and batch.stream not in LONG_KEPT:
                 heard[batch.source] = clock.mono_ns()
             taken[batch.stream] = taken.get(batch.stream, 0) + 1
             owned.waiting += batch.count

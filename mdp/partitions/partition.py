@@ -109,8 +109,11 @@ class Partition:
         self._article_handlers = [a.on_article for a in analyzers if a.hears("on_article")]
         self._source_handlers = [a.on_source for a in analyzers if a.hears("on_source")]
 
-    def on_batch(self, batch: Batch, redelivered: bool, now_ns: int) -> None:
-        """Take one delivery: skip what is already in, count what is missing, feed the rest to the analyzers."""
+    def on_batch(self, batch: Batch, redelivered: bool, now_ns: int) -> bool:
+        """Take one delivery: skip what is already in, count what is missing, feed the rest to the analyzers.
+
+        Returns: whether it is of the publisher that speaks for its source now.
+        """
         if not self._now_ms:
             self._tell_time(now_ns // 1_000_000)  # a dead letter says when
         seen = self._gaps.observe(batch, now_ns, redelivered)
@@ -118,8 +121,10 @@ class Partition:
         self._event_ms = 0
         if fresh > 0:
             self._take(batch, seen.skip, redelivered)
-        if seen.verdict is not Verdict.FENCED and seen.verdict is not Verdict.PAST:
+        speaks = seen.verdict is not Verdict.FENCED and seen.verdict is not Verdict.PAST
+        if speaks:
             self._go_on(batch, now_ns // 1_000_000)
+        return speaks
 
     def _take(self, batch: Batch, skip: int, redelivered: bool) -> None:
         stream = batch.stream

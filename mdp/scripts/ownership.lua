@@ -21,6 +21,10 @@ for _, gone in ipairs(call('ZRANGEBYSCORE', workers, '-inf', now)) do
   call('ZREM', ranks, gone)
   call('DEL', tag .. 'mdp:held:' .. gone)
 end
+-- What would last for longer than a lease was written before this server's clock went back: it gets one lease from now.
+for _, ahead in ipairs(call('ZRANGEBYSCORE', workers, '(' .. string.format('%.0f', now + ttl), '+inf')) do
+  call('ZADD', workers, 'XX', now + ttl, ahead)
+end
 if claims == '1' then
   if call('ZADD', workers, now + ttl, worker) == 1 then
     call('ZADD', ranks, 0, worker)
@@ -76,7 +80,9 @@ local remembered = {}
 for i = 6, #ARGV do remembered[#remembered + 1] = ARGV[i] end
 if #owned < math.max(share, #remembered) then
   call('SET', since, now, 'NX')
-  local settled = now - tonumber(call('GET', since)) >= ttl
+  local ago = now - tonumber(call('GET', since))
+  if ago < 0 then call('SET', since, now) end
+  local settled = ago >= ttl
   local known = {}
   for _, own in ipairs(owned) do known[own[1]] = true end
   for _, p in ipairs(settled and left or remembered) do
@@ -90,12 +96,17 @@ if #owned < math.max(share, #remembered) then
         call('ZADD', due, 0, p)
       end
     end
+    for _, p in ipairs(call('ZRANGEBYSCORE', due, '(' .. string.format('%.0f', now + ttl), '+inf')) do
+      call('ZADD', due, 'XX', now, p)
+    end
     for _, p in ipairs(call('ZRANGEBYSCORE', due, '-inf', now)) do
       local left_ms = call('PTTL', tag .. 'lease:partition:' .. p)
+      if left_ms > ttl then call('PEXPIRE', tag .. 'lease:partition:' .. p, ttl) end
       if left_ms == -2 then
         claim(p)
         if #owned == share then break end
       else
+        left_ms = math.min(left_ms, ttl)
         call('ZADD', due, 'XX', now + (left_ms >= 0 and left_ms or ttl), p)
       end
     end

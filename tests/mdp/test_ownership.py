@@ -127,6 +127,24 @@ async def test_a_dead_workers_partitions_are_taken_over_in_time(cache: Any) -> N
     assert time.monotonic() - began > FAST_MS / 1000 * 0.5
 
 
+async def test_a_clock_that_went_back_keeps_nothing_from_the_living(cache: Any) -> None:
+    """What was written before would last until the server's clock is there again: it gets one lease from now."""
+    ahead_ms = int(time.time() * 1000) + 20_000
+    await cache.set("mdp:since", ahead_ms)
+    await cache.zadd("mdp:workers", {"dead": ahead_ms})
+    await cache.zadd("mdp:ranks", {"dead": 0})
+    await cache.zadd("mdp:due", dict.fromkeys(map(str, range(PARTITIONS)), ahead_ms))
+    for partition in range(PARTITIONS):
+        await cache.hset(f"lease:partition:{partition}", mapping={"holder": "dead", "epoch": 1, "token": "t", "before": 0})
+        await cache.pexpire(f"lease:partition:{partition}", 20_000)
+    [one] = workers(cache, "a", FAST_MS)
+
+    async def all_owned() -> bool:
+        return len((await one.beat()).owned) == PARTITIONS
+
+    await until(all_owned, seconds=10, every_s=0.02)
+
+
 async def test_in_an_emptied_cache_who_remembers_comes_first(cache: Any) -> None:
     """For one lease only those who hold a partition's state may claim it; then the rest is spread."""
     one, two = workers(cache, "ab", FAST_MS)

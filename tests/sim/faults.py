@@ -31,6 +31,7 @@ class Faults:
         self.world = world
         self.forgot = False  # the cache lost what no process may know any more
         self.poisoned = False  # a symbol begins anew
+        self.astray: set[str] = set()  # sources of which a position was lost: what comes again is counted again
         self.changed_s = 0.0  # when anything began or ended
         self._undo: list[Callable[[], None]] = []
 
@@ -217,6 +218,8 @@ class Faults:
         self._tell(fault, f"cp:{partition} {name.decode()}")
         world.cache.read(f"cp:{partition}")[name] = _choose(POISON, fault.other)
         self.poisoned = True
+        if name.startswith(b"position:"):
+            self.astray.add(name.removeprefix(b"position:").partition(b"/")[0].decode())
         for component in world.workers:
             if component.alive and component.worker is not None and partition in component.worker.owned:
                 component.kill()

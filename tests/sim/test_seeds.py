@@ -30,7 +30,7 @@ def test_the_data_plane_survives_whatever_the_seeds_bring() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("seed", [896, 1729, 1781, 2308, 2528, 2976])
+@pytest.mark.parametrize("seed", [896, 1729, 1781, 2308, 2528, 2976, 3169, 3591, 3595])
 def test_seeds_that_found_something_stay_found(seed: int) -> None:
     """A standby that came back late after an outage, old marks of the news taken for life, checks that were wrong themselves."""
     run = simulate(draw(seed))
