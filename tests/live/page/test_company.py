@@ -117,6 +117,7 @@ def test_a_company_that_did_not_come_is_asked_for_until_it_does(desk: Desk) -> N
     desk.page.keyboard.press("Enter")
     desk.until(lambda: "Short interest" in "".join(desk.texts(".company")), 15, "the company")
     assert desk.value("document.activeElement.className") == "company-body"
+    desk.complaints[:] = [one for one in desk.complaints if "status of 429" not in one]  # it was asked too often; it comes again
 
 
 HOSTILE = {

@@ -27,8 +27,9 @@ ENDS = ("/drain",)  # what ends a component is tests/live/test_operations.py's s
 AWAY = (
     "vendor_slow",
     "vendor_busy",
+    "vendor_away",
     "no_engine",
-)  # all ask the vendor's stand-in at once here; orders have no queue without RabbitMQ
+)  # all ask the vendor's stand-in at once here, whose feed is stopped meanwhile; orders have no queue without RabbitMQ
 
 
 class Plane:
