@@ -10,6 +10,8 @@ from itertools import pairwise
 
 from service.days.markets import Day, Market, Markets
 
+SEEN_MS = 60_000  # who hears something of the market so soon after a session has begun has seen its beginning
+
 
 class Calendar:
     """Where the newest event of a market stands. Nothing is computed before `change_ms`, when session or day change next."""
@@ -22,6 +24,7 @@ class Calendar:
         self.change_ms = 0
         self.day_end_ms = 0
         self.newest_ms = 0  # the event that moved it last
+        self.since_ms = 0  # the first that we, or who had it before us, heard of this trading day
         self.moved = False  # since its checkpoint was written
         self.market = market.name
         self._market = market
@@ -43,6 +46,8 @@ class Calendar:
         before = self.day_start_ms
         self.newest_ms, self.moved = ts, True
         day = self._market.day_of(ts)
+        if day.start_ms != before:
+            self.since_ms = ts
         self.day_start_ms, self.day_end_ms = day.start_ms, day.end_ms
         for (start, name), (end, _) in pairwise([*day.changes, (day.end_ms, "")]):
             if name == "regular":
@@ -69,7 +74,7 @@ class Calendar:
 
     def restart(self) -> None:
         """Stand nowhere again: the next event, whatever its time, begins a day."""
-        self.day_start_ms = self.day_end_ms = self.change_ms = self.newest_ms = 0
+        self.day_start_ms = self.day_end_ms = self.change_ms = self.newest_ms = self.since_ms = 0
         self.moved = True
 
 
@@ -134,7 +139,9 @@ class Calendars:
         for name, calendar in self._named.items():
             if calendar.moved:
                 calendar.moved = False
-                yield f"@{name}", b"%d" % calendar.newest_ms
+                # The sign says that the day was heard from its beginning; who knows no sign reads the same number.
+                sign = b"+" if calendar.since_ms <= calendar.day_start_ms + SEEN_MS else b""
+                yield f"@{name}", b"%b%d" % (sign, calendar.newest_ms)
 
     def restore(self, name: str, body: bytes) -> bool:
         """Take a cell back; return False when `name` is none of ours."""
@@ -143,6 +150,8 @@ class Calendars:
         calendar = self._calendar(name[1:])
         if int(body):
             calendar.move(int(body))
+            if body.startswith(b"+"):
+                calendar.since_ms = calendar.day_start_ms
         calendar.moved = False
         return True
 

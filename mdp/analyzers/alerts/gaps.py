@@ -14,9 +14,7 @@ from mdc.writer import Flush
 from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT, Alerts, Thresholds, amount, decimal
 from mdp.analyzers.quote import Opening, QuoteAnalyzer
-from mdp.days.calendar import Calendar
-
-SEEN_MS = 60_000  # who hears something of the market so soon after a session has begun has seen its beginning
+from mdp.days.calendar import SEEN_MS, Calendar
 
 
 class Opened(msgspec.Struct, array_like=True, gc=False):
@@ -78,7 +76,7 @@ class GapAnalyzer(Analyzer):
             return  # after the close of a day without an open
         begins_ms = calendar.session_start_ms if regular else day_ms
         before = known is not None and known.day_ms > 0 and not (known.missed and known.day_ms == day_ms)
-        seen = before or calendar.newest_ms <= begins_ms + SEEN_MS
+        seen = before or calendar.since_ms <= begins_ms + SEEN_MS
         official = opening is Opening.OFFICIAL
         if not official:
             self._traded.add(calendar.name)

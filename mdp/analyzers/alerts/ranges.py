@@ -23,13 +23,12 @@ from mdc.writer import Flush
 from mdp.analyzer import Analyzer
 from mdp.analyzers.alerts.alert import DEFAULT, Alert, Alerts, Thresholds, decimal, paused
 from mdp.analyzers.quote import QuoteAnalyzer
-from mdp.days.calendar import Calendar, Calendars
+from mdp.days.calendar import SEEN_MS, Calendar, Calendars
 from mdp.enrich.facts import Seen
 from mdp.events.conditions import EXTENDED, HIGH_LOW
 from mdp.events.vendor import AnyTrade, IndexValue
 from service.days.markets import Markets
 
-SEEN_MS = 60_000  # who hears something of the market so soon after a session has begun has seen its beginning
 LATE_MS = 3_000  # the feed's time ends a pause so much later than a trade does: late trades must not find it ended
 NEVER_MS = 2**60
 PRE, REGULAR, POST = range(3)

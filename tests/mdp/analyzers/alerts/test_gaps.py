@@ -48,6 +48,19 @@ def test_who_joins_in_mid_session_takes_no_trade_for_the_open() -> None:
     assert told(desk)[1:] == [("A", "gap_down", "regular", 10, -50)]
 
 
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_symbol_s_first_trades_open_it_also_after_the_session_has_changed(handed_over: bool) -> None:
+    """Who heard the day from its beginning has missed none of them: a trade that is reported late is still the first."""
+    desk = Desk(reference=REFERENCE)
+    desk.feed(trade(p=10, t=PRE_MS + 1, c=FORM_T), trade(p=10, t=OPENS_MS))
+    desk.feed(trade("B", 11, t=OPENS_MS - 1, c=FORM_T), trade(p=10, t=CLOSES_MS, c=FORM_T))
+    assert told(desk) == [("B", "gap_up", "pre", 11, 10)]
+    if handed_over:
+        hand_over(desk, REFERENCE, Thresholds())
+    desk.feed(trade("C", 12, t=CLOSES_MS - 1))
+    assert told(desk)[1:] == [("C", "gap_up", "regular", 12, 20)]
+
+
 def test_an_open_is_the_trade_where_there_are_trades() -> None:
     """However early the vendor's aggregates, which come on another queue, say it."""
     desk = Desk(reference=REFERENCE)
